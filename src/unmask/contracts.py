@@ -1,0 +1,201 @@
+"""The contracts every floor speaks: batches, results, special ids, models.
+
+A corruption says four things about a batch, and every loss, evaluator and decoder reads only those:
+
+    input_ids    what the model sees
+    target_ids   what was there (-100 where there is nothing to predict)
+    noise_mask   which positions are scored
+    p_mask       with which probability each position was hidden; 0 = it could not be
+
+Shapes: ``B`` batch, ``L`` sequence, ``V`` vocabulary, ``D`` width. ``True`` = valid in every mask that says
+what may be attended. A batch that reaches a loss is never mutated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+IGNORED_TARGET = -100
+
+TokenIds = Int[Tensor, "batch seq"]
+TokenMask = Bool[Tensor, "batch seq"]
+Confidence = Literal["prob_diff", "entropy", "top_prob"]
+Truncate = Literal["block", "max"]
+
+
+class MLMBatch(TypedDict):
+    """What a collator hands to the model and the loss; every tensor ``[B, L]``."""
+
+    input_ids: TokenIds
+    target_ids: TokenIds
+    attention_mask: NotRequired[TokenMask]
+    positions: NotRequired[TokenIds]
+    segment_ids: NotRequired[TokenIds]
+    block_mask: NotRequired[Any]
+    fixed_positions_mask: NotRequired[TokenMask]
+    noise_mask: NotRequired[TokenMask]
+    p_mask: NotRequired[Float[Tensor, "batch seq"]]
+
+
+class PackedFlexMLMBatch(TypedDict):
+    """Packed rows: several documents a row, told apart by ``segment_ids``; every tensor ``[B, L]``."""
+
+    input_ids: TokenIds
+    target_ids: TokenIds
+    positions: TokenIds
+    segment_ids: TokenIds
+    noise_mask: NotRequired[TokenMask]
+    p_mask: NotRequired[Float[Tensor, "batch seq"]]
+
+
+class MLMSeq2SeqPredictionBatch(TypedDict):
+    """Left-padded prefixes ``[B, P]`` to continue, with the true suffix when it is known."""
+
+    input_ids: TokenIds
+    attention_mask: TokenMask
+    target_ids: NotRequired[TokenIds]
+
+
+class MLMUncondtionalPredictionBatch(TypedDict):
+    """Rows to fill from nothing; ``input_ids`` ``[B, L]`` are all masks (or masks between BOS and EOS)."""
+
+    input_ids: TokenIds
+    attention_mask: NotRequired[TokenMask]
+    positions: NotRequired[TokenIds]
+    fixed_positions_mask: NotRequired[TokenMask]
+
+
+MLMUnconditionalPredictionBatch = MLMUncondtionalPredictionBatch
+
+
+class MLMLossDict(TypedDict):
+    """``loss`` = ``numerator / denominator``; the parts are kept so that ranks and accumulation steps can be
+    summed before dividing."""
+
+    loss: Float[Tensor, ""]
+    numerator: NotRequired[Float[Tensor, ""]]
+    denominator: NotRequired[Float[Tensor, ""]]
+
+
+class MLMPredictionDict(TypedDict):
+    """The decoded batch. ``steps_taken`` counts network evaluations per sample."""
+
+    loss: None
+    text: list[str]
+    ids: TokenIds
+    time_taken: list[float]
+    output_start_idx: Int[Tensor, " batch"]
+    steps_taken: list[int]
+
+
+class MLMStepResults(TypedDict):
+    """One step of the decoding loop, as observers see it. Row tensors are ``[b, L]`` over the ``b`` rows still
+    unfinished; candidate tensors are ``[n, ...]`` over the scored positions, in row-major order."""
+
+    step: int
+    rows: Int[Tensor, " rows"]
+    input_ids: Int[Tensor, "rows seq"]
+    committed: Bool[Tensor, "rows seq"]
+    candidates: Bool[Tensor, "rows seq"]
+    log_probs: Float[Tensor, "scored vocab"]
+    confidence: Float[Tensor, "rows seq"]
+
+
+class Corrupted(NamedTuple):
+    """A corruption's answer: what the model sees, what is scored, and how probable the hiding was."""
+
+    noisy_input_ids: TokenIds
+    noise_mask: TokenMask
+    p_mask: Float[Tensor, "batch seq"]
+
+
+@runtime_checkable
+class MLMModel(Protocol):
+    """All that a loss or a decoder needs of a network: ``logits [B, L, V]``.
+
+    ``hidden_states`` and ``logits_at`` (see ``RotaryTransformerMLMModel``) are used when present, so that the
+    vocabulary projection is paid only where somebody reads it.
+    """
+
+    def __call__(
+        self,
+        x_t: TokenIds,
+        attention_mask: TokenMask | None = None,
+        positions: TokenIds | None = None,
+        block_mask: Any = None,
+    ) -> Float[Tensor, "batch seq vocab"]: ...
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """The ids of a tokenizer that are not text. ``mask`` is required; the others may be absent.
+
+    Attributes:
+        mask: id of ``[MASK]``.
+        pad, bos, eos: their ids, or None.
+        others: further special ids (unknown, separators, chat markers).
+        vocab_size: number of ids the model must be able to embed.
+    """
+
+    mask: int
+    vocab_size: int
+    pad: int | None = None
+    bos: int | None = None
+    eos: int | None = None
+    others: tuple[int, ...] = ()
+
+    @property
+    def all(self) -> tuple[int, ...]:
+        """Every special id, ascending."""
+        named = {i for i in (self.mask, self.pad, self.bos, self.eos) if i is not None}
+        return tuple(sorted(named | set(self.others)))
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> SpecialIds:
+        """Read the ids off anything with Hugging Face's tokenizer attributes.
+
+        BOS falls back to CLS and EOS to SEP, as BERT-style tokenizers have it.
+
+        Raises:
+            ValueError: the tokenizer has no mask token.
+        """
+        if isinstance(tokenizer, cls):
+            return tokenizer
+        mask = getattr(tokenizer, "mask_token_id", None)
+        if mask is None:
+            raise ValueError(
+                f"The tokenizer ({type(tokenizer).__name__}) has no mask token, and a masked language model cannot "
+                "hide anything without one. Add it (with transformers: tokenizer.add_special_tokens({'mask_token': "
+                "'[MASK]'})) or train one with `unmask prepare`, whose tokenizers always have it."
+            )
+
+        def first(*names: str) -> int | None:
+            found = (getattr(tokenizer, name, None) for name in names)
+            return next((int(i) for i in found if i is not None), None)
+
+        every: Iterable[int] = getattr(tokenizer, "all_special_ids", None) or ()
+        size = len(tokenizer) if hasattr(tokenizer, "__len__") else int(tokenizer.vocab_size)
+        named = cls(
+            mask=int(mask),
+            vocab_size=size,
+            pad=first("pad_token_id"),
+            bos=first("bos_token_id", "cls_token_id"),
+            eos=first("eos_token_id", "sep_token_id"),
+        )
+        others = tuple(sorted(int(i) for i in set(every) - set(named.all)))
+        return cls(named.mask, size, named.pad, named.bos, named.eos, others)
+
+    def require(self, *names: Literal["pad", "bos", "eos"]) -> SpecialIds:
+        """Return self, or raise ``ValueError`` naming the first special token that is missing."""
+        for name in names:
+            if getattr(self, name) is None:
+                raise ValueError(
+                    f"This needs a {name.upper()} token and the tokenizer has none. Add one to the tokenizer, or "
+                    f"turn off the option that asks for it (add_bos, add_eos, or padding to unequal lengths)."
+                )
+        return self

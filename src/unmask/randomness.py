@@ -1,0 +1,107 @@
+"""Keyed noise: every random number is a pure function of who asks for it.
+
+A 64-bit key names a row (from ``seed, epoch, example id`` in training, ``seed, row id, step`` in decoding), a
+counter names a position, a stream names the question. One integer hash turns the three into a uniform, so the
+noise of a row does not depend on its batch, its padding, its worker, its rank, or on a resume.
+
+The hash is the SplitMix64 finaliser (Steele, Lea and Flood 2014), vectorised over int64 tensors. Uniforms are
+float64 with 52 random bits, strictly inside (0, 1), so their logarithms are finite and tails are not truncated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
+_MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
+_LARGEST = 2**63 - 1
+
+
+class Stream(IntEnum):
+    """The question a random number answers; different streams of one key are independent."""
+
+    LEVEL = 1
+    SELECTION = 2
+    KIND = 3
+    TOKEN = 4
+    SPAN = 5
+    ORDER = 6
+    EPOCH = 7
+    ROW = 8
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift of int64 (torch's ``>>`` copies the sign bit)."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def mix(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    """Scramble int64 values; a bijection in which every input bit reaches every output bit."""
+    x = (x ^ _shift(x, 30)) * _MIX_1
+    x = (x ^ _shift(x, 27)) * _MIX_2
+    return x ^ _shift(x, 31)
+
+
+def fold(key: Int[Tensor, "*shape"], data: int | Tensor) -> Int[Tensor, "*shape"]:
+    """A new key from ``key`` and one more fact about who asks. ``data`` broadcasts against ``key``."""
+    return mix(mix(key + _GOLDEN) + data * _GOLDEN)
+
+
+def row_keys(seed: int, epoch: int, ids: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    """One key per row from ``(seed, epoch, id)``; in decoding ``epoch`` is the step."""
+    base = torch.tensor(seed, dtype=torch.int64, device=ids.device)
+    return fold(fold(base, epoch).expand_as(ids), ids)
+
+
+def uniform(keys: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Float64 uniforms strictly inside (0, 1), one per key."""
+    return (_shift(mix(keys), 12).double() + 0.5) * 2.0**-52
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise of a batch of rows.
+
+    Attributes:
+        keys: int64 ``[B]``, one per row.
+        counters: int64 ``[B, L]``, the number of each position within its row, or None for ``0..L-1``. Rows
+            that are padded on the left count from their first real token, so padding does not move the noise.
+        levels: float64 ``[B]`` in (0, 1), or None. When given, they take the place of the rows' own level
+            uniforms (stratified times).
+    """
+
+    keys: Int[Tensor, " batch"]
+    counters: Int[Tensor, "batch seq"] | None = None
+    levels: Float[Tensor, " batch"] | None = None
+
+    @classmethod
+    def from_generator(cls, rows: int, generator: torch.Generator | None = None, device: str | torch.device = "cpu") -> Noise:
+        """Keys drawn from a generator (torch's global one if None), for rows that have no identity."""
+        source = generator.device if generator is not None else device
+        keys = torch.randint(-_LARGEST, _LARGEST, (rows,), generator=generator, device=source)
+        return cls(keys.to(device))
+
+    @classmethod
+    def from_ids(cls, seed: int, epoch: int, ids: Int[Tensor, " batch"]) -> Noise:
+        """Keys of examples: a pure function of ``(seed, epoch, example id)``."""
+        return cls(row_keys(seed, epoch, ids))
+
+    def per_row(self, stream: Stream) -> Float[Tensor, " batch"]:
+        """One uniform per row, ``[B]``."""
+        if stream is Stream.LEVEL and self.levels is not None:
+            return self.levels
+        return uniform(fold(self.keys, int(stream)))
+
+    def per_token(self, stream: Stream, length: int) -> Float[Tensor, "batch seq"]:
+        """One uniform per position, ``[B, L]``."""
+        counters = self.counters
+        if counters is None:
+            counters = torch.arange(length, device=self.keys.device)[None, :]
+        rows = fold(self.keys, int(stream))[:, None]
+        return uniform(rows + counters * _GOLDEN)
