@@ -1,0 +1,58 @@
+"""Drawing tokens: temperature, filters, and an exact categorical draw.
+
+Scores of what may be said come in as log-probabilities ``[N, V]`` over the scored positions; ids come out
+``[N]``. A draw inverts the cumulative distribution in float64 with one 52-bit uniform per position, so small
+probabilities are neither truncated nor rounded together (ALGORITHMS: float32 Gumbel and joint categoricals do).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Logits = Float[Tensor, "scored vocab"]
+
+
+def forbid(logits: Logits, forbidden: Bool[Tensor, " vocab"]) -> Logits:
+    """Set the logits of forbidden ids to ``-inf``; do this before any filter or score."""
+    return logits.masked_fill(forbidden, -torch.inf)
+
+
+def keep_top_k(logits: Logits, k: int) -> Logits:
+    """Keep the ``k`` largest logits of each row (all that tie with the k-th), ``-inf`` elsewhere."""
+    if k >= logits.shape[-1]:
+        return logits
+    floor = logits.topk(k, dim=-1).values[:, -1:]
+    return logits.masked_fill(logits < floor, -torch.inf)
+
+
+def keep_top_p(logits: Logits, p: float) -> Logits:
+    """Keep the smallest set of tokens whose probability reaches ``p``; the token that crosses ``p`` stays."""
+    ordered, order = logits.double().sort(dim=-1, descending=True, stable=True)
+    probabilities = ordered.softmax(-1)
+    before = probabilities.cumsum(-1) - probabilities
+    drop = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, before >= p)
+    return logits.masked_fill(drop, -torch.inf)
+
+
+def draw(logits: Logits, uniforms: Float[Tensor, " scored"], temperature: float = 1.0) -> Int[Tensor, " scored"]:
+    """Draw one id per row from ``softmax(logits / temperature)``; temperature 0 takes the largest logit.
+
+    Args:
+        logits: ``[N, V]``, ``-inf`` where an id may not be drawn.
+        uniforms: float64 ``[N]`` in (0, 1); not read at temperature 0.
+        temperature: above 0 flattens (> 1) or sharpens (< 1).
+
+    Returns:
+        int64 ``[N]``. An id of probability zero is never returned.
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    weights = (logits.double() / temperature).softmax(-1)
+    cumulative = weights.cumsum(-1)
+    # Scaling by the total keeps the target below the last positive step whatever the rounding.
+    target = uniforms.double()[:, None] * cumulative[:, -1:]
+    drawn = torch.searchsorted(cumulative, target, right=True)[:, 0]
+    last = logits.shape[-1] - 1 - weights.flip(-1).gt(0).long().argmax(-1)
+    return torch.minimum(drawn, last)
