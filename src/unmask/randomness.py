@@ -30,15 +30,17 @@ class Stream(IntEnum):
     SELECTION = 2
     KIND = 3
     TOKEN = 4
-    SPAN = 5
-    ORDER = 6
-    EPOCH = 7
-    ROW = 8
+    ORDER = 5
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
     """Logical right shift of int64 (torch's ``>>`` copies the sign bit)."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _wrap(value: int) -> int:
+    """A Python integer modulo 2^64, as the signed integer with those bits."""
+    return (value + 2**63) % 2**64 - 2**63
 
 
 def mix(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
@@ -50,13 +52,25 @@ def mix(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
 
 def fold(key: Int[Tensor, "*shape"], data: int | Tensor) -> Int[Tensor, "*shape"]:
     """A new key from ``key`` and one more fact about who asks. ``data`` broadcasts against ``key``."""
-    return mix(mix(key + _GOLDEN) + data * _GOLDEN)
+    return mix(mix(key + _GOLDEN) + (_wrap(data * _GOLDEN) if isinstance(data, int) else data * _GOLDEN))
 
 
-def row_keys(seed: int, epoch: int, ids: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-    """One key per row from ``(seed, epoch, id)``; in decoding ``epoch`` is the step."""
-    base = torch.tensor(seed, dtype=torch.int64, device=ids.device)
+def row_keys(seed: int, epoch: int | Tensor, ids: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    """One key per row from ``(seed, epoch, id)``; in decoding ``epoch`` is the step. An epoch per row is allowed."""
+    base = torch.tensor(_wrap(seed), dtype=torch.int64, device=ids.device)
     return fold(fold(base, epoch).expand_as(ids), ids)
+
+
+def low_discrepancy(seed: int, epoch: int | Tensor, places: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """Uniforms ``frac(offset(seed, epoch) + place * golden ratio)`` that fill (0, 1) evenly.
+
+    ``place`` is an example's place in the order of its epoch. Each value alone is uniform over seeds, and any run of
+    consecutive places, however it is cut into batches, ranks and accumulation steps, covers (0, 1) with gaps of
+    order ``1/n``. The multiplication is exact: places times the golden ratio modulo one, in 64-bit integers.
+    """
+    epochs = torch.as_tensor(epoch, device=places.device).expand_as(places)
+    offset = row_keys(seed, int(Stream.LEVEL), epochs)
+    return (_shift(offset + places * _GOLDEN, 12).double() + 0.5) * 2.0**-52
 
 
 def uniform(keys: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -86,11 +100,6 @@ class Noise:
         source = generator.device if generator is not None else device
         keys = torch.randint(-_LARGEST, _LARGEST, (rows,), generator=generator, device=source)
         return cls(keys.to(device))
-
-    @classmethod
-    def from_ids(cls, seed: int, epoch: int, ids: Int[Tensor, " batch"]) -> Noise:
-        """Keys of examples: a pure function of ``(seed, epoch, example id)``."""
-        return cls(row_keys(seed, epoch, ids))
 
     def per_row(self, stream: Stream) -> Float[Tensor, " batch"]:
         """One uniform per row, ``[B]``."""

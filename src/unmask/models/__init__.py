@@ -1,1 +1,1 @@
-
+"""Whole networks that speak the ``MLMModel`` protocol."""

@@ -1,1 +1,1 @@
-
+"""Training: the loss over the batch contract, the one LightningModule, its data, optimiser and callbacks."""

@@ -1,0 +1,70 @@
+"""Laying ragged rows out as a rectangle: truncate, pad left or right, stack.
+
+Rows are int64 arrays; the answer is ids ``[B, W]`` and a bool mask ``[B, W]``, True = a real token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from unmask.contracts import Truncate
+from unmask.data.rows import Ragged
+
+
+def width_of(longest: int, block_size: int, truncate: Truncate | None) -> int:
+    """How wide a batch is: ``block`` always ``block_size``, ``max`` at most that, None as long as the longest row."""
+    if truncate == "block":
+        return block_size
+    return min(longest, block_size) if truncate == "max" else longest
+
+
+def check_truncate(truncate: Truncate | None, block_size: int, room_for: int = 0) -> None:
+    """``ValueError`` unless ``truncate`` is a documented value and ``block_size`` holds more than its specials."""
+    if truncate not in ("block", "max", None):
+        raise ValueError(
+            f"truncate={truncate!r} is not known: 'block' pads and truncates to block_size, 'max' pads to the longest "
+            "row and truncates at block_size, None only pads to the longest row."
+        )
+    if block_size <= room_for:
+        raise ValueError(
+            f"block_size={block_size} leaves no room for text beside {room_for} special tokens. Use a larger block_size."
+        )
+
+
+def frame(rows: Ragged, width: int | None, before: Sequence[int] = (), after: Sequence[int] = ()) -> list[np.ndarray]:
+    """Put ``before`` and ``after`` around every row; rows lose their end so that all fits ``width``."""
+    room = None if width is None else width - len(before) - len(after)
+    if not before and not after:
+        return [row[:room] for row in rows]
+    head, tail = np.asarray(before, dtype=np.int64), np.asarray(after, dtype=np.int64)
+    return [np.concatenate([head, row[:room], tail]) for row in rows]
+
+
+def pad(
+    rows: Ragged, width: int, pad_id: int, left: bool = False
+) -> tuple[Int[Tensor, "batch width"], Bool[Tensor, "batch width"]]:
+    """Stack rows of at most ``width`` tokens.
+
+    Args:
+        rows: ``B`` arrays, or a matrix that is stacked already.
+        width: the batch's width.
+        pad_id: what fills the rest.
+        left: pad before the tokens rather than after.
+
+    Returns:
+        ids int64 ``[B, width]`` and the mask of real tokens.
+    """
+    if isinstance(rows, np.ndarray) and rows.shape[1] == width:
+        return torch.from_numpy(rows), torch.ones(rows.shape, dtype=torch.bool)
+    lengths = np.array([len(row) for row in rows])
+    assert len(lengths) == 0 or lengths.max() <= width, "rows are truncated before they are padded"
+    place = np.arange(width)
+    mask = place >= width - lengths[:, None] if left else place < lengths[:, None]
+    ids = np.full(mask.shape, pad_id, dtype=np.int64)
+    ids[mask] = np.concatenate(rows) if len(rows) else []
+    return torch.from_numpy(ids), torch.from_numpy(mask)

@@ -1,0 +1,80 @@
+"""Rows in, arrays out: whatever form a caller's examples have.
+
+A batch of examples is a list of mappings (``{"input_ids": [...]}``) or one mapping of columns (a dataset slice, an
+Arrow batch). Values may be lists, NumPy arrays, tensors or Arrow arrays. Collators read them only through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+Rows = Sequence[Mapping[str, Any]] | Mapping[str, Any]
+Ragged = list[np.ndarray] | np.ndarray  # B arrays [l_b], or one [B, L]
+
+
+def _ids(values: Any) -> np.ndarray:
+    if hasattr(values, "to_numpy"):  # Arrow
+        values = values.to_numpy(zero_copy_only=False)
+    array = np.asarray(values)
+    if array.dtype != np.int64:
+        if array.size and not np.issubdtype(array.dtype, np.integer):
+            raise ValueError(
+                f"Token ids must be whole numbers; a row arrived with values of type {array.dtype}. If the rows hold "
+                "text, encode it first: {'input_ids': tokenizer.encode(text)}."
+            )
+        array = array.astype(np.int64)
+    return array
+
+
+def column(rows: Rows, *names: str) -> Ragged | None:
+    """The first of the named fields that the rows have, as int64 arrays; None if they have none of them.
+
+    Returns:
+        One ``[B, L]`` array if the field is a matrix already, otherwise a list of ``B`` arrays ``[l_b]``.
+    """
+    for name in names:
+        if isinstance(rows, Mapping):
+            if name in rows:
+                values = rows[name]
+                if getattr(values, "ndim", None) == 2:
+                    return _ids(values)
+                return [_ids(v.values if hasattr(v, "values") else v) for v in values]
+        elif rows and name in rows[0]:
+            return [_ids(row[name]) for row in rows]
+    return None
+
+
+def require_column(rows: Rows, *names: str) -> Ragged:
+    """As :func:`column`, but a missing field or an empty batch is a ``ValueError``."""
+    if not isinstance(rows, Mapping) and len(rows) == 0:
+        raise ValueError("A batch needs at least one row, and this one is empty. Drop empty batches before collating.")
+    found = column(rows, *names)
+    if found is None:
+        first = rows if isinstance(rows, Mapping) else rows[0]
+        raise ValueError(
+            f"Rows need the field {names[0]!r} and these have {', '.join(map(repr, first)) or 'no fields'}. "
+            f"Rename the field, or pass rows such as {{{names[0]!r}: [5, 6, 7]}}."
+        )
+    return found
+
+
+def scalars(rows: Rows, name: str) -> Int[Tensor, " batch"] | None:
+    """An integer field with one value a row, ``[B]``; None if no row has it.
+
+    Raises:
+        ValueError: some rows have it and some do not.
+    """
+    if isinstance(rows, Mapping):
+        return torch.as_tensor(np.asarray(rows[name]), dtype=torch.int64) if name in rows else None
+    have = [name in row for row in rows]
+    if not any(have):
+        return None
+    if not all(have):
+        raise ValueError(f"{sum(have)} of {len(have)} rows carry {name!r}: give it to every row of a batch or to none.")
+    return torch.tensor([int(row[name]) for row in rows])

@@ -1,0 +1,182 @@
+"""A bidirectional transformer with rotary positions that predicts hidden tokens.
+
+It does not know the time or the mask rate: for masked diffusion the optimal network needs neither (Ou et al. 2024,
+2406.03736). Padding is dropped or masked before the first layer, so it never changes the logits of real tokens.
+
+Shapes: ``x_t [..., L]`` ids in, ``logits [..., L, V]`` out.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from unmask.nn.attention import plan_attention
+from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, initialise
+from unmask.nn.heads import VocabularyHead
+from unmask.nn.rotary import RotaryTable
+from unmask.ops.segments import positions_from_mask, positions_from_segments
+
+
+class RotaryTransformerMLMModel(nn.Module):
+    """Masked language model: embedding, rotary encoder, vocabulary head.
+
+    Args:
+        num_embeddings: vocabulary size, specials included.
+        d_model, num_layers, nhead: width, depth, heads.
+        padding_idx: id whose embedding is zero and never trained.
+        mask_idx: id of ``[MASK]``; losses and decoders fall back on it when they have no tokenizer.
+        dim_feedforward: hidden width of the feed-forward layers; ``4 * d_model`` if None.
+        dropout: of attention probabilities and residual branches.
+        activation: relu, gelu, silu or squared_relu.
+        layer_norm_eps: of every norm.
+        rotary_emb_dim: channels of each head that are rotated; at most the head's size.
+        max_length: the longest position this model can be asked about.
+        force_flash_attn: let dense attention use only the flash kernel, or fail.
+        use_flex_attn: FlexAttention for padded and packed rows (training needs CUDA).
+        final_layer_without_normalization: skip the norm before the vocabulary.
+        tie_embeddings: the vocabulary projection shares the embedding's weight.
+        qk_norm: normalise queries and keys per head.
+
+    Raises:
+        ValueError: sizes that do not fit together, or an unknown activation.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        d_model: int,
+        num_layers: int,
+        nhead: int,
+        padding_idx: int = 0,
+        mask_idx: int = 1,
+        dim_feedforward: int | None = None,
+        dropout: float = 0.1,
+        activation: str = "relu",
+        layer_norm_eps: float = 1e-5,
+        rotary_emb_dim: int = 64,
+        max_length: int = 1024,
+        force_flash_attn: bool = False,
+        use_flex_attn: bool = False,
+        final_layer_without_normalization: bool = False,
+        tie_embeddings: bool = False,
+        qk_norm: bool = False,
+    ) -> None:
+        given = {k: v for k, v in locals().items() if k in inspect.signature(RotaryTransformerMLMModel).parameters}
+        super().__init__()
+        if d_model % nhead or (d_model // nhead) % 2:
+            raise ValueError(
+                f"d_model={d_model} must split into nhead={nhead} heads of an even size (rotary embedding turns pairs "
+                f"of channels). Try nhead={max(1, d_model // 64)} or another d_model."
+            )
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"There is no activation {activation!r}. Choose one of {', '.join(ACTIVATIONS)}.")
+        for name, id in (("padding_idx", padding_idx), ("mask_idx", mask_idx)):
+            if not 0 <= id < num_embeddings:
+                raise ValueError(f"{name}={id} is not an id of a vocabulary of {num_embeddings}: it must be 0 to {num_embeddings - 1}.")
+        self.config: dict[str, Any] = given
+        self.mask_idx = mask_idx
+        self.padding_idx = padding_idx
+        self.max_length = max_length
+        self.force_flash_attn = force_flash_attn
+        self.use_flex_attn = use_flex_attn
+        self.embedding = nn.Embedding(num_embeddings, d_model, padding_idx=padding_idx)
+        self.rotary = RotaryTable(min(rotary_emb_dim, d_model // nhead) // 2 * 2, max_length)
+        self.blocks = nn.ModuleList(
+            EncoderBlock(d_model, nhead, dim_feedforward or 4 * d_model, dropout, activation, layer_norm_eps, qk_norm)
+            for _ in range(num_layers)
+        )
+        self.head = VocabularyHead(
+            d_model,
+            num_embeddings,
+            layer_norm_eps,
+            normalise=not final_layer_without_normalization,
+            embedding=self.embedding if tie_embeddings else None,
+        )
+        initialise(self, num_layers)
+
+    def forward(
+        self,
+        x_t: Int[Tensor, "*batch seq"],
+        attention_mask: Bool[Tensor, "*batch seq"] | None = None,
+        positions: Int[Tensor, "*batch seq"] | None = None,
+        block_mask: Any = None,
+        segment_ids: Int[Tensor, "*batch seq"] | None = None,
+    ) -> Float[Tensor, "*batch seq vocab"]:
+        """Logits at every position. Arguments as in :meth:`hidden_states`."""
+        return self.head(self.hidden_states(x_t, attention_mask, positions, block_mask, segment_ids))
+
+    def logits_at(
+        self, hidden: Float[Tensor, "*batch seq width"], where: Bool[Tensor, "*batch seq"]
+    ) -> Float[Tensor, "scored vocab"]:
+        """Logits of the positions where ``where`` is True, in row-major order: the projection is paid only there."""
+        return self.head(hidden[where])
+
+    def hidden_states(
+        self,
+        x_t: Int[Tensor, "*batch seq"],
+        attention_mask: Bool[Tensor, "*batch seq"] | None = None,
+        positions: Int[Tensor, "*batch seq"] | None = None,
+        block_mask: Any = None,
+        segment_ids: Int[Tensor, "*batch seq"] | None = None,
+    ) -> Float[Tensor, "*batch seq width"]:
+        """Run the encoder.
+
+        Args:
+            x_t: int64 ``[..., L]``.
+            attention_mask: True = real token; None = all are.
+            positions: rotary positions; None counts from the row's first real token, restarting at segments.
+            block_mask: a FlexAttention BlockMask, used instead of the masks.
+            segment_ids: packed rows; tokens attend only within their segment.
+
+        Returns:
+            ``[..., L, D]``; zero at padding where padding was dropped.
+
+        Raises:
+            ValueError: a position reaches beyond ``max_length``.
+        """
+        shape = x_t.shape
+        ids = x_t.reshape(-1, shape[-1])
+        attention_mask, positions, segment_ids = (
+            None if x is None else x.reshape(ids.shape) for x in (attention_mask, positions, segment_ids)
+        )
+        attention_mask = None if attention_mask is None else attention_mask.bool()
+        if positions is None:
+            positions = self._positions(ids, attention_mask, segment_ids)
+        self._check_length(ids, positions)
+        plan, token_index = plan_attention(
+            *ids.shape, ids.device, attention_mask, segment_ids, block_mask, self.use_flex_attn, self.force_flash_attn
+        )
+        flat_ids, flat_positions = ids.flatten(), positions.flatten()
+        if token_index is not None:
+            flat_ids, flat_positions = flat_ids[token_index], flat_positions[token_index]
+        x = self.embedding(flat_ids)
+        angles = self.rotary(flat_positions)
+        for block in self.blocks:
+            x = block(x, angles, plan)
+        if token_index is not None:
+            x = x.new_zeros(ids.numel(), x.shape[-1]).index_copy(0, token_index, x)
+        return x.view(*shape, -1)
+
+    @staticmethod
+    def _positions(ids: Tensor, attention_mask: Tensor | None, segment_ids: Tensor | None) -> Tensor:
+        if segment_ids is not None:
+            return positions_from_segments(segment_ids)
+        if attention_mask is not None:
+            return positions_from_mask(attention_mask)
+        return torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+
+    def _check_length(self, ids: Tensor, positions: Tensor) -> None:
+        # Reading the largest position of a long row would stall an accelerator; its table lookup raises there.
+        if ids.shape[1] <= self.max_length or ids.device.type != "cpu":
+            return
+        longest = int(positions.max()) + 1
+        if longest > self.max_length:
+            raise ValueError(
+                f"A row of {longest} tokens reached a model made for {self.max_length} (max_length). Shorten the text, "
+                f"lower block_size or max_new_tokens, or train a model with max_length={longest} or more."
+            )

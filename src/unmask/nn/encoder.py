@@ -1,0 +1,87 @@
+"""Pre-norm transformer blocks over flat tokens ``[T, D]``.
+
+    x = x + out(attention(rotate(norm(x))))        one fused query-key-value product
+    x = x + down(activation(up(norm(x))))
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unmask.nn.attention import AttentionPlan
+from unmask.nn.rotary import Angles, rotate
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "squared_relu": lambda x: F.relu(x).square(),
+}
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention and a feed-forward layer, each behind a LayerNorm and a residual connection.
+
+    Args:
+        d_model, nhead, dim_feedforward: width, heads, hidden width of the feed-forward layer.
+        dropout: of attention probabilities and of both residual branches.
+        activation: a name of ``ACTIVATIONS``.
+        layer_norm_eps: of every norm.
+        qk_norm: normalise queries and keys per head (root mean square), which tolerates higher learning rates.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int,
+        dropout: float,
+        activation: str,
+        layer_norm_eps: float,
+        qk_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.nhead = nhead
+        self.dropout = dropout
+        self.attention_norm = nn.LayerNorm(d_model, layer_norm_eps)
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
+        self.out = nn.Linear(d_model, d_model, bias=False)
+        self.q_norm = nn.RMSNorm(d_model // nhead, layer_norm_eps) if qk_norm else nn.Identity()
+        self.k_norm = nn.RMSNorm(d_model // nhead, layer_norm_eps) if qk_norm else nn.Identity()
+        self.feedforward_norm = nn.LayerNorm(d_model, layer_norm_eps)
+        self.up = nn.Linear(d_model, dim_feedforward)
+        self.down = nn.Linear(dim_feedforward, d_model)
+        self.activation = ACTIVATIONS[activation]
+
+    def attend(self, x: Float[Tensor, "tokens width"], angles: Angles, plan: AttentionPlan) -> Float[Tensor, "tokens width"]:
+        """The attention branch, without its residual."""
+        qkv = self.qkv(self.attention_norm(x)).view(len(x), 3, self.nhead, -1)
+        q, k, v = qkv.unbind(1)  # each (T, H, C)
+        q, k = rotate(self.q_norm(q), angles), rotate(self.k_norm(k), angles)
+        return self.out(plan(q.to(v.dtype), k.to(v.dtype), v, self.dropout if self.training else 0.0).flatten(1))
+
+    def forward(self, x: Float[Tensor, "tokens width"], angles: Angles, plan: AttentionPlan) -> Float[Tensor, "tokens width"]:
+        x = x + F.dropout(self.attend(x, angles, plan), self.dropout, self.training)
+        hidden = self.down(self.activation(self.up(self.feedforward_norm(x))))
+        return x + F.dropout(hidden, self.dropout, self.training)
+
+
+def initialise(module: nn.Module, layers: int, std: float = 0.02) -> None:
+    """Normal weights of ``std``; projections into the residual stream shrink with depth (GPT-2, section 2.3)."""
+    for name, parameter in module.named_parameters():
+        if parameter.dim() < 2:
+            continue
+        residual = name.endswith(("out.weight", "down.weight"))
+        torch.nn.init.normal_(parameter, std=std / math.sqrt(2 * layers) if residual else std)
+    for part in module.modules():
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
+        if isinstance(part, nn.Embedding) and part.padding_idx is not None:
+            with torch.no_grad():
+                part.weight[part.padding_idx].zero_()

@@ -1,0 +1,39 @@
+"""Rotary position embedding (Su et al. 2021, RoFormer, eq. 34): rotate pairs of channels by position.
+
+Angles are tabulated once in float32 for ``max_length`` positions and looked up by ``positions [T]``, so packed and
+padded rows need nothing special. Rotated queries and keys keep their dtype.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+Angles = tuple[Float[Tensor, "tokens 1 half"], Float[Tensor, "tokens 1 half"]]
+
+
+class RotaryTable(nn.Module):
+    """Cosines and sines of the first ``max_length`` positions for ``dim`` channels (even)."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, dim: int, max_length: int, base: float = 10_000.0) -> None:
+        super().__init__()
+        frequencies = base ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+        angles = torch.arange(max_length, dtype=torch.float64)[:, None] * frequencies
+        self.register_buffer("cos", angles.cos().float(), persistent=False)
+        self.register_buffer("sin", angles.sin().float(), persistent=False)
+
+    def forward(self, positions: Int[Tensor, " tokens"]) -> Angles:
+        """Cosines and sines at ``positions``, each ``[T, 1, dim / 2]``."""
+        return self.cos[positions][:, None], self.sin[positions][:, None]
+
+
+def rotate(x: Float[Tensor, "tokens heads channels"], angles: Angles) -> Float[Tensor, "tokens heads channels"]:
+    """Rotate the first ``2 * half`` channels of every head; channels beyond them pass through."""
+    cos, sin = (a.to(x.dtype) for a in angles)
+    half = cos.shape[-1]
+    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=-1)

@@ -1,0 +1,168 @@
+"""MLMLoss: ``sum(weight * cross_entropy) / normaliser`` of a batch under a model.
+
+The vocabulary projection runs on scored positions only when the model offers ``hidden_states`` and ``logits_at``. The sum
+and the count are kept apart, so that ranks and accumulation steps can be added before dividing. A batch is never mutated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from unmask.contracts import IGNORED_TARGET, MLMLossDict, SpecialIds
+from unmask.ops.objective import Normaliser, Weighting, denominator, row_shares, token_nll, token_weights
+
+
+class ScoredTokens(NamedTuple):
+    """The scored positions of a batch, in row-major order, and what the model said of them."""
+
+    where: Bool[Tensor, "batch seq"]
+    nll: Float[Tensor, " scored"]
+    correct: Bool[Tensor, " scored"]
+    weights: Float[Tensor, " scored"]
+
+
+def logits_where(model: Any, batch: Mapping[str, Any], where: Bool[Tensor, "batch seq"]) -> Float[Tensor, "scored vocab"]:
+    """The model's logits at the positions of ``where`` ``[B, L]``, computed only there if it can."""
+    inputs = {k: batch[k] for k in ("attention_mask", "positions", "block_mask", "segment_ids") if batch.get(k) is not None}
+    if hasattr(model, "hidden_states") and hasattr(model, "logits_at"):
+        return model.logits_at(model.hidden_states(batch["input_ids"], **inputs), where)
+    return model(batch["input_ids"], **inputs)[where]
+
+
+class MLMLoss:
+    """The loss of every objective.
+
+    Args:
+        loss_on_padding: score targets that are PAD (needs a tokenizer to be switched off).
+        loss_on_visible_tokens: also score positions that were not hidden, with weight 1.
+        model: used when a call brings none.
+        tokenizer: names the mask and PAD.
+        use_num_masked_factor: divide each row by its own number of scored tokens and average the rows: with a count
+            uniform on 1..L this is the exact-count likelihood bound per token (ALGORITHMS 1.1).
+        weighting: ``"flat"`` (BERT), ``"inverse_p"`` (LLaDA), or a schedule (MDLM, MD4).
+        normaliser: ``"scored"``, ``"supervised"``, ``"sequence"`` or ``"answer"`` (see ``unmask.ops.objective``).
+
+    Example:
+        >>> loss = MLMLoss(model=model, tokenizer=tokenizer, weighting="inverse_p", normaliser="supervised")
+        >>> loss(batch)["loss"].backward()
+    """
+
+    def __init__(
+        self,
+        loss_on_padding: bool = False,
+        loss_on_visible_tokens: bool = False,
+        model: Any = None,
+        tokenizer: Any = None,
+        use_num_masked_factor: bool = False,
+        *,
+        weighting: Weighting = "flat",
+        normaliser: Normaliser = "scored",
+    ) -> None:
+        if isinstance(weighting, str) and weighting not in ("flat", "inverse_p"):
+            raise ValueError(f"weighting={weighting!r} is not known: give 'flat', 'inverse_p' or a schedule of unmask.ops.schedule.")
+        if normaliser not in ("scored", "supervised", "sequence", "answer"):
+            raise ValueError(f"normaliser={normaliser!r} is not known: give 'scored', 'supervised', 'sequence' or 'answer'.")
+        if use_num_masked_factor and weighting != "flat":
+            raise ValueError(
+                "use_num_masked_factor divides each row by its number of hidden tokens, and weighting='inverse_p' (or a "
+                "schedule) by their probability: together they would divide twice. Choose one."
+            )
+        self.loss_on_padding = loss_on_padding
+        self.loss_on_visible_tokens = loss_on_visible_tokens
+        self.model = model
+        self.special = None if tokenizer is None else SpecialIds.of(tokenizer)
+        self.use_num_masked_factor = use_num_masked_factor
+        self.weighting: Weighting = weighting
+        self.normaliser: Normaliser = normaliser
+
+    def __call__(self, batch: Mapping[str, Any], model: Any = None) -> MLMLossDict:
+        """The loss of one batch.
+
+        Args:
+            batch: an ``MLMBatch``, a ``PackedFlexMLMBatch``, or ``MaskedLMCollator``'s ``{"tokens", "mask", "labels"}``.
+            model: in place of the one given at construction.
+
+        Returns:
+            ``loss`` (scalar), with its ``numerator`` and ``denominator``. A batch with nothing scored gives a zero loss
+            with zero gradient.
+        """
+        batch = as_mlm_batch(batch)
+        tokens = self.score(batch, model)
+        supervised = self._supervised(batch, tokens.where)
+        weighted = tokens.nll * tokens.weights
+        if self.use_num_masked_factor:
+            shares: Tensor | None = tokens.where.sum(-1).clamp(min=1).float()
+            count = tokens.where.any(-1).sum().float()
+        else:
+            shares = row_shares(self.normaliser, supervised)
+            count = denominator(self.normaliser, tokens.where, supervised)
+        if shares is not None:
+            weighted = weighted / shares[tokens.where.nonzero()[:, 0]]
+        numerator = weighted.sum()
+        return MLMLossDict(loss=numerator / count.clamp(min=1), numerator=numerator, denominator=count)
+
+    def score(self, batch: Mapping[str, Any], model: Any = None) -> ScoredTokens:
+        """Negative log-likelihood (nats), correctness and weight of every scored position."""
+        model = model if model is not None else self.model
+        if model is None:
+            raise ValueError("MLMLoss has no model: give one at construction, MLMLoss(model=...), or with the call.")
+        targets: Int[Tensor, "batch seq"] = batch["target_ids"]
+        hidden = self._hidden(batch, model)
+        where = targets != IGNORED_TARGET
+        if not self.loss_on_visible_tokens:
+            where = where & hidden
+        if not self.loss_on_padding and self.special is not None and self.special.pad is not None:
+            where = where & (targets != self.special.pad)
+        logits = logits_where(model, batch, where)
+        wanted = targets[where]
+        weights = self._weights(batch, where, hidden)
+        return ScoredTokens(where, token_nll(logits, wanted), logits.detach().argmax(-1) == wanted, weights)
+
+    def _hidden(self, batch: Mapping[str, Any], model: Any) -> Bool[Tensor, "batch seq"]:
+        if batch.get("noise_mask") is not None:
+            return batch["noise_mask"]
+        mask = self.special.mask if self.special is not None else getattr(model, "mask_idx", None)
+        if mask is None:
+            raise ValueError(
+                "The batch has no noise_mask, so the scored positions are those that hold the mask token, and nothing here "
+                "says which id that is. Give MLMLoss(tokenizer=...), or a batch with noise_mask."
+            )
+        return batch["input_ids"] == mask
+
+    def _weights(self, batch: Mapping[str, Any], where: Tensor, hidden: Tensor) -> Float[Tensor, " scored"]:
+        if self.weighting == "flat":
+            return torch.ones(int(where.sum()), device=where.device)
+        if batch.get("p_mask") is None:
+            raise ValueError(
+                f"weighting={getattr(self.weighting, 'name', self.weighting)!r} needs p_mask, the probability with which each "
+                "position was hidden, and this batch has none. Use a collator of unmask, or weighting='flat'."
+            )
+        p = torch.where(hidden, batch["p_mask"], 1.0)[where]
+        return torch.where(hidden[where], token_weights(self.weighting, p), 1.0)
+
+    def _supervised(self, batch: Mapping[str, Any], where: Tensor) -> Bool[Tensor, "batch seq"]:
+        """Positions that could have been scored: eligible for hiding, with a target, and not an unscored PAD."""
+        could = batch["target_ids"] != IGNORED_TARGET
+        if batch.get("p_mask") is not None and not self.loss_on_visible_tokens:
+            could = could & (batch["p_mask"] > 0)
+        if not self.loss_on_padding and self.special is not None and self.special.pad is not None:
+            could = could & (batch["target_ids"] != self.special.pad)
+        return could | where
+
+
+def as_mlm_batch(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The contract's fields of a batch; ``{"tokens", "mask", "labels"}`` is renamed, anything else is itself."""
+    if "tokens" not in batch:
+        return batch
+    labels = batch["labels"]
+    return {
+        "input_ids": batch["tokens"],
+        "attention_mask": batch["mask"].bool(),
+        "target_ids": labels,
+        "noise_mask": labels != IGNORED_TARGET,
+    }
