@@ -36,15 +36,20 @@ def normalise(text: str) -> str:
     return re.sub(r"\n{4,}", "\n\n\n", text).strip("\n")
 
 
-def _modules() -> Iterator[tuple[str, str, ast.Module]]:
-    """``(dotted name, source, syntax tree)`` of every module of the standard library that parses, by name."""
+def _module_files() -> list[tuple[str, Path]]:
+    """``(dotted name, path)`` of the modules of the standard library, sorted."""
     root = Path(sysconfig.get_path("stdlib"))
     found = []
     for path in root.rglob("*.py"):
         parts = path.relative_to(root).with_suffix("").parts
         if _SKIPPED_FOLDERS.isdisjoint(parts[:-1]) and not parts[0].startswith(("config-", "_sysconfigdata")):
             found.append((".".join(parts[:-1] if parts[-1] == "__init__" else parts), path))
-    for name, path in sorted(found):
+    return sorted(found)
+
+
+def _modules() -> Iterator[tuple[str, str, ast.Module]]:
+    """``(dotted name, source, syntax tree)`` of every module that parses."""
+    for name, path in _module_files():
         try:
             with tokenize.open(path) as file:
                 source = file.read()

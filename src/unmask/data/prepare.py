@@ -172,11 +172,14 @@ def prepare(
 
 
 def _claim(out: Path, arguments: dict[str, Any]) -> None:
-    """Write down what this folder is for, or make sure that it is for the same."""
+    """Write down what this folder is for, or make sure that it is for the same once it holds a first result."""
     path = out / "arguments.json"
-    if not path.exists():
+    begun = (out / "tokenizer.json").exists()
+    if not begun:
         write_json(path, arguments)
         return
+    if not path.exists():
+        raise ValueError(f"{out} holds a tokenizer.json that `unmask prepare` did not put there. Choose a new or empty folder.")
     before = read_json(path)
     different = [key for key, value in arguments.items() if before.get(key) != value]
     if different:

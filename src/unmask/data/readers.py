@@ -185,10 +185,11 @@ def read_dataset(path: str, field: str, split: str, subset: str | None, *, saved
             rows = datasets.load_dataset(path, subset, split=split, streaming=True)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(
-            f"The dataset '{path}' could not be opened: {error} It is not a file or folder here"
-            f"{'' if saved else ', so it was looked up on the Hugging Face hub; check its spelling and the network'}. "
-            "Built-in corpora need neither: try `python-docs`."
-        ) from error
+            f"The dataset '{path}' could not be opened ({str(error).rstrip('.')}). "
+            + ("Give a folder that save_to_disk wrote. " if saved else
+               "It is not a file or folder here, so it was looked up on the Hugging Face hub: check its spelling and the network. ")
+            + "A built-in corpus needs neither: try `python-docs`."
+        ) from error  # fmt: skip
     if isinstance(rows, dict):
         if split not in rows:
             raise ValueError(f"The dataset '{path}' has no split '{split}'; it has {', '.join(sorted(rows))}. Choose one with split=….")
