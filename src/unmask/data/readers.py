@@ -126,7 +126,7 @@ def read_text(path: Path, name: str, unit: Unit) -> Iterator[Document]:
 
 
 def read_jsonl(path: Path, name: str, field: str) -> Iterator[Document]:
-    """One document per JSON object, from ``field``; a null or missing-and-null text is an empty document."""
+    """One document per JSON object, from ``field``; null is an empty document."""
     with _open_text(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
