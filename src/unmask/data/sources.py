@@ -1,0 +1,195 @@
+"""Where text comes from: one frozen description that yields documents, whatever the format.
+
+``Source.parse("articles.jsonl.xz", field="body")`` guesses the kind from the path; a prefix decides instead
+(``text:``, ``jsonl:``, ``parquet:``, ``dataset:``, ``hub:name[:subset]``, ``builtin:``). A folder stands for
+the files in it, recursively and in sorted order.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from unmask.data import corpora, readers
+from unmask.data.readers import UNITS, Document, Unit, nearest
+
+Kind = Literal["builtin", "text", "jsonl", "parquet", "dataset", "hub"]
+KINDS: tuple[str, ...] = get_args(Kind)
+
+_SUFFIXES: dict[str, Kind] = {
+    ".txt": "text", ".text": "text", ".md": "text", ".rst": "text",
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet",
+}  # fmt: skip
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus that can be read again and again, always in the same order.
+
+    Attributes:
+        kind: how to read it.
+        path: a file, a folder, a hub name, or the name of a built-in corpus.
+        field: the field or column that holds the text (JSON lines, Parquet, datasets).
+        unit: what one document of a text file is: ``file``, ``section``, ``paragraph`` or ``line``. None means
+            a file each in a folder, and sections in a single file, so that some can be held out (see
+            ``readers.read_text``).
+        split: which split of a Hugging Face dataset.
+        subset: which configuration of a hub dataset, where it has several.
+    """
+
+    kind: Kind
+    path: str
+    field: str = "text"
+    unit: Unit | None = None
+    split: str = "train"
+    subset: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"'{self.kind}' is not a kind of source.{nearest(self.kind, KINDS)} The kinds are: {', '.join(KINDS)}.")
+        if self.unit is not None and self.unit not in UNITS:
+            raise ValueError(f"A document cannot be a '{self.unit}'.{nearest(self.unit, UNITS)} The units are: {', '.join(UNITS)}.")
+        if self.kind == "builtin" and self.path not in corpora.BUILT_IN:
+            raise ValueError(
+                f"There is no built-in corpus '{self.path}'.{nearest(self.path, corpora.BUILT_IN)} "
+                f"The built-in ones are: {', '.join(corpora.BUILT_IN)}."
+            )
+
+    @classmethod
+    def parse(
+        cls,
+        text: str | os.PathLike[str] | Source,
+        *,
+        field: str = "text",
+        unit: Unit | None = None,
+        split: str = "train",
+        subset: str | None = None,
+    ) -> Source:
+        """Guess the kind of source from what a person typed.
+
+        Raises:
+            ValueError: nothing of that name exists, or a folder mixes formats.
+        """
+        if isinstance(text, Source):
+            return text
+        written = str(text)
+        prefix, colon, rest = written.partition(":")
+        kind: Kind
+        if colon and prefix in KINDS:
+            kind, path = cast(Kind, prefix), rest
+            if kind == "hub" and ":" in path:
+                path, subset = path.split(":", 1)
+        else:
+            kind, path = _guess(written), written
+        if kind not in ("builtin", "hub"):
+            path = str(Path(path).expanduser())
+            if not Path(path).exists():
+                raise ValueError(_missing(path))
+        return cls(kind, path, field, unit, split, subset)
+
+    def documents(self) -> Iterator[Document]:
+        """Every document that holds more than white space, in a fixed order.
+
+        Raises:
+            ValueError: there is none, or the files cannot be read as this kind.
+        """
+        empty = True
+        for document in self._read():
+            if document.text.strip():
+                empty = False
+                yield document
+        if empty:
+            raise ValueError(
+                f"The corpus '{self.path}' is empty: no document in it holds any text. Check the path"
+                f"{f' and the field ({self.field!r})' if self.kind not in ('text', 'builtin') else ''}."
+            )
+
+    def _read(self) -> Iterator[Document]:
+        if self.kind == "builtin":
+            yield from corpora.documents(self.path)
+        elif self.kind in ("hub", "dataset"):
+            yield from readers.read_dataset(self.path, self.field, self.split, self.subset, saved=self.kind == "dataset")
+        for name, path in self._files():
+            if self.kind == "text":
+                yield from readers.read_text(path, name, self.unit or ("file" if Path(self.path).is_dir() else "section"))
+            elif self.kind == "jsonl":
+                yield from readers.read_jsonl(path, name, self.field)
+            elif self.kind == "parquet":
+                yield from readers.read_parquet(path, name, self.field)
+
+    def _files(self) -> list[tuple[str, Path]]:
+        """``(name, path)`` of the files this source is made of; none for hub and built-in sources."""
+        if self.kind in ("builtin", "hub"):
+            return []
+        root = Path(self.path)
+        if not root.exists():
+            raise ValueError(_missing(self.path))
+        if root.is_file():
+            return [(root.name, root)]
+        found = _visible_files(root)
+        if self.kind != "dataset":
+            found = [path for path in found if _kind_of(path) == self.kind] or (found if self.kind == "text" else [])
+        return [(path.relative_to(root).as_posix(), path) for path in found]
+
+    def fingerprint(self) -> str:
+        """A hexadecimal digest that changes when the text may have changed: file names, sizes and times of
+        modification; the Python version of a built-in corpus; the name of a hub dataset."""
+        facts = [self.kind, self.field, str(self.unit), self.split, str(self.subset)]
+        if self.kind == "builtin":
+            facts.append(corpora.version(self.path))
+        elif self.kind == "hub":
+            facts.append(self.path)
+        for name, path in self._files():
+            status = path.stat()
+            facts.append(f"{name} {status.st_size} {status.st_mtime_ns}")
+        return sha256("\n".join(facts).encode()).hexdigest()
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def _kind_of(path: Path) -> Kind | None:
+    """The kind that a file's name announces, looking through ``.gz`` and ``.xz``; None if it announces nothing."""
+    suffix = path.suffix.lower()
+    if suffix in (".gz", ".xz"):
+        suffix = Path(path.stem).suffix.lower()
+    return _SUFFIXES.get(suffix)
+
+
+def _guess(written: str) -> Kind:
+    path = Path(written).expanduser()
+    if path.is_dir():
+        if (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists():
+            return "dataset"
+        kinds = sorted({kind for kind in map(_kind_of, _visible_files(path)) if kind is not None})
+        if len(kinds) > 1:
+            raise ValueError(
+                f"The folder '{written}' mixes {' and '.join(kinds)} files, and one corpus has one format. "
+                f"Say which to read with a prefix: `{kinds[0]}:{written}`."
+            )
+        return kinds[0] if kinds else "text"
+    if path.exists():
+        return _kind_of(path) or "text"
+    if written in corpora.BUILT_IN:
+        return "builtin"
+    if _HUB_NAME.fullmatch(written) and _kind_of(path) is None and not written.startswith("."):
+        return "hub"
+    raise ValueError(_missing(written))
+
+
+def _missing(written: str) -> str:
+    path = Path(written).expanduser()
+    beside = [str(path.parent / other.name) for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    return (
+        f"There is no file or folder '{written}'.{nearest(written, [*beside, *corpora.BUILT_IN])} A source is a text file, "
+        "a folder, a .jsonl or .parquet file, a dataset on the Hugging Face hub (owner/name), or a built-in corpus: "
+        f"{', '.join(corpora.BUILT_IN)}."
+    )

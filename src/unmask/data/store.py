@@ -1,0 +1,183 @@
+"""Token stores: a tokenised corpus on disk, memory-mapped, so opening one costs nothing and reading copies little.
+
+A store is a folder:
+
+    store.json         the manifest, written last: what made the store, and the size and SHA-256 of every file
+    tokens-00000.bin   flat little-endian uint16 or uint32 tokens of whole documents, each ending with EOS
+    docs-00000.npy     int64 [documents, 3]: tokens, UTF-8 bytes and white-space words of each document
+
+Two views of the same tokens: documents ``0..n_documents-1``, and one stream of ``n_tokens`` across all shards.
+The byte and word counts are what bits per byte and bits per word divide by; EOS is in neither.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unmask.storage import digest, read_json
+
+FORMAT = "unmask token store"
+VERSION = 1
+MANIFEST = "store.json"
+
+
+class TokenStore:
+    """A finished token store, read only. Cheap to pickle: a copy in another process maps the same files.
+
+    Attributes:
+        path: the folder.
+        manifest: the contents of ``store.json``.
+        n_documents, n_tokens: totals over all shards; tokens include one EOS a document.
+        document_tokens, document_bytes, document_words: int64 ``[n_documents]`` each; tokens with EOS, bytes of
+            UTF-8 and words between white space without.
+        vocab_size: ids are smaller than this.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.vocab_size: int = manifest["vocab_size"]
+        self._shards = [
+            np.memmap(path / shard["tokens"]["name"], dtype=np.dtype(manifest["dtype"]).newbyteorder("<"), mode="r")
+            for shard in manifest["shards"]
+        ]
+        table = np.concatenate([np.load(path / shard["docs"]["name"], allow_pickle=False) for shard in manifest["shards"]])
+        self.document_tokens, self.document_bytes, self.document_words = np.ascontiguousarray(table.T)
+        self._starts = _offsets([len(shard) for shard in self._shards])  # [shards + 1], first token of each shard
+        self._document_starts = _offsets(self.document_tokens)  # [documents + 1]
+        self.n_documents = len(self.document_tokens)
+        self.n_tokens = int(self._starts[-1])
+        if self._document_starts[-1] != self.n_tokens:
+            raise ValueError(_damaged(path, "its documents and its tokens disagree about the number of tokens"))
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, verify: bool = False) -> TokenStore:
+        """Map a store into memory after checking its manifest and the size of every file.
+
+        Args:
+            verify: also compare the SHA-256 of every file, which reads all of them.
+
+        Raises:
+            ValueError: no finished store is there, it is of another format or version, or it is damaged.
+        """
+        path = Path(path)
+        if not (path / MANIFEST).exists():
+            state = "is not finished" if any(path.glob("*.json")) else "does not exist" if not path.exists() else "holds no token store"
+            raise ValueError(
+                f"{path} {state} (no {MANIFEST} in it). Make one with `unmask prepare SOURCE --out FOLDER`, or run the same "
+                "command again if it was interrupted; a prepared folder holds two stores, `train` and `valid`."
+            )
+        manifest = read_json(path / MANIFEST)
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            raise ValueError(f"{path / MANIFEST} does not describe a token store of unmask. Give the folder that `unmask prepare` made.")
+        if manifest.get("version") != VERSION:
+            raise ValueError(
+                f"{path} is a token store of version {manifest.get('version')}, and this unmask reads version {VERSION}. "
+                "Prepare the corpus again into a new folder."
+            )
+        try:
+            files = [shard[part] for shard in manifest["shards"] for part in ("tokens", "docs")]
+            for file in files:
+                check_file(path, file, verify=verify)
+            return cls(path, manifest)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(_damaged(path, f"{MANIFEST} lacks {error}")) from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TokenStore, (self.path, self.manifest)
+
+    def __len__(self) -> int:
+        return self.n_documents
+
+    def document(self, index: int) -> NDArray[np.unsignedinteger]:
+        """The tokens of one document with its EOS, ``[n]``, a view of the mapped file."""
+        if not 0 <= index < self.n_documents:
+            raise IndexError(f"There is no document {index}: {self.path} holds documents 0 to {self.n_documents - 1}.")
+        return self.read(int(self._document_starts[index]), int(self._document_starts[index + 1]))
+
+    def read(self, start: int, stop: int) -> NDArray[np.unsignedinteger]:
+        """Tokens ``start..stop-1`` of the whole stream, ``[stop - start]``; a view when one shard holds them all."""
+        if not 0 <= start <= stop <= self.n_tokens:
+            raise IndexError(f"Tokens {start} to {stop} were asked of {self.path}, which holds {self.n_tokens}.")
+        first = int(np.searchsorted(self._starts, start, side="right")) - 1
+        first = min(first, len(self._shards) - 1)
+        last = max(first, int(np.searchsorted(self._starts, stop, side="left")) - 1)
+        parts = [
+            self._shards[shard][max(0, start - self._starts[shard]) : stop - self._starts[shard]] for shard in range(first, last + 1)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def windows(self, block_size: int) -> int:
+        """How many windows of ``block_size`` tokens tile the stream, the last one possibly padded."""
+        if block_size < 1:
+            raise ValueError(f"block_size is {block_size}; a window needs at least one token.")
+        return -(-self.n_tokens // block_size)
+
+    def gather_windows(self, indices: Any, block_size: int) -> NDArray[np.int64]:
+        """Windows of the concatenated stream: row ``i`` is tokens ``indices[i] * block_size`` and on.
+
+        Args:
+            indices: integers ``[N]`` in ``0..windows(block_size)-1``, in any order, with repeats.
+
+        Returns:
+            int64 ``[N, block_size]``; past the end of the stream the last window holds PAD.
+        """
+        indices = np.asarray(indices, dtype=np.int64)
+        count = self.windows(block_size)
+        if indices.size and not (indices.min() >= 0 and indices.max() < count):
+            raise IndexError(f"Windows {indices.min()} to {indices.max()} were asked of {self.path}, which holds windows 0 to {count - 1}.")
+        where = indices[:, None] * block_size + np.arange(block_size)  # [N, block_size]
+        shard_of = np.searchsorted(self._starts, where, side="right") - 1
+        rows = np.full(where.shape, self.manifest["pad"], dtype=np.int64)
+        for number in np.unique(shard_of):
+            if number < len(self._shards):
+                inside = shard_of == number
+                rows[inside] = self._shards[number][where[inside] - self._starts[number]]
+        return rows
+
+    @cached_property
+    def unigram_counts(self) -> NDArray[np.int64]:
+        """How often each id occurs in the store, int64 ``[vocab_size]``."""
+        counts = np.zeros(self.vocab_size, dtype=np.int64)
+        for shard in self._shards:
+            for start in range(0, len(shard), 2**24):
+                counts += np.bincount(shard[start : start + 2**24], minlength=self.vocab_size)
+        return counts
+
+    def check_tokenizer(self, tokenizer: Any) -> None:
+        """Refuse a ``Tokenizer`` other than the one that made this store.
+
+        Raises:
+            ValueError: their ids mean different things.
+        """
+        if tokenizer.fingerprint != self.manifest["tokenizer"]:
+            raise ValueError(
+                f"The tokens in {self.path} were made by another tokenizer (the store's vocabulary has {self.vocab_size} ids, this one "
+                f"{len(tokenizer)}), so its ids would mean other words. Use the tokenizer.json beside the store, or prepare the corpus "
+                "again with `unmask prepare --tokenizer`."
+            )
+
+
+def check_file(folder: Path, file: dict[str, Any], *, verify: bool) -> None:
+    """Compare a file with its entry ``{name, bytes, sha256}``; a ``ValueError`` says what is wrong with it."""
+    path = folder / file["name"]
+    if not path.exists():
+        raise ValueError(_damaged(folder, f"{file['name']} is missing"))
+    if path.stat().st_size != file["bytes"]:
+        raise ValueError(_damaged(folder, f"{file['name']} has {path.stat().st_size} bytes where {file['bytes']} were written"))
+    if verify and digest(path) != file["sha256"]:
+        raise ValueError(_damaged(folder, f"the contents of {file['name']} changed after they were written (SHA-256 differs)"))
+
+
+def _damaged(folder: Path, what: str) -> str:
+    return f"The token store {folder} is damaged: {what}. Delete the folder and prepare it again with `unmask prepare`."
+
+
+def _offsets(lengths: Any) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))])

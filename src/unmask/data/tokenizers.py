@@ -1,0 +1,275 @@
+"""Text to ids and back: a thin wrapper of a Hugging Face ``tokenizers`` tokenizer.
+
+Three promises that a masked model needs and a bare tokenizer does not make:
+
+    special tokens have names    mask_token_id, pad_token_id, bos_token_id, eos_token_id
+    text is only text            "[MASK]" inside a corpus is five ordinary characters and two brackets
+    a prompt can hold masks      with allow_mask=True, "[MASK]" is the mask, and takes the space before it
+
+The last one is because a word and the space before it are one token: "The [MASK] is" has to become
+``The, mask, ␣is`` for the mask to have room for ``␣cat``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from unmask.storage import read_json, write_json, write_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+SPECIAL_TOKENS = {"pad": "[PAD]", "mask": "[MASK]", "bos": "[BOS]", "eos": "[EOS]", "unk": "[UNK]"}
+SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
+
+# Contractions; a word with the space or underscore before it; up to three digits; symbols; white space, where the
+# last space of a run is left to the word it precedes, so that an indentation is one token.
+_PIECES = r"'(?:[sdmt]|ll|ve|re)(?!\p{L})|[ _]?[\p{L}\p{M}]+|\p{N}{1,3}| ?[^\s\p{L}\p{M}\p{N}]+|\s*\n|\s+(?!\S)|\s+"
+
+_USUAL_NAMES = {
+    "mask": ("[MASK]", "<mask>", "<|mask|>", "<|mdm_mask|>"),
+    "pad": ("[PAD]", "<pad>", "<|pad|>", "<|padding|>"),
+    "bos": ("[BOS]", "<s>", "<bos>", "<|startoftext|>", "<|begin_of_text|>", "[CLS]"),
+    "eos": ("[EOS]", "</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "[SEP]"),
+    "unk": ("[UNK]", "<unk>"),
+}
+
+
+class Tokenizer:
+    """Ids of text and text of ids, for any fast tokenizer.
+
+    Args:
+        backend: the ``tokenizers.Tokenizer``; it is copied.
+        special_tokens: literal text of the special tokens by role: ``mask``, ``pad``, ``bos``, ``eos``, ``unk``
+            (all optional here; a masked model's ``SpecialIds.of`` insists on the mask).
+
+    Attributes:
+        mask_token_id, pad_token_id, bos_token_id, eos_token_id: ids, or None where the tokenizer has none.
+        all_special_ids: every id that is not text, ascending.
+        vocab_size: number of ids a model must be able to embed; ``len(tokenizer)`` is the same.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, special_tokens: Mapping[str, str]) -> None:
+        self._backend = tokenizers.Tokenizer.from_str(backend.to_str())
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._backend.encode_special_tokens = True  # special tokens inside text are text
+        self.special_tokens = {
+            role: token for role, token in special_tokens.items() if self._backend.token_to_id(token) is not None
+        }
+        self.mask_token = self.special_tokens.get("mask")
+        self.mask_token_id, self.pad_token_id, self.bos_token_id, self.eos_token_id = (
+            self._backend.token_to_id(self.special_tokens[role]) if role in self.special_tokens else None
+            for role in ("mask", "pad", "bos", "eos")
+        )
+        vocabulary = self._backend.get_vocab(with_added_tokens=True)
+        added = self._backend.get_added_tokens_decoder()
+        marked = {id for id, token in added.items() if token.special}
+        self.all_special_ids = sorted(marked | {vocabulary[token] for token in self.special_tokens.values()})
+        self.vocab_size = max(vocabulary.values()) + 1
+        self._mask_takes_space = self.mask_token_id in added and added[self.mask_token_id].lstrip
+
+    def __len__(self) -> int:
+        return self.vocab_size
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._backend.to_str(), self.special_tokens)
+
+    def encode(self, text: str, allow_mask: bool = False) -> list[int]:
+        """The ids of ``text``, with nothing added around them.
+
+        Args:
+            allow_mask: True = the literal mask token in ``text`` is the mask (prompts); False = it is text (corpora).
+        """
+        if not allow_mask or self.mask_token is None or self.mask_token_id is None:
+            return self._backend.encode(text, add_special_tokens=False).ids
+        *before, last = text.split(self.mask_token)
+        ids: list[int] = []
+        for piece in before:
+            piece = piece.removesuffix(" ") if self._mask_takes_space else piece
+            ids += [*self.encode(piece), self.mask_token_id]
+        return ids + self.encode(last)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """``encode`` of many corpus texts, on all cores (``TOKENIZERS_PARALLELISM=false`` stops that)."""
+        return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
+        """The text of ``ids``. For tokenizers trained here, ``decode(encode(text)) == text`` for every text."""
+        return self._backend.decode([int(id) for id in ids], skip_special_tokens=skip_special_tokens)
+
+    def token_text(self, id: int) -> str:
+        """The text of one id for a person to read; bytes that are no whole character look like ``<E2><80>``.
+
+        Raises:
+            ValueError: no token has this id.
+        """
+        token = self._backend.id_to_token(id)
+        if token is None:
+            raise ValueError(f"There is no token {id}: this tokenizer's ids run from 0 to {self.vocab_size - 1}.")
+        if id in self.all_special_ids:
+            return token
+        if not self._is_byte_level:
+            return token.replace("▁", " ")
+        data = bytes(_BYTE_OF[character] for character in token if character in _BYTE_OF)
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            return "".join(f"<{byte:02X}>" for byte in data)
+
+    @cached_property
+    def _is_byte_level(self) -> bool:
+        return '"ByteLevel"' in json.dumps(json.loads(self._backend.to_str())["decoder"])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides which ids a text gets."""
+        content = json.dumps([self._backend.to_str(), sorted(self.special_tokens.items())])
+        return sha256(content.encode()).hexdigest()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write ``tokenizer.json`` (or any other ``.json`` name, or into a folder) with a ``tokenizer_config.json``
+        beside it that names the special tokens; transformers' ``AutoTokenizer`` reads the folder too."""
+        file = Path(path) if Path(path).suffix == ".json" else Path(path) / "tokenizer.json"
+        roles = {f"{role}_token": token for role, token in self.special_tokens.items()}
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+        write_json(file.with_name("tokenizer_config.json"), settings | roles)
+        write_text(file, self._backend.to_str(pretty=True))
+
+    def to_transformers(self) -> PreTrainedTokenizerFast:
+        """The same tokenizer as transformers knows it. (There, "[MASK]" in a text is always the mask.)"""
+        from transformers import PreTrainedTokenizerFast
+
+        roles: dict[str, Any] = {f"{role}_token": token for role, token in self.special_tokens.items()}
+        backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        return PreTrainedTokenizerFast(tokenizer_object=backend, clean_up_tokenization_spaces=False, **roles)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+        """Learn a byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909) whose first ids are ``SPECIAL_TOKENS``.
+
+        Equal texts in any order give equal tokenizers. A small corpus may yield fewer tokens than asked for.
+
+        Raises:
+            ValueError: ``vocab_size`` has no room for the special tokens and the 256 bytes.
+        """
+        if vocab_size < SMALLEST_VOCABULARY:
+            raise ValueError(
+                f"vocab_size is {vocab_size}, and a byte-level tokenizer needs at least {SMALLEST_VOCABULARY}: "
+                f"256 bytes and {len(SPECIAL_TOKENS)} special tokens. A few thousand suit a few megabytes of text."
+            )
+        backend = tokenizers.Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(tokenizers.Regex(_PIECES), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        backend.decoder = decoders.ByteLevel()
+        specials = [
+            tokenizers.AddedToken(token, special=True, normalized=False, lstrip=role == "mask")
+            for role, token in SPECIAL_TOKENS.items()
+        ]
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=specials,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        backend.train_from_iterator(texts, trainer)
+        return cls(backend, SPECIAL_TOKENS)
+
+    @classmethod
+    def load(cls, path_or_name: str | os.PathLike[str]) -> Tokenizer:
+        """Read a ``tokenizer.json``, a folder that holds one, or the tokenizer of a model on the Hugging Face hub.
+
+        Raises:
+            ValueError: there is none, it is damaged, or the hub cannot be reached.
+        """
+        path = Path(path_or_name).expanduser()
+        if not path.exists():
+            path = _download(str(path_or_name))
+        file = path / "tokenizer.json" if path.is_dir() else path
+        if not file.exists():
+            raise ValueError(
+                f"The folder {path} holds no tokenizer.json. If it is a model with an older tokenizer (vocab.txt, "
+                "*.model), convert it once: transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)."
+            )
+        content = read_json(file)
+        try:
+            backend = tokenizers.Tokenizer.from_str(json.dumps(content))
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(f"{file} is not a tokenizer.json that `tokenizers` understands ({error}).") from error
+        return cls(backend, _special_tokens(backend, file.parent))
+
+
+def _rebuild(content: str, special_tokens: Mapping[str, str]) -> Tokenizer:
+    return Tokenizer(tokenizers.Tokenizer.from_str(content), special_tokens)
+
+
+def _special_tokens(backend: tokenizers.Tokenizer, folder: Path) -> dict[str, str]:
+    """Roles of the special tokens: what the files beside the tokenizer say; if they say nothing, the usual names it contains."""
+    said: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        if (folder / name).exists():
+            said |= {key: value for key, value in read_json(folder / name).items() if value is not None}
+    guess = not any(f"{role}_token" in said for role in _USUAL_NAMES)
+    found = {}
+    for role, usual in _USUAL_NAMES.items():
+        fallback = {"bos": "cls_token", "eos": "sep_token"}.get(role, "")
+        token = said.get(f"{role}_token") or said.get(fallback)
+        token = token["content"] if isinstance(token, dict) else token
+        if guess and token is None:
+            token = next((name for name in usual if backend.token_to_id(name) is not None), None)
+        if token is not None:
+            found[role] = token
+    return found
+
+
+def _download(name: str) -> Path:
+    """Fetch a hub model's tokenizer files; the folder they are in."""
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) or name.endswith(".json"):
+        raise ValueError(
+            f"There is no tokenizer at '{name}'. Give a tokenizer.json, a folder that holds one, or the name of a model on "
+            "the Hugging Face hub; `unmask prepare` trains a new one when no tokenizer is given."
+        )
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        for optional in ("special_tokens_map.json", "tokenizer_config.json"):
+            try:
+                hf_hub_download(name, optional)
+            except LocalEntryNotFoundError:
+                raise
+            except EntryNotFoundError:
+                continue
+        return Path(hf_hub_download(name, "tokenizer.json")).parent
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"There is no file or folder '{name}' here, and the tokenizer of that name could not be fetched from the Hugging Face "
+            f"hub ({type(error).__name__}). Check the spelling and the network, or give the path of a tokenizer.json."
+        ) from error
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Byte-level BPE writes each byte as one printable character; this reads them back.
+
+    Printable Latin-1 stands for itself; the other bytes, in order, are U+0100 and up (Radford et al. 2019).
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
+_BYTE_OF = _byte_alphabet()
