@@ -9,7 +9,7 @@ Shapes: ``x_t [..., L]`` ids in, ``logits [..., L, V]`` out.
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -40,7 +40,8 @@ class RotaryTransformerMLMModel(nn.Module):
         use_flex_attn: FlexAttention for padded and packed rows (training needs CUDA).
         final_layer_without_normalization: skip the norm before the vocabulary.
         tie_embeddings: the vocabulary projection shares the embedding's weight.
-        qk_norm: normalise queries and keys per head.
+        rotary_base: the longest wavelength is ``2 pi rotary_base`` tokens; small values tell near positions apart better.
+        neighbour_layers: in the first so many layers, heads start out attending to their nearest neighbours.
 
     Raises:
         ValueError: sizes that do not fit together, or an unknown activation.
@@ -64,7 +65,8 @@ class RotaryTransformerMLMModel(nn.Module):
         use_flex_attn: bool = False,
         final_layer_without_normalization: bool = False,
         tie_embeddings: bool = False,
-        qk_norm: bool = False,
+        rotary_base: float = 10_000.0,
+        neighbour_layers: int = 0,
     ) -> None:
         given = {k: v for k, v in locals().items() if k in inspect.signature(RotaryTransformerMLMModel).parameters}
         super().__init__()
@@ -85,9 +87,9 @@ class RotaryTransformerMLMModel(nn.Module):
         self.force_flash_attn = force_flash_attn
         self.use_flex_attn = use_flex_attn
         self.embedding = nn.Embedding(num_embeddings, d_model, padding_idx=padding_idx)
-        self.rotary = RotaryTable(min(rotary_emb_dim, d_model // nhead) // 2 * 2, max_length)
+        self.rotary = RotaryTable(min(rotary_emb_dim, d_model // nhead) // 2 * 2, max_length, rotary_base)
         self.blocks = nn.ModuleList(
-            EncoderBlock(d_model, nhead, dim_feedforward or 4 * d_model, dropout, activation, layer_norm_eps, qk_norm)
+            EncoderBlock(d_model, nhead, dim_feedforward or 4 * d_model, dropout, activation, layer_norm_eps)
             for _ in range(num_layers)
         )
         self.head = VocabularyHead(
@@ -98,6 +100,8 @@ class RotaryTransformerMLMModel(nn.Module):
             embedding=self.embedding if tie_embeddings else None,
         )
         initialise(self, num_layers)
+        for block in list(self.blocks)[:neighbour_layers]:
+            attend_to_neighbours(cast(EncoderBlock, block), self.rotary.angle_per_step)
 
     def forward(
         self,

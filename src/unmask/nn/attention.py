@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ from unmask.ops.segments import document_mask
 Heads = Float[Tensor, "tokens heads channels"]
 
 
+@runtime_checkable
 class AttentionPlan(Protocol):
     """Who attends to whom, for one batch."""
 
@@ -56,7 +57,7 @@ class DensePlan:
 class DocumentPlan:
     """Documents grouped by length: each group is an index ``[n, length]`` into the flat tokens."""
 
-    groups: tuple[Int[Tensor, "documents length"], ...]
+    groups: tuple[Int[Tensor, "_ _"], ...]
 
     def __call__(self, q: Heads, k: Heads, v: Heads, dropout: float) -> Heads:
         outs = []

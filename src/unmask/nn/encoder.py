@@ -33,7 +33,6 @@ class EncoderBlock(nn.Module):
         dropout: of attention probabilities and of both residual branches.
         activation: a name of ``ACTIVATIONS``.
         layer_norm_eps: of every norm.
-        qk_norm: normalise queries and keys per head (root mean square), which tolerates higher learning rates.
     """
 
     def __init__(
@@ -44,16 +43,13 @@ class EncoderBlock(nn.Module):
         dropout: float,
         activation: str,
         layer_norm_eps: float,
-        qk_norm: bool,
     ) -> None:
         super().__init__()
         self.nhead = nhead
         self.dropout = dropout
         self.attention_norm = nn.LayerNorm(d_model, layer_norm_eps)
-        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
+        self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model, bias=False)
-        self.q_norm = nn.RMSNorm(d_model // nhead, layer_norm_eps) if qk_norm else nn.Identity()
-        self.k_norm = nn.RMSNorm(d_model // nhead, layer_norm_eps) if qk_norm else nn.Identity()
         self.feedforward_norm = nn.LayerNorm(d_model, layer_norm_eps)
         self.up = nn.Linear(d_model, dim_feedforward)
         self.down = nn.Linear(dim_feedforward, d_model)
@@ -63,8 +59,7 @@ class EncoderBlock(nn.Module):
         """The attention branch, without its residual."""
         qkv = self.qkv(self.attention_norm(x)).view(len(x), 3, self.nhead, -1)
         q, k, v = qkv.unbind(1)  # each (T, H, C)
-        q, k = rotate(self.q_norm(q), angles), rotate(self.k_norm(k), angles)
-        return self.out(plan(q.to(v.dtype), k.to(v.dtype), v, self.dropout if self.training else 0.0).flatten(1))
+        return self.out(plan(rotate(q, angles), rotate(k, angles), v, self.dropout if self.training else 0.0).flatten(1))
 
     def forward(self, x: Float[Tensor, "tokens width"], angles: Angles, plan: AttentionPlan) -> Float[Tensor, "tokens width"]:
         x = x + F.dropout(self.attend(x, angles, plan), self.dropout, self.training)
@@ -85,3 +80,23 @@ def initialise(module: nn.Module, layers: int, std: float = 0.02) -> None:
         if isinstance(part, nn.Embedding) and part.padding_idx is not None:
             with torch.no_grad():
                 part.weight[part.padding_idx].zero_()
+
+
+NEIGHBOUR_SHARPNESS = 3.0
+
+
+@torch.no_grad()
+def attend_to_neighbours(block: EncoderBlock, angle_per_step: Float[Tensor, " half"]) -> None:
+    """Start the heads of a block attending to offsets -1, +1, -2, +2, … through their query and key biases.
+
+    Rotary scores of a constant query ``q`` and key ``k`` depend on the offset alone: with channel pairs as complex numbers,
+    ``q = a exp(i theta delta)`` and ``k = a`` peak at offset ``delta``. A new model thus sees its neighbours from the first
+    step, rather than after it has found out where they are; training is free to move the biases away.
+    """
+    half = len(angle_per_step)
+    q_bias, k_bias, _ = block.qkv.bias.view(3, block.nhead, -1)
+    for head in range(block.nhead):
+        offset = (head // 2 + 1) * (-1 if head % 2 == 0 else 1)
+        q_bias[head, :half] = NEIGHBOUR_SHARPNESS * torch.cos(angle_per_step * offset)
+        q_bias[head, half : 2 * half] = NEIGHBOUR_SHARPNESS * torch.sin(angle_per_step * offset)
+        k_bias[head, :half] = NEIGHBOUR_SHARPNESS

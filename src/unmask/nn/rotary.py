@@ -14,15 +14,21 @@ Angles = tuple[Float[Tensor, "tokens 1 half"], Float[Tensor, "tokens 1 half"]]
 
 
 class RotaryTable(nn.Module):
-    """Cosines and sines of the first ``max_length`` positions for ``dim`` channels (even)."""
+    """Cosines and sines of the first ``max_length`` positions for ``dim`` channels (even).
+
+    Channel pair ``j`` turns by ``angle_per_step[j] = base^(-2j / dim)`` radians from one position to the next.
+    """
 
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, dim: int, max_length: int, base: float = 10_000.0) -> None:
+    angle_per_step: Tensor
+
+    def __init__(self, dim: int, max_length: int, base: float) -> None:
         super().__init__()
-        frequencies = base ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-        angles = torch.arange(max_length, dtype=torch.float64)[:, None] * frequencies
+        angle_per_step = base ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+        angles = torch.arange(max_length, dtype=torch.float64)[:, None] * angle_per_step
+        self.register_buffer("angle_per_step", angle_per_step.float(), persistent=False)
         self.register_buffer("cos", angles.cos().float(), persistent=False)
         self.register_buffer("sin", angles.sin().float(), persistent=False)
 

@@ -1,0 +1,22 @@
+"""Shared by all tests: one torch thread per worker, and shape annotations that execute."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from jaxtyping import install_import_hook
+
+install_import_hook(["unmask.ops", "unmask.nn", "unmask.models", "unmask.randomness"], "beartype.beartype")
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _fixed_ambient_seed():
+    """Tests that read torch's global generator are reproducible."""
+    torch.manual_seed(0)
