@@ -101,16 +101,14 @@ def flex_block_mask(
     segment_ids: Int[Tensor, "batch seq"] | None, attention_mask: Bool[Tensor, "batch seq"] | None, batch: int, seq: int, device: torch.device
 ) -> Any:
     """A BlockMask under which a token attends to the real tokens of its own segment; padding attends to itself."""
-    from torch.nn.attention.flex_attention import create_block_mask
+    from torch.nn.attention.flex_attention import and_masks, create_block_mask, or_masks
 
-    def may_attend(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        allowed = i >= 0
-        if segment_ids is not None:
-            allowed = segment_ids[b, i] == segment_ids[b, j]
-        if attention_mask is not None:
-            allowed = (allowed & attention_mask[b, j]) | (i == j)
-        return allowed
-
+    conditions = []
+    if segment_ids is not None:
+        conditions.append(lambda b, h, i, j: segment_ids[b, i] == segment_ids[b, j])
+    if attention_mask is not None:
+        conditions.append(lambda b, h, i, j: attention_mask[b, j])
+    may_attend = or_masks(and_masks(*conditions), lambda b, h, i, j: i == j)
     return create_block_mask(may_attend, batch, None, seq, seq, device=str(device))
 
 
