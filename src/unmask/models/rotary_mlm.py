@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from unmask.nn.attention import plan_attention
-from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, initialise
+from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, attend_to_neighbours, initialise
 from unmask.nn.heads import VocabularyHead
 from unmask.nn.rotary import RotaryTable
 from unmask.ops.segments import positions_from_mask, positions_from_segments
