@@ -64,7 +64,6 @@ class ModelConfig(Section):
     activation: Literal["relu", "gelu", "silu", "squared_relu"] = Field("gelu", description="of the feed-forward layers")
     max_length: PositiveInt = Field(1024, description="longest row the model accepts")
     rotary_emb_dim: PositiveInt = Field(64, description="channels of each head that carry position")
-    rotary_base: Positive = Field(10_000.0, description="rotary embedding: longest wavelength / 2 pi; small values tell near positions apart")
     tie_embeddings: bool = Field(True, description="share the embedding with the output projection")
     neighbour_layers: int = Field(2, ge=0, description="first layers whose heads start out attending to their nearest neighbours")
     use_flex_attn: bool = Field(False, description="FlexAttention for packed rows (CUDA)")
@@ -130,14 +129,13 @@ class TrainConfig(Section):
     batch_size: PositiveInt = Field(32, description="rows per optimiser step, over all devices and accumulation steps")
     accumulate: PositiveInt = Field(1, description="forward-backward passes per optimiser step")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto = bf16 where the processor has it, else fp32")
-    compile: bool = Field(False, description="torch.compile the network: 20 to 60 s at the start, 2 to 30% faster steps")
     devices: Literal["auto"] | PositiveInt = Field("auto", description="processors to train on")
     nodes: PositiveInt = Field(1, description="machines to train on")
     evaluate_every: PositiveInt = Field(200, description="steps between validations")
     evaluate_rows: PositiveInt = Field(256, description="held-out rows per validation; the same rows and the same noise each time")
     checkpoint_every: PositiveInt = Field(200, description="steps between checkpoints")
     log_every: PositiveInt = Field(10, description="steps between log lines")
-    resume: bool = Field(True, description="continue from the run folder's last checkpoint")
+    resume: bool = Field(True, description="continue from the run folder's last checkpoint; false moves an earlier run aside and starts anew")
 
     @model_validator(mode="after")
     def _accumulate_divides(self) -> TrainConfig:

@@ -78,6 +78,28 @@ def uniform(keys: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return (_shift(mix(keys), 12).double() + 0.5) * 2.0**-52
 
 
+def permute(index: Int[Tensor, "*shape"], size: int, key: Int[Tensor, ""]) -> Int[Tensor, "*shape"]:
+    """Where ``index`` goes in a keyed permutation of ``0..size-1``, without making the permutation.
+
+    A Feistel network of six rounds over the smallest even number of bits that holds ``size``, walked until it lands
+    below ``size`` (Black and Rogaway 2002, cycle walking): constant memory for corpora of any length.
+    """
+    half = max(1, (max(2, size) - 1).bit_length() + 1 >> 1)
+    low = (1 << half) - 1
+    rounds = [fold(key, number) for number in range(6)]
+
+    def feistel(x: Tensor) -> Tensor:
+        left, right = x >> half, x & low
+        for round_key in rounds:
+            left, right = right, left ^ (mix(right * _GOLDEN + round_key) & low)
+        return left << half | right
+
+    out = feistel(index)
+    while bool((outside := out >= size).any()):
+        out = torch.where(outside, feistel(out), out)
+    return out
+
+
 @dataclass(frozen=True)
 class Noise:
     """The noise of a batch of rows.

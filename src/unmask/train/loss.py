@@ -92,7 +92,10 @@ class MLMLoss:
             with zero gradient.
         """
         batch = as_mlm_batch(batch)
-        tokens = self.score(batch, model)
+        return self.combine(batch, self.score(batch, model))
+
+    def combine(self, batch: Mapping[str, Any], tokens: ScoredTokens) -> MLMLossDict:
+        """Weigh, add and divide what :meth:`score` found, without running the model again."""
         supervised = self._supervised(batch, tokens.where)
         weighted = tokens.nll * tokens.weights
         if self.use_num_masked_factor:

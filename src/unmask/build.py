@@ -1,0 +1,222 @@
+"""Where names become objects: the only file that turns config words into parts."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unmask.config import Config, ModelConfig, ObjectiveConfig, config_yaml, load_config, save_config
+from unmask.contracts import SpecialIds
+from unmask.data.collators import CorruptingCollator, PackedMLMCollator
+from unmask.data.prepare import Prepared, Progress, prepare
+from unmask.data.sources import Source
+from unmask.data.store import TokenStore
+from unmask.data.tokenizers import Tokenizer
+from unmask.models.files import INDEX, check_sealed, read_model, resolve_checkpoint
+from unmask.models.rotary_mlm import RotaryTransformerMLMModel
+from unmask.ops.corruption import Corruption, bert_corruption, scheduled_corruption, uniform_corruption
+from unmask.ops.schedule import as_schedule
+from unmask.train.loss import MLMLoss
+
+
+def build_source(name: str, config: Config) -> Source:
+    """The text source a config means by ``name``."""
+    return Source.parse(name, field=config.data.field, unit=config.data.unit, split=config.data.split)
+
+
+def prepare_data(config: Config, run: Path, workers: int | None = None, progress: Progress | None = None) -> Prepared:
+    """Make (or find) the token stores a run trains on."""
+    data = config.data
+    valid = None if data.valid_source is None else build_source(data.valid_source, config)
+    return prepare(
+        build_source(data.source, config),
+        Path(data.store) if data.store is not None else run / "data",
+        tokenizer=data.tokenizer,
+        vocab_size=data.vocab_size,
+        valid_fraction=data.valid_fraction,
+        valid_source=valid,
+        workers=workers,
+        seed=config.seed,
+        progress=progress,
+    )
+
+
+def build_model(config: ModelConfig, special: SpecialIds, seed: int) -> RotaryTransformerMLMModel:
+    """A network with fresh weights, the same for the same seed whatever was drawn before."""
+    sizes = config.model_dump(exclude={"preset"})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return RotaryTransformerMLMModel(special.vocab_size, padding_idx=special.pad or 0, mask_idx=special.mask, **sizes)
+
+
+def build_corruption(config: ObjectiveConfig, special: SpecialIds) -> Corruption:
+    """What an objective hides, and how."""
+    if config.name == "bert":
+        return bert_corruption(
+            special.mask, special.vocab_size, special.all, config.probability, config.mask_rate, config.random_rate
+        )
+    if config.schedule == "linear":
+        return uniform_corruption(special.mask, config.eps, exact=config.exact_count)
+    return scheduled_corruption(special.mask, as_schedule(config.schedule), config.eps)
+
+
+def build_loss(config: ObjectiveConfig, tokenizer: Any) -> MLMLoss:
+    """How an objective weighs what was hidden."""
+    if config.name == "bert":
+        return MLMLoss(tokenizer=tokenizer)
+    weighting = "inverse_p" if config.schedule == "linear" else as_schedule(config.schedule)
+    return MLMLoss(tokenizer=tokenizer, weighting=weighting, normaliser="supervised")
+
+
+def build_collator(config: Config, tokenizer: Any, seed: int) -> CorruptingCollator:
+    """From windows of the token stream to training batches."""
+    special = SpecialIds.of(tokenizer)
+    corruption = build_corruption(config.objective, special)
+    return PackedMLMCollator(
+        tokenizer, config.data.block_size, corruption, use_flex_attn=config.model.use_flex_attn, seed=seed
+    )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A trained model with what it needs: ``unmask`` commands and scripts start here."""
+
+    model: RotaryTransformerMLMModel
+    tokenizer: Tokenizer
+    config: Config
+    folder: Path
+    step: int
+
+
+def load(path: str | Path, which: str = "last") -> Loaded:
+    """Load a trained model from a run folder or a checkpoint.
+
+    Args:
+        path: run folder, checkpoints folder, or one checkpoint.
+        which: ``"last"`` or ``"best"`` (by held-out loss).
+
+    Raises:
+        ValueError: nothing there, nothing finished, or damaged.
+    """
+    folder = resolve_checkpoint(path, which)
+    manifest = check_sealed(folder)
+    return Loaded(
+        read_model(folder), Tokenizer.load(folder / "tokenizer.json"), load_config(folder / "run.yaml"), folder, int(manifest["step"])
+    )
+
+
+def train(config: Config, *, console: Any = None, sampler: Any = None, workers: int | None = None, progress: Progress | None = None) -> Path:
+    """Prepare the data, then train or resume; the run folder is complete for ``load`` after every checkpoint.
+
+    Args:
+        config: the whole run.
+        console: a Rich console for progress; None writes to standard output.
+        sampler: network and tokenizer -> text, logged after each validation.
+        workers: processes that tokenise; None = one per core.
+        progress: of preparation.
+
+    Returns:
+        The last checkpoint's folder.
+
+    Raises:
+        ValueError: bad input, or a run folder that was made with another config.
+        KeyboardInterrupt: stopped by a signal; the checkpoint is written.
+    """
+    from rich.console import Console
+
+    from unmask.train.callbacks import CleanStop, MetricsTable, ProgressLine, SampleLog
+    from unmask.train.checkpoints import SealedCheckpointIO
+    from unmask.train.data import TokenStoreData
+    from unmask.train.module import MaskedLMModule
+    from unmask.train.trainer import make_trainer
+
+    run = Path(config.run)
+    resume = claim_run(config, run)
+    if resume is not None and check_sealed(resume)["step"] >= config.train.steps:
+        return resume
+    prepared = prepare_data(config, run, workers, progress)
+    tokenizer = Tokenizer.load(prepared.tokenizer)
+    special = SpecialIds.of(tokenizer)
+    model = build_model(config.model, special, config.seed)
+    module = MaskedLMModule(model, build_loss(config.objective, tokenizer), config.optim, config.train.steps, config.seed)
+    data = TokenStoreData(
+        TokenStore.open(prepared.train),
+        TokenStore.open(prepared.valid),
+        block_size=config.data.block_size,
+        batch_size=config.train.batch_size,
+        accumulate=config.train.accumulate,
+        collate=build_collator(config, tokenizer, config.seed),
+        collate_valid=build_collator(config, tokenizer, config.seed + 1),
+        evaluate_rows=config.train.evaluate_rows,
+        seed=config.seed,
+        workers=config.data.workers,
+    )
+    stop = CleanStop()
+    callbacks = [
+        stop,
+        MetricsTable(run / "metrics.csv", config.train.log_every),
+        ProgressLine(console or Console(), config.train.log_every, config.train.batch_size * config.data.block_size),
+    ]
+    if sampler is not None:
+        callbacks.append(SampleLog(run / "samples.txt", lambda network: sampler(network, tokenizer)))
+    extra = {"tokenizer.json": prepared.tokenizer.read_text(encoding="utf-8"), "run.yaml": config_yaml(config)}
+    trainer = make_trainer(config, run, SealedCheckpointIO(model.config, extra), callbacks)
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    if stop.stopped is not None:
+        raise KeyboardInterrupt
+    return resolve_checkpoint(run)
+
+
+# What a resumed run may change: where and how it runs, and for how long; not what it computes.
+FREE_TO_CHANGE = frozenset(
+    {
+        "run",
+        "data.workers",
+        "data.store",
+        "train.steps",
+        "train.accumulate",
+        "train.devices",
+        "train.nodes",
+        "train.evaluate_every",
+        "train.checkpoint_every",
+        "train.log_every",
+        "train.resume",
+    }
+)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def claim_run(config: Config, run: Path) -> Path | None:
+    """Write the run folder's config, or make sure that the one there computes the same.
+
+    Returns:
+        The checkpoint to resume from, or None to begin.
+
+    Raises:
+        ValueError: the folder was begun with another config.
+    """
+    saved = run / "config.yaml"
+    if saved.is_file() and not config.train.resume:
+        aside = next(p for n in itertools.count(1) if not (p := run.with_name(f"{run.name}.{n}")).exists())
+        run.rename(aside)
+    if saved.is_file():
+        before, now = (_flat(c.model_dump()) for c in (load_config(saved), config))
+        different = [k for k in now if k not in FREE_TO_CHANGE and before.get(k) != now[k]]
+        if different:
+            changes = ", ".join(f"{k} (was {before.get(k)!r}, now {now[k]!r})" for k in different[:6])
+            raise ValueError(
+                f"The run folder {run} was begun with another config; different: {changes}. Repeat the earlier values to resume it, "
+                "give another folder with run=…, or start anew with train.resume=false (the earlier run is moved aside)."
+            )
+    save_config(config, saved)
+    return resolve_checkpoint(run) if (run / "checkpoints" / INDEX).is_file() else None

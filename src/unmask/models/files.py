@@ -1,0 +1,122 @@
+"""Model folders: ``config.json`` and ``model.safetensors``, with a manifest that says they are whole.
+
+    config.json         the network's arguments
+    model.safetensors   its weights
+    checkpoint.json     format, version, and the size and SHA-256 of every file in the folder
+
+A folder without its manifest, or whose files do not match it, is never loaded. A run keeps several such folders under
+``checkpoints/``, with an ``index.json`` that names the last and the best.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from unmask.models.rotary_mlm import RotaryTransformerMLMModel
+from unmask.storage import digest, read_json, write_json
+
+FORMAT = "unmask checkpoint"
+VERSION = 1
+MANIFEST = "checkpoint.json"
+INDEX = "index.json"
+WEIGHTS = "model.safetensors"
+ARCHITECTURE = "RotaryTransformerMLMModel"
+
+
+def write_model(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Write a network's arguments and weights into a folder that :func:`seal` then completes."""
+    write_json(folder / "config.json", {"architecture": ARCHITECTURE, **config})
+    shared: dict[int, str] = {}
+    kept = {}
+    for name, tensor in weights.items():  # safetensors refuses two names for one tensor: tied weights are kept once
+        if shared.setdefault(tensor.data_ptr(), name) == name or tensor.numel() == 0:
+            kept[name] = tensor.detach().contiguous().cpu()
+    save_file(kept, folder / WEIGHTS)
+
+
+def seal(folder: Path, **facts: Any) -> None:
+    """Write the manifest over everything in the folder; ``facts`` (step, metrics) are kept beside it."""
+    files = {
+        str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": digest(file)}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name != MANIFEST
+    }
+    write_json(folder / MANIFEST, {"format": FORMAT, "version": VERSION, **facts, "files": files})
+
+
+def check_sealed(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder whose files all match it.
+
+    Raises:
+        ValueError: no manifest, a foreign or newer one, or a file that is missing or damaged.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise ValueError(
+            f"{folder} is not a checkpoint of unmask: it has no {MANIFEST}. Give a run folder made by `unmask train`, its "
+            "checkpoints folder, or one checkpoint inside it."
+        )
+    manifest = read_json(folder / MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not isinstance(manifest.get("files"), dict):
+        raise ValueError(f"{folder / MANIFEST} was not written by unmask, so this checkpoint cannot be read.")
+    if manifest.get("version") != VERSION:
+        raise ValueError(f"{folder} is of checkpoint version {manifest.get('version')}, and this unmask reads version {VERSION}.")
+    for name, facts in manifest["files"].items():
+        file = folder / name
+        if not file.is_file():
+            raise ValueError(f"The checkpoint {folder} is damaged: {name} is missing. Use another checkpoint of the run.")
+        if file.stat().st_size != facts["bytes"] or digest(file) != facts["sha256"]:
+            raise ValueError(
+                f"The checkpoint {folder} is damaged: {name} is not what was written ({file.stat().st_size} bytes now, "
+                f"{facts['bytes']} then). Use another checkpoint of the run, or train again."
+            )
+    return manifest
+
+
+def read_model(folder: Path) -> RotaryTransformerMLMModel:
+    """The network of a sealed folder, in evaluation mode, on the CPU.
+
+    Raises:
+        ValueError: the folder is not whole, or its weights do not fit its config.
+    """
+    check_sealed(folder)
+    config = read_json(folder / "config.json")
+    architecture = config.pop("architecture", None)
+    if architecture != ARCHITECTURE:
+        raise ValueError(f"{folder} holds a {architecture}, and this unmask can load a {ARCHITECTURE}.")
+    model = RotaryTransformerMLMModel(**config)
+    missing, unexpected = model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+    tied = {"head.projection.weight"} if config.get("tie_embeddings") else set()
+    if set(missing) - tied or unexpected:
+        raise ValueError(
+            f"The weights in {folder} do not fit its config: missing {sorted(set(missing) - tied)[:3]}, unexpected "
+            f"{list(unexpected)[:3]}. The files come from different models."
+        )
+    return model.eval()
+
+
+def resolve_checkpoint(path: str | Path, which: str = "last") -> Path:
+    """The checkpoint folder meant by a run folder, a checkpoints folder, or a checkpoint folder itself.
+
+    Args:
+        path: what the user gave.
+        which: ``"last"`` or ``"best"``, where the index offers both.
+
+    Raises:
+        ValueError: nothing there, or nothing finished yet.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"There is no model at {path}. Give a run folder; `unmask demo` makes one at runs/demo.")
+    for folder in (path, path / "checkpoints"):
+        if (folder / INDEX).is_file():
+            name = read_json(folder / INDEX).get(which)
+            if not name or not (folder / name).is_dir():
+                raise ValueError(f"{folder / INDEX} names the checkpoint {name!r}, which is not there. Give one of the step folders beside it.")
+            return folder / name
+    if (path / "config.json").is_file():
+        return path
+    raise ValueError(f"{path} holds no finished checkpoint. If it is a run folder, train a little longer: `unmask train run={path}`.")

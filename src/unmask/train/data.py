@@ -1,0 +1,167 @@
+"""Training batches: a pure function of the step.
+
+Draw number ``g`` of a run is place ``g mod n`` of epoch ``g div n`` over ``n`` windows, and a keyed permutation says which
+window stands there. Optimiser step ``s`` takes the draws ``s * batch_size ..``; accumulation steps and ranks cut that range
+into equal parts. So the rows of a step are the same for any number of ranks, accumulation steps and loader workers, and a
+resumed run starts anywhere without replaying what came before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from unmask.data.store import TokenStore
+from unmask.randomness import Stream, permute, row_keys
+
+Collate = Callable[[dict[str, np.ndarray]], Any]
+
+
+class StoreWindows(Dataset):
+    """Windows of ``block_size`` tokens of a store, fetched a batch at a time as columns.
+
+    A batch of draws is an int64 array ``[N, 3]`` of (epoch, place in the epoch, window).
+    """
+
+    def __init__(self, store: TokenStore, block_size: int) -> None:
+        self.store = store
+        self.block_size = block_size
+
+    def __len__(self) -> int:
+        return self.store.windows(self.block_size)
+
+    def __getitems__(self, draws: np.ndarray) -> dict[str, np.ndarray]:
+        """``input_ids [N, block_size]`` with the identity of each row for keyed noise."""
+        epoch, place, window = np.asarray(draws, dtype=np.int64).T
+        rows = self.store.gather_windows(window, self.block_size)
+        return {"input_ids": rows, "example_id": window, "epoch": epoch, "epoch_place": place}
+
+
+@dataclass(frozen=True)
+class EndlessDraws(Sampler):  # type: ignore[type-arg]
+    """Draws for one rank, from a given pass on, for ever.
+
+    Attributes:
+        windows: how many there are.
+        rows: rows of one forward-backward pass on one rank.
+        seed: of the order.
+        start: number of passes already done.
+        rank, ranks: which part of each pass.
+    """
+
+    windows: int
+    rows: int
+    seed: int
+    start: int = 0
+    rank: int = 0
+    ranks: int = 1
+
+    def draws(self, first: int) -> np.ndarray:
+        """The draws ``first .. first + rows - 1`` of the run, ``[rows, 3]``."""
+        number = torch.arange(first, first + self.rows)
+        epoch, place = number // self.windows, number % self.windows
+        window = torch.empty_like(place)
+        for e in epoch.unique():
+            key = row_keys(self.seed, int(Stream.ORDER), e[None])[0]
+            window[epoch == e] = permute(place[epoch == e], self.windows, key)
+        return torch.stack([epoch, place, window], dim=1).numpy()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        at = self.start
+        while True:
+            yield self.draws((at * self.ranks + self.rank) * self.rows)
+            at += 1
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+class TokenStoreData(LightningDataModule):
+    """Training and validation batches from token stores.
+
+    Args:
+        train, valid: stores of training and held-out documents.
+        block_size: tokens per row.
+        batch_size: rows per optimiser step, over all ranks and accumulation steps.
+        accumulate: passes per optimiser step.
+        collate, collate_valid: from columns to batches; the second keeps its noise over the whole run.
+        evaluate_rows: held-out windows per validation, spread evenly over the held-out stream.
+        seed: of the order.
+        workers: loader processes.
+
+    Raises:
+        ValueError: the rows of a step cannot be divided among ranks and accumulation steps.
+    """
+
+    def __init__(
+        self,
+        train: TokenStore,
+        valid: TokenStore,
+        *,
+        block_size: int,
+        batch_size: int,
+        accumulate: int,
+        collate: Collate,
+        collate_valid: Collate,
+        evaluate_rows: int,
+        seed: int,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.train_rows = StoreWindows(train, block_size)
+        self.valid_rows = StoreWindows(valid, block_size)
+        self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.collate = collate
+        self.collate_valid = collate_valid
+        self.evaluate_rows = evaluate_rows
+        self.seed = seed
+        self.workers = workers
+
+    def rows_per_pass(self, ranks: int) -> int:
+        """Rows of one forward-backward pass on one rank."""
+        if self.batch_size % (ranks * self.accumulate):
+            raise ValueError(
+                f"train.batch_size={self.batch_size} cannot be cut into {ranks} devices × {self.accumulate} accumulation steps: "
+                f"make it a multiple of {ranks * self.accumulate}."
+            )
+        return self.batch_size // (ranks * self.accumulate)
+
+    def train_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
+        assert self.trainer is not None
+        draws = EndlessDraws(
+            windows=len(self.train_rows),
+            rows=self.rows_per_pass(self.trainer.world_size),
+            seed=self.seed,
+            start=self.trainer.global_step * self.accumulate,
+            rank=self.trainer.global_rank,
+            ranks=self.trainer.world_size,
+        )
+        return self._loader(self.train_rows, draws, self.collate)
+
+    def val_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
+        assert self.trainer is not None
+        count = min(self.evaluate_rows, len(self.valid_rows))
+        chosen = np.linspace(0, len(self.valid_rows) - 1, count).round().astype(np.int64)
+        draws = np.stack([np.zeros_like(chosen), np.arange(count), chosen], axis=1)
+        mine = draws[self.trainer.global_rank :: self.trainer.world_size]
+        rows = self.rows_per_pass(self.trainer.world_size)
+        return self._loader(self.valid_rows, [mine[i : i + rows] for i in range(0, len(mine), rows)], self.collate_valid)
+
+    def _loader(self, rows: StoreWindows, draws: Any, collate: Collate) -> DataLoader:  # type: ignore[type-arg]
+        return DataLoader(
+            rows,
+            batch_sampler=draws,
+            collate_fn=collate,  # type: ignore[arg-type]
+            num_workers=self.workers,
+            worker_init_fn=_one_thread,
+            persistent_workers=self.workers > 0,
+            multiprocessing_context="spawn" if self.workers else None,
+        )

@@ -1,0 +1,88 @@
+"""The one LightningModule: any masked language model, any loss over the batch contract.
+
+Gradients of *sums* are accumulated, and divided once per optimiser step by the count over all accumulation steps and all
+ranks. The step therefore does not depend on how its rows were split. Ambient randomness (dropout) is seeded per batch from
+``(seed, batch)``, so a resumed run repeats an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from unmask.config import OptimConfig
+from unmask.randomness import fold
+from unmask.train.loss import MLMLoss, as_mlm_batch
+from unmask.train.optim import build_optimizer, learning_rate_share
+
+
+class MaskedLMModule(LightningModule):
+    """Trains ``model`` under ``loss``.
+
+    Args:
+        model: the network.
+        loss: the objective.
+        optim: optimiser and learning-rate course.
+        total_steps: optimiser steps of the whole run, which the learning-rate course spans.
+        seed: of dropout.
+
+    Logs ``train/loss`` and ``train/lr`` per step, and per validation ``valid/loss`` (nats, the training objective) and
+    ``valid/accuracy`` (share of scored tokens whose most likely token is the true one).
+    """
+
+    def __init__(self, model: nn.Module, loss: MLMLoss, optim: OptimConfig, total_steps: int, seed: int = 0) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.optim = optim
+        self.total_steps = total_steps
+        self.seed = seed
+        self._sums = torch.zeros(2)  # numerator and denominator of the step under way
+        self._valid = torch.zeros(4)  # numerator, denominator, correct, scored
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build_optimizer(self.model, self.optim)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_share(min(step, self.total_steps - 1), self.optim, self.total_steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        accumulate = self.trainer.accumulate_grad_batches
+        drawn = self.trainer.global_step * accumulate + batch_idx % accumulate
+        key = fold(fold(torch.tensor(self.seed), drawn), self.global_rank)
+        torch.manual_seed(int(key))
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        parts = self.loss(batch, self.model)
+        self._sums = self._sums.to(self.device) + torch.stack([parts["numerator"].detach(), parts["denominator"]])
+        return parts["numerator"]
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        numerator, denominator = self.trainer.strategy.reduce(self._sums, reduce_op="sum").unbind()
+        self._sums = torch.zeros_like(self._sums)
+        # Lightning divides by the accumulation steps, distributed strategies by the ranks: undo both.
+        scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / denominator.clamp(min=1)
+        gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        torch._foreach_mul_(gradients, scale)
+        self.log("train/loss", numerator / denominator.clamp(min=1))
+        self.log("train/lr", optimizer.param_groups[-1]["lr"])
+
+    def on_validation_epoch_start(self) -> None:
+        self._valid = torch.zeros(4, dtype=torch.float64, device=self.device)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        batch = dict(as_mlm_batch(batch))
+        tokens = self.loss.score(batch, self.model)
+        parts = self.loss.combine(batch, tokens)
+        self._valid += torch.stack(
+            [parts["numerator"], parts["denominator"], tokens.correct.sum(), tokens.nll.new_tensor(len(tokens.nll))]
+        ).double()
+
+    def on_validation_epoch_end(self) -> None:
+        numerator, denominator, correct, scored = self.trainer.strategy.reduce(self._valid, reduce_op="sum").unbind()
+        self.log("valid/loss", (numerator / denominator.clamp(min=1)).float())
+        self.log("valid/accuracy", (correct / scored.clamp(min=1)).float())
