@@ -7,10 +7,17 @@ from hypothesis import strategies as st
 
 from tests.naive.decoding import even_quotas
 from unmask.decode.budget import EvenBudget, LeastBudget, ScheduleBudget, quotas
-from unmask.ops.schedule import SCHEDULES, cosine, quadratic
+from unmask.ops.schedule import SCHEDULES, cosine, quadratic, schedule_from_callable
 from unmask.randomness import Noise
 
-BUDGETS = [EvenBudget(), LeastBudget(), *(ScheduleBudget(s) for s in SCHEDULES.values())]
+
+def hesitant(t):
+    """A rate that is fast, slow, and fast again: nearly no reveals in the middle."""
+    return 4 * (t - 0.5) ** 3 + 0.5
+
+
+CURVES = [*SCHEDULES.values(), schedule_from_callable(hesitant)]
+BUDGETS = [EvenBudget(), LeastBudget(), *(ScheduleBudget(s) for s in CURVES)]
 
 
 def rows_with(*counts: int) -> torch.Tensor:

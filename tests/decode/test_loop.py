@@ -171,6 +171,12 @@ def test_eos_ends_a_row_but_never_stands_before_given_text():
     assert EOS not in without
 
 
+def test_ids_beyond_the_tokenizer_are_never_placed():
+    padded_embedding = torch.nn.functional.pad(table([[1.0, 1.0]] * 6), (0, 3), value=50.0)
+    ids = unmask(TableModel(padded_embedding), Canvas.unconditional(9, 6, specials(2)), Rules(2), special=specials(2)).ids
+    assert (ids < specials(2).vocab_size).all()
+
+
 def joint() -> torch.Tensor:
     """A dependent distribution over three words at three positions, with zeros."""
     generator = torch.Generator().manual_seed(7)
