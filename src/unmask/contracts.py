@@ -94,16 +94,31 @@ class MLMPredictionDict(TypedDict):
 
 
 class MLMStepResults(TypedDict):
-    """One step of the decoding loop, as observers see it. Row tensors are ``[b, L]`` over the ``b`` rows still
-    unfinished; candidate tensors are ``[n, ...]`` over the scored positions, in row-major order."""
+    """One step of the decoding loop, as observers see it. Row tensors are ``[b, L]`` over the ``b`` rows that took part;
+    ``log_probs`` has one row per True of ``scored``, in row-major order.
+
+    step: number of the step, from 0.
+    rows: index of each row in the caller's batch.
+    input_ids: the canvas before the step, as the network saw it.
+    output_ids: the canvas after it.
+    candidates: the blanks that could have been revealed.
+    committed: those that were.
+    scored: where logits were computed: the candidates, or only the committed where nothing else reads them.
+    log_probs: over the ids that may be placed (others ``-inf``), before temperature and filters.
+    confidence: what the choice of places was made by, at the candidates; NaN elsewhere.
+    probability: of the token placed, at the committed positions; NaN elsewhere.
+    """
 
     step: int
     rows: Int[Tensor, " rows"]
     input_ids: Int[Tensor, "rows seq"]
-    committed: Bool[Tensor, "rows seq"]
+    output_ids: Int[Tensor, "rows seq"]
     candidates: Bool[Tensor, "rows seq"]
+    committed: Bool[Tensor, "rows seq"]
+    scored: Bool[Tensor, "rows seq"]
     log_probs: Float[Tensor, "scored vocab"]
     confidence: Float[Tensor, "rows seq"]
+    probability: Float[Tensor, "rows seq"]
 
 
 class Corrupted(NamedTuple):

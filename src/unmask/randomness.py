@@ -31,6 +31,8 @@ class Stream(IntEnum):
     KIND = 3
     TOKEN = 4
     ORDER = 5
+    TIME = 6
+    REVISION = 7
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:

@@ -1,0 +1,68 @@
+"""Changes of the logits before anything is scored or drawn.
+
+An adjustment takes the logits ``[N, V]`` of the scored positions and returns them changed. Adjustments run in the order
+given; forbidden ids come last, so nothing before can bring one back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from unmask.contracts import SpecialIds
+from unmask.decode.canvas import Canvas
+from unmask.decode.view import StepView
+from unmask.ops.sampling import Logits, forbid
+
+
+class Adjustment(Protocol):
+    """Logits ``[N, V]`` at the True positions of ``where [b, L]`` -> logits of the same shape; float32 or float64.
+
+    The tensor given is the callee's to change in place.
+    """
+
+    def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits: ...
+
+
+@dataclass(frozen=True)
+class OrdinaryIds:
+    """Only ids that are text may be placed, and EOS where it can end something.
+
+    The mask, PAD and every other special are forbidden everywhere, and so are ids beyond the tokenizer's vocabulary (a
+    padded embedding). EOS may appear only where nothing given follows it: an EOS before given text would hide that text.
+
+    Attributes:
+        special: the special ids.
+        allow_eos: False forbids EOS everywhere.
+    """
+
+    special: SpecialIds
+    allow_eos: bool = True
+
+    def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
+        vocab = logits.shape[-1]
+        eos = self.special.eos
+        eos_possible = self.allow_eos and eos is not None and eos not in (self.special.mask, self.special.pad) and eos < vocab
+        forbidden = torch.zeros(vocab, dtype=torch.bool)
+        forbidden[[i for i in self.special.all if i < vocab and not (eos_possible and i == eos)]] = True
+        forbidden[self.special.vocab_size :] = True
+        logits = forbid(logits, forbidden.to(logits.device))
+        if eos_possible:
+            logits[~last_run(view.canvas, self.special.mask)[where], eos] = -torch.inf
+        return logits
+
+
+def last_run(canvas: Canvas, mask_id: int) -> Bool[Tensor, "rows seq"]:
+    """True at the blanks that no given token of their row follows."""
+    given = (canvas.attention_mask & (canvas.fixed | (canvas.ids != mask_id))).long()
+    following = given.flip(-1).cumsum(-1).flip(-1)
+    return (following == 0) & canvas.attention_mask
+
+
+def as_logits(raw: Float[Tensor, "scored vocab"]) -> Logits:
+    """Logits in float32, or float64 if they came so: half-precision scores tie near 1."""
+    return raw if raw.dtype == torch.float64 else raw.float()

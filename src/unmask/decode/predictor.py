@@ -1,0 +1,254 @@
+"""MLMPredictor: a batch of prompts or of rows with masks in, text out.
+
+It only translates: options become the rules of ``unmask.decode.rules``, a batch becomes a canvas, ids become text.
+
+    confidence   threshold   blanks revealed in a step
+    none         none        the budget's number, anywhere
+    given        none        the budget's number, the surest
+    given        given       every one as sure as the threshold, and one at least
+
+Shapes: ids ``[B, L]``, with the prompt and its padding where the batch had them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from unmask.contracts import Confidence, MLMPredictionDict, SpecialIds
+from unmask.decode.adjust import Adjustment
+from unmask.decode.budget import Budget, EvenBudget, LeastBudget, ScheduleBudget
+from unmask.decode.canvas import Canvas
+from unmask.decode.loop import unmask
+from unmask.decode.rules import Rules
+from unmask.decode.selectors import ConfidenceOrder, Quota, RandomOrder, Selector, Threshold
+from unmask.decode.tokens import Tokens
+from unmask.ops.confidence import CONFIDENCES
+from unmask.ops.sampling import Logits
+from unmask.ops.schedule import Schedule, as_schedule
+
+
+class MLMPredictor:
+    """Fill blanks by iterative unmasking.
+
+    Args:
+        max_steps: network evaluations a row may take part in, at most.
+        max_new_tokens: blanks appended to every row; None when the batches bring their own masks.
+        tokenizer: names the special ids and turns ids into text. Without one, ``text`` is ids joined by spaces and the
+            mask is the model's ``mask_idx``.
+        model: an ``MLMModel``; may be set later, ``predictor.model = model``.
+        noise_schedule: a name, a ``Schedule`` or a callable, whose ``alpha`` drives the budget; None = even.
+        top_k, top_p: filters of the tokens that may be drawn; one of them at most.
+        confidence: ``"prob_diff"``, ``"entropy"`` or ``"top_prob"``; None reveals in random order.
+        threshold: in [0, 1], needs a confidence: reveal every blank with ``confidence >= threshold``, at least one per row
+            and step (as many as the schedule asks, if one was given), and all that is left in the last step.
+        skip_special_tokens: leave them out of ``text``.
+        temperature: of the tokens; 0 is greedy.
+        confidence_temperature: of the choice of places; 0 takes the surest.
+        logits_hook: ``hook(logits, view, where) -> logits`` or ``hook(logits) -> logits``. ``logits [N, V]`` are those of
+            the positions where ``where [b, L]`` is True, row-major; ``view`` is the :class:`StepView`. It runs before the
+            special ids are forbidden and before anything is scored.
+        seed: of all draws. The noise of a row is keyed by its ``example_id`` if the batch has them, else by its index.
+            None draws a seed from torch's global generator at every call.
+        observers: told of every step (``HistoryTopKPlugin``, ``Trace``, ``TerminalView``, or your own).
+        special: special ids, where there is no tokenizer to read them from.
+        allow_eos: False forbids EOS. It never appears before given text in any case.
+
+    Raises:
+        ValueError: options that contradict each other or lie outside their range.
+
+    Example:
+        >>> predictor = MLMPredictor(max_steps=32, max_new_tokens=64, tokenizer=tokenizer, model=model, confidence="top_prob")
+        >>> predictor.predict({"input_ids": prompts, "attention_mask": real})["text"]
+    """
+
+    def __init__(
+        self,
+        max_steps: int,
+        max_new_tokens: int | None = None,
+        tokenizer: Any = None,
+        model: Any = None,
+        noise_schedule: str | Schedule | Callable[[Tensor], Tensor] | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        confidence: Confidence | None = None,
+        threshold: float | None = None,
+        skip_special_tokens: bool = True,
+        temperature: float = 1.0,
+        confidence_temperature: float = 0.0,
+        logits_hook: Callable[..., Logits] | None = None,
+        *,
+        seed: int | None = None,
+        observers: Sequence[Any] = (),
+        special: SpecialIds | None = None,
+        allow_eos: bool = True,
+    ) -> None:
+        if max_new_tokens is not None and max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens={max_new_tokens} appends nothing: give 1 or more, or None for batches with masks.")
+        self.max_new_tokens = max_new_tokens
+        self.tokenizer = tokenizer
+        self.model = model
+        self.skip_special_tokens = skip_special_tokens
+        self.seed = seed
+        self.observers = tuple(observers)
+        self.special = special
+        self.rules = Rules(
+            max_steps=max_steps,
+            selector=_selector(confidence, threshold, confidence_temperature),
+            budget=_budget(noise_schedule, threshold),
+            tokens=Tokens(temperature, top_k, top_p),
+            adjustments=() if logits_hook is None else (_as_adjustment(logits_hook),),
+            allow_eos=allow_eos,
+        )
+
+    def predict(self, batch: Mapping[str, Any]) -> MLMPredictionDict:
+        """Fill the blanks of a batch.
+
+        Args:
+            batch: ``input_ids [B, L]``: left-padded prefixes (with ``max_new_tokens``) or rows that hold masks. Optional:
+                ``attention_mask``, ``positions``, ``fixed_positions_mask`` (all ``[B, L]``) and ``example_id [B]``. On the
+                model's device. It is not changed.
+
+        Returns:
+            ``ids [B, L]`` with prompt and padding; ``output_start_idx [B]``, the first position that was blank (``L`` if
+            none); ``text``, the whole row up to its first EOS from there on; ``steps_taken`` and ``time_taken`` per row.
+
+        Raises:
+            ValueError: nothing to fill, no model, or a row longer than the model's ``max_length``.
+        """
+        model = self._require_model()
+        special = self._special_ids()
+        canvas = self._canvas(batch, special)
+        self._check_length(canvas, model)
+        decoded = unmask(model, canvas, self.rules, special=special, seed=self.seed, observers=self.observers)
+        blanks = canvas.blanks(special.mask)
+        length = blanks.shape[1]
+        start = torch.where(blanks.any(-1), blanks.long().argmax(-1), length)
+        prediction = MLMPredictionDict(
+            loss=None,
+            text=[],
+            ids=decoded.ids,
+            time_taken=decoded.time_taken.tolist(),
+            output_start_idx=start,
+            steps_taken=decoded.steps_taken.tolist(),
+        )
+        prediction["text"] = self.decode({**prediction, "attention_mask": canvas.attention_mask})
+        return prediction
+
+    def decode(self, results: Mapping[str, Any]) -> list[str]:
+        """Text of decoded rows: without padding, and without what follows the first EOS of the output.
+
+        Args:
+            results: ``ids [B, L]``, and optionally ``output_start_idx [B]`` (0 if absent) and ``attention_mask [B, L]``
+                (everything but PAD if absent).
+        """
+        ids: Tensor = results["ids"]
+        special = self._special_ids()
+        starts = results.get("output_start_idx")
+        shown = _shown(ids, special, starts, results.get("attention_mask"))
+        return [self._text(row[keep].tolist()) for row, keep in zip(ids.cpu(), shown.cpu(), strict=True)]
+
+    def _text(self, ids: list[int]) -> str:
+        if self.tokenizer is None:
+            return " ".join(map(str, ids))
+        return self.tokenizer.decode(ids, skip_special_tokens=self.skip_special_tokens)
+
+    def _require_model(self) -> Any:
+        if self.model is None:
+            raise ValueError("MLMPredictor has no model: give MLMPredictor(model=...), or set predictor.model before predict().")
+        return self.model
+
+    def _special_ids(self) -> SpecialIds:
+        if self.special is not None:
+            return self.special
+        if self.tokenizer is not None:
+            return SpecialIds.of(self.tokenizer)
+        config = getattr(self.model, "config", None)
+        vocab_size = config.get("num_embeddings") if isinstance(config, Mapping) else None
+        mask = getattr(self.model, "mask_idx", None)
+        if mask is None or vocab_size is None:
+            raise ValueError(
+                "MLMPredictor has neither a tokenizer nor special ids, so it cannot know which id is the mask. Give "
+                "tokenizer=..., or special=SpecialIds(mask=..., vocab_size=...)."
+            )
+        return SpecialIds(mask=mask, vocab_size=vocab_size, pad=getattr(self.model, "padding_idx", None))
+
+    def _canvas(self, batch: Mapping[str, Any], special: SpecialIds) -> Canvas:
+        ids: Tensor = batch["input_ids"]
+        if ids.dim() != 2:
+            raise ValueError(f"input_ids has shape {list(ids.shape)}: give a batch [B, L]; one row is input_ids[None].")
+        real, row_ids = batch.get("attention_mask"), batch.get("example_id")
+        if row_ids is not None:
+            row_ids = torch.as_tensor(row_ids, dtype=torch.int64, device=ids.device)
+        if self.max_new_tokens is not None:
+            return Canvas.prefix(ids, real, self.max_new_tokens, special, row_ids, batch.get("fixed_positions_mask"))
+        canvas = Canvas.infill(ids, special, real, batch.get("positions"), batch.get("fixed_positions_mask"), row_ids)
+        if not bool(canvas.blanks(special.mask).any()):
+            raise ValueError(
+                f"There is nothing to fill: no row of input_ids holds the mask (id {special.mask}) at a position that may "
+                "change, and max_new_tokens is None. Put masks where tokens are wanted, or give max_new_tokens to continue."
+            )
+        return canvas
+
+    @staticmethod
+    def _check_length(canvas: Canvas, model: Any) -> None:
+        limit = getattr(model, "max_length", None)
+        longest = int(canvas.positions.max()) + 1 if canvas.positions.numel() else 0
+        if isinstance(limit, int) and longest > limit:
+            raise ValueError(
+                f"A row of {longest} tokens, blanks included, does not fit a model made for {limit} (max_length). Shorten the "
+                "prompt, lower max_new_tokens, or use a model trained for longer rows."
+            )
+
+
+def _selector(confidence: Confidence | None, threshold: float | None, temperature: float) -> Selector:
+    if confidence is not None and confidence not in CONFIDENCES:
+        raise ValueError(f"There is no confidence {confidence!r}. Choose {', '.join(CONFIDENCES)}, or None for random order.")
+    if confidence is None and threshold is not None:
+        raise ValueError(
+            f"threshold={threshold} admits tokens by their confidence, and confidence is None (random order). Choose one: "
+            "confidence='top_prob' is usual; or drop the threshold."
+        )
+    score = RandomOrder() if confidence is None else ConfidenceOrder(CONFIDENCES[confidence])
+    return Selector(score, Quota() if threshold is None else Threshold(threshold), temperature)
+
+
+def _budget(noise_schedule: Any, threshold: float | None) -> Budget:
+    if noise_schedule is not None:
+        return ScheduleBudget(as_schedule(noise_schedule))
+    return EvenBudget() if threshold is None else LeastBudget()
+
+
+def _as_adjustment(hook: Callable[..., Logits]) -> Adjustment:
+    """A hook of the logits alone is one that ignores the rest."""
+    try:
+        inspect.signature(hook).bind(None, None, None)
+    except TypeError:
+        return lambda logits, view, where: hook(logits)
+    except ValueError:  # a builtin without a signature
+        pass
+    return hook
+
+
+def _shown(
+    ids: Tensor, special: SpecialIds, starts: Tensor | None, attention_mask: Tensor | None
+) -> Bool[Tensor, "batch seq"]:
+    """Real positions up to and with the first EOS at or after ``starts``."""
+    real = torch.ones_like(ids, dtype=torch.bool)
+    if attention_mask is not None:
+        real = attention_mask.bool()
+    elif special.pad is not None and special.pad != special.eos:
+        real = ids != special.pad
+    if special.eos is None:
+        return real
+    place = torch.arange(ids.shape[1], device=ids.device)
+    ends = (ids == special.eos) & real
+    if starts is not None:
+        ends = ends & (place >= starts[:, None])
+    after = (ends.long().cumsum(-1) - ends.long()) > 0
+    return real & ~after

@@ -1,0 +1,56 @@
+"""Which token to put at a chosen position: temperature first, then the filters, then one exact draw.
+
+Shapes: log-probabilities ``[N, V]`` over the chosen positions, ``-inf`` where an id may not be placed; ids ``[N]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from unmask.ops.confidence import LogProbs
+from unmask.ops.sampling import draw, keep_top_k, keep_top_p
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """How tokens are drawn.
+
+    Attributes:
+        temperature: 0 takes the most likely token; 1 draws from the model's own distribution.
+        top_k: only the ``k`` most likely, or None.
+        top_p: only the smallest set that reaches probability ``p``, the crossing token included, or None.
+
+    Raises:
+        ValueError: an option outside its range, or ``top_k`` and ``top_p`` together.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature={self.temperature} is negative: give 0 (greedy), 1 (the model's own odds) or more.")
+        if self.top_k is not None and self.top_p is not None:
+            raise ValueError(
+                f"top_k={self.top_k} and top_p={self.top_p} were both given, and each decides which tokens may be drawn. "
+                "Choose one and leave the other None."
+            )
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k={self.top_k} would leave no token to draw: give 1 or more, or None for all.")
+        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"top_p={self.top_p} is not a share of probability: give a number in (0, 1], such as 0.9.")
+
+    def draw(self, log_probs: LogProbs, uniforms: Float[Tensor, " scored"]) -> Int[Tensor, " scored"]:
+        """One id per position; ``uniforms`` float64 ``[N]`` in (0, 1)."""
+        if self.temperature == 0:
+            return log_probs.argmax(-1)
+        logits = log_probs / self.temperature if self.temperature != 1 else log_probs
+        if self.top_k is not None:
+            logits = keep_top_k(logits, self.top_k)
+        if self.top_p is not None:
+            logits = keep_top_p(logits, self.top_p)
+        return draw(logits, uniforms)

@@ -1,0 +1,82 @@
+"""Slow and obvious decoding: an exact model of an enumerable joint, and the rules written as sums and loops."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from unmask.contracts import SpecialIds
+
+MASK, PAD, EOS = 0, 1, 2
+FIRST_WORD = 3
+
+
+def specials(words: int) -> SpecialIds:
+    """Mask, PAD and EOS, then ``words`` ordinary ids."""
+    return SpecialIds(mask=MASK, pad=PAD, eos=EOS, vocab_size=FIRST_WORD + words)
+
+
+class ExactModel:
+    """The true conditionals of a joint over sequences of ``length`` words, by enumeration. Counts its evaluations.
+
+    Special ids get the highest logit of all: a decoder that does not forbid them places them.
+    """
+
+    def __init__(self, joint: Tensor) -> None:
+        self.words, self.length = joint.shape[0], joint.dim()
+        self.sequences = torch.tensor(list(product(range(self.words), repeat=self.length))) + FIRST_WORD  # (K, L)
+        self.p = joint.double().flatten() / joint.sum()
+        self.evaluations = 0
+        self.rows_evaluated = 0
+
+    def __call__(self, x_t: Tensor, attention_mask: Tensor | None = None, positions: Tensor | None = None, block_mask: object = None) -> Tensor:
+        self.evaluations += 1
+        self.rows_evaluated += len(x_t)
+        logits = torch.full((*x_t.shape, FIRST_WORD + self.words), 50.0, dtype=torch.float64)
+        real = torch.ones_like(x_t, dtype=torch.bool) if attention_mask is None else attention_mask
+        row = x_t[real].view(len(x_t), self.length)
+        agrees = ((self.sequences[None] == row[:, None]) | (row[:, None] == MASK)).all(-1)  # (B, K)
+        weight = agrees * self.p
+        for word in range(self.words):
+            has = (self.sequences == FIRST_WORD + word).double()  # (K, L)
+            marginal = (weight @ has) / weight.sum(-1, keepdim=True)
+            column = torch.zeros(x_t.shape, dtype=torch.float64)
+            column[real] = marginal.log().flatten()
+            logits[..., FIRST_WORD + word] = column
+        return logits
+
+
+class TableModel:
+    """Fixed logits per position, whatever is visible: a factorised model. Counts its evaluations."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+        self.evaluations = 0
+
+    def __call__(self, x_t: Tensor, attention_mask: Tensor | None = None, positions: Tensor | None = None, block_mask: object = None) -> Tensor:
+        self.evaluations += 1
+        assert positions is not None
+        return self.logits[positions]
+
+
+def table(rows: list[list[float]], special_logit: float = 9.0) -> Tensor:
+    """Logits of a ``TableModel`` from the probabilities of the words at each position; specials get ``special_logit``."""
+    words = torch.tensor(rows, dtype=torch.float64).log()
+    return torch.cat([torch.full((len(rows), FIRST_WORD), special_logit, dtype=torch.float64), words], dim=1)
+
+
+def even_quotas(blanks: int, max_steps: int) -> list[int]:
+    """Quotas that sum to ``blanks``, differ by at most one, and are never zero."""
+    steps = min(blanks, max_steps)
+    return [blanks * (i + 1) // steps - blanks * i // steps for i in range(steps)]
+
+
+def chi_square(counts: Tensor, p: Tensor) -> float:
+    """The statistic in standard deviations above its mean, over the cells of positive probability."""
+    expected = p[p > 0] * counts.sum()
+    statistic = ((counts[p > 0] - expected) ** 2 / expected).sum().item()
+    degrees = len(expected) - 1
+    return (statistic - degrees) / math.sqrt(2 * degrees)
