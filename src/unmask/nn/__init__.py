@@ -4,4 +4,5 @@
     rotary      rotary position embedding
     encoder     pre-norm transformer blocks
     heads       from hidden states to logits
+    projection  logits of any model, only where they are read
 """

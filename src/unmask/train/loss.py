@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unmask.contracts import IGNORED_TARGET, MLMLossDict, SpecialIds
+from unmask.nn.projection import logits_where
 from unmask.ops.objective import Normaliser, Weighting, denominator, row_shares, token_nll, token_weights
 
 
@@ -24,14 +25,6 @@ class ScoredTokens(NamedTuple):
     nll: Float[Tensor, " scored"]
     correct: Bool[Tensor, " scored"]
     weights: Float[Tensor, " scored"]
-
-
-def logits_where(model: Any, batch: Mapping[str, Any], where: Bool[Tensor, "batch seq"]) -> Float[Tensor, "scored vocab"]:
-    """The model's logits at the positions of ``where`` ``[B, L]``, computed only there if it can."""
-    inputs = {k: batch[k] for k in ("attention_mask", "positions", "block_mask", "segment_ids") if batch.get(k) is not None}
-    if hasattr(model, "hidden_states") and hasattr(model, "logits_at"):
-        return model.logits_at(model.hidden_states(batch["input_ids"], **inputs), where)
-    return model(batch["input_ids"], **inputs)[where]
 
 
 class MLMLoss:
