@@ -1,0 +1,62 @@
+"""The any-order bound by enumeration: every subset of a tiny row is hidden once.
+
+    NELBO(x) = sum over nonempty S of  c(S) / (|S| * C(n, |S|)),   c(S) = sum over i in S of -log p(x_i | x outside S)
+
+(ALGORITHMS 1.1). The reference that estimators are tested against, and an exact answer for rows of up to 16 tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from unmask.contracts import SpecialIds
+from unmask.evaluate.hidden import device_of, evaluating
+from unmask.nn.projection import logits_where
+from unmask.ops.objective import token_nll
+
+LONGEST = 16
+
+
+def any_order_conditionals(
+    model: Any, ids: Sequence[int], special: SpecialIds, batch_rows: int = 1024
+) -> tuple[Bool[Tensor, "subsets seq"], Float[Tensor, "subsets seq"]]:
+    """``-log p(x_i | x outside S)`` for every nonempty set ``S`` of ordinary tokens and every ``i`` in it.
+
+    Returns:
+        The sets, bool ``[2^n - 1, L]``, and nats, float64 ``[2^n - 1, L]``, zero outside each set.
+
+    Raises:
+        ValueError: more than 16 tokens can be hidden, or none.
+    """
+    special = SpecialIds.of(special)
+    row = torch.as_tensor(list(ids), dtype=torch.long, device=device_of(model))
+    free = (~torch.isin(row, torch.tensor(special.all, device=row.device))).nonzero()[:, 0]
+    n = len(free)
+    if not 0 < n <= LONGEST:
+        raise ValueError(
+            f"Enumeration visits all 2^n sets of the n tokens that can be hidden, and this row has n = {n}; give a row of 1 to "
+            f"{LONGEST}, or estimate with `bound`."
+        )
+    subsets = torch.zeros(2**n - 1, len(row), dtype=torch.bool, device=row.device)
+    subsets[:, free] = (torch.arange(1, 2**n, device=row.device)[:, None] >> torch.arange(n, device=row.device)) & 1 == 1
+    nats = torch.zeros(subsets.shape, dtype=torch.float64, device=row.device)
+    with evaluating(model):
+        for where, out in zip(subsets.split(batch_rows), nats.split(batch_rows), strict=True):
+            batch = {"input_ids": row.expand(where.shape).masked_fill(where, special.mask)}
+            out[where] = token_nll(logits_where(model, batch, where), row.expand(where.shape)[where]).double()
+    return subsets, nats
+
+
+def exact_nelbo(model: Any, ids: Sequence[int], special: SpecialIds) -> float:
+    """The bound of one row, in nats, without sampling."""
+    subsets, nats = any_order_conditionals(model, ids, special)
+    size = subsets.sum(-1)
+    n = int(size.max())
+    share = torch.tensor([0.0] + [1 / (k * math.comb(n, k)) for k in range(1, n + 1)], dtype=torch.float64, device=nats.device)
+    return float((nats.sum(-1) * share[size]).sum())

@@ -1,0 +1,116 @@
+"""Windows: held-out documents cut into rows that a model can read.
+
+A document of more than ``block_size`` tokens becomes several windows, each read on its own: the sum of their negative
+log-likelihoods bounds the document's from above. Windows are ragged arrays of ids; batches of them are padded on the right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unmask.contracts import SpecialIds
+from unmask.data.layout import pad
+from unmask.data.store import TokenStore
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The rows of an evaluation and the documents they come from.
+
+    Attributes:
+        rows: ``W`` integer arrays ``[l_w]`` of ids, ``0 < l_w <= block_size``.
+        document: int64 ``[W]``, the document of each row.
+        document_bytes, document_words: int64 ``[D]``, UTF-8 bytes and white-space words of each document; zero where the
+            text is not known.
+    """
+
+    rows: Sequence[NDArray[np.integer]]
+    document: NDArray[np.int64]
+    document_bytes: NDArray[np.int64]
+    document_words: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def n_documents(self) -> int:
+        return len(self.document_bytes)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row, int64 ``[W]``."""
+        return np.array([len(row) for row in self.rows], dtype=np.int64)
+
+    @classmethod
+    def of_store(cls, store: TokenStore, block_size: int, documents: Sequence[int] | None = None) -> Windows:
+        """The documents of a token store (all of them, or those listed); rows are views of its files."""
+        chosen = np.arange(store.n_documents) if documents is None else np.asarray(documents, dtype=np.int64)
+        rows, owner = _cut((store.document(int(i)) for i in chosen), block_size)
+        return cls(rows, owner, store.document_bytes[chosen], store.document_words[chosen])
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Sequence[int]], block_size: int, texts: Sequence[str] | None = None) -> Windows:
+        """Rows of ids, one per document, with their texts if bits per byte and per word are wanted."""
+        ids = [np.asarray(row, dtype=np.int64) for row in rows]
+        if texts is not None and len(texts) != len(ids):
+            raise ValueError(f"There are {len(ids)} rows of ids and {len(texts)} texts; give the text of every row, or texts=None.")
+        windows, owner = _cut(ids, block_size)
+        sizes = np.array([(len(t.encode()), len(t.split())) for t in texts] if texts else np.zeros((len(ids), 2)), dtype=np.int64)
+        return cls(windows, owner, *sizes.reshape(-1, 2).T)
+
+    def scorable(self, special: SpecialIds) -> NDArray[np.int64]:
+        """How many tokens of each row are not special, int64 ``[W]``.
+
+        Raises:
+            ValueError: a row contains the mask token.
+        """
+        kinds = np.zeros(1 + max((int(row.max()) for row in self.rows), default=0), dtype=bool)
+        kinds[[i for i in special.all if i < len(kinds)]] = True
+        if any((row == special.mask).any() for row in self.rows):
+            raise ValueError(
+                f"The held-out rows contain the mask token (id {special.mask}), so they would be scored against a hidden token. "
+                "Prepare the corpus with `unmask prepare`, which keeps the mask token's spelling as plain text."
+            )
+        return np.array([len(row) - int(kinds[row].sum()) for row in self.rows], dtype=np.int64)
+
+
+def _cut(documents: Iterable[NDArray[np.integer]], block_size: int) -> tuple[list[NDArray[np.integer]], NDArray[np.int64]]:
+    if block_size < 1:
+        raise ValueError(f"block_size is {block_size}; a window needs at least one token.")
+    rows, owner = [], []
+    for number, ids in enumerate(documents):
+        pieces = [ids[start : start + block_size] for start in range(0, len(ids), block_size)]
+        rows += pieces
+        owner += [number] * len(pieces)
+    return rows, np.array(owner, dtype=np.int64)
+
+
+def batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Indices of rows of similar length, longest first, in groups whose padded size is at most ``batch_tokens``.
+
+    A row longer than that is a batch by itself.
+    """
+    if batch_tokens < 1:
+        raise ValueError(f"batch_tokens is {batch_tokens}; a batch needs room for at least one token, such as batch_tokens=16384.")
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        rows = max(1, batch_tokens // max(1, int(lengths[order[start]])))
+        yield order[start : start + rows]
+        start += rows
+
+
+def stack(
+    rows: Sequence[NDArray[np.integer]], special: SpecialIds, device: torch.device
+) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Bool[Tensor, "batch seq"]]:
+    """Rows padded on the right: ids, which are real, and which may be hidden (real and not special), each ``[B, L]``."""
+    ids, real = pad(list(rows), max(map(len, rows)), special.pad if special.pad is not None else special.mask)
+    may_hide = real & ~torch.isin(ids, torch.tensor(special.all))
+    return ids.to(device), real.to(device), may_hide.to(device)
