@@ -1,0 +1,131 @@
+"""``unmask evaluate``: how well a model knows text it has not seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unmask.cli.options import DEMO_RUN, Field, Json, Model, Seed, Split, Unit, Which
+
+if TYPE_CHECKING:
+    from unmask.build import Loaded
+
+
+def evaluate(
+    model: Model = DEMO_RUN,
+    data: Annotated[str | None, typer.Option(help="Text to evaluate on (as for prepare); by default the run's held-out documents.")] = None,
+    samples: Annotated[int, typer.Option(help="Passes over the documents, each with other tokens hidden.")] = 4,
+    documents: Annotated[int | None, typer.Option(help="Only the first so many documents.")] = None,
+    baselines: Annotated[bool, typer.Option(help="Also counting models of the run's training text.")] = True,
+    field: Field = "text",
+    unit: Unit = None,
+    split: Split = "train",
+    seed: Seed = 0,
+    which: Which = "last",
+    as_json: Json = False,
+) -> None:
+    """Bound the negative log-likelihood of held-out text: bits per byte, per word and per token, with 95% intervals."""
+    from unmask.build import load
+    from unmask.cli.screen import print_json
+    from unmask.data.sources import Source
+    from unmask.storage import write_json
+
+    loaded = load(model, which)
+    source = None if data is None else Source.parse(data, field=field, unit=unit, split=split)
+    report = evaluate_model(loaded, model, source=source, samples=samples, documents=documents, baselines=baselines, seed=seed)
+    run = loaded.folder.parent.parent
+    if data is None and (run / "config.yaml").is_file():
+        write_json(run / "evaluation.json", report)
+    if as_json:
+        print_json(report)
+    else:
+        print_report(report)
+
+
+def evaluate_model(
+    loaded: Loaded, path: Path, *, source: Any = None, samples: int = 4, documents: int | None = None, baselines: bool = True, seed: int = 0
+) -> dict[str, Any]:
+    """The report as a mapping: ``models`` by name, each with its bound; ``accuracy`` of the trained one; what was read."""
+    import torch
+
+    from unmask.cli.screen import counting
+    from unmask.contracts import SpecialIds
+    from unmask.data.store import TokenStore
+    from unmask.evaluate.baselines import NeighbourModel, UnigramModel
+    from unmask.evaluate.likelihood import bound
+    from unmask.evaluate.metrics import masked_accuracy
+    from unmask.evaluate.windows import Windows
+    from unmask.train.trainer import choose_precision
+
+    special = SpecialIds.of(loaded.tokenizer)
+    block = loaded.config.data.block_size
+    stores = _stores(loaded, path)
+    if source is not None:
+        found = list(source.documents())[:documents]
+        texts = [d.text for d in found]
+        windows = Windows.of_rows([r + [special.eos] for r in loaded.tokenizer.encode_batch(texts)], block, texts)
+    elif stores is not None:
+        store = TokenStore.open(stores / "valid")
+        store.check_tokenizer(loaded.tokenizer)
+        windows = Windows.of_store(store, block, None if documents is None else range(min(documents, store.n_documents)))
+    else:
+        raise ValueError(f"{path} has no held-out text beside it (the run's data folder is gone). Say what to evaluate on: --data FILE.")
+    models: dict[str, Any] = {"trained": loaded.model}
+    if baselines and stores is not None:
+        train = TokenStore.open(stores / "train")
+        models |= {"unigram": UnigramModel.of_store(train, special), "two neighbours": NeighbourModel.of_store(train, special)}
+    bf16 = choose_precision(loaded.config.train.precision) == "bf16-mixed"
+    bounds = {}
+    for name, each in models.items():
+        with counting(f"evaluating {name}") as progress, torch.autocast("cpu", torch.bfloat16, enabled=bf16 and name == "trained"):
+            bounds[name] = bound(each, windows, special, samples=samples, seed=seed, progress=progress)
+    with counting("guessing hidden tokens") as progress, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        accuracy = masked_accuracy(loaded.model, windows, special, seed=seed, progress=progress)
+    report: dict[str, Any] = {
+        "model": str(loaded.folder),
+        "step": loaded.step,
+        "data": "held-out documents of the run" if source is None else source.path,
+        "models": {name: b.as_dict() for name, b in bounds.items()},
+        "accuracy": accuracy.as_dict(),
+    }
+    if len(bounds) > 1 and bounds["trained"].bytes.any():
+        report["bits_per_byte_saved"] = {
+            name: bounds["trained"].bits_saved_per_byte(b).as_dict() for name, b in bounds.items() if name != "trained"
+        }
+    return report
+
+
+def _stores(loaded: Loaded, path: Path) -> Path | None:
+    """The folder of the run's token stores, wherever the run was moved to."""
+    store = loaded.config.data.store
+    places = [loaded.folder.parent.parent / "data", Path(path) / "data", Path(loaded.config.run) / "data"]
+    for folder in ([Path(store)] if store is not None else []) + places:
+        if (folder / "prepared.json").is_file():
+            return folder
+    return None
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """The report as a table."""
+    from unmask.cli.screen import RESULTS, table
+
+    trained = report["models"]["trained"]
+    units = [u for u in ("bits_per_byte", "bits_per_word", "bits_per_token") if u in trained]
+
+    def cell(estimate: dict[str, float]) -> str:
+        return f"{estimate['value']:.3f} ± {(estimate['high'] - estimate['low']) / 2:.3f}"
+
+    rows = [[name, *(cell(bound[u]) for u in units)] for name, bound in report["models"].items()]
+    rows.append(["perplexity (trained)", *("" if u == "bits_per_byte" else f"{trained['perplexity_per_' + u.split('_')[-1]]['value']:,.1f}" for u in units)])
+    title = f"Upper bound on -log likelihood, {trained['documents']:,} documents, {trained['tokens']:,} tokens (± = 95% interval over documents)"
+    table(title, ["model", *(u.replace("_", " ") for u in units)], rows)
+    top = report["accuracy"]
+    RESULTS.print(
+        f"With {top['rate']:.0%} hidden, the first guess is right {top['top_1']['value']:.1%} of the time, one of the first five "
+        f"{top['top_5']['value']:.1%}.",
+        highlight=False,
+    )
+    for name, saved in report.get("bits_per_byte_saved", {}).items():
+        RESULTS.print(f"Bits per byte saved against {name}: {cell(saved)} (paired).", highlight=False)

@@ -1,0 +1,78 @@
+"""``unmask``: the commands, and what a user sees when something is wrong.
+
+A command's module is imported only to describe its options, so it must stay light: torch and everything above it are imported
+inside the command. Errors of input or of the machine are one paragraph and exit code 1; ``--debug`` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from unmask.cli.demo import demo
+from unmask.cli.evaluate import evaluate
+from unmask.cli.fill import fill
+from unmask.cli.generate import generate
+from unmask.cli.prepare import prepare
+from unmask.cli.score import score
+from unmask.cli.train import train
+
+app = typer.Typer(
+    name="unmask",
+    help="Masked language models: train, evaluate, decode. Start with [bold]unmask demo[/bold].",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for command in (demo, prepare, train, evaluate, generate, fill, score):
+    app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"unmask {version('unmask')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks instead of one-paragraph errors."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    if debug:
+        os.environ["UNMASK_DEBUG"] = "1"
+
+
+def fail(error: BaseException) -> None:
+    """One paragraph on standard error."""
+    text = " ".join(str(error.strerror if isinstance(error, OSError) and error.strerror else error).split())
+    if isinstance(error, OSError) and error.filename and str(error.filename) not in text:
+        text = f"{error.filename}: {text}"
+    print(f"unmask: {text or type(error).__name__}", file=sys.stderr)
+
+
+def run() -> None:
+    """The console entry point."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("unmask: stopped. Run the same command again to continue where it was.", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
+        if os.environ.get("UNMASK_DEBUG"):
+            raise
+        fail(error)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    run()

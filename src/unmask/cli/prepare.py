@@ -1,0 +1,57 @@
+"""``unmask prepare``: from text to a tokenizer and token stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unmask.cli.options import Field, Json, Seed, Split, Unit
+
+
+def prepare(
+    source: Annotated[str, typer.Argument(help="python-docs, python-code, a text file, a folder, .jsonl, .parquet, or a Hugging Face dataset.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to fill.")],
+    tokenizer: Annotated[str | None, typer.Option(help="tokenizer.json, folder or hub name; by default one is trained.")] = None,
+    vocab_size: Annotated[int, typer.Option(help="Size of the tokenizer that is trained.")] = 8192,
+    valid_source: Annotated[str | None, typer.Option(help="Held-out text, if it is separate.")] = None,
+    valid_fraction: Annotated[float, typer.Option(help="Share of documents held out otherwise.")] = 0.05,
+    field: Field = "text",
+    unit: Unit = None,
+    split: Split = "train",
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one per core. The result is the same.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Tokenise text into memory-mapped stores. Run it again after an interruption: it continues."""
+    from dataclasses import asdict
+
+    from unmask.cli.screen import preparing, print_json, table
+    from unmask.data.prepare import prepare as prepare_corpus
+    from unmask.data.sources import Source
+
+    def parse(text: str) -> Source:
+        return Source.parse(text, field=field, unit=unit, split=split)
+
+    with preparing() as progress:
+        done = prepare_corpus(
+            parse(source),
+            out,
+            tokenizer=tokenizer,
+            vocab_size=vocab_size,
+            valid_fraction=valid_fraction,
+            valid_source=None if valid_source is None else parse(valid_source),
+            workers=workers,
+            seed=seed,
+            progress=progress,
+        )
+    if as_json:
+        print_json({k: str(v) if isinstance(v, Path) else v for k, v in asdict(done).items()})
+        return
+    rows = [
+        ["training", f"{done.train_documents:,}", f"{done.train_tokens:,}", f"{done.train_bytes:,}"],
+        ["held out", f"{done.valid_documents:,}", f"{done.valid_tokens:,}", f"{done.valid_bytes:,}"],
+    ]
+    table(f"{out} · vocabulary {done.vocab_size:,}", ["", "documents", "tokens", "bytes"], rows)
+    print(f"Train on it: unmask train data.source={source} data.store={out} run=runs/NAME")

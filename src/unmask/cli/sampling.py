@@ -1,0 +1,96 @@
+"""Decoding as commands do it: options to a predictor, a decode that may be watched and traced."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unmask.contracts import MLMPredictionDict
+    from unmask.decode.predictor import MLMPredictor
+    from unmask.decode.trace import Trace
+
+CONFIDENCES = ("top_prob", "prob_diff", "entropy", "random")
+
+
+def sample_text(model: Any, tokenizer: Any, tokens: int = 48) -> str:
+    """A short unconditional sample, the same noise every time: what a run logs as it learns."""
+    import torch
+
+    from unmask.contracts import SpecialIds
+    from unmask.decode.canvas import Canvas
+    from unmask.decode.predictor import MLMPredictor
+
+    predictor = MLMPredictor(16, tokenizer=tokenizer, model=model, top_p=0.9, seed=0, allow_eos=False)
+    canvas = Canvas.unconditional(1, min(tokens, model.max_length), SpecialIds.of(tokenizer))
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[]):
+        return predictor.predict({"input_ids": canvas.ids.to(device)})["text"][0]
+
+
+def predictor_from_options(
+    model: Any,
+    tokenizer: Any,
+    *,
+    steps: int,
+    confidence: str,
+    threshold: float | None,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int | None,
+    new_tokens: int | None = None,
+    allow_eos: bool = False,
+) -> MLMPredictor:
+    """A predictor from a command's options."""
+    from unmask.decode.predictor import MLMPredictor
+
+    if confidence not in CONFIDENCES:
+        raise ValueError(f"--confidence {confidence} is not known: choose {', '.join(CONFIDENCES)}.")
+    return MLMPredictor(
+        steps,
+        new_tokens,
+        tokenizer,
+        model,
+        confidence=None if confidence == "random" else confidence,  # type: ignore[arg-type]
+        threshold=threshold,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        allow_eos=allow_eos,
+    )
+
+
+def watched_predict(
+    predictor: MLMPredictor, batch: dict[str, Any], *, watch: bool, page: Path | None, title: str, labels: list[str] | None = None
+) -> tuple[MLMPredictionDict, Trace | None]:
+    """Decode a batch, drawing it in the terminal and writing its trace if asked."""
+    from unmask.cli.screen import NOTES
+    from unmask.decode.render.page import save_trace_html
+    from unmask.decode.render.terminal import TerminalView
+    from unmask.decode.trace import Trace
+
+    trace = Trace() if page is not None else None
+    view = TerminalView(predictor.tokenizer, NOTES, pause=0.05 if NOTES.is_terminal else 0.0) if watch else None
+    predictor.observers = tuple(o for o in (*predictor.observers, trace, view) if o is not None)
+    with view if view is not None else nullcontext():
+        prediction = predictor.predict(batch)
+    if page is not None:
+        assert trace is not None
+        if page.suffix == ".json":
+            trace.save(page)
+        else:
+            save_trace_html(page, trace, predictor.tokenizer, title=title, labels=labels)
+    return prediction, trace
+
+
+def left_padded(rows: list[list[int]], pad_id: int) -> dict[str, Any]:
+    """Prompts of mixed lengths as one batch, padded on the left."""
+    import numpy as np
+
+    from unmask.data.layout import pad
+
+    ids, real = pad([np.asarray(row, dtype=np.int64) for row in rows], max(map(len, rows)), pad_id, left=True)
+    return {"input_ids": ids, "attention_mask": real}
