@@ -28,7 +28,7 @@ def plan(budget, counts, max_steps):
     return quotas(budget.plan(rows_with(*counts), max_steps, Noise(torch.zeros(len(counts), dtype=torch.int64))))
 
 
-@pytest.mark.parametrize("budget", BUDGETS, ids=str)
+@pytest.mark.parametrize("budget", BUDGETS, ids=["even", "least", *(s.name for s in CURVES)])
 @given(counts=st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(any), max_steps=st.integers(1, 50))
 def test_quotas_sum_to_the_blanks_and_none_is_zero(budget, counts, max_steps):
     given_out = plan(budget, counts, max_steps)

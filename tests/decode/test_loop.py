@@ -29,9 +29,7 @@ every_selector = pytest.mark.parametrize("selector", SELECTORS.values(), ids=SEL
 def model():
     torch.manual_seed(0)
     model = RotaryTransformerMLMModel(32, 16, 2, 2, padding_idx=PAD, mask_idx=MASK, dropout=0.3).double()
-    for name, parameter in model.named_parameters():
-        if name.startswith("head"):
-            parameter.data.mul_(20)
+    model.head.projection.weight.data.mul_(20)
     return model
 
 

@@ -7,7 +7,7 @@ given; forbidden ids come last, so nothing before can bring one back.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +19,7 @@ from unmask.decode.view import StepView
 from unmask.ops.sampling import Logits, forbid
 
 
+@runtime_checkable
 class Adjustment(Protocol):
     """Logits ``[N, V]`` at the True positions of ``where [b, L]`` -> logits of the same shape; float32 or float64.
 

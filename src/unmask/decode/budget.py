@@ -13,7 +13,7 @@ Shapes: ``blanks [B, L]`` bool, plans ``[B, S]`` int64 with ``S <= max_steps``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
@@ -25,6 +25,7 @@ from unmask.randomness import Noise
 Plan = Int[Tensor, "batch steps"]
 
 
+@runtime_checkable
 class Budget(Protocol):
     """A rule that plans how many blanks are revealed by the end of each step."""
 

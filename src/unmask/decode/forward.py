@@ -7,7 +7,7 @@ order. Columns that are padding in every one of those rows are not run.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -16,6 +16,7 @@ from unmask.decode.canvas import Canvas
 from unmask.nn.projection import logits_where
 
 
+@runtime_checkable
 class Forward(Protocol):
     """``ids [b, L]`` under ``canvas``'s masks and positions -> logits at ``where [b, L]``. One network evaluation."""
 

@@ -76,7 +76,7 @@ class MLMPredictor:
         noise_schedule: str | Schedule | Callable[[Tensor], Tensor] | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
-        confidence: Confidence | None = None,
+        confidence: Confidence | str | None = None,
         threshold: float | None = None,
         skip_special_tokens: bool = True,
         temperature: float = 1.0,
@@ -206,7 +206,7 @@ class MLMPredictor:
             )
 
 
-def _selector(confidence: Confidence | None, threshold: float | None, temperature: float) -> Selector:
+def _selector(confidence: Confidence | str | None, threshold: float | None, temperature: float) -> Selector:
     if confidence is not None and confidence not in CONFIDENCES:
         raise ValueError(f"There is no confidence {confidence!r}. Choose {', '.join(CONFIDENCES)}, or None for random order.")
     if confidence is None and threshold is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -25,6 +25,7 @@ from unmask.ops.selection import gumbel, select_top
 from unmask.randomness import Stream
 
 
+@runtime_checkable
 class Score(Protocol):
     """How early each candidate should be revealed: ``[b, L]``, higher first, finite at every candidate.
 
@@ -81,6 +82,7 @@ class Evidence:
     log_probs: LogProbs | None
 
 
+@runtime_checkable
 class Admission(Protocol):
     """How many of the best are revealed; a row's quota is the least.
 

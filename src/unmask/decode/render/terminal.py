@@ -1,0 +1,112 @@
+"""A decode as it happens, in the terminal; plain lines where there is none.
+
+Given text is dim, blanks are shaded, tokens have the colour of their probability; those of the last step are bold.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+from torch import Tensor
+
+from unmask.contracts import MLMStepResults, SpecialIds
+from unmask.decode.canvas import Canvas
+from unmask.decode.observers import Decoded
+from unmask.decode.render.colour import confidence_hex
+from unmask.decode.render.pieces import Pieces
+
+_BLANK = "░░"
+
+
+class TerminalView:
+    """An observer that draws every step.
+
+    Args:
+        tokenizer: turns ids into text; None shows ids.
+        console: where to draw; rich's standard output if None.
+        pause: seconds to wait after each step, so that a fast decode can be followed.
+        max_rows: rows of the batch that are drawn.
+
+    Example:
+        >>> with TerminalView(tokenizer, pause=0.05) as view:
+        ...     MLMPredictor(max_steps=32, model=model, tokenizer=tokenizer, observers=[view]).predict(batch)
+    """
+
+    def __init__(self, tokenizer: Any, console: Console | None = None, pause: float = 0.0, max_rows: int = 4) -> None:
+        self.console = console if console is not None else Console()
+        self.pause = pause
+        self.max_rows = max_rows
+        self._pieces = Pieces(tokenizer)
+        self._live: Live | None = None
+        self._wanted = 0
+
+    def __enter__(self) -> TerminalView:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, auto_refresh=False, vertical_overflow="ellipsis")
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def begin(self, canvas: Canvas, special: SpecialIds) -> None:
+        """Draw the canvas as given."""
+        blanks = canvas.blanks(special.mask)
+        self._ids = canvas.ids.cpu().clone()
+        self._blank = blanks.cpu().clone()
+        self._real = canvas.attention_mask.cpu()
+        self._given = self._real & ~self._blank
+        self._probability = self._ids.double() * 0
+        self._wanted = int(blanks.sum())
+        self._step = 0
+        self._draw(self._blank & ~self._blank)
+
+    def update_history(self, step_results: MLMStepResults) -> None:
+        """Draw one step."""
+        rows, committed = step_results["rows"].cpu(), step_results["committed"].cpu()
+        fresh = self._blank & ~self._blank
+        fresh[rows] = committed
+        self._ids[rows] = step_results["output_ids"].cpu()
+        self._blank &= ~fresh
+        self._probability[fresh] = step_results["probability"].cpu().double()[committed]
+        self._step = step_results["step"] + 1
+        self._draw(fresh)
+        if self.pause and self._live is not None:
+            time.sleep(self.pause)
+
+    def end(self, decoded: Decoded) -> None:
+        """Say what it cost."""
+        if self._live is None:
+            self.console.print(f"{self._wanted} tokens in {decoded.evaluations} network evaluations", highlight=False)
+
+    def _draw(self, fresh: Tensor) -> None:
+        left = int(self._blank.sum())
+        status = f"step {self._step} · {self._wanted - left} of {self._wanted} tokens"
+        if self._live is None:
+            self.console.print(status, highlight=False)
+            return
+        shown = [self._row(i, fresh) for i in range(min(self.max_rows, len(self._ids)))]
+        hidden = len(self._ids) - len(shown)
+        more = f" · {hidden} more rows" if hidden else ""
+        self._live.update(Group(*shown, Text(status + more, style="dim")), refresh=True)
+
+    def _row(self, row: int, fresh: Tensor) -> Text:
+        text = Text(overflow="fold")
+        kept = self._real[row].nonzero()[:, 0].tolist()
+        for at, piece in zip(kept, self._pieces(self._ids[row, kept].tolist()), strict=True):
+            if self._blank[row, at]:
+                text.append(_BLANK, style="dim")
+            elif self._given[row, at]:
+                text.append(piece, style="dim")
+            else:
+                bold = "bold " if fresh[row, at] else ""
+                text.append(piece, style=f"{bold}{confidence_hex(float(self._probability[row, at]))}")
+        text.append("\n")
+        return text
