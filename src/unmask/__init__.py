@@ -1,1 +1,62 @@
-"""unmask: masked language models, from raw text to an honest likelihood and fast iterative decoding."""
+"""unmask: masked language models, from raw text to an honest likelihood and fast iterative decoding.
+
+The public names are importable from here and loaded when first used, so ``import unmask`` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "contracts": (
+        "Corrupted",
+        "MLMBatch",
+        "MLMLossDict",
+        "MLMModel",
+        "MLMPredictionDict",
+        "MLMSeq2SeqPredictionBatch",
+        "MLMStepResults",
+        "MLMUnconditionalPredictionBatch",
+        "MLMUncondtionalPredictionBatch",
+        "PackedFlexMLMBatch",
+        "SpecialIds",
+    ),
+    "config": ("Config", "load_config"),
+    "build": ("load",),
+    "ops.corruption": ("Corruption", "corrupt_bert", "corrupt_uniform"),
+    "ops.selection": ("_batched_gumbel_topk", "gumbel_topk", "select_top"),
+    "ops.schedule": ("Schedule", "as_schedule"),
+    "models.rotary_mlm": ("RotaryTransformerMLMModel",),
+    "data.tokenizers": ("Tokenizer",),
+    "data.store": ("TokenStore",),
+    "data.prepare": ("prepare",),
+    "data.collators": ("DefaultMLMCollator", "MaskedLMCollator", "PackedMLMCollator"),
+    "train.loss": ("MLMLoss",),
+    "train.module": ("MaskedLMModule",),
+    "decode.canvas": ("Canvas",),
+    "decode.rules": ("Rules",),
+    "decode.loop": ("unmask",),
+    "decode.predictor": ("MLMPredictor",),
+    "decode.history": ("HistoryTopKPlugin",),
+    "decode.trace": ("Trace",),
+    "evaluate.likelihood": ("bound",),
+    "evaluate.pseudo": ("pseudo_log_likelihood",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"unmask has no public name {name!r}.")
+    value = getattr(import_module(f"unmask.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
