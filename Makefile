@@ -1,0 +1,29 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+SHELL := /bin/bash
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+export VENV PYTHON
+
+.PHONY: help setup demo test test-slow lint clean
+
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
+
+setup:  ## the environment, in .venv
+	@scripts/setup.sh
+
+demo: setup  ## train, evaluate and decode a masked language model on an embedded corpus
+	@$(BIN)/unmask demo $(ARGS)
+
+test: setup  ## the tests
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+
+test-slow: setup  ## the tests that take longer: whole runs, kills, two processes
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: setup  ## style and types
+	@$(BIN)/ruff check src tests benchmarks && $(BIN)/mypy
+
+clean:  ## remove the environment and the runs
+	rm -rf $(VENV) runs
