@@ -21,7 +21,8 @@ ORDINARY = range(3, V)
 
 def documents(count=40, seed=0):
     draw = np.random.default_rng(seed)
-    return [[*draw.choice(6, draw.integers(0, 12), p=[0.4, 0.3, 0.15, 0.1, 0.05, 0.0]) + 3, 2] for _ in range(count)]
+    words = [draw.choice(6, draw.integers(0, 12), p=[0.4, 0.3, 0.15, 0.1, 0.05, 0.0]) + 3 for _ in range(count)]
+    return [[*ids.tolist(), 2] for ids in words]
 
 
 def stream():
@@ -139,4 +140,4 @@ def test_bad_inputs_are_explained():
     with pytest.raises(ValueError, match="too large"):
         NeighbourModel(stream(), SPECIAL, 2**21)
     with pytest.raises(ValueError, match="all special"):
-        UnigramModel(np.ones(3), SPECIAL)
+        UnigramModel(np.ones(3, dtype=np.int64), SPECIAL)
