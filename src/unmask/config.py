@@ -199,9 +199,8 @@ def _explain(error: ValidationError, origin: str) -> str:
         key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("literal") and part not in ("int", "constrained-int"))
         if problem["type"] == "extra_forbidden":
             known = _known_keys(Config)
-            near = difflib.get_close_matches(key, known, 1, 0.4) or [
-                k for k in known if k.split(".")[-1] == key.split(".")[-1]
-            ]
+            elsewhere = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
+            near = elsewhere or difflib.get_close_matches(key, known, 1, 0.4)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             lines.append(f"There is no config key {key!r}.{hint}")
         elif problem["type"] == "value_error":
@@ -252,8 +251,6 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), b
 
 
 def _scalar(value: Any) -> str:
-    if isinstance(value, float) and 0 < abs(value) < 1e-2:
-        return f"{value:.10f}".rstrip("0")  # YAML reads 1e-05 as text
     return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
 
 

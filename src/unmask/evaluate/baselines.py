@@ -50,7 +50,7 @@ class UnigramModel:
     def of_store(cls, store: TokenStore, special: SpecialIds) -> UnigramModel:
         """Count the documents of a store."""
         special = SpecialIds.of(special)
-        return cls(np.bincount(np.arange(store.vocab_size), store.unigram_counts, _width(store, special)), special)
+        return cls(np.pad(store.unigram_counts, (0, _width(store, special) - store.vocab_size)), special)
 
     def __call__(
         self,

@@ -175,8 +175,8 @@ class RotaryTransformerMLMModel(nn.Module):
         return torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
 
     def _check_length(self, ids: Tensor, positions: Tensor) -> None:
-        # Reading the largest position of a long row would stall an accelerator; its table lookup raises there.
-        if ids.shape[1] <= self.max_length or ids.device.type != "cpu":
+        # Reading the largest position would stall an accelerator; its table lookup raises there.
+        if ids.device.type != "cpu" or ids.numel() == 0:
             return
         longest = int(positions.max()) + 1
         if longest > self.max_length:

@@ -60,6 +60,8 @@ class DocumentPlan:
     groups: tuple[Int[Tensor, "_ _"], ...]
 
     def __call__(self, q: Heads, k: Heads, v: Heads, dropout: float) -> Heads:
+        if not self.groups:
+            return v  # a batch of padding: no tokens
         outs = []
         for index in self.groups:
             rows = [x[index].transpose(1, 2) for x in (q, k, v)]

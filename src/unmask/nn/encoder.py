@@ -57,7 +57,7 @@ class EncoderBlock(nn.Module):
 
     def attend(self, x: Float[Tensor, "tokens width"], angles: Angles, plan: AttentionPlan) -> Float[Tensor, "tokens width"]:
         """The attention branch, without its residual."""
-        qkv = self.qkv(self.attention_norm(x)).view(len(x), 3, self.nhead, -1)
+        qkv = self.qkv(self.attention_norm(x)).view(len(x), 3, self.nhead, x.shape[-1] // self.nhead)
         q, k, v = qkv.unbind(1)  # each (T, H, C)
         return self.out(plan(rotate(q, angles), rotate(k, angles), v, self.dropout if self.training else 0.0).flatten(1))
 

@@ -1,0 +1,122 @@
+"""Every plan is the same attention: dense, per document, masked, and flex equal the formula in value and gradient."""
+
+import pytest
+import torch
+
+from tests.naive.attention import allowed_pairs, attention
+from unmask.nn.attention import DensePlan, DocumentPlan, FlexPlan, flex_block_mask, plan_attention
+
+CPU = torch.device("cpu")
+SEGMENTS = torch.tensor([[0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 1, 1, 1, 1, 1, 2]])
+RIGHT = torch.tensor([[1, 1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1]]).bool()
+LEFT = RIGHT.flip(-1)
+HOLES = torch.tensor([[1, 0, 1, 1, 0, 1, 1, 1], [0, 1, 1, 0, 0, 1, 0, 1]]).bool()
+EMPTY = torch.tensor([[0] * 8, [1, 1, 1, 0, 0, 0, 0, 0]]).bool()
+ONE = torch.zeros(2, 8, dtype=torch.long)
+ALL = torch.ones(2, 8, dtype=torch.bool)
+
+
+def qkv(seed=0, tokens=16):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(tokens, 3, 4, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(3)]
+
+
+def value_and_gradient(out, inputs, real):
+    """The real rows of an attention's answer, and the gradient of a fixed function of them."""
+    out = out[real]
+    weights = torch.linspace(-1, 2, out.numel(), dtype=out.dtype).view(out.shape)
+    return [out.detach(), *torch.autograd.grad((out * weights).sum(), inputs)]
+
+
+def expected(mask, segments):
+    inputs = qkv()
+    return value_and_gradient(attention(*inputs, allowed_pairs(mask, segments)), inputs, mask.flatten())
+
+
+CASES = {
+    "nothing": (ALL, ONE), "right": (RIGHT, ONE), "left": (LEFT, ONE), "holes": (HOLES, ONE), "empty row": (EMPTY, ONE),
+    "packed": (ALL, SEGMENTS), "packed, padded": (RIGHT, SEGMENTS), "packed, holes": (HOLES, SEGMENTS),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_documents_equal_the_formula(case):
+    mask, segments = CASES[case]
+    inputs = qkv()
+    plan, index = plan_attention(2, 8, CPU, mask, segments)
+    assert isinstance(plan, DensePlan if case == "nothing" else DocumentPlan)
+    picked = inputs if index is None else [x[index] for x in inputs]
+    out = plan(*picked, dropout=0.0)
+    if index is not None:
+        assert torch.equal(index, mask.flatten().nonzero()[:, 0])
+        out = torch.zeros_like(inputs[0]).index_copy(0, index, out)
+    for found, wanted in zip(value_and_gradient(out, inputs, mask.flatten()), expected(mask, segments), strict=True):
+        assert torch.allclose(found, wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_masks_equal_the_formula(case, monkeypatch):
+    mask, segments = CASES[case]
+    inputs = qkv()
+    plan = accelerator_plan(monkeypatch, mask, segments)
+    out = plan(*inputs, dropout=0.0)
+    assert out.isfinite().all()
+    for found, wanted in zip(value_and_gradient(out, inputs, mask.flatten()), expected(mask, segments), strict=True):
+        assert torch.allclose(found, wanted, atol=1e-12)
+
+
+def accelerator_plan(monkeypatch, mask, segments):
+    """The plan an accelerator gets, with its tensors on the CPU."""
+    eye = torch.eye
+    monkeypatch.setattr(torch, "eye", lambda *args, device=None, **options: eye(*args, **options))
+    plan, index = plan_attention(2, 8, torch.device("meta"), mask, segments)
+    assert isinstance(plan, DensePlan) and index is None
+    return plan
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+@pytest.mark.parametrize("case", CASES)
+def test_flex_equals_the_formula_forward(case):
+    mask, segments = CASES[case]
+    with torch.no_grad():
+        q, k, v = (x.float() for x in qkv())
+        plan = FlexPlan(2, 8, flex_block_mask(segments, mask, 2, 8, CPU))
+        out = plan(q, k, v, dropout=0.0)
+        real = mask.flatten()
+        assert torch.allclose(out[real], attention(q, k, v, allowed_pairs(mask, segments))[real], atol=1e-5)
+        assert out.isfinite().all()
+    with pytest.raises(ValueError, match="dropout=0"):
+        plan(q, k, v, dropout=0.1)
+
+
+def test_a_batch_of_padding_is_empty_or_finite(monkeypatch):
+    plan, index = plan_attention(2, 8, CPU, ~ALL)
+    assert len(index) == 0 and plan(*qkv(tokens=0), dropout=0.0).shape == (0, 3, 4)
+    assert accelerator_plan(monkeypatch, ~ALL, ONE)(*qkv(), dropout=0.0).isfinite().all()
+
+
+def test_a_row_of_one_segment_is_dense():
+    plan, index = plan_attention(2, 8, CPU, ALL, torch.tensor([[3] * 8, [0] * 8]))
+    assert isinstance(plan, DensePlan) and plan.mask is None and index is None
+
+
+def test_no_document_crosses_a_row():
+    plan, _ = plan_attention(2, 4, CPU, None, torch.tensor([[0, 0, 1, 1], [1, 1, 1, 2]]))
+    assert sorted(tuple(row) for group in plan.groups for row in group.tolist()) == [(0, 1), (2, 3), (4, 5, 6), (7,)]
+
+
+def test_dropout_thins_attention():
+    inputs = [x.detach() for x in qkv()]
+    plan, _ = plan_attention(2, 8, CPU, None, SEGMENTS)
+    assert not torch.equal(plan(*inputs, dropout=0.5), plan(*inputs, dropout=0.5))
+    assert torch.equal(plan(*inputs, dropout=0.0), plan(*inputs, dropout=0.0))
+
+
+@pytest.mark.filterwarnings("ignore:.*kernel")
+@pytest.mark.filterwarnings("ignore:Both fused")
+def test_only_flash_means_only_flash():
+    inputs = [x.detach() for x in qkv()]
+    plain = DensePlan(2, 8)(*inputs, dropout=0.0)
+    assert torch.allclose(DensePlan(2, 8, only_flash=True)(*inputs, dropout=0.0), plain, atol=1e-12)
+    with pytest.raises(RuntimeError, match="kernel"):  # the CPU's flash kernel has no dropout
+        DensePlan(2, 8, only_flash=True)(*inputs, dropout=0.3)
