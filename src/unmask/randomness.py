@@ -60,7 +60,7 @@ def fold(key: Int[Tensor, "*shape"], data: int | Tensor) -> Int[Tensor, "*shape"
 def row_keys(seed: int, epoch: int | Tensor, ids: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
     """One key per row from ``(seed, epoch, id)``; in decoding ``epoch`` is the step. An epoch per row is allowed."""
     base = torch.tensor(_wrap(seed), dtype=torch.int64, device=ids.device)
-    return fold(fold(base, epoch).expand_as(ids), ids)
+    return fold(fold(base.expand_as(ids), epoch), ids)
 
 
 def low_discrepancy(seed: int, epoch: int | Tensor, places: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
