@@ -62,7 +62,10 @@ class CorruptingCollator:
         self.seed = seed
         self.low_discrepancy_levels = low_discrepancy_levels
         self.epoch = 0
+        self._is_ordinary = torch.ones(max(self.special.vocab_size, self.special.all[-1] + 1), dtype=torch.bool)
+        self._is_ordinary[list(self.special.all)] = False
         self.generator = torch.Generator().manual_seed(seed)
+        self._worker_seed: int | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Move on to another epoch: the same examples get other noise. Rows that carry ``epoch`` need no call."""
@@ -76,17 +79,24 @@ class CorruptingCollator:
         """The rows' noise: keyed where they carry an id, from this collator's generator otherwise."""
         ids = scalars(rows, "example_id")
         if ids is None:
-            return Noise.from_generator(len(assembled.ids), self.generator)
+            return Noise.from_generator(len(assembled.ids), self._own_generator())
         epoch = scalars(rows, "epoch")
         at = self.epoch if epoch is None else epoch
         places = scalars(rows, "epoch_place") if self.low_discrepancy_levels else None
         levels = None if places is None else low_discrepancy(self.seed, at, places)
         return Noise(row_keys(self.seed, at, ids), levels=levels)
 
+    def _own_generator(self) -> torch.Generator:
+        """The collator's generator; loader workers hold copies of the collator, and each copy gets its own seed."""
+        worker = torch.utils.data.get_worker_info()
+        if worker is not None and worker.seed != self._worker_seed:
+            self._worker_seed = worker.seed
+            self.generator.manual_seed(int(row_keys(self.seed, 0, torch.tensor([worker.seed]))))
+        return self.generator
+
     def corrupt(self, rows: Rows) -> tuple[Assembled, Tensor, Tensor, Tensor, Tensor]:
         """Assemble and corrupt: the rows, noisy ids, targets, scored positions and probabilities, each ``[B, L]``."""
         assembled = self.assemble(rows)
-        self._check_ids(assembled)
         counters = torch.arange(assembled.ids.shape[1]) - (~assembled.attention_mask).long().cumprod(-1).sum(-1, keepdim=True)
         noise = replace(self.noise(rows, assembled), counters=counters)
         noisy, scored, p = self.corruption(assembled.ids, assembled.eligible, noise)
@@ -104,23 +114,20 @@ class CorruptingCollator:
             p_mask=p,
         )
 
-    def _check_ids(self, assembled: Assembled) -> None:
-        if bool((assembled.eligible & (assembled.ids == self.special.mask)).any()):
-            raise ValueError(
-                f"A row already contains the mask token (id {self.special.mask}) before anything was hidden, so it would be "
-                "its own answer. Encode the text so that the mask token's spelling stays plain text, drop those rows, or "
-                "use an infilling collator if the masks are meant."
-            )
-        if len(assembled.ids) and int(assembled.ids.max()) >= self.special.vocab_size:
-            raise ValueError(
-                f"A row holds token id {int(assembled.ids.max())}, beyond this tokenizer's vocabulary of "
-                f"{self.special.vocab_size}. The rows were made with another tokenizer: encode them again with this one."
-            )
+    def _ordinary(self, ids: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
+        """True where a token is not special. (A mask that is there before anything was hidden is special too.)
 
-    def _ordinary(self, ids: Tensor) -> Tensor:
-        """True where a token is not special."""
-        return ~torch.isin(ids, torch.tensor(self.special.all))
-
+        Raises:
+            ValueError: an id is outside the vocabulary.
+        """
+        if ids.numel():
+            lowest, highest = (int(x) for x in ids.aminmax())
+            if lowest < 0 or highest >= len(self._is_ordinary):
+                raise ValueError(
+                    f"A row holds token id {lowest if lowest < 0 else highest}, and this tokenizer's ids run from 0 to "
+                    f"{len(self._is_ordinary) - 1}. The rows were made with another tokenizer: encode them again with this one."
+                )
+        return self._is_ordinary[ids]
 
 def diffusion_corruption(special: SpecialIds, noise_schedule: Any) -> Corruption:
     """The corruption a collator's ``noise_schedule`` means: None is uniform, a Corruption is itself."""
@@ -184,7 +191,8 @@ class PackedMLMCollator(CorruptingCollator):
     """Rows of exactly ``block_size`` tokens that hold several documents, told apart by ``segment_ids``.
 
     A document ends with EOS, or where the row's own ``segment_ids`` say so. PAD stands only at the end of a row and is
-    a segment of its own: never attended by real tokens, never hidden, never scored. Separators are never hidden.
+    a segment of its own: never attended by real tokens, never hidden, never scored. Separators are never hidden. Where PAD
+    and EOS are one id, the first of a run is the end of a document and the rest is padding.
 
     Args:
         tokenizer: anything with the special ids.
@@ -221,14 +229,18 @@ class PackedMLMCollator(CorruptingCollator):
             )
         ids, real = pad(tokens, self.block_size, pad_id=0)
         if self.special.pad is not None:
-            real = ids != self.special.pad
+            padding = ids == self.special.pad
+            if self.special.pad == self.special.eos:  # then the first of a run ends the document before it
+                padding[:, 1:] &= padding[:, :-1].clone()
+            real = ~padding
         given = column(rows, "segment_ids")
         if given is None:
             self.special.require("eos")
             last_real = real & ~torch.cat([real[:, 1:], torch.ones_like(real[:, :1])], dim=-1)
             segments = segments_from_ends((ids == self.special.eos) | last_real)
         else:
-            segments, _ = pad(given, self.block_size, pad_id=0)
+            segments = pad(given, self.block_size, pad_id=0)[0]
+            segments = torch.where(real, segments, segments.amax(-1, keepdim=True) + 1)
         return Assembled(ids, real, self._ordinary(ids), positions_from_segments(segments), segments)
 
     def __call__(self, rows: Rows) -> PackedFlexMLMBatch | MLMBatch:  # type: ignore[override]

@@ -91,10 +91,15 @@ def exact_count(
     ``1/p`` weighs like ``n/k``. With levels uniform on (0, 1), ``k`` is uniform on ``1..n``.
     """
     free = eligible.sum(-1)
-    k = torch.ceil(level * free).long().clamp(min=1)
+    k = exact_ceil(level * free).clamp(min=1)
     chosen = select_top(noise.per_token(Stream.SELECTION, eligible.shape[1]), eligible, k)
     p = torch.minimum(k, free).double() / free.clamp(min=1)
     return chosen, p[:, None].expand(eligible.shape)
+
+
+def exact_ceil(count: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    """The ceiling of a product of a rate and a count, forgiving its rounding: ``0.07 * 100`` is 7, not 8."""
+    return torch.ceil(count * (1 - 2.0**-48)).long()
 
 
 @dataclass(frozen=True)
@@ -181,8 +186,13 @@ def ordinary_ids(vocab_size: int, special_ids: tuple[int, ...]) -> Int[Tensor, "
 
 
 def uniform_corruption(mask_token_id: int, eps: float = 1e-3, exact: bool = False) -> Corruption:
-    """Masked diffusion's corruption: a rate uniform on (eps, 1), then coins (or exactly that many)."""
-    return Corruption(UniformLevel(eps), exact_count if exact else coins, Replacement(mask_token_id))
+    """Masked diffusion's corruption: a rate uniform on (eps, 1), then coins (or exactly that many).
+
+    ``eps`` keeps ``1/p`` of a coin finite. A count needs no floor, at least one position is hidden, and with one it
+    would not be uniform on ``1..n``; so exact counts leave ``eps`` out.
+    """
+    level = UniformLevel(0.0 if exact else eps)
+    return Corruption(level, exact_count if exact else coins, Replacement(mask_token_id))
 
 
 def scheduled_corruption(mask_token_id: int, schedule: Schedule, t_min: float = 1e-3) -> Corruption:

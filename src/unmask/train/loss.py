@@ -69,6 +69,9 @@ class MLMLoss:
         self.loss_on_visible_tokens = loss_on_visible_tokens
         self.model = model
         self.special = None if tokenizer is None else SpecialIds.of(tokenizer)
+        # Where PAD and EOS are one id, padding cannot be told from an answer's end here; the collator's targets decide.
+        skip_pad = not loss_on_padding and self.special is not None and self.special.pad != self.special.eos
+        self._unscored_id = self.special.pad if skip_pad and self.special is not None else None
         self.use_num_masked_factor = use_num_masked_factor
         self.weighting: Weighting = weighting
         self.normaliser: Normaliser = normaliser
@@ -104,6 +107,7 @@ class MLMLoss:
 
     def score(self, batch: Mapping[str, Any], model: Any = None) -> ScoredTokens:
         """Negative log-likelihood (nats), correctness and weight of every scored position."""
+        batch = as_mlm_batch(batch)
         model = model if model is not None else self.model
         if model is None:
             raise ValueError("MLMLoss has no model: give one at construction, MLMLoss(model=...), or with the call.")
@@ -112,8 +116,8 @@ class MLMLoss:
         where = targets != IGNORED_TARGET
         if not self.loss_on_visible_tokens:
             where = where & hidden
-        if not self.loss_on_padding and self.special is not None and self.special.pad is not None:
-            where = where & (targets != self.special.pad)
+        if self._unscored_id is not None:
+            where = where & (targets != self._unscored_id)
         logits = logits_where(model, batch, where)
         wanted = targets[where]
         weights = self._weights(batch, where, hidden)
@@ -146,8 +150,8 @@ class MLMLoss:
         could = batch["target_ids"] != IGNORED_TARGET
         if batch.get("p_mask") is not None and not self.loss_on_visible_tokens:
             could = could & (batch["p_mask"] > 0)
-        if not self.loss_on_padding and self.special is not None and self.special.pad is not None:
-            could = could & (batch["target_ids"] != self.special.pad)
+        if self._unscored_id is not None:
+            could = could & (batch["target_ids"] != self._unscored_id)
         return could | where
 
 

@@ -1,0 +1,207 @@
+"""Corruption: what may be hidden, how often, and what stands there, against the stated formulas."""
+
+import pytest
+import torch
+from scipy.stats import binom, chisquare, kstest
+
+from unmask.ops.corruption import (
+    ConstantLevel,
+    Corruption,
+    Replacement,
+    ScheduleLevel,
+    UniformLevel,
+    bert_corruption,
+    coins,
+    corrupt_bert,
+    corrupt_uniform,
+    exact_ceil,
+    exact_count,
+    ordinary_ids,
+    scheduled_corruption,
+    uniform_corruption,
+)
+from unmask.ops.schedule import SCHEDULES
+from unmask.randomness import Noise, low_discrepancy, row_keys
+
+MASK, VOCAB, SPECIAL = 1, 20, (0, 1, 2, 3)
+SCHEMES = {
+    "uniform": uniform_corruption(MASK),
+    "uniform exact": uniform_corruption(MASK, exact=True),
+    "cosine": scheduled_corruption(MASK, SCHEDULES["cosine"]),
+    "quadratic": scheduled_corruption(MASK, SCHEDULES["quadratic"], t_min=0.05),
+    "bert": bert_corruption(MASK, VOCAB, SPECIAL),
+    "bert, no kept": bert_corruption(MASK, VOCAB, SPECIAL, 0.4, 0.5, 0.5),
+}
+every_scheme = pytest.mark.parametrize("corruption", SCHEMES.values(), ids=SCHEMES)
+
+
+def keyed(rows, epoch=0, seed=0, stratified=False):
+    ids = torch.arange(rows)
+    return Noise(row_keys(seed, epoch, ids), levels=low_discrepancy(seed, epoch, ids) if stratified else None)
+
+
+def clean(rows, length):
+    return torch.randint(4, VOCAB, (rows, length), generator=torch.Generator().manual_seed(0))
+
+
+@every_scheme
+def test_only_the_eligible_are_hidden_and_nothing_else_changes(corruption):
+    ids, before = clean(300, 17), clean(300, 17)
+    eligible = torch.rand(300, 17) < 0.5
+    noisy, scored, p = corruption(ids, eligible, keyed(300))
+    assert not (scored & ~eligible).any()
+    assert torch.equal(noisy[~scored], ids[~scored]) and torch.equal(ids, before)
+    assert ((p > 0) | ~scored).all() and (p >= 0).all() and (p <= 1).all()
+    assert (noisy.shape, scored.dtype, p.dtype) == (ids.shape, torch.bool, torch.float32)
+
+
+@every_scheme
+def test_the_expected_weight_is_one_at_every_position(corruption):
+    """E[noise / p] = 1, the law that makes a weighted loss an unbiased one; ragged prompts and padding included."""
+    rows, length = 40_000, 8
+    ids = clean(rows, length)
+    eligible = torch.ones(rows, length, dtype=torch.bool)
+    eligible[:, :2], eligible[rows // 2 :, 6:] = False, False
+    _, scored, p = corruption(ids, eligible, keyed(rows, stratified=True))
+    ratio = torch.where(scored, 1 / p.double(), 0.0)
+    for part in (slice(None, rows // 2), slice(rows // 2, None)):
+        n = eligible[part].sum(0)
+        mean = ratio[part].sum(0) / n.clamp(min=1)
+        error = ratio[part].std(0) / n.clamp(min=1).sqrt()
+        assert (mean[n == 0] == 0).all()
+        assert ((mean - 1).abs() < 4.5 * error + 2e-3)[n > 0].all(), mean
+
+
+@every_scheme
+def test_the_noise_of_a_row_is_its_own(corruption):
+    """Not its batch's, not its order's, not its width's; and another in every epoch and under every seed."""
+    ids, eligible = clean(16, 12), torch.ones(16, 12, dtype=torch.bool)
+    whole = corruption(ids, eligible, keyed(16))
+    order = torch.randperm(16)
+    shuffled = corruption(ids[order], eligible, Noise(keyed(16).keys[order]))
+    for a, b in zip(whole, shuffled, strict=True):
+        assert torch.equal(a[order], b)
+    wide = torch.cat([ids, torch.zeros(16, 5, dtype=torch.long)], 1)
+    padded = corruption(wide, torch.cat([eligible, torch.zeros(16, 5, dtype=torch.bool)], 1), keyed(16))
+    left = torch.cat([torch.zeros(16, 5, dtype=torch.long), ids], 1)
+    counters = (torch.arange(17) - 5).expand(16, 17)
+    shifted = corruption(left, torch.cat([~eligible[:, :5], eligible], 1), Noise(keyed(16).keys, counters))
+    for a, b, c in zip(whole, padded, shifted, strict=True):
+        assert torch.equal(a, b[:, :12]) and torch.equal(a, c[:, 5:])
+    assert not torch.equal(whole.noise_mask, corruption(ids, eligible, keyed(16, epoch=1)).noise_mask)
+    assert not torch.equal(whole.noise_mask, corruption(ids, eligible, keyed(16, seed=1)).noise_mask)
+
+
+def test_uniform_rates_are_uniform_and_counts_follow_them():
+    _, scored, p = corrupt_uniform(clean(20_000, 24), torch.ones(20_000, 24), MASK, eps=0.1)
+    assert torch.equal(p[:, 0], p[:, -1])
+    assert kstest(p[:, 0].double().numpy(), "uniform", (0.1, 0.9)).pvalue > 1e-3
+    # The count given the rate is binomial; through its own distribution function it is uniform once more.
+    k, rate = scored.sum(-1).double(), p[:, 0].double()
+    between = binom.cdf(k - 1, 24, rate) + torch.rand(20_000).double().numpy() * binom.pmf(k, 24, rate)
+    assert kstest(between, "uniform").pvalue > 1e-3
+
+
+def test_prompts_do_not_enter_the_rate():
+    """k counted over a prompt would give 0.547 hidden where 0.493 was stated."""
+    loss_mask = torch.ones(4000, 30)
+    loss_mask[:, :21] = 0
+    noisy, scored, p = corrupt_uniform(clean(4000, 30), loss_mask, MASK)
+    assert (noisy[:, :21] != MASK).all()
+    assert abs(float(scored[:, 21:].float().mean() - p[:, 21:].mean())) < 0.006
+
+
+@pytest.mark.parametrize("n", [1, 3, 7])
+def test_exact_counts_are_uniform_and_so_are_the_subsets(n):
+    rows = 21_000
+    eligible = torch.zeros(rows, 9, dtype=torch.bool)
+    eligible[:, 1 : 1 + n] = True
+    _, scored, p = SCHEMES["uniform exact"](clean(rows, 9), eligible, keyed(rows))
+    k = scored.sum(-1)
+    assert torch.allclose(p[:, 0], k / n)
+    assert int(k.min()) == 1 and (n == 1 or chisquare(torch.bincount(k, minlength=n + 1)[1:]).pvalue > 1e-3)
+    for count in range(1, n + 1):
+        each = scored[k == count][:, 1 : 1 + n].sum(0)
+        assert count == n or chisquare(each).pvalue > 1e-3
+
+
+def test_a_rate_times_a_count_is_not_rounded_up_by_a_float():
+    rates = torch.tensor([0.07, 0.55, 0.29, 1.0, 0.5], dtype=torch.float64)
+    n = torch.tensor([100, 20, 100, 7, 3])
+    assert exact_ceil(rates * n).tolist() == [7, 11, 29, 7, 2]
+    half = Corruption(ConstantLevel(0.55), exact_count, Replacement(MASK))
+    assert (half(clean(50, 20), torch.ones(50, 20, dtype=torch.bool), keyed(50)).noise_mask.sum(-1) == 11).all()
+
+
+def test_bert_selects_masks_randomises_and_keeps_at_its_rates():
+    ids = torch.full((2000, 64), 7)
+    noisy, scored, p = corrupt_bert(ids, torch.ones(2000, 64), MASK, VOCAB, SPECIAL, generator=torch.Generator().manual_seed(3))
+    total, chosen = ids.numel(), int(scored.sum())
+    assert (p == 0.15).all() and chisquare([chosen, total - chosen], [0.15 * total, 0.85 * total]).pvalue > 1e-3
+    assert chisquare(scored.sum(0)).pvalue > 1e-3
+    drawn = torch.bincount(noisy[scored], minlength=VOCAB)
+    assert drawn[[0, 2, 3]].sum() == 0
+    ordinary = VOCAB - len(SPECIAL)  # 7 is kept in one tenth, and drawn at random once in sixteen of another
+    expected = torch.full((VOCAB,), 0.1 * chosen / ordinary, dtype=torch.float64)
+    expected[MASK], expected[7] = 0.8 * chosen, 0.1 * chosen + 0.1 * chosen / ordinary
+    assert chisquare(drawn[[1, *range(4, VOCAB)]], expected[[1, *range(4, VOCAB)]]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("mask_rate, random_rate", [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.3, 0.2)])
+def test_any_shares_of_the_selected_are_met(mask_rate, random_rate):
+    ids = torch.full((1500, 40), 7)
+    noisy, scored, _ = corrupt_bert(ids, torch.ones_like(ids), MASK, VOCAB, SPECIAL, 0.5, mask_rate, random_rate)
+    n = int(scored.sum())
+    masked, moved = int((noisy == MASK).sum()), int(((noisy != MASK) & (noisy != 7)).sum())
+    assert abs(masked / n - mask_rate) < 0.01 and abs(moved / n - random_rate * 15 / 16) < 0.01
+
+
+def test_the_mask_is_never_drawn_even_if_nobody_names_the_specials():
+    ids = torch.full((400, 50), 7)
+    noisy, scored, _ = corrupt_bert(ids, torch.ones_like(ids), MASK, 8, (), 1.0, 0.0, 1.0)
+    assert set(noisy[scored].tolist()) == {0, 2, 3, 4, 5, 6, 7}
+    assert ordinary_ids(6, (0, 3, 99)).tolist() == [1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "quadratic", "square_root"])
+def test_scheduled_rates_are_the_schedule_at_uniform_times(name):
+    schedule = SCHEDULES[name]
+    _, _, p = scheduled_corruption(MASK, schedule, t_min=0.0)(clean(5000, 2), torch.ones(5000, 2, dtype=torch.bool), keyed(5000))
+    assert kstest(schedule.inverse(p[:, 0].double()).numpy(), "uniform").pvalue > 1e-3
+
+
+def test_low_discrepancy_levels_fill_the_interval_however_they_are_cut():
+    places = torch.arange(1000)
+    levels = low_discrepancy(3, 0, places)
+    assert torch.equal(levels[37:91], low_discrepancy(3, 0, places[37:91]))
+    for start, n in ((0, 8), (123, 32), (500, 500)):
+        gaps = torch.cat([torch.zeros(1), levels[start : start + n].sort().values, torch.ones(1)]).diff()
+        assert float(gaps.max()) < 2.7 / n
+    offsets = torch.stack([low_discrepancy(seed, 0, places[:1]) for seed in range(3000)]).flatten()
+    assert kstest(offsets.numpy(), "uniform").pvalue > 1e-3
+    assert float((low_discrepancy(3, 1, places[:1]) - levels[:1]).abs()) > 1e-6
+
+
+def test_given_levels_take_the_place_of_drawn_ones():
+    noise = Noise(torch.arange(3), levels=torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
+    _, _, p = Corruption(UniformLevel(0.2), coins, Replacement(MASK))(clean(3, 2), torch.ones(3, 2, dtype=torch.bool), noise)
+    assert p[:, 0].tolist() == pytest.approx([0.2, 0.6, 1.0])
+    assert float(ScheduleLevel(SCHEDULES["quadratic"], 0.0)(noise.levels)[1]) == 0.25
+
+
+def test_a_row_with_nothing_to_hide_stays_and_has_no_probability():
+    noisy, scored, p = SCHEMES["uniform exact"](clean(2, 5), torch.zeros(2, 5, dtype=torch.bool), keyed(2))
+    assert torch.equal(noisy, clean(2, 5)) and not scored.any() and (p == 0).all()
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: ConstantLevel(1.2), "1.2 is not"),
+    (lambda: UniformLevel(1.0), "eps is the smallest mask rate"),
+    (lambda: Replacement(1, 0.8, 0.3), "sum at most 1"),
+    (lambda: Replacement(1, -0.1, 0.3), "at least 0"),
+    (lambda: Replacement(1, 0.8, 0.1), "needs ordinary_ids"),
+    (lambda: bert_corruption(1, 2, (0,)), "needs ordinary_ids"),
+])  # fmt: skip
+def test_impossible_rates_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,55 @@
+"""A schedule is one curve: its derivative, inverse and weight must be that curve's."""
+
+import pytest
+import torch
+
+from unmask.ops.schedule import SCHEDULES, as_schedule, schedule_from_callable
+
+TIMES = torch.linspace(0.02, 0.98, 49, dtype=torch.float64)
+EVERY = sorted(SCHEDULES)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_rate_rises_from_its_start_to_one(name):
+    schedule = SCHEDULES[name]
+    ends = schedule.rate(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert 0 <= ends[0] < 2e-3 and abs(ends[1] - 1) < 2e-3
+    assert (schedule.rate(TIMES).diff() > 0).all()
+    assert torch.equal(schedule.alpha(TIMES), 1 - schedule.rate(TIMES))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_derivative_inverse_and_weight_belong_to_the_rate(name):
+    schedule, step = SCHEDULES[name], 1e-6
+    slope = (schedule.rate(TIMES + step) - schedule.rate(TIMES - step)) / (2 * step)
+    assert torch.allclose(schedule.drate(TIMES), slope, rtol=1e-5, atol=1e-7)
+    assert torch.allclose(schedule.inverse(schedule.rate(TIMES)), TIMES, atol=1e-8)
+    assert torch.allclose(schedule.weight(TIMES), schedule.drate(TIMES) / schedule.rate(TIMES))
+    assert torch.allclose(schedule.weight_at_rate(schedule.rate(TIMES)), schedule.weight(TIMES), rtol=1e-6)
+    assert (schedule.weight(TIMES) >= 0).all()
+
+
+def test_the_linear_and_cosine_weights_are_those_of_the_papers():
+    assert torch.allclose(SCHEDULES["linear"].weight(TIMES), 1 / TIMES)
+    half_pi = torch.pi / 2  # MD4: -alpha'/(1 - alpha) with alpha = 1 - cos(pi/2 (1 - t))
+    assert torch.allclose(SCHEDULES["cosine"].weight(TIMES), half_pi * torch.tan(half_pi * (1 - TIMES)))
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "quadratic"])
+def test_a_function_becomes_the_same_schedule(name):
+    known = SCHEDULES[name]
+    made = schedule_from_callable(lambda t: known.rate(t))
+    assert torch.allclose(made.drate(TIMES), known.drate(TIMES))
+    assert torch.allclose(made.inverse(TIMES), known.inverse(TIMES), atol=1e-9)
+
+
+def test_names_objects_and_functions_are_understood():
+    assert as_schedule("cosine") is SCHEDULES["cosine"] is as_schedule(SCHEDULES["cosine"])
+    with pytest.raises(ValueError, match="no schedule named 'cosin'.*linear"):
+        as_schedule("cosin")
+
+
+@pytest.mark.parametrize("wrong", [lambda t: 1 - t, lambda t: 0.5 * t, lambda t: torch.sin(3 * torch.pi * t / 2).abs(), lambda t: 1.0])
+def test_what_is_no_mask_rate_is_refused(wrong):
+    with pytest.raises(ValueError, match="fraction hidden at time t"):
+        as_schedule(wrong)

@@ -1,0 +1,75 @@
+"""Choosing: exact counts, ties to the left, and weighted sampling that follows its law."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from unmask.ops.selection import _batched_gumbel_topk, gumbel, gumbel_topk, select_threshold, select_top
+from unmask.randomness import Noise, Stream
+
+
+def naive_top(scores, candidates, budget):
+    """One row at a time, by sorting pairs."""
+    chosen = torch.zeros_like(candidates)
+    for b in range(len(scores)):
+        order = sorted((i for i in range(scores.shape[1]) if candidates[b, i]), key=lambda i: (-float(scores[b, i]), i))
+        chosen[b, order[: int(budget[b])]] = True
+    return chosen
+
+
+@given(st.integers(0, 2**31), st.integers(1, 5), st.integers(1, 9))
+@settings(max_examples=60, deadline=None)
+def test_select_top_takes_the_best_and_ties_go_left(seed, rows, length):
+    g = torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, 4, (rows, length), generator=g).double()
+    candidates = torch.rand(rows, length, generator=g) < 0.6
+    budget = torch.randint(0, length + 2, (rows,), generator=g)
+    chosen = select_top(scores, candidates, budget)
+    assert torch.equal(chosen, naive_top(scores, candidates, budget))
+    assert torch.equal(chosen.sum(-1), torch.minimum(budget, candidates.sum(-1)))
+
+
+def test_a_threshold_admits_all_that_clear_it_and_always_the_best():
+    scores = torch.tensor([[0.9, 0.5, 0.7], [0.1, 0.3, 0.2], [0.9, 0.9, 0.9]])
+    candidates = torch.tensor([[True, True, True], [True, True, True], [False, False, False]])
+    assert select_threshold(scores, candidates, 0.7).tolist() == [[True, False, True], [False, True, False], [False] * 3]
+
+
+def test_gumbel_topk_is_exact_and_never_takes_the_impossible():
+    log_w = torch.randn(500, 12)
+    log_w[torch.rand(500, 12) < 0.4] = -torch.inf
+    k = (torch.rand(500) * ((log_w > -torch.inf).sum(-1) + 1)).long()
+    chosen = _batched_gumbel_topk(log_w, k, torch.Generator().manual_seed(1))
+    assert torch.equal(chosen.sum(-1), k) and not (chosen & (log_w == -torch.inf)).any()
+    assert gumbel_topk(torch.tensor([0.0, -torch.inf, 0.0]), 2).tolist() == [True, False, True]
+
+
+def test_gumbel_topk_samples_successively_without_replacement():
+    """P({i, j}) = w_i w_j / W (1 / (W - w_i) + 1 / (W - w_j)), Kool et al. 2019."""
+    w = torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=torch.float64)
+    n, total = 40_000, float(w.sum())
+    chosen = _batched_gumbel_topk(w.log().expand(n, 4), torch.full((n,), 2), torch.Generator().manual_seed(0))
+    counts, expected = [], []
+    for i, j in itertools.combinations(range(4), 2):
+        counts.append(int((chosen[:, i] & chosen[:, j]).sum()))
+        expected.append(n * float(w[i] * w[j] / total * (1 / (total - w[i]) + 1 / (total - w[j]))))
+    assert chisquare(counts, expected).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("k", [-1, 3])
+def test_more_than_can_be_chosen_is_refused(k):
+    with pytest.raises(ValueError, match="cannot choose more items"):
+        gumbel_topk(torch.tensor([0.0, -torch.inf, 0.0]), k)
+
+
+def test_the_tail_of_gumbel_noise_is_not_cut():
+    """Of equal tokens all win equally often; low-precision noise ties, and gives id 0 four times its share."""
+    noise = gumbel(Noise(torch.arange(6_000)).per_token(Stream.ORDER, 400))
+    wins = torch.bincount(noise.argmax(-1), minlength=400)
+    assert chisquare(wins.numpy()).pvalue > 1e-3
+    exact = gumbel(torch.tensor([1 - 2.0**-53, 2.0**-53], dtype=torch.float64))
+    assert torch.isfinite(exact).all() and exact[0] > 36 and exact[1] < -3.5
