@@ -29,7 +29,7 @@ class MaskedLMModule(LightningModule):
         total_steps: optimiser steps of the whole run, which the learning-rate course spans.
         seed: of dropout.
 
-    Logs ``train/loss`` and ``train/lr`` per step, and per validation ``valid/loss`` (nats, the training objective) and
+    Logs ``train/loss``, ``train/lr`` and ``train/gradient_norm`` (before clipping) per step, and per validation ``valid/loss`` (nats, the training objective) and
     ``valid/accuracy`` (share of scored tokens whose most likely token is the true one).
     """
 
@@ -70,6 +70,15 @@ class MaskedLMModule(LightningModule):
         torch._foreach_mul_(gradients, scale)
         self.log("train/loss", numerator / denominator.clamp(min=1))
         self.log("train/lr", optimizer.param_groups[-1]["lr"])
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clip the norm of all gradients. Lightning's own clipping refuses fused optimisers under autocast, for the sake of
+        gradient scalers, and bf16 has none."""
+        if gradient_clip_val:
+            parameters = [p for g in optimizer.param_groups for p in g["params"]]
+            self.log("train/gradient_norm", torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val))
 
     def on_validation_epoch_start(self) -> None:
         self._valid = torch.zeros(4, dtype=torch.float64, device=self.device)
