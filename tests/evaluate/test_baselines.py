@@ -80,6 +80,13 @@ def test_each_conditional_is_a_distribution_over_ordinary_tokens(model):
     assert (found[:, :3] == 0).all() and (found[:, 3:] > 0).all()
 
 
+def test_the_end_of_a_document_is_no_left_neighbour():
+    model = NeighbourModel(stream(), SPECIAL, V)
+    right = np.array([UNKNOWN, 2, *ORDINARY])
+    ended, unknown = (model.conditionals(np.column_stack([np.full(len(right), left), right])) for left in (2, UNKNOWN))
+    assert np.allclose(ended, unknown, atol=1e-12)
+
+
 def test_unigram_by_hand():
     model = UnigramModel(np.array([9, 9, 9, 4, 0, 1, 0, 0, 0]), SPECIAL)
     assert model.probabilities[3:] == pytest.approx(np.array([5, 1, 2, 1, 1, 1]) / 11)
