@@ -25,7 +25,7 @@ def rows_with(*counts: int) -> torch.Tensor:
 
 
 def plan(budget, counts, max_steps):
-    return quotas(budget.plan(rows_with(*counts), max_steps, Noise(torch.zeros(len(counts), dtype=torch.int64))))
+    return quotas(budget.plan(rows_with(*counts), torch.full((len(counts),), max_steps), Noise(torch.zeros(len(counts), dtype=torch.int64))))
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=["even", "least", *(s.name for s in CURVES)])

@@ -5,11 +5,13 @@ import torch
 
 from tests.naive.decoding import EOS, FIRST_WORD, MASK, PAD, ExactModel, TableModel, chi_square, specials, table
 from unmask.contracts import SpecialIds
+from unmask.decode.admissions import Quota, Threshold
 from unmask.decode.budget import EvenBudget, LeastBudget, ScheduleBudget
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import unmask
 from unmask.decode.rules import Rules
-from unmask.decode.selectors import ConfidenceOrder, Quota, RandomOrder, Selector, Threshold
+from unmask.decode.scores import ConfidenceOrder, RandomOrder
+from unmask.decode.selectors import Selector
 from unmask.decode.tokens import Tokens
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.ops.confidence import CONFIDENCES, top_prob
@@ -246,7 +248,7 @@ class Order:
 def reveal_order(selector, rows, max_steps, budget=None):
     order = Order()
     canvas = Canvas.unconditional(1, len(rows), specials(len(rows[0])))
-    rules = Rules(max_steps, selector, budget or EvenBudget(), Tokens(0.0), allow_eos=False)
+    rules = Rules(max_steps, selector, budget or EvenBudget(), tokens=Tokens(0.0), allow_eos=False)
     unmask(TableModel(table(rows)), canvas, rules, special=specials(len(rows[0])), observers=[order])
     return order.steps
 

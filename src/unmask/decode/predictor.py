@@ -22,11 +22,13 @@ from torch import Tensor
 
 from unmask.contracts import Confidence, MLMPredictionDict, SpecialIds
 from unmask.decode.adjust import Adjustment
+from unmask.decode.admissions import Quota, Threshold
 from unmask.decode.budget import Budget, EvenBudget, LeastBudget, ScheduleBudget
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import unmask
 from unmask.decode.rules import Rules
-from unmask.decode.selectors import ConfidenceOrder, Quota, RandomOrder, Selector, Threshold
+from unmask.decode.scores import ConfidenceOrder, RandomOrder
+from unmask.decode.selectors import Selector
 from unmask.decode.tokens import Tokens
 from unmask.ops.confidence import CONFIDENCES
 from unmask.ops.sampling import Logits
