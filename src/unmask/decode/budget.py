@@ -42,7 +42,7 @@ def quotas(plan: Plan) -> Plan:
     return plan.diff(dim=1, prepend=torch.zeros_like(plan[:, :1]))
 
 
-def without_idle_steps(quotas: Plan) -> Plan:
+def without_idle_steps(quotas: Int[Tensor, "batch all_steps"]) -> Plan:
     """The plan of these quotas with the zeros taken out, every row closing up to the left."""
     order = (quotas == 0).long().argsort(dim=1, stable=True)
     longest = int((quotas > 0).sum(-1).max()) if quotas.numel() else 0

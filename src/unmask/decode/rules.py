@@ -37,7 +37,7 @@ class Rules:
 
     Raises:
         ValueError: ``max_steps`` below 1, a revision by confidence under an order that measures none, or a
-            revision of a text that ``stop_at_eos`` takes as final.
+            revision of what blocks or ``stop_at_eos`` take as final.
     """
 
     max_steps: int
@@ -58,6 +58,10 @@ class Rules:
             raise ValueError(f"max_steps={self.max_steps} leaves no network evaluation to decode with: give 1 or more.")
         if self.stop_at_eos and not isinstance(self.revision, NoRevision):
             raise ValueError("stop_at_eos takes the text before an EOS as final, and a revision may still change it. Choose one.")
+        if not isinstance(self.window, Everywhere) and not isinstance(self.revision, NoRevision):
+            raise ValueError(
+                "A block is finished when the next begins, and a revision would open it again. Choose blocks or remasking."
+            )
         if self.revision.needs_confidence and not self.selector.needs_logits:
             raise ValueError(
                 f"{type(self.revision).__name__} compares tokens by confidence, and the order ({type(self.selector.score).__name__}) "

@@ -88,8 +88,14 @@ class Blocks:
                 f"Blocks of {self.length} positions cut a row into {int(filled.sum(-1).max())}, each needs a step at least, and "
                 f"max_steps is {int(max_steps.min())}. Raise max_steps or the block length."
             )
-        # One step for every block, and the rest in proportion to the blanks.
-        rest = spare[:, None] * counts.cumsum(1) // counts.sum(-1, keepdim=True).clamp(min=1)
-        steps = filled.long() + quotas(rest)
+        # One step for every block; the rest where blanks would share a step; what is left then, by the blanks.
+        crowd = counts - filled.long()
+        useful = torch.minimum(spare, crowd.sum(-1))
+        steps = filled.long() + _share_out(useful, crowd) + _share_out(spare - useful, counts)
         plans = [quotas(budget.plan(part, steps[:, i], noise)) for i, part in enumerate(parts)]
         return without_idle_steps(torch.cat(plans, dim=1))
+
+
+def _share_out(amount: Int[Tensor, " batch"], weights: Int[Tensor, "batch blocks"]) -> Int[Tensor, "batch blocks"]:
+    """Whole shares in proportion to the weights that sum to ``amount`` (to 0 where all weights are)."""
+    return quotas(amount[:, None] * weights.cumsum(1) // weights.sum(-1, keepdim=True).clamp(min=1))
