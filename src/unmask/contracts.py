@@ -102,11 +102,12 @@ class MLMStepResults(TypedDict):
     input_ids: the canvas before the step, as the network saw it.
     output_ids: the canvas after it.
     candidates: the blanks that could have been revealed.
-    committed: those that were.
+    committed: those that were, and those closed because an EOS ends the text before them.
+    hidden: revealed positions that became blank again (none unless the rules revise).
     scored: where logits were computed: the candidates, or only the committed where nothing else reads them.
     log_probs: over the ids that may be placed (others ``-inf``), before temperature and filters.
     confidence: what the choice of places was made by, at the candidates; NaN elsewhere.
-    probability: of the token placed, at the committed positions; NaN elsewhere.
+    probability: of the token placed, at the committed positions (1 where closed); NaN elsewhere.
     """
 
     step: int
@@ -115,6 +116,7 @@ class MLMStepResults(TypedDict):
     output_ids: Int[Tensor, "rows seq"]
     candidates: Bool[Tensor, "rows seq"]
     committed: Bool[Tensor, "rows seq"]
+    hidden: Bool[Tensor, "rows seq"]
     scored: Bool[Tensor, "rows seq"]
     log_probs: Float[Tensor, "scored vocab"]
     confidence: Float[Tensor, "rows seq"]

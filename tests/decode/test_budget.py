@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.naive.decoding import even_quotas
-from unmask.decode.budget import EvenBudget, LeastBudget, ScheduleBudget, quotas
+from unmask.decode.budget import (
+    AncestralBudget,
+    EvenBudget,
+    LeastBudget,
+    OneByOne,
+    ScheduleBudget,
+    SteadyBudget,
+    quotas,
+)
 from unmask.ops.schedule import SCHEDULES, cosine, quadratic, schedule_from_callable
 from unmask.randomness import Noise
 
@@ -17,7 +25,7 @@ def hesitant(t):
 
 
 CURVES = [*SCHEDULES.values(), schedule_from_callable(hesitant)]
-BUDGETS = [EvenBudget(), LeastBudget(), *(ScheduleBudget(s) for s in CURVES)]
+BUDGETS = [EvenBudget(), LeastBudget(), AncestralBudget(cosine), *(ScheduleBudget(s) for s in CURVES)]
 
 
 def rows_with(*counts: int) -> torch.Tensor:
@@ -25,19 +33,20 @@ def rows_with(*counts: int) -> torch.Tensor:
 
 
 def plan(budget, counts, max_steps):
-    return quotas(budget.plan(rows_with(*counts), max_steps, Noise(torch.zeros(len(counts), dtype=torch.int64))))
+    return quotas(budget.plan(rows_with(*counts), torch.full((len(counts),), max_steps), Noise(torch.zeros(len(counts), dtype=torch.int64))))
 
 
-@pytest.mark.parametrize("budget", BUDGETS, ids=["even", "least", *(s.name for s in CURVES)])
+@pytest.mark.parametrize("budget", BUDGETS, ids=["even", "least", "ancestral", *(s.name for s in CURVES)])
 @given(counts=st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(any), max_steps=st.integers(1, 50))
 def test_quotas_sum_to_the_blanks_and_none_is_zero(budget, counts, max_steps):
     given_out = plan(budget, counts, max_steps)
     assert given_out.shape[1] <= max_steps
     for row, blanks in zip(given_out.tolist(), counts, strict=True):
-        steps = min(blanks, max_steps)
         assert sum(row) == blanks
-        assert min(row[:steps], default=1) >= 1
-        assert row[steps:] == [0] * (len(row) - steps)
+        steps = sum(q > 0 for q in row)
+        assert min(row[:steps], default=1) >= 1  # the zeros come after all the others
+        if not isinstance(budget, AncestralBudget):
+            assert steps == min(blanks, max_steps)
 
 
 @given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=4), max_steps=st.integers(1, 70))
@@ -64,3 +73,32 @@ def test_a_schedule_drives_the_quota_by_hand():
 def test_a_threshold_falls_back_on_one_a_step_and_the_rest_in_the_last():
     assert plan(LeastBudget(), [5], 3).tolist() == [[1, 1, 3]]
     assert plan(LeastBudget(), [3], 9).tolist() == [[1, 1, 1]]
+
+
+def test_ancestral_steps_are_as_many_as_the_theory_says():
+    # N (1 - (1 - 1/N)^M) evaluations are expected of the linear schedule.
+    rows, blanks, steps = 4_000, 6, 8
+    given_out = quotas(
+        AncestralBudget().plan(torch.ones(rows, blanks, dtype=torch.bool), torch.full((rows,), steps), Noise(torch.arange(rows)))
+    )
+    evaluations = (given_out > 0).sum(-1).double()
+    expected = steps * (1 - (1 - 1 / steps) ** blanks)
+    assert abs(evaluations.mean() - expected) < 4 * evaluations.std() / rows**0.5
+
+
+def test_ancestral_shares_follow_the_schedule():
+    # One step of a great many blanks: cosine reveals alpha(1/2) = 1 - cos(pi/4) of them in the first half.
+    plan = AncestralBudget(cosine).plan(torch.ones(1, 20_000, dtype=torch.bool), torch.tensor([2]), Noise(torch.tensor([1])))
+    assert abs(plan[0, 0] / 20_000 - (1 - 2**-0.5)) < 0.02
+
+
+def test_one_by_one_refuses_too_few_steps():
+    assert plan(OneByOne(), [3, 1], 3).tolist() == [[1, 1, 1], [1, 0, 0]]
+    with pytest.raises(ValueError, match="a row has 4 and max_steps is 3"):
+        plan(OneByOne(), [4], 3)
+
+
+def test_a_steady_budget_takes_all_its_steps_and_may_stand_still():
+    assert plan(SteadyBudget(), [2], 8).cumsum(1).tolist() == [[0, 0, 1, 1, 1, 2, 2, 2]]
+    held = plan(SteadyBudget(hold_at=0.5, hold_for=0.5), [8], 16).cumsum(1).tolist()[0]
+    assert held == [1, 2, 3, *[4] * 9, 5, 6, 7, 8]

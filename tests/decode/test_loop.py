@@ -5,12 +5,19 @@ import torch
 
 from tests.naive.decoding import EOS, FIRST_WORD, MASK, PAD, ExactModel, TableModel, chi_square, specials, table
 from unmask.contracts import SpecialIds
-from unmask.decode.budget import EvenBudget, LeastBudget, ScheduleBudget
+from unmask.decode.adjust import LateEos, RepetitionPenalty
+from unmask.decode.admissions import Factor, Quota, Threshold
+from unmask.decode.budget import AncestralBudget, EvenBudget, LeastBudget, ScheduleBudget, SteadyBudget
 from unmask.decode.canvas import Canvas
+from unmask.decode.constraints import Automaton
+from unmask.decode.forward import GuidedForward
 from unmask.decode.loop import unmask
+from unmask.decode.revision import Capped, KeepSurest, NoRevision, Remasking, Rescaled
 from unmask.decode.rules import Rules
-from unmask.decode.selectors import ConfidenceOrder, Quota, RandomOrder, Selector, Threshold
+from unmask.decode.scores import ConfidenceOrder, LeftToRight, RandomOrder
+from unmask.decode.selectors import Selector
 from unmask.decode.tokens import Tokens
+from unmask.decode.windows import Blocks
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.ops.confidence import CONFIDENCES, top_prob
 from unmask.ops.schedule import cosine
@@ -21,8 +28,25 @@ SELECTORS = {
     **{name: Selector(ConfidenceOrder(f)) for name, f in CONFIDENCES.items()},
     "top_prob, warm": Selector(ConfidenceOrder(top_prob), temperature=1.0),
     "threshold": Selector(ConfidenceOrder(top_prob), Threshold(0.06)),
+    "factor": Selector(ConfidenceOrder(top_prob), Factor(2.5)),
+    "left to right": Selector(LeftToRight()),
+}
+AXES = {
+    "ancestral": {"budget": AncestralBudget(cosine)},
+    "blocks": {"selector": SELECTORS["entropy"], "window": Blocks(5)},
+    "remasking": {"budget": SteadyBudget(), "revision": Remasking(Capped(0.3))},
+    "remasking by confidence": {"budget": SteadyBudget(), "revision": Remasking(Rescaled(1.0), by_confidence=True)},
+    "keep surest": {"selector": SELECTORS["top_prob"], "revision": KeepSurest()},
+    "guided": {"forward": GuidedForward(1.0, SPECIAL)},
+    "automaton": {"constraint": Automaton.requiring([17], SPECIAL)},
+    "late eos": {"adjustments": (LateEos(SPECIAL), RepetitionPenalty(1.5, SPECIAL)), "stop_at_eos": True},
+}
+RULES = {
+    **{name: {"selector": selector} for name, selector in SELECTORS.items()},
+    **AXES,
 }
 every_selector = pytest.mark.parametrize("selector", SELECTORS.values(), ids=SELECTORS.keys())
+every_rule = pytest.mark.parametrize("options", RULES.values(), ids=RULES.keys())
 
 
 @pytest.fixture(scope="module")
@@ -60,26 +84,29 @@ def ragged() -> Canvas:
     return Canvas.infill(ids, SPECIAL, fixed=fixed)
 
 
-@every_selector
-@pytest.mark.parametrize("max_steps", [1, 3, 100])
-def test_every_blank_is_filled_with_text_and_nothing_else_changes(model, selector, max_steps):
+@every_rule
+@pytest.mark.parametrize("max_steps", [2, 3, 100])
+def test_every_blank_is_filled_with_text_and_nothing_else_changes(model, options, max_steps):
     canvas = ragged()
     blanks = canvas.blanks(MASK)
-    decoded = unmask(model, canvas, Rules(max_steps, selector), special=SPECIAL, seed=1)
+    decoded = unmask(model, canvas, Rules(max_steps, **options), special=SPECIAL, seed=1)
     assert torch.equal(decoded.ids[~blanks], canvas.ids[~blanks])
     placed = decoded.ids[blanks]
     assert not torch.isin(placed, torch.tensor([MASK, PAD, 3, 4])).any()
     assert (placed < SPECIAL.vocab_size).all()  # the model embeds 32 ids, the tokenizer knows 30
 
 
-@every_selector
-@pytest.mark.parametrize("max_steps", [1, 3, 100])
-def test_never_more_evaluations_than_steps_or_blanks(model, selector, max_steps):
+@every_rule
+@pytest.mark.parametrize("max_steps", [2, 3, 100])
+def test_never_more_evaluations_than_steps_or_blanks(model, options, max_steps):
     counting = Counting(model)
-    decoded = unmask(counting, ragged(), Rules(max_steps, selector), special=SPECIAL, seed=1)
-    assert len(counting.rows) == decoded.evaluations <= min(max_steps, 9)
-    assert (decoded.steps_taken <= torch.tensor([5, 1, 0, 9]).clamp(max=max_steps)).all()
-    assert sum(counting.rows) == decoded.steps_taken.sum()  # a finished row costs nothing more
+    rules = Rules(max_steps, **options)
+    decoded = unmask(counting, ragged(), rules, special=SPECIAL, seed=1)
+    assert len(counting.rows) == decoded.evaluations <= max_steps
+    if isinstance(rules.revision, NoRevision):
+        assert (decoded.steps_taken <= torch.tensor([5, 1, 0, 9])).all()
+    assert (decoded.steps_taken <= max_steps).all() and decoded.steps_taken[2] == 0
+    assert sum(counting.rows) == rules.forward.passes * decoded.steps_taken.sum()  # a finished row costs nothing more
 
 
 def test_ten_masks_and_a_hundred_steps_cost_ten_evaluations(model):
@@ -88,14 +115,15 @@ def test_ten_masks_and_a_hundred_steps_cost_ten_evaluations(model):
     assert len(counting.rows) == 10 and decoded.steps_taken.tolist() == [10]
 
 
-def test_a_fully_masked_row_can_be_revealed_in_one_step(model):
-    decoded = unmask(model, Canvas.unconditional(2, 10, SPECIAL), Rules(1), special=SPECIAL, seed=0)
+@every_selector
+def test_a_fully_masked_row_can_be_revealed_in_one_step(model, selector):
+    decoded = unmask(model, Canvas.unconditional(2, 10, SPECIAL), Rules(1, selector), special=SPECIAL, seed=0)
     assert decoded.evaluations == 1 and not (decoded.ids == MASK).any()
 
 
-@every_selector
-def test_a_row_decodes_alike_alone_in_any_batch_and_under_any_padding(model, selector):
-    rules = Rules(4, selector)
+@every_rule
+def test_a_row_decodes_alike_alone_in_any_batch_and_under_any_padding(model, options):
+    rules = Rules(4, **options)
     canvas = ragged()
     together = unmask(model, canvas, rules, special=SPECIAL, seed=5).ids
     reversed_ = unmask(model, canvas.rows(torch.tensor([3, 2, 1, 0])), rules, special=SPECIAL, seed=5).ids
@@ -246,7 +274,7 @@ class Order:
 def reveal_order(selector, rows, max_steps, budget=None):
     order = Order()
     canvas = Canvas.unconditional(1, len(rows), specials(len(rows[0])))
-    rules = Rules(max_steps, selector, budget or EvenBudget(), Tokens(0.0), allow_eos=False)
+    rules = Rules(max_steps, selector, budget or EvenBudget(), tokens=Tokens(0.0), allow_eos=False)
     unmask(TableModel(table(rows)), canvas, rules, special=specials(len(rows[0])), observers=[order])
     return order.steps
 

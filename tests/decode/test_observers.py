@@ -11,7 +11,8 @@ from unmask.decode.canvas import Canvas
 from unmask.decode.history import HistoryTopKPlugin
 from unmask.decode.loop import unmask
 from unmask.decode.rules import Rules
-from unmask.decode.selectors import ConfidenceOrder, Selector
+from unmask.decode.scores import ConfidenceOrder
+from unmask.decode.selectors import Selector
 from unmask.decode.tokens import Tokens
 from unmask.decode.trace import Trace
 from unmask.ops.confidence import top_prob
@@ -43,7 +44,7 @@ def test_steps_add_up_to_the_result(rules):
     for number, step in enumerate(keep.steps):
         assert step["step"] == number
         assert torch.equal(step["input_ids"], ids[step["rows"]])
-        assert torch.equal(step["output_ids"] != step["input_ids"], step["committed"])
+        assert torch.equal(step["output_ids"] != step["input_ids"], step["committed"] | step["hidden"])
         assert not (step["committed"] & ~step["candidates"]).any()
         assert torch.equal(step["candidates"], step["input_ids"] == MASK)
         assert len(step["log_probs"]) == step["scored"].sum()

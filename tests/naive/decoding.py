@@ -80,3 +80,25 @@ def chi_square(counts: Tensor, p: Tensor) -> float:
     statistic = ((counts[p > 0] - expected) ** 2 / expected).sum().item()
     degrees = len(expected) - 1
     return (statistic - degrees) / math.sqrt(2 * degrees)
+
+
+def cumulative_error_count(confidence: list[float], most: float) -> int:
+    """How many of the surest are admitted while all their errors but the worst sum to less than ``most``."""
+    errors = sorted(1 - c for c in confidence)
+    return sum(sum(errors[: n + 1]) - max(errors[: n + 1]) < most for n in range(len(errors)))
+
+
+def factor_count(confidence: list[float], most: float) -> int:
+    """The largest ``n`` with ``(n + 1) (1 - c_n) < most``, 0 if there is none."""
+    falling = sorted(confidence, reverse=True)
+    return max([n for n in range(1, len(falling) + 1) if (n + 1) * (1 - falling[n - 1]) < most], default=0)
+
+
+def accepted(automaton: object, tokens: list[int]) -> bool:
+    """Run an automaton over a row of tokens."""
+    state = automaton.start  # type: ignore[attr-defined]
+    for token in tokens:
+        state = int(automaton.transitions[state, token])  # type: ignore[attr-defined]
+        if state < 0:
+            return False
+    return bool(automaton.accepting[state])  # type: ignore[attr-defined]

@@ -57,6 +57,84 @@ class OrdinaryIds:
         return logits
 
 
+@dataclass(frozen=True)
+class ForbiddenIds:
+    """Ids that are never placed.
+
+    Attributes:
+        ids: of ordinary tokens.
+    """
+
+    ids: tuple[int, ...]
+
+    def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
+        forbidden = torch.zeros(logits.shape[-1], dtype=torch.bool)
+        forbidden[[i for i in self.ids if i < logits.shape[-1]]] = True
+        return forbid(logits, forbidden.to(logits.device))
+
+
+@dataclass(frozen=True, eq=False)
+class PositionVocabulary:
+    """A vocabulary of its own for every position.
+
+    Attributes:
+        allowed: bool ``[B, L, V]`` over the caller's batch (or ``[1, L, V]`` for all rows), True = may be placed there.
+    """
+
+    allowed: Bool[Tensor, "batch seq vocab"]
+
+    def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
+        rows, columns = where.nonzero(as_tuple=True)
+        row = view.rows[rows] if len(self.allowed) > 1 else torch.zeros_like(rows)
+        return logits.masked_fill(~self.allowed[row, columns], -torch.inf)
+
+
+@dataclass(frozen=True)
+class RepetitionPenalty:
+    """Tokens that already stand in the row become less likely (Keskar et al. 2019, on log-probabilities).
+
+    Attributes:
+        penalty: their log-probability is multiplied by this; 1 changes nothing, above 1 discourages repetition.
+        special: ids that are not counted.
+    """
+
+    penalty: float
+    special: SpecialIds
+
+    def __post_init__(self) -> None:
+        if self.penalty <= 0:
+            raise ValueError(f"A repetition penalty of {self.penalty} is not above 0: 1 changes nothing, 1.1 to 1.5 is usual.")
+
+    def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
+        log_probs = logits.log_softmax(-1)
+        vocab = logits.shape[-1]
+        text = view.canvas.attention_mask & (view.ids < vocab)
+        # One column more takes what is padding: scattering False over True would lose tokens.
+        seen = torch.zeros(len(view.ids), vocab + 1, dtype=torch.bool, device=logits.device)
+        seen = seen.scatter(1, view.ids.masked_fill(~text, vocab), True)[:, :vocab]
+        seen[:, [i for i in self.special.all if i < vocab]] = False
+        return torch.where(seen[where.nonzero()[:, 0]], log_probs * self.penalty, log_probs)
+
+
+@dataclass(frozen=True)
+class LateEos:
+    """EOS only where no blank stands before it: it ends a text that is complete, and cannot win early.
+
+    Attributes:
+        special: the special ids; without EOS this changes nothing.
+    """
+
+    special: SpecialIds
+
+    def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
+        if self.special.eos is None:
+            return logits
+        before = (view.blanks.long().cumsum(-1) - view.blanks.long()) > 0
+        early = torch.zeros_like(logits, dtype=torch.bool)
+        early[:, self.special.eos] = before[where]
+        return logits.masked_fill(early, -torch.inf)
+
+
 def last_run(canvas: Canvas, mask_id: int) -> Bool[Tensor, "rows seq"]:
     """True at the blanks that no given token of their row follows."""
     given = (canvas.attention_mask & (canvas.fixed | (canvas.ids != mask_id))).long()

@@ -6,19 +6,28 @@ order. Columns that are padding in every one of those rows are not run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unmask.contracts import SpecialIds
 from unmask.decode.canvas import Canvas
 from unmask.nn.projection import logits_where
 
 
 @runtime_checkable
 class Forward(Protocol):
-    """``ids [b, L]`` under ``canvas``'s masks and positions -> logits at ``where [b, L]``. One network evaluation."""
+    """``ids [b, L]`` under ``canvas``'s masks and positions -> logits at ``where [b, L]``, by one call of the network.
+
+    Attributes:
+        passes: how many times each row is run in that call.
+    """
+
+    @property
+    def passes(self) -> int: ...
 
     def __call__(
         self, model: Any, ids: Int[Tensor, "rows seq"], canvas: Canvas, where: Bool[Tensor, "rows seq"]
@@ -28,6 +37,8 @@ class Forward(Protocol):
 @dataclass(frozen=True)
 class PlainForward:
     """The model as it is."""
+
+    passes: int = field(default=1, init=False)
 
     def __call__(
         self, model: Any, ids: Int[Tensor, "rows seq"], canvas: Canvas, where: Bool[Tensor, "rows seq"]
@@ -39,6 +50,38 @@ class PlainForward:
             "positions": canvas.positions[:, span],
         }
         return logits_where(model, inputs, where[:, span])
+
+
+@dataclass(frozen=True)
+class GuidedForward:
+    """Classifier-free guidance: ``u + (weight + 1) (c - u)``, ``u`` being the logits with the given text hidden
+    (Nie et al. 2024, 2410.18514, eq. 6). Both halves run in one batch.
+
+    Attributes:
+        weight: 0 is the plain model, -1 the model without the given text, above 0 follows the given text more closely.
+        special: ids that stay visible (BOS, EOS), and the mask.
+        inner: how the doubled batch is asked.
+    """
+
+    weight: float
+    special: SpecialIds
+    inner: Forward = PlainForward()
+
+    @property
+    def passes(self) -> int:
+        return 2 * self.inner.passes
+
+    def __call__(
+        self, model: Any, ids: Int[Tensor, "rows seq"], canvas: Canvas, where: Bool[Tensor, "rows seq"]
+    ) -> Float[Tensor, "scored vocab"]:
+        visible = torch.isin(ids, torch.tensor(self.special.all, device=ids.device))
+        given = canvas.attention_mask & (canvas.fixed | (canvas.ids != self.special.mask)) & ~visible
+        twice = canvas.rows(torch.arange(len(ids), device=ids.device).repeat(2))
+        both = torch.cat([ids, ids.masked_fill(given, self.special.mask)])
+        conditional, free = self.inner(model, both, twice, where.repeat(2, 1)).chunk(2)
+        # Where either says "never" there is nothing to compare: the model's own answer stands.
+        comparable = conditional.isfinite() & free.isfinite()
+        return torch.where(comparable, free + (self.weight + 1.0) * (conditional - free), conditional)
 
 
 def real_columns(attention_mask: Bool[Tensor, "rows seq"]) -> slice:

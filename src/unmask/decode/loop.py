@@ -2,7 +2,7 @@
 
 Each step, for the rows that still have blanks and for no others:
 
-    where    a score ranks the blanks, an admission takes the best
+    where    a score ranks the blanks, an admission takes the best, a revision hides some of the revealed
     what     one draw at each chosen position, from the logits there
     commit   the tokens are placed, the observers told, the finished rows let go
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -25,10 +26,12 @@ from torch import Tensor, nn
 
 from unmask.contracts import MLMStepResults, SpecialIds
 from unmask.decode.adjust import OrdinaryIds, as_logits
+from unmask.decode.budget import Plan
 from unmask.decode.canvas import Canvas
 from unmask.decode.observers import Audience, Decoded
 from unmask.decode.rules import Rules
 from unmask.decode.view import StepView, spread
+from unmask.decode.windows import Window
 from unmask.ops.confidence import LogProbs
 from unmask.ops.segments import positions_from_mask
 from unmask.randomness import Noise, Stream, row_keys
@@ -65,49 +68,94 @@ def unmask(
     audience = Audience(observers)
     audience.begin(canvas, special)
 
-    wanted = canvas.blanks(special.mask)
-    plan = rules.budget.plan(wanted, rules.max_steps, _noise(canvas, seed, 0))
-    ids = canvas.ids.clone()
-    steps_taken = torch.zeros(len(ids), dtype=torch.int64)
-    time_taken = torch.zeros(len(ids), dtype=torch.float64)
-    positions_computed = step = 0
+    state = _State.start(canvas, rules, special, seed)
+    steps_taken = torch.zeros(len(canvas.ids), dtype=torch.int64)
+    time_taken = torch.zeros(len(canvas.ids), dtype=torch.float64)
+    evaluations = positions_computed = 0
 
     with torch.inference_mode(), evaluating(model):
-        rows = wanted.any(-1).nonzero()[:, 0]
-        while len(rows):
-            live, x = canvas.rows(rows), ids[rows]
-            blanks = wanted[rows] & (x == special.mask)
-            revealed = wanted[rows].sum(-1) - blanks.sum(-1)
-            quota = (plan[rows, step] - revealed).clamp(min=1)
-            view = StepView(step, x, live, blanks, quota, _noise(live, seed, step), rows)
-
+        unfinished = state.wanted.any(-1).nonzero()[:, 0]
+        for step in range(state.plan.shape[1]):
+            if not len(unfinished):
+                break
+            view = state.view(step, unfinished, rules.window)
+            acting = rules.revision.acts(view)
+            if not bool(acting.any()):
+                continue
+            view = view.take(acting)
             choice = _step(model, view, rules, special, every_candidate=audience.every_candidate)
-            x = x.masked_scatter(choice.where, choice.tokens)
-            ids[rows] = x
+            after = _commit(view, choice, rules, special)
             if audience:
-                audience.update_history(_results(view, x, choice))
+                audience.update_history(_results(view, after, choice))
 
-            step += 1
-            positions_computed += int(live.attention_mask.sum())
-            unfinished = (blanks & (x == special.mask)).any(-1)
-            steps_taken[rows.cpu()] += 1
-            time_taken[rows[~unfinished].cpu()] = time.perf_counter() - started
-            rows = rows[unfinished]
+            state.ids[view.rows] = after
+            state.certainty[view.rows] = choice.certainty(view)
+            evaluations += 1
+            positions_computed += rules.forward.passes * int(view.canvas.attention_mask.sum())
+            steps_taken[view.rows.cpu()] += 1
+            blank = state.blanks(unfinished).any(-1)
+            time_taken[unfinished[~blank].cpu()] = time.perf_counter() - started
+            unfinished = unfinished[blank]
 
-    assert step <= rules.max_steps, "a budget planned more steps than it may"
-    decoded = Decoded(ids, steps_taken, time_taken, step, positions_computed)
+    assert not len(unfinished), "a budget left blanks"
+    decoded = Decoded(state.ids, steps_taken, time_taken, evaluations, positions_computed)
     audience.end(decoded)
     return decoded
 
 
+@dataclass
+class _State:
+    """The whole batch as it stands; ``ids`` and ``certainty`` change from step to step, the rest does not."""
+
+    canvas: Canvas
+    mask: int
+    seed: int
+    wanted: Bool[Tensor, "batch seq"]
+    plan: Plan
+    ids: Int[Tensor, "batch seq"]
+    certainty: Float[Tensor, "batch seq"]
+
+    @classmethod
+    def start(cls, canvas: Canvas, rules: Rules, special: SpecialIds, seed: int) -> _State:
+        wanted = canvas.blanks(special.mask)
+        limit = torch.full((len(wanted),), rules.max_steps, device=wanted.device)
+        plan = rules.window.plan(rules.budget, wanted, limit, _noise(canvas, seed, 0))
+        certainty = torch.zeros(wanted.shape, dtype=torch.float64, device=wanted.device)
+        return cls(canvas, special.mask, seed, wanted, plan, canvas.ids.clone(), certainty)
+
+    def blanks(self, rows: Int[Tensor, " rows"]) -> Bool[Tensor, "rows seq"]:
+        return self.wanted[rows] & (self.ids[rows] == self.mask)
+
+    def view(self, step: int, rows: Int[Tensor, " rows"], window: Window) -> StepView:
+        canvas, blanks = self.canvas.rows(rows), self.blanks(rows)
+        return StepView(
+            number=step,
+            rows=rows,
+            ids=self.ids[rows],
+            canvas=canvas,
+            wanted=self.wanted[rows],
+            blanks=blanks,
+            candidates=window.open(self.wanted[rows], blanks),
+            target=self.plan[rows, step],
+            certainty=self.certainty[rows],
+            noise=_noise(canvas, self.seed, step),
+        )
+
+
 class _Choice(NamedTuple):
-    """Where and what; ``log_probs`` at ``scored``, of which ``where`` is a part."""
+    """Where and what. ``log_probs`` at ``scored``, of which ``where`` is a part; ``placed`` are those of the tokens."""
 
     where: Bool[Tensor, "rows seq"]
+    hidden: Bool[Tensor, "rows seq"]
     tokens: Int[Tensor, " chosen"]
+    placed: Float[Tensor, " chosen"]
     scored: Bool[Tensor, "rows seq"]
     log_probs: LogProbs
     confidence: Float[Tensor, "rows seq"]
+
+    def certainty(self, view: StepView) -> Float[Tensor, "rows seq"]:
+        """The probabilities revealed tokens were placed with, after this step."""
+        return spread(self.placed.exp().double(), self.where, 0.0) + view.certainty * ~self.hidden
 
 
 def _step(model: Any, view: StepView, rules: Rules, special: SpecialIds, every_candidate: bool) -> _Choice:
@@ -116,16 +164,17 @@ def _step(model: Any, view: StepView, rules: Rules, special: SpecialIds, every_c
     if selector.needs_logits:
         scored = view.candidates
         log_probs = _log_probs(model, view, scored, rules, special)
-        where, confidence = selector.choose(view, log_probs)
+        where, hidden, confidence = selector.choose(view, log_probs, rules.revision)
     else:
-        where, confidence = selector.choose(view, None)
+        where, hidden, confidence = selector.choose(view, None, rules.revision)
         scored = view.candidates if every_candidate else where
         log_probs = _log_probs(model, view, scored, rules, special)
     chosen = log_probs[where[scored]]
     uniforms = view.noise.per_token(Stream.TOKEN, where.shape[1])[where]
-    tokens = rules.tokens.draw(chosen, uniforms)
-    _refuse_impossible(chosen, tokens, where)
-    return _Choice(where, tokens, scored, log_probs, confidence)
+    tokens = rules.constraint.draw(rules.tokens, chosen, uniforms, view, where)
+    placed = chosen.gather(-1, tokens[:, None])[:, 0]
+    _refuse_impossible(placed, view, where)
+    return _Choice(where, hidden, tokens, placed, scored, log_probs, confidence)
 
 
 def _log_probs(model: Any, view: StepView, where: Bool[Tensor, "rows seq"], rules: Rules, special: SpecialIds) -> LogProbs:
@@ -133,33 +182,43 @@ def _log_probs(model: Any, view: StepView, where: Bool[Tensor, "rows seq"], rule
     logits = as_logits(rules.forward(model, view.ids, view.canvas, where))
     for adjust in (*rules.adjustments, OrdinaryIds(special, rules.allow_eos)):
         logits = adjust(logits, view, where)
-    return logits.log_softmax(-1)
+    return rules.constraint.restrict(logits, view, where).log_softmax(-1)
 
 
-def _refuse_impossible(log_probs: LogProbs, tokens: Int[Tensor, " chosen"], where: Bool[Tensor, "rows seq"]) -> None:
-    placed = log_probs.gather(-1, tokens[:, None])[:, 0]
+def _commit(view: StepView, choice: _Choice, rules: Rules, special: SpecialIds) -> Int[Tensor, "rows seq"]:
+    """The rows after the step: tokens placed, revised ones hidden, and what follows a final EOS closed."""
+    after = view.ids.masked_scatter(choice.where, choice.tokens).masked_fill(choice.hidden, special.mask)
+    if rules.stop_at_eos and special.eos is not None:
+        blank = view.wanted & (after == special.mask)
+        ended = view.wanted & (after == special.eos) & (blank.long().cumsum(-1) == 0)
+        after = after.masked_fill(blank & ended.any(-1, keepdim=True), special.eos)
+    return after
+
+
+def _refuse_impossible(placed: Float[Tensor, " chosen"], view: StepView, where: Bool[Tensor, "rows seq"]) -> None:
     impossible = ~(placed > -torch.inf)
     if bool(impossible.any()):
         row, position = where.nonzero()[impossible.nonzero()[0, 0]].tolist()
         raise ValueError(
-            f"No token may be placed at position {position} of unfinished row {row}: every id there has a logit of -inf (or "
-            "NaN) once the special ids are forbidden. Look at logits_hook and at what the model returns."
+            f"No token may be placed at position {position} of row {int(view.rows[row])}: every id there has a logit of -inf "
+            "(or NaN) once the special ids are forbidden. Look at hooks and constraints, and at what the model returns."
         )
 
 
 def _results(view: StepView, after: Int[Tensor, "rows seq"], choice: _Choice) -> MLMStepResults:
-    placed = choice.log_probs[choice.where[choice.scored]].gather(-1, choice.tokens[:, None])[:, 0]
+    closed = view.blanks & (after != view.ids) & ~choice.where
     return MLMStepResults(
         step=view.number,
         rows=view.rows,
         input_ids=view.ids,
         output_ids=after,
         candidates=view.candidates,
-        committed=choice.where,
+        committed=choice.where | closed,
+        hidden=choice.hidden,
         scored=choice.scored,
         log_probs=choice.log_probs,
         confidence=choice.confidence.masked_fill(~view.candidates, torch.nan),
-        probability=spread(placed.exp(), choice.where, torch.nan),
+        probability=spread(choice.placed.exp(), choice.where, torch.nan).masked_fill(closed, 1.0),
     )
 
 

@@ -22,15 +22,12 @@ from torch import Tensor
 
 from unmask.contracts import Confidence, MLMPredictionDict, SpecialIds
 from unmask.decode.adjust import Adjustment
-from unmask.decode.budget import Budget, EvenBudget, LeastBudget, ScheduleBudget
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import unmask
+from unmask.decode.named import ScheduleLike, make_rules
 from unmask.decode.rules import Rules
-from unmask.decode.selectors import ConfidenceOrder, Quota, RandomOrder, Selector, Threshold
-from unmask.decode.tokens import Tokens
 from unmask.ops.confidence import CONFIDENCES
 from unmask.ops.sampling import Logits
-from unmask.ops.schedule import Schedule, as_schedule
 
 
 class MLMPredictor:
@@ -58,6 +55,8 @@ class MLMPredictor:
         observers: told of every step (``HistoryTopKPlugin``, ``Trace``, ``TerminalView``, or your own).
         special: special ids, where there is no tokenizer to read them from.
         allow_eos: False forbids EOS. It never appears before given text in any case.
+        rules: all the rules at once (from ``make_rules``, or by hand), for what the options above cannot say. They take the
+            place of those options, which must then be left alone; ``max_steps`` must agree.
 
     Raises:
         ValueError: options that contradict each other or lie outside their range.
@@ -73,7 +72,7 @@ class MLMPredictor:
         max_new_tokens: int | None = None,
         tokenizer: Any = None,
         model: Any = None,
-        noise_schedule: str | Schedule | Callable[[Tensor], Tensor] | None = None,
+        noise_schedule: ScheduleLike | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
         confidence: Confidence | str | None = None,
@@ -87,9 +86,12 @@ class MLMPredictor:
         observers: Sequence[Any] = (),
         special: SpecialIds | None = None,
         allow_eos: bool = True,
+        rules: Rules | None = None,
     ) -> None:
         if max_new_tokens is not None and max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={max_new_tokens} appends nothing: give 1 or more, or None for batches with masks.")
+        if rules is not None:
+            _refuse_both(rules, max_steps, noise_schedule, top_k, top_p, confidence, threshold, logits_hook)
         self.max_new_tokens = max_new_tokens
         self.tokenizer = tokenizer
         self.model = model
@@ -97,13 +99,8 @@ class MLMPredictor:
         self.seed = seed
         self.observers = tuple(observers)
         self.special = special
-        self.rules = Rules(
-            max_steps=max_steps,
-            selector=_selector(confidence, threshold, confidence_temperature),
-            budget=_budget(noise_schedule, threshold),
-            tokens=Tokens(temperature, top_k, top_p),
-            adjustments=() if logits_hook is None else (_as_adjustment(logits_hook),),
-            allow_eos=allow_eos,
+        self.rules = rules if rules is not None else _documented_rules(
+            max_steps, noise_schedule, top_k, top_p, confidence, threshold, temperature, confidence_temperature, logits_hook, allow_eos
         )
 
     def predict(self, batch: Mapping[str, Any]) -> MLMPredictionDict:
@@ -206,7 +203,18 @@ class MLMPredictor:
             )
 
 
-def _selector(confidence: Confidence | str | None, threshold: float | None, temperature: float) -> Selector:
+def _documented_rules(
+    max_steps: int,
+    noise_schedule: ScheduleLike | None,
+    top_k: int | None,
+    top_p: float | None,
+    confidence: str | None,
+    threshold: float | None,
+    temperature: float,
+    confidence_temperature: float,
+    logits_hook: Callable[..., Logits] | None,
+    allow_eos: bool,
+) -> Rules:
     if confidence is not None and confidence not in CONFIDENCES:
         raise ValueError(f"There is no confidence {confidence!r}. Choose {', '.join(CONFIDENCES)}, or None for random order.")
     if confidence is None and threshold is not None:
@@ -214,14 +222,26 @@ def _selector(confidence: Confidence | str | None, threshold: float | None, temp
             f"threshold={threshold} admits tokens by their confidence, and confidence is None (random order). Choose one: "
             "confidence='top_prob' is usual; or drop the threshold."
         )
-    score = RandomOrder() if confidence is None else ConfidenceOrder(CONFIDENCES[confidence])
-    return Selector(score, Quota() if threshold is None else Threshold(threshold), temperature)
+    return make_rules(
+        max_steps,
+        order=confidence or "random",
+        order_temperature=confidence_temperature,
+        threshold=threshold,
+        schedule=noise_schedule,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        adjustments=() if logits_hook is None else (_as_adjustment(logits_hook),),
+        allow_eos=allow_eos,
+    )
 
 
-def _budget(noise_schedule: Any, threshold: float | None) -> Budget:
-    if noise_schedule is not None:
-        return ScheduleBudget(as_schedule(noise_schedule))
-    return EvenBudget() if threshold is None else LeastBudget()
+def _refuse_both(rules: Rules, max_steps: int, *options: Any) -> None:
+    if rules.max_steps != max_steps or any(option is not None for option in options):
+        raise ValueError(
+            f"rules= takes the place of every decoding option, and some were given beside it (max_steps {max_steps} and "
+            f"{rules.max_steps} must agree; schedule, top_k, top_p, confidence, threshold and logits_hook must be None). Say it in one place."
+        )
 
 
 def _as_adjustment(hook: Callable[..., Logits]) -> Adjustment:

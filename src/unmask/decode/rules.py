@@ -5,13 +5,16 @@ Each field is an axis of its own; any score goes with any budget, any way of dra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from unmask.decode.adjust import Adjustment
 from unmask.decode.budget import Budget, EvenBudget
+from unmask.decode.constraints import Constraint, Unconstrained
 from unmask.decode.forward import Forward, PlainForward
+from unmask.decode.revision import NoRevision, Revision
 from unmask.decode.selectors import Selector
 from unmask.decode.tokens import Tokens
+from unmask.decode.windows import Everywhere, Window
 
 
 @dataclass(frozen=True)
@@ -22,23 +25,45 @@ class Rules:
         max_steps: network evaluations a row may take part in, at most.
         selector: which blanks are revealed.
         budget: how many at each step.
+        window: which blanks may be revealed yet.
+        revision: which revealed tokens are hidden again.
         tokens: which token is put there.
+        constraint: which tokens may stand together.
         adjustments: changes of the logits, in order, before they are scored.
         forward: how the network is asked.
         allow_eos: whether EOS may be placed (after all given text only).
+        stop_at_eos: once all before an EOS is filled, fill what follows it with EOS and let the row go: the text is the same
+            and the rest of the evaluations are saved.
 
     Raises:
-        ValueError: ``max_steps`` below 1.
+        ValueError: ``max_steps`` below 1, a revision by confidence under an order that measures none, or a
+            revision of what blocks or ``stop_at_eos`` take as final.
     """
 
     max_steps: int
     selector: Selector = Selector()
     budget: Budget = EvenBudget()
+    _: KW_ONLY
+    window: Window = Everywhere()
+    revision: Revision = NoRevision()
     tokens: Tokens = Tokens()
+    constraint: Constraint = Unconstrained()
     adjustments: tuple[Adjustment, ...] = ()
     forward: Forward = PlainForward()
     allow_eos: bool = True
+    stop_at_eos: bool = False
 
     def __post_init__(self) -> None:
         if self.max_steps < 1:
             raise ValueError(f"max_steps={self.max_steps} leaves no network evaluation to decode with: give 1 or more.")
+        if self.stop_at_eos and not isinstance(self.revision, NoRevision):
+            raise ValueError("stop_at_eos takes the text before an EOS as final, and a revision may still change it. Choose one.")
+        if not isinstance(self.window, Everywhere) and not isinstance(self.revision, NoRevision):
+            raise ValueError(
+                "A block is finished when the next begins, and a revision would open it again. Choose blocks or remasking."
+            )
+        if self.revision.needs_confidence and not self.selector.needs_logits:
+            raise ValueError(
+                f"{type(self.revision).__name__} compares tokens by confidence, and the order ({type(self.selector.score).__name__}) "
+                "measures none. Choose a confidence: top_prob, prob_diff or entropy."
+            )

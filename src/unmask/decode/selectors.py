@@ -1,132 +1,33 @@
 """Which blanks to reveal: a score, how much chance to mix into it, and an admission.
 
-    score       how early a position should be revealed     random | left to right | a confidence | the caller's
-    admission   how many of the best are revealed           the quota | every one that clears a threshold
-
-A score that reads no logits is computed before the network runs, so logits are paid only where a token is drawn. Whatever
-the score, the place is chosen before the token is drawn: that keeps one-at-a-time decoding exact (ALGORITHMS 0.2).
-
-Shapes: scores and masks ``[b, L]``; log-probabilities ``[N, V]`` over the candidates, row-major.
+Whatever the rules, the place is chosen before the token is drawn: that keeps one-at-a-time decoding exact (choosing among
+drawn tokens does not; ALGORITHMS 0.2).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from unmask.decode.view import StepView, spread
-from unmask.ops.confidence import LogProbs, Scores
-from unmask.ops.selection import gumbel, select_top
+from unmask.decode.admissions import Admission, Evidence, Quota
+from unmask.decode.revision import Revision
+from unmask.decode.scores import RandomOrder, Score
+from unmask.decode.view import StepView
+from unmask.ops.confidence import LogProbs
+from unmask.ops.selection import gumbel
 from unmask.randomness import Stream
 
 
-@runtime_checkable
-class Score(Protocol):
-    """How early each candidate should be revealed: ``[b, L]``, higher first, finite at every candidate.
+class Selection(NamedTuple):
+    """Positions ``[b, L]`` to reveal, revealed positions to hide again, and every candidate's score."""
 
-    Attributes:
-        needs_logits: whether ``log_probs`` is read; if not, the score is asked before the network runs, with None.
-    """
-
-    @property
-    def needs_logits(self) -> bool: ...
-
-    def __call__(self, view: StepView, log_probs: LogProbs | None) -> Float[Tensor, "rows seq"]: ...
-
-
-@dataclass(frozen=True)
-class RandomOrder:
-    """Every blank equally likely to be next."""
-
-    needs_logits: bool = field(default=False, init=False)
-
-    def __call__(self, view: StepView, log_probs: LogProbs | None) -> Float[Tensor, "rows seq"]:
-        return view.noise.per_token(Stream.ORDER, view.ids.shape[1])
-
-
-@dataclass(frozen=True)
-class ConfidenceOrder:
-    """The surest blank first.
-
-    Attributes:
-        measure: a function of ``unmask.ops.confidence``: log-probabilities ``[N, V]`` -> scores ``[N]`` in [0, 1].
-    """
-
-    measure: Callable[[LogProbs], Scores]
-    needs_logits: bool = field(default=True, init=False)
-
-    def __call__(self, view: StepView, log_probs: LogProbs | None) -> Float[Tensor, "rows seq"]:
-        assert log_probs is not None
-        return spread(self.measure(log_probs), view.candidates, 0.0)
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What an admission decides on.
-
-    Attributes:
-        view: the step; ``view.candidates`` may be admitted and ``view.quota`` of them at least.
-        confidence: ``[b, L]``, the score itself.
-        ranking: ``[b, L]``, the score after chance was mixed in; which come first.
-        log_probs: ``[N, V]`` at the candidates, or None where the score needs none.
-    """
-
-    view: StepView
+    where: Bool[Tensor, "rows seq"]
+    hidden: Bool[Tensor, "rows seq"]
     confidence: Float[Tensor, "rows seq"]
-    ranking: Float[Tensor, "rows seq"]
-    log_probs: LogProbs | None
-
-
-@runtime_checkable
-class Admission(Protocol):
-    """How many of the best are revealed; a row's quota is the least.
-
-    Attributes:
-        needs_confidence: whether the score must be a confidence in [0, 1].
-    """
-
-    @property
-    def needs_confidence(self) -> bool: ...
-
-    def __call__(self, evidence: Evidence) -> Bool[Tensor, "rows seq"]: ...
-
-
-@dataclass(frozen=True)
-class Quota:
-    """The best of the step's budget, no more."""
-
-    needs_confidence: bool = field(default=False, init=False)
-
-    def __call__(self, evidence: Evidence) -> Bool[Tensor, "rows seq"]:
-        return select_top(evidence.ranking, evidence.view.candidates, evidence.view.quota)
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """Every candidate whose confidence is at least ``least``, and the row's quota in any case.
-
-    Attributes:
-        least: in [0, 1]; larger is stricter.
-    """
-
-    least: float
-    needs_confidence: bool = field(default=True, init=False)
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.least <= 1.0:
-            raise ValueError(
-                f"threshold={self.least} is outside [0, 1], where confidences live. 0.9 is a usual choice; larger is stricter "
-                "(fewer tokens a step), 1 reveals one token a step."
-            )
-
-    def __call__(self, evidence: Evidence) -> Bool[Tensor, "rows seq"]:
-        cleared = evidence.view.candidates & (evidence.confidence >= self.least)
-        return cleared | select_top(evidence.ranking, evidence.view.candidates, evidence.view.quota)
 
 
 @dataclass(frozen=True)
@@ -136,7 +37,8 @@ class Selector:
     Attributes:
         score: how early each blank should be revealed.
         admission: how many of the best are.
-        temperature: of the choice of places. 0 takes the best; above, the best of ``log score + temperature * Gumbel``.
+        temperature: of the choice of places. 0 takes the best; above, the best of ``log score + temperature * Gumbel``
+            (scores of the random order and of the caller's are left as they are).
 
     Raises:
         ValueError: a negative temperature, or an admission by confidence over a score that is none.
@@ -159,14 +61,15 @@ class Selector:
     def needs_logits(self) -> bool:
         return self.score.needs_logits
 
-    def choose(
-        self, view: StepView, log_probs: LogProbs | None
-    ) -> tuple[Bool[Tensor, "rows seq"], Float[Tensor, "rows seq"]]:
-        """The positions to reveal, at least the quota of each row, and every candidate's score."""
+    def choose(self, view: StepView, log_probs: LogProbs | None, revision: Revision) -> Selection:
+        """What to reveal and what to hide again, so that the row meets its target."""
         confidence = self.score(view, log_probs)
+        hidden = revision.hide(view, confidence)
+        quota = view.target - view.revealed.sum(-1) + hidden.sum(-1)
         ranking = confidence
         if self.temperature > 0 and self.needs_logits:
             noise = gumbel(view.noise.per_token(Stream.ORDER, view.ids.shape[1]))
             smallest = torch.finfo(torch.float64).tiny
             ranking = confidence.double().clamp(min=smallest).log() + self.temperature * noise
-        return self.admission(Evidence(view, confidence, ranking, log_probs)), confidence
+        evidence = Evidence(view, quota.clamp(min=revision.least), confidence, ranking, log_probs)
+        return Selection(self.admission(evidence), hidden, confidence)

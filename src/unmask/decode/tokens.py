@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unmask.ops.confidence import LogProbs
-from unmask.ops.sampling import draw, keep_top_k, keep_top_p
+from unmask.ops.sampling import draw, keep_min_p, keep_top_k, keep_top_p
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Tokens:
         temperature: 0 takes the most likely token; 1 draws from the model's own distribution.
         top_k: only the ``k`` most likely, or None.
         top_p: only the smallest set that reaches probability ``p``, the crossing token included, or None.
+        min_p: only tokens at least this many times as likely as the likeliest, or None.
 
     Raises:
         ValueError: an option outside its range, or ``top_k`` and ``top_p`` together.
@@ -30,6 +31,7 @@ class Tokens:
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
+    min_p: float | None = None
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
@@ -41,6 +43,8 @@ class Tokens:
             )
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k={self.top_k} would leave no token to draw: give 1 or more, or None for all.")
+        if self.min_p is not None and not 0.0 < self.min_p <= 1.0:
+            raise ValueError(f"min_p={self.min_p} is a share of the likeliest token's probability: give a number in (0, 1].")
         if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
             raise ValueError(f"top_p={self.top_p} is not a share of probability: give a number in (0, 1], such as 0.9.")
 
@@ -53,4 +57,6 @@ class Tokens:
             logits = keep_top_k(logits, self.top_k)
         if self.top_p is not None:
             logits = keep_top_p(logits, self.top_p)
+        if self.min_p is not None:
+            logits = keep_min_p(logits, self.min_p)
         return draw(logits, uniforms)

@@ -28,13 +28,13 @@ _FORMAT = "unmask trace 1"
 
 @dataclass(frozen=True)
 class Event:
-    """One token placed.
+    """One token placed, or hidden again.
 
     Attributes:
         row: of the batch.
         position: column of the canvas.
-        token: the id placed.
-        probability: of that token.
+        token: the id placed; the mask if a token was hidden again.
+        probability: of that token; 0 for the mask.
         step: from 0.
     """
 
@@ -55,7 +55,7 @@ class Trace:
         mask_id: the id that marks a blank.
         initial, final: ids ``[B][L]``.
         real: ``[B][L]``, True = not padding.
-        events: every token placed, step by step.
+        events: every change, step by step.
     """
 
     mask_id: int = -1
@@ -74,13 +74,13 @@ class Trace:
 
     def update_history(self, step_results: MLMStepResults) -> None:
         """Remember what one step placed."""
-        committed = step_results["committed"]
-        row, position = committed.nonzero(as_tuple=True)
+        changed = step_results["committed"] | step_results["hidden"]
+        row, position = changed.nonzero(as_tuple=True)
         places = zip(
             step_results["rows"][row].tolist(),
             position.tolist(),
-            step_results["output_ids"][committed].tolist(),
-            step_results["probability"][committed].tolist(),
+            step_results["output_ids"][changed].tolist(),
+            step_results["probability"][changed].nan_to_num(0.0).tolist(),
             strict=True,
         )
         self.events += [Event(*place, step_results["step"]) for place in places]

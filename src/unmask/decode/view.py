@@ -1,6 +1,6 @@
 """What the rules see of a step: the unfinished rows, and nothing of the others.
 
-Shapes: ``b`` unfinished rows, ``L`` sequence; candidate tensors ``[N, ...]`` hold one entry per True of a mask ``[b, L]``, in
+Shapes: ``b`` unfinished rows, ``L`` sequence; scored tensors ``[N, ...]`` hold one entry per True of a mask ``[b, L]``, in
 row-major order.
 """
 
@@ -21,22 +21,49 @@ class StepView:
     """One step of the loop, before anything is revealed.
 
     Attributes:
-        number: the step, from 0; every unfinished row has taken part in this many.
+        number: the step, from 0.
+        rows: int64 ``[b]``, the index of each row in the caller's batch.
         ids: int64 ``[b, L]``, the rows as they stand.
         canvas: the same rows as they were given.
+        wanted: bool ``[b, L]``, what was blank at the start.
+        blanks: bool ``[b, L]``, what still is (or is again).
         candidates: bool ``[b, L]``, the blanks that may be revealed now.
-        quota: int64 ``[b]``, how many of them the budget wants; at least 1.
+        target: int64 ``[b]``, how many of the wanted the budget wants revealed when the step is over.
+        certainty: ``[b, L]``, the probability each revealed token had when it was placed; 0 elsewhere.
         noise: keyed by (seed, row id, step), counted from each row's first real token.
-        rows: int64 ``[b]``, the index of each row in the caller's batch.
     """
 
     number: int
+    rows: Int[Tensor, " rows"]
     ids: Int[Tensor, "rows seq"]
     canvas: Canvas
+    wanted: Bool[Tensor, "rows seq"]
+    blanks: Bool[Tensor, "rows seq"]
     candidates: Bool[Tensor, "rows seq"]
-    quota: Int[Tensor, " rows"]
+    target: Int[Tensor, " rows"]
+    certainty: Float[Tensor, "rows seq"]
     noise: Noise
-    rows: Int[Tensor, " rows"]
+
+    @property
+    def revealed(self) -> Bool[Tensor, "rows seq"]:
+        """The tokens placed so far."""
+        return self.wanted & ~self.blanks
+
+    def take(self, which: Bool[Tensor, " rows"]) -> StepView:
+        """The view of some of the rows."""
+        counters = self.noise.counters
+        return StepView(
+            self.number,
+            self.rows[which],
+            self.ids[which],
+            self.canvas.rows(which.nonzero()[:, 0]),
+            self.wanted[which],
+            self.blanks[which],
+            self.candidates[which],
+            self.target[which],
+            self.certainty[which],
+            Noise(self.noise.keys[which], None if counters is None else counters[which]),
+        )
 
 
 def spread(

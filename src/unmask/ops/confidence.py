@@ -33,9 +33,14 @@ def prob_diff(log_probs: LogProbs) -> Scores:
     return best[:, 0] - best[:, 1]
 
 
+def entropy_nats(log_probs: LogProbs) -> Scores:
+    """Entropy in nats; tokens of probability zero add nothing."""
+    return -torch.where(log_probs > -torch.inf, log_probs * log_probs.exp(), 0.0).sum(-1)
+
+
 def entropy(log_probs: LogProbs) -> Scores:
     """One minus the entropy as a share of its largest value; 1 where only one token is allowed."""
-    nats = -torch.where(log_probs > -torch.inf, log_probs * log_probs.exp(), 0.0).sum(-1)
+    nats = entropy_nats(log_probs)
     allowed = (log_probs > -torch.inf).sum(-1)
     return (1.0 - nats / allowed.clamp(min=2).log()).clamp(0.0, 1.0)
 

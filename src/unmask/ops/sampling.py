@@ -7,6 +7,8 @@ probabilities are neither truncated nor rounded together (ALGORITHMS: float32 Gu
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -34,6 +36,12 @@ def keep_top_p(logits: Logits, p: float) -> Logits:
     before = probabilities.cumsum(-1) - probabilities
     drop = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, before >= p)
     return logits.masked_fill(drop, -torch.inf)
+
+
+def keep_min_p(logits: Logits, p: float) -> Logits:
+    """Keep the tokens at least ``p`` times as likely as the most likely one (2407.01082); that one always stays."""
+    floor = logits.amax(-1, keepdim=True) + math.log(p)
+    return logits.masked_fill(logits < floor, -torch.inf)
 
 
 def draw(logits: Logits, uniforms: Float[Tensor, " scored"], temperature: float = 1.0) -> Int[Tensor, " scored"]:

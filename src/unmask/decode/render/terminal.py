@@ -75,6 +75,7 @@ class TerminalView:
         fresh[rows] = committed
         self._ids[rows] = step_results["output_ids"].cpu()
         self._blank &= ~fresh
+        self._blank[rows] |= step_results["hidden"].cpu()
         self._probability[fresh] = step_results["probability"].cpu().double()[committed]
         self._step = step_results["step"] + 1
         self._draw(fresh)

@@ -1,0 +1,176 @@
+"""How many of the best are revealed in a step; a row's quota is the least.
+
+    Quota             the budget's number
+    Threshold         every one with confidence >= tau
+    CumulativeError   the surest, while the errors of all but the worst stay below e
+    Factor            the largest n with (n + 1) (1 - c_n) < f, c_n the n-th highest confidence   (2505.22618)
+    EntropyBound      the surest, while their entropies but for the largest stay within gamma     (2505.24857)
+
+The last three reveal a prefix of the ranking, so each only counts how long it may be.
+
+Shapes: masks and scores ``[b, L]``, counts ``[b]``, log-probabilities ``[N, V]`` over the candidates, row-major.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from unmask.decode.view import StepView, spread
+from unmask.ops.confidence import LogProbs, entropy_nats
+from unmask.ops.selection import select_top
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an admission decides on.
+
+    Attributes:
+        view: the step; ``view.candidates`` may be admitted.
+        quota: int64 ``[b]``, how many of them are at least.
+        confidence: ``[b, L]``, the score itself.
+        ranking: ``[b, L]``, the score after chance was mixed in; which come first.
+        log_probs: ``[N, V]`` at the candidates, or None where the score needs none.
+    """
+
+    view: StepView
+    quota: Int[Tensor, " rows"]
+    confidence: Float[Tensor, "rows seq"]
+    ranking: Float[Tensor, "rows seq"]
+    log_probs: LogProbs | None
+
+    def first(self, count: Int[Tensor, " rows"]) -> Bool[Tensor, "rows seq"]:
+        """The first ``count`` candidates of the ranking, or the quota if that is more."""
+        return select_top(self.ranking, self.view.candidates, torch.maximum(count, self.quota))
+
+    def ranked(self, values: Float[Tensor, "rows seq"]) -> tuple[Float[Tensor, "rows seq"], Bool[Tensor, "rows seq"]]:
+        """``values`` of the candidates, first in the ranking first, in float64; and which places hold a candidate."""
+        ranking = self.ranking.double().masked_fill(~self.view.candidates, -torch.inf)
+        order = ranking.argsort(dim=-1, descending=True, stable=True)
+        return values.double().gather(-1, order), self.view.candidates.gather(-1, order)
+
+
+@runtime_checkable
+class Admission(Protocol):
+    """Which candidates are revealed: a mask ``[b, L]`` with the row's quota at least.
+
+    Attributes:
+        needs_confidence: whether the score must be a confidence in [0, 1].
+    """
+
+    @property
+    def needs_confidence(self) -> bool: ...
+
+    def __call__(self, evidence: Evidence) -> Bool[Tensor, "rows seq"]: ...
+
+
+@dataclass(frozen=True)
+class Quota:
+    """The best of the step's budget, no more."""
+
+    needs_confidence: bool = field(default=False, init=False)
+
+    def __call__(self, evidence: Evidence) -> Bool[Tensor, "rows seq"]:
+        return evidence.first(evidence.quota)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Every candidate whose confidence is at least ``least``, and the row's quota in any case.
+
+    If every admitted probability exceeds ``1 - e`` and ``(n + 1) e <= 1``, revealing the ``n`` of them greedily at once is
+    the joint argmax (2505.22618, theorem 1).
+
+    Attributes:
+        least: in [0, 1]; larger is stricter.
+    """
+
+    least: float
+    needs_confidence: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.least <= 1.0:
+            raise ValueError(
+                f"threshold={self.least} is outside [0, 1], where confidences live. 0.9 is a usual choice; larger is stricter "
+                "(fewer tokens a step), 1 reveals one token a step."
+            )
+
+    def __call__(self, evidence: Evidence) -> Bool[Tensor, "rows seq"]:
+        return evidence.first(evidence.quota) | (evidence.view.candidates & (evidence.confidence >= self.least))
+
+
+@dataclass(frozen=True)
+class CumulativeError:
+    """The surest, while the sum of ``1 - confidence`` over all of them but the worst stays below ``most``.
+
+    Attributes:
+        most: above 0; larger admits more.
+    """
+
+    most: float
+    needs_confidence: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        _positive("cumulative error", self.most)
+
+    def __call__(self, evidence: Evidence) -> Bool[Tensor, "rows seq"]:
+        errors, real = evidence.ranked(1.0 - evidence.confidence.double())
+        return evidence.first((real & (_all_but_largest(errors) < self.most)).sum(-1))
+
+
+@dataclass(frozen=True)
+class Factor:
+    """The largest ``n`` with ``(n + 1) (1 - c_n) < most``, where ``c_n`` is the n-th highest confidence.
+
+    Attributes:
+        most: above 0; larger admits more.
+    """
+
+    most: float
+    needs_confidence: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        _positive("factor", self.most)
+
+    def __call__(self, evidence: Evidence) -> Bool[Tensor, "rows seq"]:
+        confidence, real = evidence.ranked(evidence.confidence)
+        n = torch.arange(1, confidence.shape[1] + 1, device=confidence.device)
+        allowed = real & ((n + 1) * (1.0 - confidence) < self.most)
+        return evidence.first((allowed * n).amax(-1))
+
+
+@dataclass(frozen=True)
+class EntropyBound:
+    """The longest prefix of the ranking with ``sum H - max H <= most``, which bounds what the tokens tell of each other.
+
+    Attributes:
+        most: nats, at least 0; larger admits more.
+    """
+
+    most: float
+    needs_confidence: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        if self.most < 0:
+            raise ValueError(f"An entropy bound is in nats and at least 0; got {self.most}. Usual values are 0.01 to 1.")
+
+    def __call__(self, evidence: Evidence) -> Bool[Tensor, "rows seq"]:
+        assert evidence.log_probs is not None
+        nats, real = evidence.ranked(spread(entropy_nats(evidence.log_probs), evidence.view.candidates, 0.0))
+        return evidence.first((real & (_all_but_largest(nats) <= self.most)).sum(-1))
+
+
+def _all_but_largest(values: Float[Tensor, "rows seq"]) -> Float[Tensor, "rows seq"]:
+    """Running sum without its largest term; never decreases, so what it bounds is a prefix."""
+    largest = values.cummax(-1).values
+    # Adding before subtracting would round: the first place must be exactly 0.
+    return (values - largest.diff(dim=-1, prepend=torch.zeros_like(largest[:, :1]))).clamp(min=0).cumsum(-1)
+
+
+def _positive(name: str, value: float) -> None:
+    if value <= 0:
+        raise ValueError(f"A {name} of {value} would admit nothing: give a number above 0.")

@@ -1,0 +1,207 @@
+"""Decoding options by name: the one place of this floor where a word becomes an object.
+
+Everything here can be said with the objects themselves (``unmask.decode.rules``); this is for predictors and command lines,
+whose options are words and numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from unmask.contracts import SpecialIds
+from unmask.decode.adjust import Adjustment, ForbiddenIds, LateEos, RepetitionPenalty
+from unmask.decode.admissions import Admission, CumulativeError, EntropyBound, Factor, Quota, Threshold
+from unmask.decode.budget import (
+    AncestralBudget,
+    Budget,
+    EvenBudget,
+    LeastBudget,
+    OneByOne,
+    ScheduleBudget,
+    SteadyBudget,
+)
+from unmask.decode.constraints import Automaton, Constraint, Unconstrained
+from unmask.decode.forward import Forward, GuidedForward, PlainForward
+from unmask.decode.revision import Capped, KeepSurest, NoRevision, Remasking, Rescaled, Revision
+from unmask.decode.rules import Rules
+from unmask.decode.scores import ConfidenceOrder, LeftToRight, RandomOrder, Score
+from unmask.decode.selectors import Selector
+from unmask.decode.tokens import Tokens
+from unmask.decode.windows import Blocks, Everywhere, Window
+from unmask.ops.confidence import CONFIDENCES
+from unmask.ops.schedule import Schedule, as_schedule, linear
+
+ORDERS: dict[str, Score] = {
+    "random": RandomOrder(),
+    "left_to_right": LeftToRight(),
+    **{name: ConfidenceOrder(measure) for name, measure in CONFIDENCES.items()},
+}
+_ADMISSIONS: dict[str, Callable[[float], Admission]] = {
+    "threshold": Threshold,
+    "cumulative_error": CumulativeError,
+    "factor": Factor,
+    "entropy_bound": EntropyBound,
+}
+_REVISIONS: dict[str, Callable[[float], Revision]] = {
+    "cap": lambda eta: Remasking(Capped(eta)),
+    "rescale": lambda eta: Remasking(Rescaled(eta)),
+    "confidence": lambda eta: Remasking(Rescaled(eta), by_confidence=True),
+    "keep_surest": lambda eta: KeepSurest(),
+}
+
+ScheduleLike = str | Schedule | Callable[[Tensor], Tensor]
+
+
+def make_order(name: str) -> Score:
+    """The order of a name of ``ORDERS``.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in ORDERS:
+        raise ValueError(f"There is no order {name!r}. Choose one of {', '.join(ORDERS)}.")
+    return ORDERS[name]
+
+
+def make_rules(
+    max_steps: int,
+    *,
+    special: SpecialIds | None = None,
+    order: str = "random",
+    order_temperature: float = 0.0,
+    threshold: float | None = None,
+    cumulative_error: float | None = None,
+    factor: float | None = None,
+    entropy_bound: float | None = None,
+    schedule: ScheduleLike | None = None,
+    ancestral: bool = False,
+    one_by_one: bool = False,
+    block_length: int | None = None,
+    remask: str | None = None,
+    remask_rate: float = 0.1,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    forbidden_ids: Sequence[int] = (),
+    required_ids: Sequence[int] = (),
+    constraint: Constraint | None = None,
+    guidance: float = 0.0,
+    allow_eos: bool = True,
+    late_eos: bool = False,
+    stop_at_eos: bool = False,
+    adjustments: Sequence[Adjustment] = (),
+) -> Rules:
+    """Rules from plain options.
+
+    Args:
+        max_steps: network evaluations a row may take part in, at most.
+        special: special ids; needed by ``repetition_penalty``, ``required_ids``, ``guidance`` and ``late_eos``.
+        order: a name of ``ORDERS``.
+        order_temperature: of the choice of places; 0 takes the best.
+        threshold, cumulative_error, factor, entropy_bound: admission by confidence; one of them at most.
+        schedule: drives the budget: a name, a ``Schedule``, or a function of time. None = even.
+        ancestral: every blank draws its own step from the schedule (linear if none): goes with the random order.
+        one_by_one: one token a step: exact.
+        block_length: finish one block of so many positions after the other; None = everywhere at once.
+        remask: ``"cap"``, ``"rescale"``, ``"confidence"`` (ReMDM) or ``"keep_surest"``; None keeps what is revealed.
+        remask_rate: eta of the first three.
+        temperature, top_k, top_p, min_p: of the tokens (``Tokens``).
+        repetition_penalty: above 1 discourages tokens that already stand in the row.
+        forbidden_ids, required_ids: ordinary ids that never, or at least once, are placed.
+        constraint: an automaton of your own (instead of ``required_ids``).
+        guidance: weight of classifier-free guidance; 0 = none.
+        allow_eos, late_eos, stop_at_eos: whether EOS may be placed, only after complete text, and ends the work on a row.
+        adjustments: further changes of the logits, before all others.
+
+    Raises:
+        ValueError: options that contradict each other, lie outside their range, or lack the special ids.
+    """
+    admission = _one_of(
+        {"threshold": threshold, "cumulative_error": cumulative_error, "factor": factor, "entropy_bound": entropy_bound}
+    )
+    if constraint is not None and required_ids:
+        raise ValueError("required_ids makes a constraint of its own, and one was given. Build the product automaton, or drop one.")
+    return Rules(
+        max_steps=max_steps,
+        selector=Selector(make_order(order), admission or Quota(), order_temperature),
+        budget=_budget(None if schedule is None else as_schedule(schedule), ancestral, one_by_one, admission, remask, order),
+        window=_window(block_length),
+        revision=_revision(remask, remask_rate),
+        tokens=Tokens(temperature, top_k, top_p, min_p),
+        constraint=_constraint(constraint, required_ids, special),
+        adjustments=(*adjustments, *_adjustments(special, repetition_penalty, forbidden_ids, late_eos)),
+        forward=_forward(guidance, special),
+        allow_eos=allow_eos,
+        stop_at_eos=stop_at_eos,
+    )
+
+
+def _one_of(bounds: dict[str, float | None]) -> Admission | None:
+    given = {name: bound for name, bound in bounds.items() if bound is not None}
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} were given, and each says how many tokens a step admits. Choose one.")
+    return next((_ADMISSIONS[name](bound) for name, bound in given.items()), None)
+
+
+def _budget(
+    schedule: Schedule | None, ancestral: bool, one_by_one: bool, admission: Admission | None, remask: str | None, order: str
+) -> Budget:
+    if ancestral and order != "random":
+        raise ValueError(f"Ancestral sampling reveals in random order, and the order is {order!r}. Drop one of them.")
+    if one_by_one and (ancestral or schedule is not None or remask is not None or admission is not None):
+        raise ValueError("one_by_one reveals one token a step: it leaves nothing for a schedule, an admission or remasking to decide.")
+    if one_by_one:
+        return OneByOne()
+    if ancestral:
+        return AncestralBudget(schedule or linear)
+    if remask is not None:
+        return SteadyBudget(schedule or linear)
+    if schedule is not None:
+        return ScheduleBudget(schedule)
+    return EvenBudget() if admission is None else LeastBudget()
+
+
+def _window(block_length: int | None) -> Window:
+    return Everywhere() if block_length is None else Blocks(block_length)
+
+
+def _revision(remask: str | None, rate: float) -> Revision:
+    if remask is None:
+        return NoRevision()
+    if remask not in _REVISIONS:
+        raise ValueError(f"There is no remasking {remask!r}. Choose one of {', '.join(_REVISIONS)}, or None.")
+    return _REVISIONS[remask](rate)
+
+
+def _constraint(constraint: Constraint | None, required: Sequence[int], special: SpecialIds | None) -> Constraint:
+    if required:
+        return Automaton.requiring(required, _need(special, "required_ids"))
+    return Unconstrained() if constraint is None else constraint
+
+
+def _adjustments(
+    special: SpecialIds | None, penalty: float, forbidden: Sequence[int], late_eos: bool
+) -> tuple[Adjustment, ...]:
+    found: list[Any] = []
+    if penalty != 1.0:
+        found.append(RepetitionPenalty(penalty, _need(special, "repetition_penalty")))
+    if forbidden:
+        found.append(ForbiddenIds(tuple(forbidden)))
+    if late_eos:
+        found.append(LateEos(_need(special, "late_eos")))
+    return tuple(found)
+
+
+def _forward(guidance: float, special: SpecialIds | None) -> Forward:
+    return PlainForward() if guidance == 0 else GuidedForward(guidance, _need(special, "guidance"))
+
+
+def _need(special: SpecialIds | None, option: str) -> SpecialIds:
+    if special is None:
+        raise ValueError(f"{option} has to know the special ids: give special=SpecialIds.of(tokenizer).")
+    return special

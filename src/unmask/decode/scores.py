@@ -1,0 +1,97 @@
+"""How early a position should be revealed: higher first.
+
+    RandomOrder        every blank equally likely to be next
+    LeftToRight        as a reader would
+    OrderBy            the caller's function of the step
+    ConfidenceOrder    the surest first: top probability, margin or entropy
+
+A score that reads no logits is asked before the network runs, so logits are paid only where a token is drawn.
+
+Shapes: scores ``[b, L]``, finite at every candidate; log-probabilities ``[N, V]`` over the candidates, row-major.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unmask.decode.view import StepView, spread
+from unmask.ops.confidence import LogProbs, Scores
+from unmask.randomness import Stream
+
+
+@runtime_checkable
+class Score(Protocol):
+    """How early each candidate should be revealed: ``[b, L]``, higher first, finite at every candidate.
+
+    Attributes:
+        needs_logits: whether ``log_probs`` is read; if not, the score is asked before the network runs, with None.
+    """
+
+    @property
+    def needs_logits(self) -> bool: ...
+
+    def __call__(self, view: StepView, log_probs: LogProbs | None) -> Float[Tensor, "rows seq"]: ...
+
+
+@dataclass(frozen=True)
+class RandomOrder:
+    """Every blank equally likely to be next."""
+
+    needs_logits: bool = field(default=False, init=False)
+
+    def __call__(self, view: StepView, log_probs: LogProbs | None) -> Float[Tensor, "rows seq"]:
+        return view.noise.per_token(Stream.ORDER, view.ids.shape[1])
+
+
+@dataclass(frozen=True)
+class LeftToRight:
+    """The leftmost blank first."""
+
+    needs_logits: bool = field(default=False, init=False)
+
+    def __call__(self, view: StepView, log_probs: LogProbs | None) -> Float[Tensor, "rows seq"]:
+        columns = torch.arange(view.ids.shape[1], 0, -1, dtype=torch.float64, device=view.ids.device)
+        return columns.expand(view.ids.shape)
+
+
+@dataclass(frozen=True)
+class OrderBy:
+    """The caller's order.
+
+    Attributes:
+        function: the step's view -> scores ``[b, L]``, higher first. ``view.rows`` says which rows of the batch they are.
+    """
+
+    function: Callable[[StepView], Tensor]
+    needs_logits: bool = field(default=False, init=False)
+
+    def __call__(self, view: StepView, log_probs: LogProbs | None) -> Float[Tensor, "rows seq"]:
+        scores = self.function(view).double()
+        if scores.shape != view.ids.shape or not bool(scores[view.candidates].isfinite().all()):
+            raise ValueError(
+                f"An order is a finite score for every candidate, shaped {list(view.ids.shape)} (rows, positions); the function "
+                f"gave {list(scores.shape)}, or a score that is not finite."
+            )
+        return scores
+
+
+@dataclass(frozen=True)
+class ConfidenceOrder:
+    """The surest blank first.
+
+    Attributes:
+        measure: a function of ``unmask.ops.confidence``: log-probabilities ``[N, V]`` -> scores ``[N]`` in [0, 1].
+    """
+
+    measure: Callable[[LogProbs], Scores]
+    needs_logits: bool = field(default=True, init=False)
+
+    def __call__(self, view: StepView, log_probs: LogProbs | None) -> Float[Tensor, "rows seq"]:
+        assert log_probs is not None
+        return spread(self.measure(log_probs), view.candidates, 0.0)

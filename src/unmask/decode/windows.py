@@ -1,0 +1,101 @@
+"""Windows: which blanks may be revealed now, and how the steps are shared out among them.
+
+    Everywhere   all of them
+    Blocks       the blanks of the first unfinished block, left to right (semi-autoregressive decoding, LLaDA 2502.09992)
+
+A row moves on to its next block as soon as it has finished one, whatever its batch mates do.
+
+Shapes: ``[B, L]`` bool in and out; plans ``[B, S]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from unmask.decode.budget import Budget, Plan, quotas, without_idle_steps
+from unmask.randomness import Noise
+
+
+@runtime_checkable
+class Window(Protocol):
+    """Where tokens may be revealed."""
+
+    def open(self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
+        """The blanks that may be revealed now; ``wanted`` were blank at the start. At least one of every row with blanks."""
+        ...
+
+    def plan(
+        self, budget: Budget, wanted: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise
+    ) -> Plan:
+        """The budget's plan, in which no step reaches beyond the window."""
+        ...
+
+
+@dataclass(frozen=True)
+class Everywhere:
+    """Every blank, at any time."""
+
+    def open(self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
+        return blanks
+
+    def plan(
+        self, budget: Budget, wanted: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise
+    ) -> Plan:
+        return budget.plan(wanted, max_steps, noise)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """One block after the other, left to right, each with its share of the steps and a budget of its own.
+
+    Attributes:
+        length: positions of a block, counted from the row's first blank.
+    """
+
+    length: int
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ValueError(f"A block of {self.length} positions holds nothing: give a block length of 1 or more.")
+
+    def _block(self, wanted: Bool[Tensor, "rows seq"]) -> Int[Tensor, "rows seq"]:
+        """The number of each wanted position's block; elsewhere meaningless."""
+        column = torch.arange(wanted.shape[1], device=wanted.device)
+        first = wanted.long().argmax(-1, keepdim=True)
+        return (column - first) // self.length
+
+    def open(self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
+        block = self._block(wanted)
+        current = block.masked_fill(~blanks, wanted.shape[1]).amin(-1, keepdim=True)
+        return blanks & (block == current)
+
+    def plan(
+        self, budget: Budget, wanted: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise
+    ) -> Plan:
+        block = self._block(wanted)
+        last = int(block[wanted].max()) if bool(wanted.any()) else 0
+        parts = [wanted & (block == number) for number in range(last + 1)]
+        counts = torch.stack([part.sum(-1) for part in parts], dim=1)  # (B, blocks)
+        filled = counts > 0
+        spare = max_steps - filled.sum(-1)
+        if bool((spare < 0).any()):
+            raise ValueError(
+                f"Blocks of {self.length} positions cut a row into {int(filled.sum(-1).max())}, each needs a step at least, and "
+                f"max_steps is {int(max_steps.min())}. Raise max_steps or the block length."
+            )
+        # One step for every block; the rest where blanks would share a step; what is left then, by the blanks.
+        crowd = counts - filled.long()
+        useful = torch.minimum(spare, crowd.sum(-1))
+        steps = filled.long() + _share_out(useful, crowd) + _share_out(spare - useful, counts)
+        plans = [quotas(budget.plan(part, steps[:, i], noise)) for i, part in enumerate(parts)]
+        return without_idle_steps(torch.cat(plans, dim=1))
+
+
+def _share_out(amount: Int[Tensor, " batch"], weights: Int[Tensor, "batch blocks"]) -> Int[Tensor, "batch blocks"]:
+    """Whole shares in proportion to the weights that sum to ``amount`` (to 0 where all weights are)."""
+    return quotas(amount[:, None] * weights.cumsum(1) // weights.sum(-1, keepdim=True).clamp(min=1))

@@ -1,0 +1,111 @@
+"""What changes the odds of a token: filters, penalties, forbidden ids, and EOS."""
+
+import pytest
+import torch
+
+from tests.naive.decoding import EOS, FIRST_WORD, MASK, TableModel, specials, table
+from unmask.decode.adjust import ForbiddenIds, LateEos, PositionVocabulary, RepetitionPenalty
+from unmask.decode.canvas import Canvas
+from unmask.decode.loop import unmask
+from unmask.decode.rules import Rules
+from unmask.decode.scores import LeftToRight
+from unmask.decode.selectors import Selector
+from unmask.decode.tokens import Tokens
+from unmask.decode.windows import Blocks
+from unmask.ops.sampling import keep_min_p, keep_top_k, keep_top_p
+
+P = torch.tensor([[0.5, 0.3, 0.15, 0.05]], dtype=torch.float64)
+
+
+def kept(logits):
+    return (logits[0] > -torch.inf).nonzero()[:, 0].tolist()
+
+
+def test_filters_by_hand():
+    assert kept(keep_top_k(P.log(), 2)) == [0, 1]
+    assert kept(keep_top_p(P.log(), 0.6)) == [0, 1]  # the token that crosses 0.6 stays
+    assert kept(keep_top_p(P.log(), 0.5)) == [0]
+    assert kept(keep_top_p(P.log(), 0.01)) == [0] and kept(keep_top_p(P.log(), 1.0)) == [0, 1, 2, 3]
+    assert kept(keep_min_p(P.log(), 0.3)) == [0, 1, 2]  # at least .3 of .5
+    assert kept(keep_min_p(P.log(), 1.0)) == [0]
+
+
+def test_temperature_comes_before_the_filters():
+    # Tempered by 2 the odds are .707 .548 .387 .224 of 1.866: .38 .29 .21 .12; top_p = .6 keeps two, at 1/2 it keeps one.
+    draws = torch.linspace(0.001, 0.999, 500, dtype=torch.float64)
+    rows = P.log().expand(500, 4)
+    assert Tokens(temperature=2.0, top_p=0.68).draw(rows, draws).unique().tolist() == [0, 1, 2]
+    assert Tokens(temperature=1.0, top_p=0.68).draw(rows, draws).unique().tolist() == [0, 1]
+    assert Tokens(temperature=0.5, top_p=0.68).draw(rows, draws).unique().tolist() == [0]
+    assert Tokens(temperature=2.0, min_p=0.5).draw(rows, draws).unique().tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="min_p=0"):
+        Tokens(min_p=0.0)
+
+
+def decode(rules, ids, p, seed=0):
+    special = specials(len(p[0]))
+    return unmask(TableModel(table(p, special_logit=-9.0)), Canvas.infill(torch.tensor(ids), special), rules, special=special, seed=seed)
+
+
+def test_repetition_is_penalised_in_its_own_row_only():
+    a, b = FIRST_WORD, FIRST_WORD + 1
+    ids = [[a, MASK], [b, MASK]]
+    greedy = {"tokens": Tokens(temperature=0.0), "allow_eos": False}
+    # log .6 = -.51 and log .4 = -.92: twice the first is the smaller.
+    penalty = RepetitionPenalty(2.0, specials(2))
+    assert decode(Rules(1, adjustments=(penalty,), **greedy), ids, [[0.6, 0.4]] * 2).ids.tolist() == [[a, b], [b, a]]
+    nothing = RepetitionPenalty(1.0, specials(2))
+    assert decode(Rules(1, adjustments=(nothing,), **greedy), ids, [[0.6, 0.4]] * 2).ids.tolist() == [[a, a], [b, a]]
+    with pytest.raises(ValueError, match="not above 0"):
+        RepetitionPenalty(0.0, specials(2))
+
+
+def test_forbidden_ids_and_vocabularies_of_positions():
+    ids = decode(Rules(2, adjustments=(ForbiddenIds((FIRST_WORD,)),)), [[MASK] * 6] * 30, [[0.9, 0.05, 0.05]] * 6).ids
+    assert not (ids == FIRST_WORD).any() and len(ids.unique()) >= 2
+    allowed = torch.zeros(2, 3, FIRST_WORD + 3, dtype=torch.bool)
+    for row in range(2):
+        for position in range(3):
+            allowed[row, position, FIRST_WORD + (row + position) % 3] = True
+    ids = decode(Rules(2, adjustments=(PositionVocabulary(allowed),)), [[MASK] * 3] * 2, [[0.9, 0.05, 0.05]] * 3).ids
+    assert (ids - FIRST_WORD).tolist() == [[0, 1, 2], [1, 2, 0]]
+    shared = decode(Rules(2, adjustments=(PositionVocabulary(allowed[1:]),)), [[MASK] * 3] * 2, [[0.9, 0.05, 0.05]] * 3).ids
+    assert (shared - FIRST_WORD).tolist() == [[1, 2, 0]] * 2
+
+
+def eager():
+    """EOS is by far the likeliest everywhere."""
+    logits = table([[0.5, 0.5]] * 8)
+    logits[:, EOS] = 50.0
+    return TableModel(logits)
+
+
+def test_eos_waits_until_the_text_before_it_is_complete():
+    special, canvas = specials(2), Canvas.unconditional(20, 8, specials(2))
+    plain = unmask(eager(), canvas, Rules(8), special=special, seed=0).ids
+    assert (plain == EOS).all()
+    # In random order it can only be the first blank that ends the text, once everything before is there.
+    class Check:
+        def update_history(self, step_results):
+            placed = step_results["committed"] & (step_results["output_ids"] == EOS)
+            before = step_results["candidates"].long().cumsum(-1) - step_results["candidates"].long()
+            assert not (placed & (before > 0)).any()
+            self.seen = getattr(self, "seen", 0) + int(placed.sum())
+
+    check = Check()
+    unmask(eager(), canvas, Rules(8, adjustments=(LateEos(special),)), special=special, seed=0, observers=[check])
+    assert check.seen > 0
+
+
+def test_stopping_at_eos_gives_the_same_text_for_fewer_evaluations():
+    special = specials(2)
+    logits = table([[0.4, 0.6]] * 12, special_logit=-9.0)
+    logits[:, EOS] = -1.0
+    canvas = Canvas.unconditional(40, 12, special)
+    for options in ({"selector": Selector(LeftToRight())}, {"window": Blocks(3)}, {}):
+        full = unmask(TableModel(logits), canvas, Rules(12, **options), special=special, seed=5)
+        short = unmask(TableModel(logits), canvas, Rules(12, stop_at_eos=True, **options), special=special, seed=5)
+        for a, b in zip(full.ids.tolist(), short.ids.tolist(), strict=True):
+            end = (*a, EOS).index(EOS)
+            assert b[: end + 1] == a[: end + 1] and MASK not in b
+        assert short.steps_taken.sum() < full.steps_taken.sum()

@@ -1,0 +1,107 @@
+"""Options by name: each turns something, and contradictions are refused."""
+
+import pytest
+import torch
+
+from tests.naive.decoding import MASK, PAD
+from unmask.contracts import SpecialIds
+from unmask.decode.canvas import Canvas
+from unmask.decode.loop import unmask
+from unmask.decode.named import ORDERS, make_rules
+from unmask.decode.predictor import MLMPredictor
+from unmask.models.rotary_mlm import RotaryTransformerMLMModel
+
+SPECIAL = SpecialIds(mask=MASK, pad=PAD, eos=2, vocab_size=20)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(1)
+    model = RotaryTransformerMLMModel(20, 16, 1, 2, padding_idx=PAD, mask_idx=MASK).double()
+    model.head.projection.weight.data.mul_(20)
+    return model
+
+
+def decode(model, **options):
+    ids = torch.full((6, 12), MASK)
+    ids[:, 0] = torch.arange(6) + 5
+    rules = make_rules(**{"max_steps": 6, "special": SPECIAL, **options})
+    return unmask(model, Canvas.infill(ids, SPECIAL), rules, special=SPECIAL, seed=0).ids
+
+
+def likely_eos(logits, view, where):
+    logits[:, SPECIAL.eos] += 3.0
+    return logits
+
+
+def test_every_option_changes_the_outcome(model):
+    for base, options in (
+        ({}, {"order": "left_to_right"}),
+        ({}, {"order": "entropy"}),
+        ({"order": "top_prob"}, {"order_temperature": 2.0}),
+        ({"order": "top_prob"}, {"threshold": 0.1}),
+        ({"order": "top_prob"}, {"cumulative_error": 3.0}),
+        ({"order": "top_prob"}, {"factor": 3.0}),
+        ({"order": "top_prob"}, {"entropy_bound": 5.0}),
+        ({}, {"schedule": "quadratic"}),
+        ({}, {"ancestral": True}),
+        ({"ancestral": True}, {"schedule": "cosine"}),
+        ({"max_steps": 24}, {"one_by_one": True, "max_steps": 11}),
+        ({}, {"block_length": 4}),
+        ({"max_steps": 24}, {"remask": "cap"}),
+        ({"max_steps": 24, "remask": "rescale"}, {"remask_rate": 0.9}),
+        ({"max_steps": 24, "remask": "rescale", "remask_rate": 0.9}, {"remask": "confidence"}),
+        ({"order": "top_prob", "max_steps": 24}, {"remask": "keep_surest"}),
+        ({}, {"temperature": 0.5}),
+        ({}, {"top_k": 2}),
+        ({}, {"top_p": 0.5}),
+        ({}, {"min_p": 0.5}),
+        ({}, {"repetition_penalty": 2.0}),
+        ({}, {"forbidden_ids": [7]}),
+        ({}, {"required_ids": [7, 8]}),
+        ({}, {"guidance": 2.0}),
+        ({}, {"allow_eos": False}),
+        ({}, {"late_eos": True}),
+        ({"order": "left_to_right", "adjustments": [likely_eos]}, {"stop_at_eos": True}),
+        ({}, {"adjustments": [lambda logits, view, where: -logits]}),
+    ):
+        same = base.get("max_steps", 6) == 24 and "one_by_one" in options  # 24 steps for 11 blanks are one by one
+        assert torch.equal(decode(model, **base), decode(model, **base | options)) == same, options
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"order": "best"}, "left_to_right"),
+        ({"order": "top_prob", "threshold": 0.5, "factor": 1.0}, "threshold and factor were given"),
+        ({"factor": 1.0}, "measures none"),
+        ({"order": "top_prob", "ancestral": True}, "random order"),
+        ({"one_by_one": True, "schedule": "cosine"}, "one token a step"),
+        ({"remask": "all"}, "keep_surest"),
+        ({"remask": "keep_surest"}, "compares tokens by confidence"),
+        ({"special": None, "guidance": 1.0}, "special ids"),
+        ({"required_ids": [5], "constraint": object()}, "product automaton"),
+        ({"order": "top_prob", "entropy_bound": -1.0}, "in nats"),
+        ({"order": "top_prob", "cumulative_error": 0.0}, "admit nothing"),
+    ],
+)
+def test_contradictions_are_refused(options, says):
+    if "constraint" in options:
+        from unmask.decode.constraints import Unconstrained
+
+        options = {**options, "constraint": Unconstrained()}
+    with pytest.raises(ValueError, match=says):
+        make_rules(**{"max_steps": 4, "special": SPECIAL, **options})
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_predictor_takes_whole_rules(model, order):
+    rules = make_rules(6, order=order)
+    batch = {"input_ids": torch.full((2, 12), MASK)}
+    out = MLMPredictor(6, model=model, special=SPECIAL, rules=rules, seed=0).predict(batch)
+    expected = unmask(model, Canvas.infill(batch["input_ids"], SPECIAL), rules, special=SPECIAL, seed=0)
+    assert torch.equal(out["ids"], expected.ids)
+    with pytest.raises(ValueError, match="Say it in one place"):
+        MLMPredictor(6, model=model, special=SPECIAL, rules=rules, top_k=3)
+    with pytest.raises(ValueError, match="must agree"):
+        MLMPredictor(5, model=model, special=SPECIAL, rules=rules)
