@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from naive.bound import UniformModel
+from tests.naive.bound import UniformModel
 
 from unmask.contracts import SpecialIds
 from unmask.data.collators import DefaultMLMCollator, MaskedLMCollator, PackedMLMCollator
