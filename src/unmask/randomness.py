@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 _LARGEST = 2**63 - 1
+_LOW = {bits: (1 << (64 - bits)) - 1 for bits in (12, 27, 30, 31)}  # torch's >> copies the sign bit; this drops the copies
 
 
 class Stream(IntEnum):
@@ -31,13 +32,12 @@ class Stream(IntEnum):
     KIND = 3
     TOKEN = 4
     ORDER = 5
+    LENGTH = 6
+    REACH = 7
+    OFFSET = 8
+    BLOCK = 9
     TIME = 6
     REVISION = 7
-
-
-def _shift(x: Tensor, bits: int) -> Tensor:
-    """Logical right shift of int64 (torch's ``>>`` copies the sign bit)."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def _wrap(value: int) -> int:
@@ -47,9 +47,19 @@ def _wrap(value: int) -> int:
 
 def mix(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     """Scramble int64 values; a bijection in which every input bit reaches every output bit."""
-    x = (x ^ _shift(x, 30)) * _MIX_1
-    x = (x ^ _shift(x, 27)) * _MIX_2
-    return x ^ _shift(x, 31)
+    # Two buffers for all steps: corruption spends most of its time here.
+    out = x >> 30
+    out &= _LOW[30]
+    out ^= x
+    out *= _MIX_1
+    shifted = out >> 27
+    shifted &= _LOW[27]
+    out ^= shifted
+    out *= _MIX_2
+    torch.bitwise_right_shift(out, 31, out=shifted)
+    shifted &= _LOW[31]
+    out ^= shifted
+    return out
 
 
 def fold(key: Int[Tensor, "*shape"], data: int | Tensor) -> Int[Tensor, "*shape"]:
@@ -72,12 +82,17 @@ def low_discrepancy(seed: int, epoch: int | Tensor, places: Int[Tensor, " batch"
     """
     epochs = torch.as_tensor(epoch, device=places.device).expand_as(places)
     offset = row_keys(seed, int(Stream.LEVEL), epochs)
-    return (_shift(offset + places * _GOLDEN, 12).double() + 0.5) * 2.0**-52
+    return _unit(offset + places * _GOLDEN)
 
 
 def uniform(keys: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Float64 uniforms strictly inside (0, 1), one per key."""
-    return (_shift(mix(keys), 12).double() + 0.5) * 2.0**-52
+    return _unit(mix(keys))
+
+
+def _unit(bits: Tensor) -> Tensor:
+    """The upper 52 bits as a float64 in the middle of its cell of (0, 1)."""
+    return ((bits >> 12) & _LOW[12]).double().add_(0.5).mul_(2.0**-52)
 
 
 def permute(index: Int[Tensor, "*shape"], size: int, key: Int[Tensor, ""]) -> Int[Tensor, "*shape"]:
@@ -133,8 +148,21 @@ class Noise:
 
     def per_token(self, stream: Stream, length: int) -> Float[Tensor, "batch seq"]:
         """One uniform per position, ``[B, L]``."""
+        return uniform(self._per_token_keys(stream, length))
+
+    def at(self, stream: Stream, index: Int[Tensor, " some"], length: int) -> Float[Tensor, " some"]:
+        """The values of ``per_token(stream, length)`` at some positions only, given by their index in ``[B * L]``."""
+        counters = index % length if self.counters is None else self.counters.flatten()[index]
+        return uniform(fold(self.keys, int(stream))[index // length] + counters * _GOLDEN)
+
+    def coins(self, rate: Float[Tensor, " batch"], stream: Stream, length: int) -> Bool[Tensor, "batch seq"]:
+        """One coin per position, ``[B, L]``, that comes up with its row's probability: at rate 1 always, at 0 never."""
+        # Comparing 63 bits as integers spares the way through float64.
+        bits = mix(self._per_token_keys(stream, length)) >> 1
+        return bits < (rate.double() * 2.0**63 - 2.0**62).long()[:, None]
+
+    def _per_token_keys(self, stream: Stream, length: int) -> Int[Tensor, "batch seq"]:
         counters = self.counters
         if counters is None:
             counters = torch.arange(length, device=self.keys.device)[None, :]
-        rows = fold(self.keys, int(stream))[:, None]
-        return uniform(rows + counters * _GOLDEN)
+        return fold(self.keys, int(stream))[:, None] + counters * _GOLDEN

@@ -8,7 +8,8 @@ import torch
 from tests.naive.bound import TableModel, any_order_bound, hidden_cost, subsets
 
 from unmask.ops.corruption import scheduled_corruption, uniform_corruption
-from unmask.ops.schedule import SCHEDULES, as_schedule
+from unmask.ops.levels import DiscreteLevel
+from unmask.ops.schedule import SCHEDULES, DiscreteTime, as_schedule, polynomial
 from unmask.randomness import Noise
 from unmask.train.loss import MLMLoss
 
@@ -112,3 +113,68 @@ def test_a_floor_on_the_rate_biases_by_its_size():
             p = level(torch.tensor([u]))
             total += w * float((torch.where(hidden, p, 1 - p).prod(-1) * row_sums(loss, batch_of(model, row, hidden, p))).sum())
         assert 1e-6 < abs(total / exact - 1) < most
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+@pytest.mark.parametrize("steps", [1, 5])
+def test_the_discrete_time_form_is_its_own_bound(name, steps):
+    """E over t of T (alpha_s - alpha_t) / (1 - alpha_t) c(S) = sum over steps of the share revealed times E[c]."""
+    model, row = tiny(4, 4)
+    schedule, hidden = SCHEDULES[name], subsets(4)
+    loss = MLMLoss(model=model, weighting=DiscreteTime(schedule, steps), normaliser="sequence")
+    got = expected = 0.0
+    for i in range(1, steps + 1):
+        p = DiscreteLevel(schedule, steps)(torch.tensor([(i - 0.3) / steps], dtype=torch.float64))
+        chance = torch.where(hidden, p, 1 - p).prod(-1)
+        got += float((chance * row_sums(loss, batch_of(model, row, hidden, p))).sum()) / steps
+        here, before = schedule.rate(torch.tensor([i / steps, (i - 1) / steps], dtype=torch.float64))
+        expected += float((here - before) / here * (chance * hidden_cost(model, row, hidden)).sum())
+    assert got == pytest.approx(expected, rel=1e-5)
+    if steps == 1:  # all is hidden at once
+        assert got == pytest.approx(float(hidden_cost(model, row, torch.ones(1, 4, dtype=torch.bool))), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["polynomial", "arccos", "log_linear"])
+def test_other_schedules_give_the_bound_too(name):
+    """Quadrature in the rate, where every schedule's integral is the same one: weight(t) dt = dp / p."""
+    schedule = polynomial(1.7) if name == "polynomial" else SCHEDULES[name]
+    model, row = tiny(3, 4)
+    hidden = subsets(4)
+    loss = MLMLoss(model=model, weighting=schedule, normaliser="sequence")
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    top, total = float(schedule.rate(torch.tensor(1.0, dtype=torch.float64))), 0.0
+    for x, w in zip((nodes + 1) / 2, weights / 2, strict=True):
+        p = torch.tensor([x * top])
+        dt = float(1 / schedule.drate(schedule.inverse(p))) * top
+        chance = torch.where(hidden, p, 1 - p).prod(-1)
+        total += w * dt * float((chance * row_sums(loss, batch_of(model, row, hidden, p))).sum())
+    # log-linear stops at 1 - 1e-3 and leaves out as much of the integral
+    assert total == pytest.approx(any_order_bound(model, row), **({"rel": 2e-3} if name == "log_linear" else {"abs": 2e-6}))
+
+
+def test_block_diffusion_with_clean_prefixes_is_the_sum_of_the_blocks_bounds():
+    """Blocks of one token: left to right. One block: the whole bound. A block's tokens see only blocks before it."""
+    model, row = tiny(3, 4)
+    for size, expected in ((4, any_order_bound(model, row)), (1, left_to_right(model, row))):
+        total = 0.0
+        loss = MLMLoss(model=model, weighting="inverse_p", normaliser="sequence")
+        for start in range(0, 4, size):
+            for i in range(size):
+                every = subsets(size)
+                hidden = torch.zeros(int((every.sum(-1) == i + 1).sum()), 4, dtype=torch.bool)
+                hidden[:, start : start + size] = every[every.sum(-1) == i + 1]
+                batch = batch_of(model, row, hidden, torch.tensor([(i + 1) / size]))
+                unseen = hidden.clone()
+                unseen[:, start + size :] = True
+                batch["input_ids"] = torch.where(unseen, model.mask_idx, row)
+                total += float(loss(batch)["loss"]) / size
+        assert total == pytest.approx(expected, abs=1e-6)
+
+
+def left_to_right(model, row):
+    hidden, total = torch.ones(len(row), dtype=torch.bool), 0.0
+    for position in range(len(row)):
+        noisy = torch.where(hidden, model.mask_idx, row)
+        total -= float(model(noisy[None])[0, position].log_softmax(-1)[row[position]])
+        hidden[position] = False
+    return total

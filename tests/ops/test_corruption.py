@@ -1,9 +1,12 @@
 """Corruption: what may be hidden, how often, and what stands there, against the stated formulas."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from scipy.stats import binom, chisquare, kstest
 
+from unmask.ops.choice import successive, systematic
 from unmask.ops.corruption import (
     ConstantLevel,
     Corruption,
@@ -11,24 +14,44 @@ from unmask.ops.corruption import (
     ScheduleLevel,
     UniformLevel,
     bert_corruption,
+    block_diffusion_corruption,
+    blockwise_corruption,
     coins,
+    corrupt_all_masked,
     corrupt_bert,
+    corrupt_blockwise,
+    corrupt_scheduled,
     corrupt_uniform,
+    corrupt_uniform_random,
+    count_corruption,
     exact_ceil,
     exact_count,
     ordinary_ids,
     scheduled_corruption,
+    span_corruption,
     uniform_corruption,
+    whole_words,
 )
 from unmask.ops.schedule import SCHEDULES
+from unmask.ops.words import WordTable
 from unmask.randomness import Noise, low_discrepancy, row_keys
 
 MASK, VOCAB, SPECIAL = 1, 20, (0, 1, 2, 3)
+# Ids from 12 on continue the word before them.
+SOLID = WordTable(torch.arange(VOCAB) < 12, torch.arange(VOCAB) >= 12, *torch.zeros(2, VOCAB, dtype=torch.long))
 SCHEMES = {
     "uniform": uniform_corruption(MASK),
     "uniform exact": uniform_corruption(MASK, exact=True),
     "cosine": scheduled_corruption(MASK, SCHEDULES["cosine"]),
     "quadratic": scheduled_corruption(MASK, SCHEDULES["quadratic"], t_min=0.05),
+    "maskgit": count_corruption(MASK, SCHEDULES["cosine"]),
+    "blocks": block_diffusion_corruption(MASK, 3),
+    "blocks, clipped": block_diffusion_corruption(MASK, 4, 0.3, 0.8),
+    "blockwise": blockwise_corruption(MASK),
+    "blockwise, blocks": blockwise_corruption(MASK, 4),
+    "spans": span_corruption(MASK, 0.3),
+    "words": whole_words(uniform_corruption(MASK), SOLID),
+    "bert words": whole_words(bert_corruption(MASK, VOCAB, SPECIAL, 0.3), SOLID),
     "bert": bert_corruption(MASK, VOCAB, SPECIAL),
     "bert, no kept": bert_corruption(MASK, VOCAB, SPECIAL, 0.4, 0.5, 0.5),
 }
@@ -194,7 +217,100 @@ def test_a_row_with_nothing_to_hide_stays_and_has_no_probability():
     assert torch.equal(noisy, clean(2, 5)) and not scored.any() and (p == 0).all()
 
 
+def test_blockwise_hides_a_rounded_share_of_each_blocks_supervised_positions():
+    loss_mask = torch.ones(2000, 30)
+    loss_mask[:, :7], loss_mask[::2, 22:] = 0, 0
+    noisy, scored, p = corrupt_blockwise(clean(2000, 30), loss_mask, MASK, block_size=8)
+    for start in range(0, 30, 8):
+        block = slice(start, start + 8)
+        m, n = p[:, start].double(), loss_mask[:, block].sum(-1)
+        assert torch.equal(p[:, block], p[:, start : start + 1].expand(-1, p[:, block].shape[1]))
+        assert ((scored[:, block].sum(-1) - m * n).abs() <= 0.5 + 1e-5).all()
+        assert kstest(m.numpy(), "uniform", (1e-3, 1 - 1e-3)).pvalue > 1e-3
+    assert torch.equal(noisy == MASK, scored) and not (scored & ~loss_mask.bool()).any()
+    assert (p[:, 0] != p[:, 8]).all()  # levels differ from block to block
+    whole = corrupt_blockwise(clean(500, 30), loss_mask[:500], MASK)
+    assert ((whole.noise_mask.sum(-1) - whole.p_mask[:, 0] * loss_mask[:500].sum(-1)).abs() <= 0.5 + 1e-4).all()
+
+
+def test_blockwise_odds_grow_sixteenfold_over_a_block_as_the_level_falls():
+    """One hidden of 32: the odds of position i are 2 ** (4 (1 - m) i / 32)."""
+    rows, m = 20_000, 0.031
+    choice = blockwise_corruption(MASK, 32).selection
+    level = torch.full((rows,), m, dtype=torch.float64)
+    expected = 2 ** (4 * (1 - m) * torch.arange(32, dtype=torch.float64) / 32)
+    expected /= expected.sum()
+    for draw, law in ((successive, expected), (systematic, None)):
+        chosen, p = replace(choice, draw=draw)(level, torch.ones(rows, 32, dtype=torch.bool), keyed(rows))
+        assert (chosen.sum(-1) == 1).all()
+        assert chisquare(chosen.sum(0), rows * (p[0] / p[0].sum() if law is None else law)).pvalue > 1e-3
+        assert float(((p[0] - expected) / expected).abs().max()) < 0.025
+
+
+def test_dividing_by_the_level_in_place_of_the_inclusion_probability_is_biased():
+    """E[noise / m] runs from 0.59 to 1.60 across a block of 32 (ALGORITHMS 1.3); E[noise / p] is one."""
+    rows = 20_000
+    eligible = torch.ones(rows, 32, dtype=torch.bool)
+    _, scored, m = corrupt_blockwise(clean(rows, 32), eligible, MASK, block_size=32)
+    by_level = (scored / m).mean(0)
+    assert 0.5 < float(by_level[0]) < 0.7 and 1.4 < float(by_level[-1]) < 1.8
+    _, scored, p = blockwise_corruption(MASK, 32)(clean(rows, 32), eligible, keyed(rows, stratified=True))
+    ratio = torch.where(scored, 1 / p.double(), 0.0)
+    assert ((ratio.mean(0) - 1).abs() < 4.5 * ratio.std(0) / rows**0.5).all()
+
+
+def test_scheduled_counts_are_the_ceiling_at_the_given_times():
+    times = torch.linspace(0, 1, 41)
+    loss_mask = torch.ones(41, 20)
+    loss_mask[:, :3] = 0
+    for name in ("linear", "cosine", "arccos"):
+        noisy, scored, p = corrupt_scheduled(clean(41, 20), loss_mask, MASK, name, times)
+        k = torch.ceil(SCHEDULES[name].rate(times.double()) * 17 * (1 - 1e-12)).long()
+        assert torch.equal(scored.sum(-1), k) and torch.equal(noisy == MASK, scored)
+        assert torch.allclose(p[:, 0], k / 17)
+    drawn = corrupt_scheduled(clean(5000, 20), torch.ones(5000, 20), MASK, "cosine").noise_mask.sum(-1)
+    below = torch.arange(1, 21, dtype=torch.float64) / 20  # P(k <= j) = the time at which the rate is j/20
+    chance = SCHEDULES["cosine"].inverse(below).diff(prepend=torch.zeros(1, dtype=torch.float64))
+    assert chisquare(torch.bincount(drawn, minlength=21)[1:], 5000 * chance).pvalue > 1e-3
+
+
+def test_all_masked_and_uniform_random_replace_what_is_supervised():
+    ids, loss_mask = clean(800, 25), torch.ones(800, 25)
+    loss_mask[:, :5] = 0
+    noisy, scored, p = corrupt_all_masked(ids, loss_mask, MASK)
+    assert torch.equal(scored, loss_mask.bool()) and torch.equal(noisy == MASK, scored) and (p == 1).all()
+    noisy, scored, p = corrupt_uniform_random(ids, loss_mask, VOCAB, SPECIAL)
+    assert torch.equal(noisy[~scored], ids[~scored]) and not torch.isin(noisy, torch.tensor(SPECIAL)).any()
+    assert chisquare(torch.bincount(noisy[scored], minlength=VOCAB)[4:]).pvalue > 1e-3
+    assert abs(float(scored[:, 5:].float().mean() - p.mean())) < 0.01
+
+
+def test_blocks_have_levels_of_their_own_that_are_uniform_and_spread():
+    _, _, p = block_diffusion_corruption(MASK, 4)(clean(4000, 16), torch.ones(4000, 16, dtype=torch.bool), keyed(4000))
+    levels = p[:, ::4].double()
+    assert torch.equal(p, p[:, ::4].repeat_interleave(4, dim=1))
+    for block in levels.T:
+        assert kstest(block.numpy(), "uniform", (1e-3, 1 - 1e-3)).pvalue > 1e-3
+    gaps = levels.sort(-1).values.diff(dim=-1)
+    assert float(gaps.max()) < 0.5 and float(gaps.min()) > 0.05
+
+
+def test_whole_words_are_hidden_or_kept_together():
+    ids = clean(400, 20)
+    eligible = torch.rand(400, 20) < 0.9
+    _, scored, _ = SCHEMES["words"](ids, eligible, keyed(400))
+    word = SOLID(ids, eligible)
+    same = torch.zeros(400, 20).scatter_add(1, word, scored.float()) / torch.zeros(400, 20).scatter_add(1, word, torch.ones(400, 20))
+    assert set(same[~same.isnan()].tolist()) == {0.0, 1.0}
+    with pytest.raises(ValueError, match="Whole words are hidden by coins"):
+        whole_words(uniform_corruption(MASK, exact=True), SOLID)
+
+
 @pytest.mark.parametrize("make, message", [
+    (lambda: block_diffusion_corruption(MASK, 0), "at least one token"),
+    (lambda: blockwise_corruption(MASK, half_life_ratio=0.0), "half_life_ratio"),
+    (lambda: span_corruption(MASK, success=1.0), "geometric"),
+    (lambda: UniformLevel(0.5, 0.4), "top is the largest"),
     (lambda: ConstantLevel(1.2), "1.2 is not"),
     (lambda: UniformLevel(1.0), "eps is the smallest mask rate"),
     (lambda: Replacement(1, 0.8, 0.3), "sum at most 1"),

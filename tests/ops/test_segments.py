@@ -4,7 +4,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.ops.segments import document_mask, positions_from_mask, positions_from_segments, segment_starts, segments_from_ends
+from unmask.ops.segments import (
+    document_mask,
+    positions_from_mask,
+    positions_from_segments,
+    segment_starts,
+    segments_from_ends,
+)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12))

@@ -1,188 +1,37 @@
-"""Forward corruption: clean tokens in, noisy tokens out.
+"""Corruptions by name: each is one answer to level, choice and replacement (``unmask.ops.scheme``).
 
-Every scheme answers three questions, in this order:
+``*_corruption`` builds a :class:`Corruption`, the value that collators take, whose noise is keyed by row. ``corrupt_*``
+applies one to tensors at once, with noise from a generator, and answers ``(noisy_input_ids, noise_mask, p_mask)``.
 
-    level      how much of a row to hide     a constant, U(eps, 1), a schedule
-    selection  which positions to hide       independent coins, or exactly k
-    replace    what to put there             [MASK], a random token, itself
+    corrupt_uniform          rate U(eps, 1), coins, [MASK]                         LLaDA, MDLM
+    corrupt_blockwise        rate U(eps, 1) per row or block, weighted count       later positions more often
+    corrupt_scheduled        rate(t), exactly ceil(rate * n)                       MaskGIT
+    corrupt_bert             15%, coins, 80/10/10                                  BERT
+    corrupt_uniform_random   rate U(eps, 1), coins, a random ordinary token        uniform-state diffusion
+    corrupt_all_masked       all of it
 
-and each ``corrupt_*`` is one answer to each. A position that is not eligible is never hidden. All noise is
-keyed by row (see ``unmask.randomness``), so a row is corrupted alike in any batch.
-
-Shapes: ids, masks and probabilities ``[B, L]``; levels ``[B]`` in [0, 1], float64.
+Shapes: ids, masks and probabilities ``[B, L]``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from unmask.contracts import Corrupted
-from unmask.ops.schedule import Schedule
-from unmask.ops.selection import bernoulli, select_top
-from unmask.randomness import Noise, Stream
-
-Level = Callable[[Float[Tensor, " batch"]], Float[Tensor, " batch"]]
-
-
-@dataclass(frozen=True)
-class ConstantLevel:
-    """The same rate for every row (BERT's 0.15)."""
-
-    rate: float
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.rate <= 1.0:
-            raise ValueError(f"A mask rate is a probability, and {self.rate} is not: give a number from 0 to 1, such as 0.15.")
-
-    def __call__(self, u: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        return torch.full_like(u, self.rate)
-
-
-@dataclass(frozen=True)
-class UniformLevel:
-    """``(1 - eps) u + eps``: every rate from ``eps`` to 1 equally likely (LLaDA, Nie et al. 2025, alg. 1)."""
-
-    eps: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.eps < 1.0:
-            raise ValueError(f"eps is the smallest mask rate and must lie in [0, 1); got {self.eps}.")
-
-    def __call__(self, u: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        return (1 - self.eps) * u + self.eps
-
-
-@dataclass(frozen=True)
-class ScheduleLevel:
-    """The rate of a schedule at a uniform time in ``[t_min, 1]``."""
-
-    schedule: Schedule
-    t_min: float = 1e-3
-
-    def __call__(self, u: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        return self.schedule.rate((1 - self.t_min) * u + self.t_min)
-
-
-Selection = Callable[
-    [Float[Tensor, " batch"], Bool[Tensor, "batch seq"], Noise],
-    tuple[Bool[Tensor, "batch seq"], Float[Tensor, "batch seq"]],
-]
-
-
-def coins(
-    level: Float[Tensor, " batch"], eligible: Bool[Tensor, "batch seq"], noise: Noise
-) -> tuple[Bool[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
-    """Hide each eligible position independently with its row's level."""
-    chosen = bernoulli(level, noise, eligible.shape[1]) & eligible
-    return chosen, level[:, None].expand(eligible.shape)
-
-
-def exact_count(
-    level: Float[Tensor, " batch"], eligible: Bool[Tensor, "batch seq"], noise: Noise
-) -> tuple[Bool[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
-    """Hide exactly ``k`` of the ``n`` eligible positions, uniformly; ``k = ceil(level * n)``, at least one.
-
-    Given ``k``, each eligible position is hidden with probability ``k / n``: that is the ``p`` returned, so
-    ``1/p`` weighs like ``n/k``. With levels uniform on (0, 1), ``k`` is uniform on ``1..n``.
-    """
-    free = eligible.sum(-1)
-    k = exact_ceil(level * free).clamp(min=1)
-    chosen = select_top(noise.per_token(Stream.SELECTION, eligible.shape[1]), eligible, k)
-    p = torch.minimum(k, free).double() / free.clamp(min=1)
-    return chosen, p[:, None].expand(eligible.shape)
-
-
-def exact_ceil(count: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-    """The ceiling of a product of a rate and a count, forgiving its rounding: ``0.07 * 100`` is 7, not 8."""
-    return torch.ceil(count * (1 - 2.0**-48)).long()
-
-
-@dataclass(frozen=True)
-class Replacement:
-    """What to put at the chosen positions: ``[MASK]``, a random ordinary token, or the token itself.
-
-    Attributes:
-        mask_token_id: id of ``[MASK]``; never drawn as a random token.
-        mask_rate, random_rate: shares of the chosen positions that are masked or randomised; the rest keep
-            their token (and are scored all the same).
-        ordinary_ids: int64 ``[n]``, the ids a random token may be; needed if ``random_rate > 0``.
-    """
-
-    mask_token_id: int
-    mask_rate: float = 1.0
-    random_rate: float = 0.0
-    ordinary_ids: Int[Tensor, " ordinary"] | None = None
-
-    def __post_init__(self) -> None:
-        if self.mask_rate < 0 or self.random_rate < 0 or self.mask_rate + self.random_rate > 1 + 1e-9:
-            raise ValueError(
-                f"Of the chosen positions a share mask_rate={self.mask_rate} is masked and a share "
-                f"random_rate={self.random_rate} is randomised: both must be at least 0 and their sum at most 1."
-            )
-        if self.random_rate > 0 and (self.ordinary_ids is None or len(self.ordinary_ids) == 0):
-            raise ValueError("Random replacement needs ordinary_ids: the ids of the vocabulary that are not special.")
-
-    def __call__(
-        self, input_ids: Int[Tensor, "batch seq"], chosen: Bool[Tensor, "batch seq"], noise: Noise
-    ) -> Int[Tensor, "batch seq"]:
-        if self.mask_rate >= 1.0:
-            return input_ids.masked_fill(chosen, self.mask_token_id)
-        kind = noise.per_token(Stream.KIND, input_ids.shape[1])
-        noisy = input_ids.masked_fill(chosen & (kind < self.mask_rate), self.mask_token_id)
-        if self.random_rate > 0:
-            assert self.ordinary_ids is not None
-            ordinary = self.ordinary_ids.to(input_ids.device)
-            draw = (noise.per_token(Stream.TOKEN, input_ids.shape[1]) * len(ordinary)).long()
-            randomised = chosen & (kind >= self.mask_rate) & (kind < self.mask_rate + self.random_rate)
-            noisy = torch.where(randomised, ordinary[draw], noisy)
-        return noisy
-
-
-@dataclass(frozen=True)
-class Corruption:
-    """One answer to each of the three questions.
-
-    Attributes:
-        level: row uniforms ``[B]`` -> mask rates ``[B]``.
-        selection: rates, eligible, noise -> chosen positions and their probabilities.
-        replacement: what goes to the chosen positions.
-        is_bound: True where the ``1/p``-weighted loss is a likelihood bound, so that bits per token may be
-            reported from it.
-    """
-
-    level: Level
-    selection: Selection
-    replacement: Replacement
-    is_bound: bool = True
-
-    def __call__(
-        self, input_ids: Int[Tensor, "batch seq"], eligible: Bool[Tensor, "batch seq"], noise: Noise
-    ) -> Corrupted:
-        """Hide part of each row.
-
-        Args:
-            input_ids: int64 ``[B, L]``, clean.
-            eligible: bool ``[B, L]``, True where a token may be hidden.
-            noise: the rows' keyed noise.
-
-        Returns:
-            Noisy ids, the scored positions (a subset of ``eligible``), and the probability with which each
-            position of the row is hidden if eligible (float32, the same for eligible and other positions).
-        """
-        chosen, p = self.selection(self.level(noise.per_row(Stream.LEVEL)), eligible, noise)
-        return Corrupted(self.replacement(input_ids, chosen, noise), chosen, p.float())
-
-
-def ordinary_ids(vocab_size: int, special_ids: tuple[int, ...]) -> Int[Tensor, " ordinary"]:
-    """The ids of a vocabulary that are not special, ascending."""
-    keep = torch.ones(vocab_size, dtype=torch.bool)
-    keep[[i for i in special_ids if i < vocab_size]] = False
-    return keep.nonzero()[:, 0]
+from unmask.ops.choice import Choice, Draw, ExactCount, WeightedCount, coins, successive, systematic
+from unmask.ops.choice import exact_ceil as exact_ceil
+from unmask.ops.choice import exact_count as exact_count
+from unmask.ops.levels import ConstantLevel, ScheduleLevel, UniformLevel
+from unmask.ops.levels import Level as Level
+from unmask.ops.replacement import Replacement, ordinary_ids
+from unmask.ops.schedule import Schedule, as_schedule
+from unmask.ops.scheme import Corruption, Units
+from unmask.ops.spans import Spans
+from unmask.randomness import Noise
 
 
 def uniform_corruption(mask_token_id: int, eps: float = 1e-3, exact: bool = False) -> Corruption:
@@ -198,6 +47,55 @@ def uniform_corruption(mask_token_id: int, eps: float = 1e-3, exact: bool = Fals
 def scheduled_corruption(mask_token_id: int, schedule: Schedule, t_min: float = 1e-3) -> Corruption:
     """A rate drawn through a schedule at a uniform time, then coins (MDLM, MD4)."""
     return Corruption(ScheduleLevel(schedule, t_min), coins, Replacement(mask_token_id))
+
+
+def count_corruption(mask_token_id: int, schedule: Schedule) -> Corruption:
+    """MaskGIT's corruption: exactly ``ceil(rate(t) * n)`` positions at a uniform time (Chang et al. 2022).
+
+    The mean over hidden tokens is a likelihood bound for the linear schedule alone (ALGORITHMS 1.1).
+    """
+    return Corruption(ScheduleLevel(schedule, 0.0), exact_count, Replacement(mask_token_id), is_bound=schedule.name == "linear")
+
+
+def block_diffusion_corruption(mask_token_id: int, block_size: int, eps: float = 1e-3, top: float = 1.0) -> Corruption:
+    """Block diffusion's corruption: a rate of its own for each block, ``U(eps, top)``, then coins (Arriola et al. 2025)."""
+    level = UniformLevel(eps, top)
+    return Corruption(level, coins, Replacement(mask_token_id), is_bound=top == 1.0 and eps <= 1e-2, block_size=block_size)
+
+
+def blockwise_corruption(
+    mask_token_id: int,
+    block_size: int | None = None,
+    eps: float = 1e-3,
+    half_life_ratio: float = 0.25,
+    draw: Draw = systematic,
+    least: int = 1,
+) -> Corruption:
+    """Exactly ``round(m * n)`` positions of each block, later ones more often, with their true probabilities.
+
+    Not a likelihood bound: given how many are hidden, sets of positions are not equally likely.
+    """
+    choice = WeightedCount(half_life_ratio, draw, least, length=block_size)
+    return Corruption(UniformLevel(eps), choice, Replacement(mask_token_id), is_bound=False, block_size=block_size)
+
+
+def span_corruption(mask_token_id: int, probability: float = 0.15, success: float = 0.2, longest: int = 10) -> Corruption:
+    """SpanBERT's corruption: runs of geometric length that cover ``probability`` of the tokens; not a bound."""
+    return Corruption(ConstantLevel(probability), Spans(success, longest), Replacement(mask_token_id), is_bound=False)
+
+
+def whole_words(corruption: Corruption, units: Units) -> Corruption:
+    """``corruption`` with whole words hidden or kept together; ``units`` is a ``WordTable`` of the tokenizer.
+
+    Raises:
+        ValueError: the corruption chooses exact counts or spans, which cannot keep words together.
+    """
+    if corruption.selection is not coins:
+        raise ValueError(
+            "Whole words are hidden by coins, one for each word, and this corruption counts positions instead. Use "
+            "bert_corruption, uniform_corruption(exact=False) or scheduled_corruption."
+        )
+    return replace(corruption, units=units, is_bound=False)
 
 
 def bert_corruption(
@@ -219,9 +117,10 @@ def _apply(
     input_ids: Int[Tensor, "batch seq"],
     loss_mask: Tensor,
     generator: torch.Generator | None,
+    levels: Tensor | None = None,
 ) -> Corrupted:
     noise = Noise.from_generator(input_ids.shape[0], generator, input_ids.device)
-    return corruption(input_ids, loss_mask.bool(), noise)
+    return corruption(input_ids, loss_mask.bool(), replace(noise, levels=levels))
 
 
 def corrupt_uniform(
@@ -264,3 +163,84 @@ def corrupt_bert(
     """
     corruption = bert_corruption(mask_token_id, vocab_size, special_ids, probability, mask_rate, random_rate)
     return _apply(corruption, input_ids, loss_mask, generator)
+
+
+def corrupt_blockwise(
+    input_ids: Int[Tensor, "batch seq"],
+    loss_mask: Tensor,
+    mask_token_id: int,
+    block_size: int | None = None,
+    eps: float = 1e-3,
+    half_life_ratio: float = 0.25,
+    generator: torch.Generator | None = None,
+) -> Corrupted:
+    """Hide ``round(m * n)`` of each block's ``n`` supervised positions, ``m ~ U(eps, 1)``, later ones more often.
+
+    Position ``i`` of a block has the log-weight ``lambda (1 - m) i`` with ``lambda = ln 2 / (half_life_ratio * length)``,
+    and positions are drawn by Gumbel top-k.
+
+    Args:
+        block_size: positions per block, each with its own ``m``; the whole row is one block if None.
+        half_life_ratio: the share of a block over which the weight doubles as ``m`` goes to 0.
+
+    Other arguments as in :func:`corrupt_uniform`.
+
+    Returns:
+        ``(noisy_input_ids, noise_mask, p_mask)``; ``p_mask`` is the level ``m`` of each position's block. It is *not* the
+        probability with which a position was hidden: a loss that weighs should take ``blockwise_corruption``, in a
+        collator, whose ``p_mask`` is.
+    """
+    corruption = blockwise_corruption(mask_token_id, block_size, eps, half_life_ratio, successive, least=0)
+    return _apply(replace(corruption, selection=_stating_level(corruption.selection)), input_ids, loss_mask, generator)
+
+
+def _stating_level(choice: Choice) -> Choice:
+    """``choice`` that reports the level in place of its probabilities."""
+
+    def stated(level: Tensor, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        return choice(level, eligible, noise)[0], level[:, None].expand(eligible.shape)
+
+    return stated
+
+
+def corrupt_scheduled(
+    input_ids: Int[Tensor, "batch seq"],
+    loss_mask: Tensor,
+    mask_token_id: int,
+    schedule: str | Schedule = "cosine",
+    times: Float[Tensor, " batch"] | None = None,
+    generator: torch.Generator | None = None,
+) -> Corrupted:
+    """Hide exactly ``ceil(rate(t) * n)`` of a row's ``n`` supervised positions (MaskGIT, Chang et al. 2022).
+
+    Args:
+        schedule: name, object or function ``t -> fraction hidden``. MaskGIT's cosine is ``"cosine"``.
+        times: ``[B]`` in [0, 1]; uniform if None.
+
+    Other arguments as in :func:`corrupt_uniform`. ``p_mask`` is the realised share ``k / n``.
+    """
+    corruption = replace(count_corruption(mask_token_id, as_schedule(schedule)), selection=ExactCount(least=0))
+    return _apply(corruption, input_ids, loss_mask, generator, None if times is None else times.double())
+
+
+def corrupt_uniform_random(
+    input_ids: Int[Tensor, "batch seq"],
+    loss_mask: Tensor,
+    vocab_size: int,
+    special_ids: tuple[int, ...] = (),
+    eps: float = 1e-3,
+    generator: torch.Generator | None = None,
+) -> Corrupted:
+    """Replace positions by random ordinary tokens, at a rate drawn per row from ``U(eps, 1)``.
+
+    Tokens are drawn evenly from the ids below ``vocab_size`` that are not in ``special_ids``; name the mask token among
+    them. A position may be given its own token again, and is scored all the same. Otherwise as :func:`corrupt_uniform`.
+    """
+    # Nothing is masked, so the mask's id is never written; -1 is no token.
+    replacement = Replacement(-1, mask_rate=0.0, random_rate=1.0, ordinary_ids=ordinary_ids(vocab_size, special_ids))
+    return _apply(Corruption(UniformLevel(eps), coins, replacement, is_bound=False), input_ids, loss_mask, generator)
+
+
+def corrupt_all_masked(input_ids: Int[Tensor, "batch seq"], loss_mask: Tensor, mask_token_id: int) -> Corrupted:
+    """Hide every supervised position; ``p_mask`` is 1."""
+    return _apply(Corruption(ConstantLevel(1.0), coins, Replacement(mask_token_id)), input_ids, loss_mask, None)

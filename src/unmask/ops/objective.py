@@ -3,6 +3,7 @@
     weighting    flat          1                       BERT; MaskGIT
                  inverse_p     1 / p                   LLaDA; the linear schedule of MDLM and MD4
                  a schedule    rate'(t) / rate(t)      MDLM, MD4 under that schedule, t found from p
+                 DiscreteTime  T (rate_t - rate_s) / rate_t   MD4 in T steps
     normaliser   scored        positions with noise_mask
                  supervised    positions that could have been hidden (p_mask > 0)
                  sequence      rows
@@ -21,9 +22,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unmask.ops.schedule import Schedule
+from unmask.ops.schedule import DiscreteTime, Schedule
 
-Weighting = Literal["flat", "inverse_p"] | Schedule
+Weighting = Literal["flat", "inverse_p"] | Schedule | DiscreteTime
 Normaliser = Literal["scored", "supervised", "sequence", "answer"]
 
 
@@ -34,9 +35,9 @@ def token_nll(logits: Float[Tensor, "scored vocab"], targets: Int[Tensor, " scor
 
 def token_weights(weighting: Weighting, p: Float[Tensor, " scored"]) -> Float[Tensor, " scored"]:
     """The weight of each scored position, from the probability with which it was hidden."""
-    if isinstance(weighting, Schedule):
-        return weighting.weight_at_rate(p.double()).to(p.dtype)
-    return torch.ones_like(p) if weighting == "flat" else 1.0 / p
+    if isinstance(weighting, str):
+        return torch.ones_like(p) if weighting == "flat" else 1.0 / p
+    return weighting.weight_at_rate(p.double()).to(p.dtype)
 
 
 def row_shares(normaliser: Normaliser, supervised: Bool[Tensor, "batch seq"]) -> Float[Tensor, " batch"] | None:

@@ -30,7 +30,7 @@ class Schedule:
 
     Attributes:
         name: what a config calls it.
-        rate: ``t -> p``, increasing, ``rate(0) = 0`` and ``rate(1) = 1``.
+        rate: ``t -> p``, increasing, from 0 (or just above) at 0 to 1 (or just below) at 1.
         drate: ``t -> dp/dt``, never negative.
         inverse: ``p -> t``.
     """
@@ -53,6 +53,24 @@ class Schedule:
         return self.drate(self.inverse(p)) / p
 
 
+@dataclass(frozen=True)
+class DiscreteTime:
+    """The weight of a hidden token in a bound of ``steps`` steps: MD4's discrete-time form (Shi et al. 2024, eq. 5).
+
+    At time ``t = i/T``, with ``s = t - 1/T``, it is ``T (alpha_s - alpha_t) / (1 - alpha_t)``. Levels must come from
+    ``DiscreteLevel(schedule, steps)``. Each ``T`` bounds a generative model of its own; as it grows, the weight goes to
+    the schedule's.
+    """
+
+    schedule: Schedule
+    steps: int
+
+    def weight_at_rate(self, p: Times) -> Times:
+        """The weight, for a row whose mask rate is known instead of its time."""
+        before = (self.schedule.inverse(p) - 1 / self.steps).clamp(min=0.0)
+        return self.steps * (p - self.schedule.rate(before)).clamp(min=0.0) / p
+
+
 linear = Schedule("linear", lambda t: t, torch.ones_like, lambda p: p)
 
 # MD4's cosine schedule: alpha = 1 - cos(pi/2 (1 - t)).
@@ -63,12 +81,85 @@ cosine = Schedule(
     inverse=lambda p: 1 - torch.acos(p) * (2 / math.pi),
 )
 
-quadratic = Schedule("quadratic", lambda t: t**2, lambda t: 2 * t, torch.sqrt)
+# MaskGIT's arccos: most of the time is spent at low rates, and the last steps reveal much.
+arccos = Schedule(
+    "arccos",
+    rate=lambda t: torch.acos(1 - t) * (2 / math.pi),
+    drate=lambda t: (2 / math.pi) / torch.sqrt(t * (2 - t)),
+    inverse=lambda p: 1 - torch.cos(math.pi / 2 * p),
+)
 
-# BERT-like early emphasis: most of the time is spent at high rates.
-square_root = Schedule("square_root", torch.sqrt, lambda t: 0.5 / torch.sqrt(t), lambda p: p**2)
 
-SCHEDULES: dict[str, Schedule] = {s.name: s for s in (linear, cosine, quadratic, square_root)}
+def polynomial(power: float, name: str | None = None) -> Schedule:
+    """``rate = t ** power``, MD4's ``alpha = 1 - t ** w``; its weight is ``power / t``.
+
+    Raises:
+        ValueError: ``power`` is not positive.
+    """
+    if not power > 0:
+        raise ValueError(f"power={power} must be above 0, or the mask rate t ** power would not rise with time; 1 is linear.")
+    return Schedule(
+        name or f"polynomial({power:g})",
+        rate=lambda t: t**power,
+        drate=lambda t: power * t ** (power - 1),
+        inverse=lambda p: p ** (1 / power),
+    )
+
+
+quadratic = polynomial(2.0, "quadratic")
+cubic = polynomial(3.0, "cubic")
+square_root = polynomial(0.5, "square_root")  # like BERT's early emphasis: most of the time is spent at high rates
+
+
+def geometric(sigma_min: float = 1e-5, sigma_max: float = 20.0, name: str | None = None) -> Schedule:
+    """``alpha = exp(-sigma)`` with ``sigma = sigma_min ** (1 - t) * sigma_max ** t`` (SEDD, MDLM, MD4).
+
+    It starts and ends within ``sigma_min`` and ``exp(-sigma_max)`` of 0 and 1.
+
+    Raises:
+        ValueError: not ``0 < sigma_min < sigma_max``.
+    """
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"A geometric schedule needs 0 < sigma_min < sigma_max, and got {sigma_min} and {sigma_max}.")
+    growth = math.log(sigma_max / sigma_min)
+
+    def sigma(t: Times) -> Times:
+        return sigma_min * torch.exp(growth * t)
+
+    return Schedule(
+        name or f"geometric({sigma_min:g}, {sigma_max:g})",
+        rate=lambda t: -torch.expm1(-sigma(t)),
+        drate=lambda t: growth * sigma(t) * torch.exp(-sigma(t)),
+        inverse=lambda p: torch.log(-torch.log1p(-p) / sigma_min) / growth,
+    )
+
+
+def clipped(schedule: Schedule, low: float, high: float, name: str | None = None) -> Schedule:
+    """``schedule`` squeezed to rates from ``low`` to ``high``.
+
+    MD4 squeezes to ``[1e-4, 1 - 1e-4]``. What lies outside is left out of the bound: MD4 adds ``L low ln V`` for it.
+
+    Raises:
+        ValueError: not ``0 <= low < high <= 1``.
+    """
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"Mask rates are clipped to a range within [0, 1], from a lower to a higher one; got {low} to {high}.")
+    width = high - low
+    return Schedule(
+        name or f"{schedule.name} in [{low:g}, {high:g}]",
+        rate=lambda t: low + width * schedule.rate(t),
+        drate=lambda t: width * schedule.drate(t),
+        inverse=lambda p: schedule.inverse((p - low) / width),
+    )
+
+
+# MDLM's log-linear noise sigma = -log(1 - (1 - eps) t) is a straight line of rates that stops short of 1.
+log_linear = clipped(linear, 0.0, 1 - 1e-3, "log_linear")
+
+SCHEDULES: dict[str, Schedule] = {
+    s.name: s
+    for s in (linear, cosine, quadratic, cubic, square_root, arccos, geometric(name="geometric"), log_linear)
+}
 
 
 def schedule_from_callable(rate: Callable[[Times], Times]) -> Schedule:

@@ -53,7 +53,7 @@ def select_threshold(
 
 def bernoulli(rate: Float[Tensor, " batch"], noise: Noise, length: int) -> Bool[Tensor, "batch seq"]:
     """Independent coins: each position comes up with its row's probability."""
-    return noise.per_token(Stream.SELECTION, length) < rate[:, None]
+    return noise.coins(rate, Stream.SELECTION, length)
 
 
 def gumbel(uniforms: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

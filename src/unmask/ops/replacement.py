@@ -1,0 +1,62 @@
+"""Replacement: what stands at the chosen positions, ``[MASK]``, a random ordinary token, or the token itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from unmask.randomness import Noise, Stream
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """What to put at the chosen positions.
+
+    Attributes:
+        mask_token_id: id of ``[MASK]``; never drawn as a random token.
+        mask_rate, random_rate: shares of the chosen positions that are masked or randomised; the rest keep
+            their token (and are scored all the same).
+        ordinary_ids: int64 ``[n]``, the ids a random token may be; needed if ``random_rate > 0``.
+    """
+
+    mask_token_id: int
+    mask_rate: float = 1.0
+    random_rate: float = 0.0
+    ordinary_ids: Int[Tensor, " ordinary"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask_rate < 0 or self.random_rate < 0 or self.mask_rate + self.random_rate > 1 + 1e-9:
+            raise ValueError(
+                f"Of the chosen positions a share mask_rate={self.mask_rate} is masked and a share "
+                f"random_rate={self.random_rate} is randomised: both must be at least 0 and their sum at most 1."
+            )
+        if self.random_rate > 0 and (self.ordinary_ids is None or len(self.ordinary_ids) == 0):
+            raise ValueError("Random replacement needs ordinary_ids: the ids of the vocabulary that are not special.")
+
+    def __call__(
+        self, input_ids: Int[Tensor, "batch seq"], chosen: Bool[Tensor, "batch seq"], noise: Noise
+    ) -> Int[Tensor, "batch seq"]:
+        """``input_ids`` with something else, or not, at each of the ``chosen`` positions; the rest is untouched."""
+        if self.mask_rate >= 1.0:
+            return input_ids.masked_fill(chosen, self.mask_token_id)
+        where = chosen.flatten().nonzero()[:, 0]  # noise is drawn for these alone
+        kind = noise.at(Stream.KIND, where, input_ids.shape[1])
+        noisy = input_ids.flatten().clone()
+        noisy[where[kind < self.mask_rate]] = self.mask_token_id
+        if self.random_rate > 0:
+            assert self.ordinary_ids is not None
+            ordinary = self.ordinary_ids.to(input_ids.device)
+            moved = where[(kind >= self.mask_rate) & (kind < self.mask_rate + self.random_rate)]
+            draw = (noise.at(Stream.TOKEN, moved, input_ids.shape[1]) * len(ordinary)).long()
+            noisy[moved] = ordinary[draw]
+        return noisy.view_as(input_ids)
+
+
+def ordinary_ids(vocab_size: int, special_ids: tuple[int, ...]) -> Int[Tensor, " ordinary"]:
+    """The ids of a vocabulary that are not special, ascending."""
+    keep = torch.ones(vocab_size, dtype=torch.bool)
+    keep[[i for i in special_ids if i < vocab_size]] = False
+    return keep.nonzero()[:, 0]

@@ -1,0 +1,120 @@
+"""The shape of every corruption: clean tokens in, noisy tokens out.
+
+Every scheme answers three questions, in this order:
+
+    level      how much of a row to hide     a constant, U(eps, 1), a schedule          unmask.ops.levels
+    choice     which positions to hide       coins, exactly k, weighted, spans          unmask.ops.choice, .spans
+    replace    what to put there             [MASK], a random token, itself             unmask.ops.replacement
+
+and a :class:`Corruption` is one answer to each; the named ones are in ``unmask.ops.corruption``. Two more say over what the questions are asked: rows may be cut into
+blocks, each with a level of its own, and tokens may be bound into words that are hidden together.
+
+A position that is not eligible is never hidden. All noise is keyed by row (see ``unmask.randomness``), so a row is
+corrupted alike in any batch. Shapes: ids, masks and probabilities ``[B, L]``; levels ``[B]`` in [0, 1], float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from unmask.contracts import Corrupted
+from unmask.ops.choice import Choice
+from unmask.ops.levels import Level
+from unmask.ops.replacement import Replacement
+from unmask.randomness import Noise, Stream, fold
+
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+Units = Callable[[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"]], Int[Tensor, "batch seq"]]
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One answer to each of the questions.
+
+    Attributes:
+        level: uniforms ``[B]`` -> mask rates ``[B]``.
+        selection: rates, eligible, noise -> chosen positions and their probabilities.
+        replacement: what goes to the chosen positions.
+        is_bound: True where the ``1/p``-weighted loss is a likelihood bound, so that bits per token may be
+            reported from it.
+        block_size: each block of so many positions, counted from the row's first real token, is corrupted as if it
+            were a row, with its own level (Arriola et al. 2025); None = the whole row is one block.
+        units: ids, eligible -> index of the first token of each token's unit, ``[B, L]``; the tokens of a unit share
+            their selection noise, so coins hide all of them or none (``unmask.ops.words``). None = tokens are units.
+    """
+
+    level: Level
+    selection: Choice
+    replacement: Replacement
+    is_bound: bool = True
+    block_size: int | None = None
+    units: Units | None = None
+
+    def __post_init__(self) -> None:
+        if self.block_size is not None and self.block_size < 1:
+            raise ValueError(f"block_size={self.block_size}: a block has at least one token; None makes a row one block.")
+
+    def __call__(
+        self, input_ids: Int[Tensor, "batch seq"], eligible: Bool[Tensor, "batch seq"], noise: Noise
+    ) -> Corrupted:
+        """Hide part of each row.
+
+        Args:
+            input_ids: int64 ``[B, L]``, clean.
+            eligible: bool ``[B, L]``, True where a token may be hidden.
+            noise: the rows' keyed noise.
+
+        Returns:
+            Noisy ids, the scored positions (a subset of ``eligible``), and the probability (float32) with which each
+            eligible position was to be hidden; what it says of other positions means nothing.
+        """
+        choosing = noise if self.units is None else _shared(noise, self.units(input_ids, eligible))
+        if self.block_size is None:
+            chosen, p = self.selection(self.level(noise.per_row(Stream.LEVEL)), eligible, choosing)
+        else:
+            chosen, p = self._in_blocks(eligible, choosing)
+        return Corrupted(self.replacement(input_ids, chosen, noise), chosen, p.float())
+
+    def at(self, progress: Float[Tensor, " batch"]) -> Corruption:
+        """The corruption when the share ``progress`` of training is done, one value a row (curricula)."""
+        return replace(self, level=self.level.at(progress))
+
+    def _in_blocks(self, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Choose within each block as in a row: blocks ``[B, K, W]`` become rows ``[B * K, W]``, and come back."""
+        assert self.block_size is not None
+        rows, width = eligible.shape
+        counters = torch.arange(width, device=eligible.device).expand(rows, width)
+        shift = torch.zeros_like(counters[:, :1])
+        if noise.counters is not None:  # real tokens start where the counter is 0, and so does the first block
+            counters = noise.counters
+            shift = (counters < 0).sum(-1, keepdim=True)
+        blocks = -(-width // self.block_size)
+        source = torch.arange(blocks * self.block_size, device=eligible.device) + shift  # [B, K * W]
+        inside = source < width
+        source = source.clamp(max=width - 1)
+        level = self.level(noise.per_row(Stream.LEVEL))
+        number = torch.arange(blocks, device=eligible.device).expand(rows, blocks)
+        if blocks > 1:
+            # Blocks of a row are spread evenly too: steps of the golden ratio from the row's own uniform.
+            u = (noise.per_row(Stream.LEVEL)[:, None] + number * GOLDEN_RATIO).frac().clamp(min=2.0**-53)
+            level = torch.stack([self.level(u[:, i]) for i in range(blocks)], dim=1).flatten()
+        folded = Noise(
+            fold(fold(noise.keys, int(Stream.BLOCK))[:, None].expand(rows, blocks), number).flatten(),
+            counters.gather(-1, source).view(rows * blocks, self.block_size),
+        )
+        chosen, p = self.selection(
+            level, (eligible.gather(-1, source) & inside).view(rows * blocks, self.block_size), folded
+        )
+        back = (torch.arange(width, device=eligible.device) - shift).clamp(min=0)
+        return chosen.view(rows, -1).gather(-1, back) & eligible, p.reshape(rows, -1).gather(-1, back)
+
+
+def _shared(noise: Noise, unit: Int[Tensor, "batch seq"]) -> Noise:
+    """Noise that all tokens of a unit share: each has its first token's counter."""
+    counters = unit if noise.counters is None else noise.counters.gather(-1, unit)
+    return replace(noise, counters=counters)
