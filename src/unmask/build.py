@@ -159,7 +159,7 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
     callbacks = [
         stop,
         MetricsTable(run / "metrics.csv", config.train.log_every),
-        ProgressLine(console or Console(), config.train.log_every, config.train.batch_size * config.data.block_size),
+        ProgressLine(console or Console(), max(config.train.log_every, config.train.steps // 20), config.train.batch_size * config.data.block_size),
     ]
     if sampler is not None:
         callbacks.append(SampleLog(run / "samples.txt", lambda network: sampler(network, tokenizer)))

@@ -21,7 +21,7 @@ PROMPT = "The for statement is used to iterate over"
 FULL: dict[str, Any] = {
     "data": {"source": "python-docs", "vocab_size": 2048, "valid_fraction": 0.08, "block_size": 128},
     "model": {"preset": "tiny"},
-    "optim": {"name": "muon", "lr": 0.002},
+    "optim": {"name": "muon", "lr": 0.008},
     "train": {"steps": 1500, "batch_size": 16, "evaluate_every": 150, "checkpoint_every": 50, "evaluate_rows": 160},
 }
 QUICK: dict[str, Any] = {
@@ -35,7 +35,7 @@ QUICK: dict[str, Any] = {
 def demo(
     quick: Annotated[bool, typer.Option("--quick", help="Everything in under 90 seconds, with a smaller network.")] = False,
     run: Annotated[Path | None, typer.Option(help="Run folder; by default runs/demo or runs/demo-quick.")] = None,
-    watch: Annotated[bool, typer.Option("--watch/--no-watch", help="Draw the unmasking step by step.")] = True,
+    watch: Annotated[bool | None, typer.Option("--watch/--no-watch", help="Draw the unmasking step by step; by default on a terminal.")] = None,
 ) -> None:
     """Train, evaluate, fill, generate and plot on an embedded corpus: about five minutes of training on two cores."""
     from unmask.build import load
@@ -67,7 +67,7 @@ def demo(
     plot_loss(run / "metrics.csv", run / "loss.png", f"{run}: {trained:.2f} bits per token on held-out documents", levels)
 
     RESULTS.rule("[bold]3 · fill blanks", align="left")
-    samples = _fill(loaded, run) + _write(loaded, run, watch)
+    samples = _fill(loaded, run) + _write(loaded, run, NOTES.is_terminal if watch is None else watch)
     (run / "samples.md").write_text(samples, encoding="utf-8")
     _where(run)
 

@@ -113,9 +113,12 @@ def resolve_checkpoint(path: str | Path, which: str = "last") -> Path:
         raise ValueError(f"There is no model at {path}. Give a run folder; `unmask demo` makes one at runs/demo.")
     for folder in (path, path / "checkpoints"):
         if (folder / INDEX).is_file():
-            name = read_json(folder / INDEX).get(which)
+            name = read_json(folder / INDEX).get(which) if which in ("last", "best") else None
             if not name or not (folder / name).is_dir():
-                raise ValueError(f"{folder / INDEX} names the checkpoint {name!r}, which is not there. Give one of the step folders beside it.")
+                raise ValueError(
+                f"{folder} has no checkpoint {which!r}: a run keeps its last and its best one. Give --checkpoint last or best, or one of "
+                "the step folders themselves."
+            )
             return folder / name
     if (path / "config.json").is_file():
         return path

@@ -1,0 +1,51 @@
+"""The command line as a user meets it, and one small trained model for all its tests."""
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.train.conftest import config_of, corpus  # noqa: F401 (a fixture)
+from unmask.build import train
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def unmask(capsys, monkeypatch):
+    """Run a command in this process: ``unmask("fill", "...") -> (exit code, stdout, stderr)``."""
+
+    def run(*arguments: object) -> Answer:
+        from unmask.cli.main import run as entry
+
+        monkeypatch.setattr(sys, "argv", ["unmask", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "160")
+        capsys.readouterr()
+        code = 0
+        try:
+            entry()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Answer(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(corpus, tmp_path_factory) -> Path:  # noqa: F811
+    """The run folder of a small model that knows a small grammar."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    tree = {
+        "run": str(run),
+        "data": {"source": str(corpus), "vocab_size": 300, "block_size": 32, "valid_fraction": 0.2},
+        "model": {"preset": None, "d_model": 32, "num_layers": 2, "nhead": 2, "max_length": 64},
+        "optim": {"name": "muon", "lr": 0.01},
+        "train": {"steps": 120, "batch_size": 16, "evaluate_every": 60, "checkpoint_every": 60, "evaluate_rows": 16, "precision": "fp32"},
+    }
+    train(config_of(tree))
+    return run

@@ -1,0 +1,93 @@
+"""Whatever a user gets wrong is one paragraph on standard error and a non-zero exit, with nothing on standard output."""
+
+import shutil
+
+import pytest
+
+
+def assert_taught(answer, *words: str) -> None:
+    assert answer.code == 1, answer
+    assert answer.out == ""
+    paragraph = [line for line in answer.err.splitlines() if line.startswith("unmask: ")]
+    assert len(paragraph) == 1 and "Traceback" not in answer.err
+    for word in words:
+        assert word in paragraph[0], paragraph[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["prepare", "no/such/file.txt", "--out", "{tmp}/o"], ["no/such/file.txt"]),
+        (["prepare", "{empty}", "--out", "{tmp}/o"], ["empty"]),
+        (["prepare", "builtin:python-dosc", "--out", "{tmp}/o"], ["python-docs"]),
+        (["prepare", "{corpus}", "--out", "{tmp}/o", "--tokenizer", "{maskless}"], ["mask"]),
+        (["train", "train.stepz=3"], ["train.steps"]),
+        (["train", "optim.lr=fast"], ["optim.lr", "fast"]),
+        (["train", "data.block_size=4096"], ["max_length"]),
+        (["train", "missing.yaml"], ["missing.yaml", "--print-config"]),
+        (["train", "{broken_yaml}"], ["YAML"]),
+        (["train", "--preset", "tiny", "data.source={empty}", "run={tmp}/r"], ["empty"]),
+        (["fill", "no blank here", "--model", "{trained}"], ["[MASK]"]),
+        (["fill", "[MASK]", "--model", "{tmp}/nowhere"], ["nowhere", "unmask demo"]),
+        (["fill", "[MASK]", "--model", "{corpus}"], ["checkpoint"]),
+        (["fill", "[MASK]" * 70, "--model", "{trained}"], ["max_length", "64"]),
+        (["fill", "[MASK]", "--model", "{trained}", "--confidence", "certainty"], ["top_prob"]),
+        (["fill", "[MASK]", "--model", "{trained}", "--top", "0"], ["--top"]),
+        (["generate", "--prompt", "the cat " * 40, "--model", "{trained}"], ["max_length", "64"]),
+        (["generate", "--model", "{trained}", "--top-k", "3", "--top-p", "0.9"], ["top_k", "top_p"]),
+        (["generate", "--model", "{trained}", "--confidence", "entropy", "--threshold", "1.5"], ["threshold"]),
+        (["generate", "--model", "{trained}", "--threshold", "0.5"], ["confidence"]),
+        (["generate", "--model", "{trained}", "--new-tokens", "0"], ["--new-tokens"]),
+        (["generate", "--model", "{trained}", "--temperature", "-1"], ["temperature"]),
+        (["score", "the cat " * 40, "--model", "{trained}"], ["max_length"]),
+        (["score", "the [MASK] cat", "--model", "{damaged}"], ["damaged"]),
+        (["evaluate", "--model", "{trained}", "--data", "no/such.txt"], ["no/such.txt"]),
+        (["evaluate", "--model", "{trained}", "--checkpoint", "worst"], ["worst"]),
+        (["evaluate", "--model", "{alone}"], ["--data"]),
+    ],
+)
+def test_bad_input_is_taught(unmask, arguments, words, corpus, trained, tmp_path):
+    from tokenizers import Tokenizer, models
+
+    from unmask.models.files import resolve_checkpoint
+
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.yaml").write_text("train: [1, {")
+    Tokenizer(models.BPE({"a": 0}, [])).save(str(tmp_path / "tokenizer.json"))
+    shutil.copytree(resolve_checkpoint(trained), tmp_path / "damaged")
+    (tmp_path / "damaged" / "model.safetensors").write_bytes(b"half a fi")
+    shutil.copytree(resolve_checkpoint(trained), tmp_path / "alone" / "checkpoints" / "step")
+    config = tmp_path / "alone" / "checkpoints" / "step" / "run.yaml"
+    places = {
+        "tmp": tmp_path,
+        "empty": tmp_path / "empty",
+        "corpus": corpus,
+        "trained": trained,
+        "maskless": tmp_path / "tokenizer.json",
+        "broken_yaml": tmp_path / "broken.yaml",
+        "damaged": tmp_path / "damaged",
+        "alone": tmp_path / "alone" / "checkpoints" / "step",
+    }
+    if "{alone}" in arguments:  # a checkpoint that was copied away from its run
+        config.write_text(config.read_text().replace(str(trained), str(tmp_path / "gone")))
+        manifest = config.with_name("checkpoint.json")
+        manifest.unlink()
+        from unmask.models.files import seal
+
+        seal(config.parent, step=1)
+    assert_taught(unmask(*(a.format(**places) if "{" in a else a for a in arguments)), *words)
+
+
+def test_debug_shows_the_traceback(unmask, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNMASK_DEBUG", "")
+    with pytest.raises(ValueError, match="no model at"):
+        unmask("--debug", "fill", "[MASK]", "--model", tmp_path / "nowhere")
+
+
+def test_an_error_keeps_what_was_there(unmask, corpus, tmp_path):
+    """A refused second `prepare` leaves the first one's folder as it was."""
+    out = tmp_path / "store"
+    assert unmask("prepare", corpus, "--out", out, "--vocab-size", 300).code == 0
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
+    assert_taught(unmask("prepare", corpus, "--out", out, "--vocab-size", 400), "vocab_size")
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == before

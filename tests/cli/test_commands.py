@@ -1,0 +1,156 @@
+"""Each command does what it says, and its options change what it says."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from unmask.build import load
+from unmask.config import load_config
+from unmask.evaluate.pseudo import pseudo_log_likelihood
+
+SENTENCE = "the cat [MASK] the [MASK]."
+
+
+def test_help_is_light():
+    """The help of the whole and of every command comes without torch, Lightning, transformers or pydantic."""
+    script = """
+import sys
+from unmask.cli.main import app
+from typer.testing import CliRunner
+for arguments in ([], ["demo"], ["prepare"], ["train"], ["evaluate"], ["generate"], ["fill"], ["score"]):
+    result = CliRunner().invoke(app, [*arguments, "--help"])
+    assert result.exit_code == 0 and "Usage" in result.output, arguments
+heavy = {"torch", "lightning", "transformers", "pydantic", "numpy", "matplotlib", "datasets", "tokenizers"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_prepare_then_again(unmask, corpus, tmp_path):
+    first = unmask("prepare", corpus, "--out", tmp_path / "store", "--vocab-size", 300, "--valid-fraction", 0.2, "--json")
+    assert first.code == 0, first.err
+    facts = json.loads(first.out)
+    assert facts["vocab_size"] == 300 and facts["train_documents"] + facts["valid_documents"] == 60
+    again = unmask("prepare", corpus, "--out", tmp_path / "store", "--vocab-size", 300, "--valid-fraction", 0.2)
+    assert again.code == 0 and "held out" in again.out
+    other = unmask("prepare", corpus, "--out", tmp_path / "store", "--vocab-size", 301)
+    assert other.code == 1 and "vocab_size" in other.err
+
+
+def test_print_config_reads_back_and_explains(unmask, tmp_path):
+    shown = unmask("train", "--print-config", "--preset", "base", "train.steps=7")
+    assert shown.code == 0
+    (tmp_path / "config.yaml").write_text(shown.out)
+    assert load_config(tmp_path / "config.yaml") == load_config(None, ["model.preset=base", "train.steps=7"])
+    values = [line for line in shown.out.splitlines() if not line.endswith(":")]
+    assert all("#" in line for line in values)
+
+
+def test_train_from_a_file_with_overrides_and_again(unmask, corpus, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"run: {tmp_path / 'run'}\ndata: {{source: {corpus}, vocab_size: 300, block_size: 16, valid_fraction: 0.2}}\n")
+    sizes = ("model.preset=null", "model.d_model=8", "model.num_layers=1", "model.nhead=2", "train.batch_size=4")
+    first = unmask("train", config, *sizes, "train.steps=2")
+    assert first.code == 0, first.err
+    assert (tmp_path / "run" / "loss.png").read_bytes()[:4] == b"\x89PNG"
+    more = unmask("train", config, *sizes, "train.steps=3")
+    assert more.code == 0 and "step-00000003" in more.out
+
+
+def test_evaluate_reports_a_bound_beside_baselines(unmask, trained):
+    answer = unmask("evaluate", "--model", trained, "--json", "--samples", 2)
+    assert answer.code == 0, answer.err
+    report = json.loads(answer.out)
+    bits = {name: bound["bits_per_byte"] for name, bound in report["models"].items()}
+    assert bits["trained"]["high"] < bits["unigram"]["low"], "a grammar this small is learnt in 120 steps"
+    assert set(bits) == {"trained", "unigram", "two neighbours"}
+    assert report["bits_per_byte_saved"]["unigram"]["value"] == pytest.approx(bits["unigram"]["value"] - bits["trained"]["value"])
+    table = unmask("evaluate", "--model", trained, "--samples", 2, "--no-baselines")
+    assert table.code == 0 and "bits per byte" in table.out and "unigram" not in table.out
+    few = json.loads(unmask("evaluate", "--model", trained, "--json", "--documents", 2, "--no-baselines").out)
+    assert few["models"]["trained"]["documents"] == 2
+
+
+def test_evaluate_on_other_text(unmask, trained, tmp_path):
+    (tmp_path / "other.txt").write_text("the cat sees the moon.\n\na dog likes old trees.\n" * 20)
+    answer = unmask("evaluate", "--model", trained, "--data", tmp_path / "other.txt", "--unit", "line", "--json", "--no-baselines")
+    assert answer.code == 0, answer.err
+    known = json.loads(answer.out)["models"]["trained"]["bits_per_byte"]["value"]
+    (tmp_path / "noise.txt").write_text("zq xj vvk qqq wx.\n\nkjh gfd sap oiu.\n" * 20)
+    noise = unmask("evaluate", "--model", trained, "--data", tmp_path / "noise.txt", "--unit", "line", "--json", "--no-baselines")
+    assert json.loads(noise.out)["models"]["trained"]["bits_per_byte"]["value"] > 2 * known
+
+
+def test_fill_shows_alternatives_and_fills_jointly(unmask, trained):
+    answer = unmask("fill", SENTENCE, "--model", trained, "--json", "--top", 3)
+    assert answer.code == 0, answer.err
+    (filled,) = json.loads(answer.out)
+    assert len(filled["blanks"]) == 2 and all(len(blank) == 3 for blank in filled["blanks"])
+    for blank in filled["blanks"]:
+        probabilities = [a["probability"] for a in blank]
+        assert probabilities == sorted(probabilities, reverse=True) and sum(probabilities) <= 1 + 1e-6
+    assert "[MASK]" not in filled["text"] and filled["steps"] == 2
+    table = unmask("fill", SENTENCE, "--model", trained)
+    assert table.code == 0 and filled["text"] in table.out
+
+
+def test_fill_does_not_depend_on_the_other_texts(unmask, trained):
+    alone = json.loads(unmask("fill", SENTENCE, "--model", trained, "--json").out)
+    together = json.loads(unmask("fill", "a dog [MASK] my aunt [MASK] a stone.", SENTENCE, "--model", trained, "--json").out)
+    assert together[1]["text"] == alone[0]["text"]
+
+
+def test_fill_reads_lines(unmask, trained, monkeypatch):
+    import io
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO("the [MASK] sees\nmy [MASK]\n"))
+    answer = unmask("fill", "-", "--model", trained, "--json")
+    assert answer.code == 0 and len(json.loads(answer.out)) == 2
+
+
+def test_generate_continues_and_repeats_itself_only_with_its_seed(unmask, trained):
+    def text(*options: object) -> str:
+        answer = unmask("generate", "--model", trained, "--prompt", "the cat", "--new-tokens", 12, *options)
+        assert answer.code == 0, answer.err
+        return answer.out
+
+    assert text().startswith("the cat")
+    assert text() == text() == text("--seed", 0)
+    assert len({text(), text("--seed", 1), text("--temperature", 3.0), text("--top-k", 1), text("--steps", 1)}) == 5
+    assert text("--confidence", "top_prob", "--temperature", 0) != text("--confidence", "random", "--temperature", 0, "--steps", 2)
+
+
+def test_generate_counts_evaluations_and_writes_pages(unmask, trained, tmp_path):
+    answer = unmask("generate", "--model", trained, "--new-tokens", 10, "--steps", 4, "--samples", 2, "--json", "--trace", tmp_path / "t.html")
+    rows = json.loads(answer.out)
+    assert [row["steps_taken"] for row in rows] == [4, 4]
+    page = (tmp_path / "t.html").read_text()
+    assert page.lower().startswith("<!doctype html") and "http" not in page.split("<script")[0]
+    unmask("generate", "--model", trained, "--new-tokens", 10, "--steps", 4, "--trace", tmp_path / "t.json")
+    assert len(json.loads((tmp_path / "t.json").read_text())["events"]) == 10
+    sure = json.loads(
+        unmask("generate", "--model", trained, "--new-tokens", 10, "--confidence", "top_prob", "--threshold", 0.0, "--json").out
+    )
+    assert sure[0]["steps_taken"] == 1
+    watched = unmask("generate", "--model", trained, "--new-tokens", 6, "--watch")
+    assert watched.code == 0 and "step" in watched.err
+
+
+def test_score_is_the_pseudo_log_likelihood_and_ranks(unmask, trained):
+    good, bad = "the cat sees the moon.", "moon the cat the sees."
+    rows = json.loads(unmask("score", good, bad, "--model", trained, "--json").out)["rows"]
+    assert rows[0]["nats"] > rows[1]["nats"]
+    loaded = load(trained)
+    (expected,) = pseudo_log_likelihood(loaded.model, [loaded.tokenizer.encode(good)], loaded.tokenizer)
+    assert rows[0]["nats"] == pytest.approx(float(np.nansum(expected)), abs=1e-4)
+    bound = json.loads(unmask("score", good, "--model", trained, "--bound", "--samples", 200, "--json").out)["rows"]
+    assert bound[0]["nats"] < rows[0]["nats"], "hidden context makes tokens less likely than full context does"
+
+
+def test_best_and_last_checkpoints_can_be_chosen(unmask, trained):
+    assert unmask("fill", SENTENCE, "--model", trained, "--checkpoint", "best").code == 0
+    assert unmask("fill", SENTENCE, "--model", trained / "checkpoints").code == 0

@@ -1,0 +1,58 @@
+"""The demo, whole: interrupted at three moments, run again, everything it promises is there."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PROMISED = ("config.yaml", "metrics.csv", "loss.png", "evaluation.json", "samples.md", "unmasking.html", "fill.html", "checkpoints/index.json")
+
+
+def start(run: Path) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-m", "unmask.cli.main", "demo", "--quick", "--run", str(run)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(condition, process: subprocess.Popen, seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not condition() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_demo_survives_kills_at_three_moments_and_keeps_its_promises(tmp_path):
+    run = tmp_path / "run"
+    moments = (
+        (signal.SIGKILL, lambda: (run / "data" / "tokenizer.json").exists()),  # while tokenising
+        (signal.SIGTERM, lambda: (run / "metrics.csv").exists() and "40,train/loss" in (run / "metrics.csv").read_text()),
+        (signal.SIGKILL, lambda: (run / "metrics.csv").exists() and "90,train/loss" in (run / "metrics.csv").read_text()),
+    )
+    for kind, moment in moments:
+        process = start(run)
+        wait_for(moment, process)
+        process.send_signal(kind)
+        process.communicate()
+        assert process.returncode != 0
+    process = start(run)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    for name in PROMISED:
+        assert (run / name).stat().st_size > 0, name
+    steps = [int(line.split(",")[0]) for line in (run / "metrics.csv").read_text().splitlines()[1:] if ",train/loss," in line]
+    assert steps == sorted(set(steps)) and steps[-1] == 150
+    models = json.loads((run / "evaluation.json").read_text())["models"]
+    assert models["trained"]["bits_per_byte"]["value"] < models["unigram"]["bits_per_byte"]["value"]
+    page = (run / "unmasking.html").read_text()
+    assert "http://" not in page and "https://" not in page, "the page is self-contained"
+    assert "unmask fill" in output and "Try next" in output
+
+    began = (run / "evaluation.json").stat().st_mtime_ns
+    again = start(run)
+    assert again.wait() == 0
+    assert (run / "evaluation.json").stat().st_mtime_ns == began, "what is done is not done again"
