@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.naive.decoding import FIRST_WORD, MASK, PAD, TableModel, specials, table
+from tests.naive.decoding import EOS, FIRST_WORD, MASK, PAD, TableModel, specials, table
 from unmask.decode.canvas import Canvas
 from unmask.decode.history import HistoryTopKPlugin
 from unmask.decode.loop import unmask
 from unmask.decode.rules import Rules
-from unmask.decode.scores import ConfidenceOrder
+from unmask.decode.scores import ConfidenceOrder, LeftToRight
 from unmask.decode.selectors import Selector
 from unmask.decode.tokens import Tokens
 from unmask.decode.trace import Trace
@@ -132,3 +132,27 @@ def test_a_trace_replays_to_the_result_and_survives_the_disk(tmp_path):
     (tmp_path / "other.json").write_text(json.dumps({"format": "other"}))
     with pytest.raises(ValueError, match="is not a trace"):
         Trace.load(tmp_path / "other.json")
+
+
+def test_traces_are_compared_position_by_position():
+    sure, left = Trace(), Trace()
+    decode(sure)
+    decode(left, rules=Rules(3, Selector(LeftToRight()), tokens=Tokens(temperature=0.0), allow_eos=False))
+    assert sure.differences(sure) == []
+    # Row 0: surest first 1, 0, 3; left to right 0, 1, 3. The tokens are the same: the model is factorised.
+    assert sure.differences(left) == [(0, 0, (3, 3), (1, 0)), (0, 1, (4, 4), (0, 1))]
+    with pytest.raises(ValueError, match="different canvases"):
+        sure.differences(Trace())
+
+
+def test_what_an_eos_closes_is_told_too():
+    keep, trace = Keep(), Trace()
+    logits = table(P, special_logit=-9.0)
+    logits[1, EOS] = 99.0
+    rules = Rules(4, Selector(LeftToRight()), stop_at_eos=True)
+    canvas = Canvas.unconditional(1, 4, SPECIAL)
+    decoded = unmask(TableModel(logits), canvas, rules, special=SPECIAL, seed=0, observers=[keep, trace])
+    assert decoded.steps_taken.tolist() == [2] and decoded.ids[0, 1:].tolist() == [EOS] * 3
+    assert keep.steps[1]["committed"].tolist() == [[False, True, True, True]]
+    assert keep.steps[1]["probability"][0, 2:].tolist() == [1.0, 1.0]
+    assert torch.equal(trace.replay(2), decoded.ids)

@@ -1,4 +1,4 @@
-"""A trace: which token appeared where, when and how surely. It can be saved, read back and replayed.
+"""A trace: which token appeared where, when and how surely. It can be saved, read back, replayed and compared.
 
     initial   the canvas before the first step        [B][L] ids
     events    row, position, token, probability, step  in the order in which they happened
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -43,6 +43,15 @@ class Event:
     token: int
     probability: float
     step: int
+
+
+class Difference(NamedTuple):
+    """A position that two decodes filled differently: its last token and step in each."""
+
+    row: int
+    position: int
+    tokens: tuple[int, int]
+    steps: tuple[int, int]
 
 
 @dataclass
@@ -105,6 +114,21 @@ class Trace:
             if event.step < steps:
                 ids[event.row, event.position] = event.token
         return ids
+
+    def differences(self, other: Trace) -> list[Difference]:
+        """Where two decodes of the same canvas part: another token, or the same one at another step.
+
+        Raises:
+            ValueError: the canvases were not the same.
+        """
+        if (self.initial, self.real) != (other.initial, other.real):
+            raise ValueError("These traces start from different canvases. Compare two decodes of the same prompts and blanks.")
+        own, others = ({(e.row, e.position): e for e in trace.events} for trace in (self, other))
+        return [
+            Difference(*place, (own[place].token, others[place].token), (own[place].step, others[place].step))
+            for place in sorted(own.keys() & others.keys())
+            if (own[place].token, own[place].step) != (others[place].token, others[place].step)
+        ]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the trace as JSON, whole or not at all."""
