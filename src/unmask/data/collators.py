@@ -136,7 +136,7 @@ class PackedMLMCollator(CorruptingCollator):
             segments = segments_from_ends((ids == self.special.eos) | last_real)
         else:
             segments = pad(given, self.block_size, pad_id=0)[0]
-            segments = torch.where(real, segments, segments.amax(-1, keepdim=True) + 1)
+            segments = torch.where(real, segments, segments.where(real, -1).amax(-1, keepdim=True) + 1)
         positions = positions_from_segments(segments).masked_fill(~real, 0)
         return Assembled(ids, real, real & self.ordinary(ids), positions, segments)
 

@@ -111,7 +111,11 @@ class CorruptingCollator:
 
     def __call__(self, rows: Rows) -> Any:
         """The batch of some rows, with the fields to pass through."""
-        return {**self.batch(self.corrupt(rows)), **carried(rows, self.pass_through)}
+        return {**self.collate(rows), **carried(rows, self.pass_through)}
+
+    def collate(self, rows: Rows) -> Any:
+        """The batch itself; collators for prediction, which corrupt nothing, have their own."""
+        return self.batch(self.corrupt(rows))
 
     def assemble(self, rows: Rows) -> Assembled:
         """Lay the rows out; each collator's own part."""

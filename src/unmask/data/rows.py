@@ -46,7 +46,13 @@ def column(rows: Rows, *names: str) -> Ragged | None:
                     return _ids(values)
                 return [_ids(v.values if hasattr(v, "values") else v) for v in values]
         elif rows and name in rows[0]:
-            return [_ids(row[name]) for row in rows]
+            try:
+                return [_ids(row[name]) for row in rows]
+            except KeyError:
+                have = sum(name in row for row in rows)
+                raise ValueError(
+                    f"{have} of {len(rows)} rows carry {name!r}: the rows of a batch must all have the same fields."
+                ) from None
     return None
 
 
