@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unmask.contracts import SpecialIds
-from unmask.data.collators import PackedMLMCollator
 from unmask.data import corpora
+from unmask.data.collators import PackedMLMCollator
 from unmask.data.packing import Packer
 
 PAD = 0

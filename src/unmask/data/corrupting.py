@@ -24,8 +24,8 @@ from torch import Tensor
 
 from unmask.contracts import IGNORED_TARGET, MLMBatch, SpecialIds
 from unmask.data.rows import Rows, carried, scalars
-from unmask.ops.schedule import as_schedule
 from unmask.ops.corruption import scheduled_corruption, uniform_corruption
+from unmask.ops.schedule import as_schedule
 from unmask.ops.scheme import Corruption
 from unmask.ops.times import Times
 from unmask.randomness import Noise, low_discrepancy, row_keys
