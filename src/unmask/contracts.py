@@ -75,11 +75,12 @@ MLMUnconditionalPredictionBatch = MLMUncondtionalPredictionBatch
 
 class MLMLossDict(TypedDict):
     """``loss`` = ``numerator / denominator``; the parts are kept so that ranks and accumulation steps can be
-    summed before dividing."""
+    summed before dividing. ``variance`` is that of the loss as an estimate: its rows might have been others."""
 
     loss: Float[Tensor, ""]
     numerator: NotRequired[Float[Tensor, ""]]
     denominator: NotRequired[Float[Tensor, ""]]
+    variance: NotRequired[Float[Tensor, ""]]
 
 
 class MLMPredictionDict(TypedDict):

@@ -31,7 +31,7 @@ class UniformModel:
         self.vocab, self.mask_idx = vocab, mask_idx
 
     def __call__(self, x_t, attention_mask=None, positions=None, block_mask=None, segment_ids=None):
-        return torch.zeros(*x_t.shape, self.vocab, dtype=torch.float64, requires_grad=True)
+        return torch.zeros(*x_t.shape, self.vocab, dtype=torch.float64)
 
 
 def subsets(length: int) -> torch.Tensor:

@@ -19,7 +19,7 @@ from unmask.ops.corruption import (
     uniform_corruption,
 )
 from unmask.ops.schedule import SCHEDULES
-from unmask.train.loss import MLMLoss
+from unmask.train.loss import MLMLoss, global_loss
 
 PAD, MASK, BOS, EOS, VOCAB = 0, 1, 2, 3, 12
 SPECIAL = SpecialIds(mask=MASK, vocab_size=VOCAB, pad=PAD, bos=BOS, eos=EOS)
@@ -78,10 +78,10 @@ def test_a_uniform_model_scores_ln_v(corruption, collator, normaliser, weighting
     assert (tokens.weights >= 0).all() and torch.isfinite(tokens.weights).all()
     assert torch.allclose(out["loss"], out["numerator"] / out["denominator"])
     if weighting == "flat" and normaliser == "scored":
-        assert float(out["loss"]) == pytest.approx(math.log(VOCAB), rel=1e-6)
+        assert float(out["loss"].detach()) == pytest.approx(math.log(VOCAB), rel=1e-6)
     if weighting == "inverse_p" and normaliser in ("supervised", "answer"):
         within = 1e-5 if corruption is CORRUPTIONS["exact"] else 0.25
-        assert float(out["loss"]) == pytest.approx(math.log(VOCAB), rel=within)
+        assert float(out["loss"].detach()) == pytest.approx(math.log(VOCAB), rel=within)
 
 
 def test_masked_lm_batches_score_ln_v():
@@ -231,6 +231,8 @@ def test_a_hundred_steps_of_any_objective_lower_the_cross_entropy():
 @pytest.mark.parametrize("make, message", [
     (lambda: MLMLoss(weighting="1/p"), "weighting='1/p'"),
     (lambda: MLMLoss(normaliser="mean"), "normaliser='mean'"),
+    (lambda: MLMLoss(label_smoothing=1.0), "label_smoothing=1.0"),
+    (lambda: MLMLoss(z_loss=-1.0), "reward being wrong"),
     (lambda: MLMLoss(use_num_masked_factor=True, weighting="inverse_p"), "divide twice"),
     (lambda: MLMLoss()({"input_ids": torch.ones(1, 1).long(), "target_ids": torch.ones(1, 1).long()}), "no model"),
     (lambda: MLMLoss(model=UniformModel(VOCAB), weighting="inverse_p")(
@@ -239,3 +241,68 @@ def test_a_hundred_steps_of_any_objective_lower_the_cross_entropy():
 def test_errors_teach(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_label_smoothing_and_z_loss_are_their_formulas():
+    logits = torch.randn(2, 3, VOCAB, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    batch = {"input_ids": torch.full((2, 3), MASK), "target_ids": torch.randint(4, VOCAB, (2, 3)), "noise_mask": torch.ones(2, 3).bool()}
+    targets = batch["target_ids"].flatten()
+    smooth = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets, label_smoothing=0.1)
+    z = (logits.logsumexp(-1) ** 2).mean()
+    plain = MLMLoss(model=lambda x, **_: logits)(batch)["loss"]
+    loss = MLMLoss(model=lambda x, **_: logits, label_smoothing=0.1, z_loss=0.01)
+    assert torch.allclose(loss(batch)["loss"], smooth + 0.01 * z)
+    assert torch.allclose(loss.score(batch).nll.mean(), plain)  # what is reported stays the likelihood
+    uniform = MLMLoss(model=UniformModel(VOCAB), label_smoothing=0.3)(batch)["loss"]
+    assert float(uniform.detach()) == pytest.approx(math.log(VOCAB))
+
+
+def test_the_variance_is_that_of_the_loss_over_other_draws_of_the_rows():
+    """Row by row independent noise; the stated variance, averaged, is the one observed over many epochs."""
+    loss = MLMLoss(model=UniformModel(VOCAB), weighting="inverse_p", normaliser="supervised")
+    collator = DefaultMLMCollator(SPECIAL, 12, CORRUPTIONS["uniform"], loss_on_padding=False, seed=1)
+    values, stated = [], []
+    for epoch in range(300):
+        collator.set_epoch(epoch)
+        out = loss(collator([{"input_ids": [4, 5, 6, 7, 8, 9, 10, 11], "example_id": i} for i in range(32)]))
+        values.append(out["loss"].detach())
+        stated.append(out["variance"])
+    assert float(torch.stack(stated).mean()) == pytest.approx(float(torch.stack(values).var()), rel=0.3)
+
+
+def test_exact_counts_have_less_variance_than_coins():
+    loss = MLMLoss(model=UniformModel(VOCAB), weighting="inverse_p", normaliser="supervised")
+    each = [loss(COLLATORS["default"](CORRUPTIONS[name])(rows(False)))["variance"] for name in ("uniform", "exact")]
+    assert float(each[1]) < 1e-6 < 1e-3 < float(each[0])
+
+
+def _rank(rank, store, results):
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    loss = MLMLoss(model=UniformModel(VOCAB), weighting="inverse_p", normaliser="supervised")
+    batch = COLLATORS["default"](CORRUPTIONS["uniform"])(rows(False, 12))
+    cuts = [(0, 1), (1, 3)] if rank == 0 else [(3, 4), (4, 12)]
+    out = global_loss([loss({k: v[a:b] for k, v in batch.items()}) for a, b in cuts])
+    results[rank] = (float(out["loss"]), float(loss(batch)["loss"].detach()))
+    dist.destroy_process_group()
+
+
+def test_ranks_and_accumulation_steps_are_summed_before_dividing(tmp_path):
+    context = torch.multiprocessing.get_context("fork")
+    with context.Manager() as manager:
+        results = manager.dict()
+        ranks = [context.Process(target=_rank, args=(rank, tmp_path / "store", results)) for rank in range(2)]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join(60)
+        assert {k: v[0] for k, v in results.items()} == pytest.approx({k: v[1] for k, v in results.items()}, rel=1e-6)
+        assert len(results) == 2
+    with pytest.raises(ValueError, match="there is none"):
+        global_loss([])
+
+
+def test_a_supervised_count_ignores_what_has_no_target_even_without_p_mask():
+    batch = {"input_ids": torch.full((1, 8), MASK), "target_ids": torch.tensor([[4, 5, 6, 7, *[-100] * 4]])}
+    assert float(MLMLoss(model=UniformModel(VOCAB), normaliser="supervised")(batch)["denominator"]) == 4

@@ -1,141 +1,31 @@
-"""Collators: every one is assemble × layout × corruption.
+"""Collators for plain, packed and token-labelled rows. See ``unmask.data.corrupting`` for what all of them share.
 
-    assemble + layout   rows -> ids [B, L], which are real, which may be hidden       (one method per collator)
-    corruption          which of those are hidden, and what stands there instead      (unmask.ops.corruption)
-    noise               keyed by (seed, epoch, example_id) where rows carry an id     (unmask.randomness)
+    DefaultMLMCollator    bos · ids · eos        right pad      real tokens may be hidden
+    PackedMLMCollator     packed documents       stacked        real tokens that are no separators
+    MaskedLMCollator      tokens, mask           right pad      where mask is 1, under 80/10/10
 
-The base class below does the rest once for all of them. Rows are lists of mappings or mappings of columns
-(``unmask.data.rows``). ``True`` = real token, may be hidden, is scored.
+Prompts with answers are in ``seq2seq``, blanks to fill in ``infill``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
 
 from unmask.contracts import IGNORED_TARGET, MLMBatch, PackedFlexMLMBatch, SpecialIds, Truncate
+from unmask.data.corrupting import (
+    Assembled,
+    CollatorOptions,
+    Corrupting,
+    CorruptingCollator,
+    diffusion_corruption,
+)
 from unmask.data.layout import check_truncate, frame, pad, width_of
-from unmask.data.rows import Rows, column, require_column, scalars
-from unmask.ops.corruption import Corruption, bert_corruption, scheduled_corruption, uniform_corruption
-from unmask.ops.schedule import as_schedule
+from unmask.data.rows import Ragged, Rows, column, require_column
+from unmask.ops.corruption import bert_corruption
 from unmask.ops.segments import positions_from_mask, positions_from_segments, segments_from_ends
-from unmask.randomness import Noise, low_discrepancy, row_keys
-
-
-@dataclass(frozen=True)
-class Assembled:
-    """Rows laid out and not yet corrupted; every tensor ``[B, L]``.
-
-    Attributes:
-        ids: clean tokens.
-        attention_mask: True = real token.
-        eligible: True = may be hidden; these positions have targets.
-        positions: rotary positions, which also number the noise of a row.
-        segment_ids: packed rows only.
-    """
-
-    ids: Int[Tensor, "batch seq"]
-    attention_mask: Bool[Tensor, "batch seq"]
-    eligible: Bool[Tensor, "batch seq"]
-    positions: Int[Tensor, "batch seq"]
-    segment_ids: Int[Tensor, "batch seq"] | None = None
-
-
-class CorruptingCollator:
-    """What all collators share: the noise of each row, its corruption, the batch contract.
-
-    Args:
-        special: the tokenizer's special ids (or the tokenizer).
-        corruption: what is hidden and how.
-        seed: of the keyed noise, for rows that carry ``example_id``; others draw from a generator with this seed.
-        low_discrepancy_levels: rows that carry ``epoch_place`` (their place in the epoch's order) get evenly spread
-            levels, which lowers the variance of the loss (ALGORITHMS 1.4). Rows without it draw independently.
-    """
-
-    def __init__(self, special: Any, corruption: Corruption, seed: int = 0, low_discrepancy_levels: bool = True) -> None:
-        self.special = SpecialIds.of(special)
-        self.corruption = corruption
-        self.seed = seed
-        self.low_discrepancy_levels = low_discrepancy_levels
-        self.epoch = 0
-        self._is_ordinary = torch.ones(max(self.special.vocab_size, self.special.all[-1] + 1), dtype=torch.bool)
-        self._is_ordinary[list(self.special.all)] = False
-        self.generator = torch.Generator().manual_seed(seed)
-        self._worker_seed: int | None = None
-
-    def set_epoch(self, epoch: int) -> None:
-        """Move on to another epoch: the same examples get other noise. Rows that carry ``epoch`` need no call."""
-        self.epoch = epoch
-
-    def assemble(self, rows: Rows) -> Assembled:
-        """Lay the rows out; each collator's own part."""
-        raise TypeError(f"{type(self).__name__} must say how its rows are laid out: define assemble(rows).")
-
-    def noise(self, rows: Rows, assembled: Assembled) -> Noise:
-        """The rows' noise: keyed where they carry an id, from this collator's generator otherwise."""
-        ids = scalars(rows, "example_id")
-        if ids is None:
-            return Noise.from_generator(len(assembled.ids), self._own_generator())
-        epoch = scalars(rows, "epoch")
-        at = self.epoch if epoch is None else epoch
-        places = scalars(rows, "epoch_place") if self.low_discrepancy_levels else None
-        levels = None if places is None else low_discrepancy(self.seed, at, places)
-        return Noise(row_keys(self.seed, at, ids), levels=levels)
-
-    def _own_generator(self) -> torch.Generator:
-        """The collator's generator; loader workers hold copies of the collator, and each copy gets its own seed."""
-        worker = torch.utils.data.get_worker_info()
-        if worker is not None and worker.seed != self._worker_seed:
-            self._worker_seed = worker.seed
-            self.generator.manual_seed(int(row_keys(self.seed, 0, torch.tensor([worker.seed]))))
-        return self.generator
-
-    def corrupt(self, rows: Rows) -> tuple[Assembled, Tensor, Tensor, Tensor, Tensor]:
-        """Assemble and corrupt: the rows, noisy ids, targets, scored positions and probabilities, each ``[B, L]``."""
-        assembled = self.assemble(rows)
-        counters = torch.arange(assembled.ids.shape[1]) - (~assembled.attention_mask).long().cumprod(-1).sum(-1, keepdim=True)
-        noise = replace(self.noise(rows, assembled), counters=counters)
-        noisy, scored, p = self.corruption(assembled.ids, assembled.eligible, noise)
-        targets = assembled.ids.masked_fill(~assembled.eligible, IGNORED_TARGET)
-        return assembled, noisy, targets, scored, p.masked_fill(~assembled.eligible, 0.0)
-
-    def __call__(self, rows: Rows) -> MLMBatch:
-        assembled, noisy, targets, scored, p = self.corrupt(rows)
-        return MLMBatch(
-            input_ids=noisy,
-            target_ids=targets,
-            attention_mask=assembled.attention_mask,
-            positions=assembled.positions,
-            noise_mask=scored,
-            p_mask=p,
-        )
-
-    def _ordinary(self, ids: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
-        """True where a token is not special. (A mask that is there before anything was hidden is special too.)
-
-        Raises:
-            ValueError: an id is outside the vocabulary.
-        """
-        if ids.numel():
-            lowest, highest = (int(x) for x in ids.aminmax())
-            if lowest < 0 or highest >= len(self._is_ordinary):
-                raise ValueError(
-                    f"A row holds token id {lowest if lowest < 0 else highest}, and this tokenizer's ids run from 0 to "
-                    f"{len(self._is_ordinary) - 1}. The rows were made with another tokenizer: encode them again with this one."
-                )
-        return self._is_ordinary[ids]
-
-def diffusion_corruption(special: SpecialIds, noise_schedule: Any) -> Corruption:
-    """The corruption a collator's ``noise_schedule`` means: None is uniform, a Corruption is itself."""
-    if isinstance(noise_schedule, Corruption):
-        return noise_schedule
-    if noise_schedule is None:
-        return uniform_corruption(special.mask)
-    return scheduled_corruption(special.mask, as_schedule(noise_schedule))
 
 
 class DefaultMLMCollator(CorruptingCollator):
@@ -149,7 +39,8 @@ class DefaultMLMCollator(CorruptingCollator):
         loss_on_padding: treat PAD as an ordinary token: attended, hidden and scored.
         truncate: ``"block"``, ``"max"`` or None (see ``unmask.data.layout``).
         add_bos, add_eos: frame each row; the two survive truncation and are never hidden.
-        seed, low_discrepancy_levels: of the noise.
+        pad_to_multiple_of: round the width up, which suits tensor cores.
+        options: ``seed``, ``low_discrepancy_levels``, ``times``, ``pass_through`` of :class:`CorruptingCollator`.
 
     Input rows: ``{"input_ids": ids}``, optionally ``example_id``. Result: an ``MLMBatch``.
     """
@@ -164,24 +55,31 @@ class DefaultMLMCollator(CorruptingCollator):
         add_bos: bool = True,
         add_eos: bool = True,
         *,
-        seed: int = 0,
-        low_discrepancy_levels: bool = True,
+        pad_to_multiple_of: int | None = None,
+        **options: Unpack[CollatorOptions],
     ) -> None:
         special = SpecialIds.of(tokenizer).require("pad")
-        super().__init__(special, diffusion_corruption(special, noise_schedule), seed, low_discrepancy_levels)
+        super().__init__(special, diffusion_corruption(special, noise_schedule), **options)
         self.before = (cast(int, special.require("bos").bos),) if add_bos else ()
         self.after = (cast(int, special.require("eos").eos),) if add_eos else ()
-        check_truncate(truncate, block_size, len(self.before) + len(self.after))
+        check_truncate(truncate, block_size, len(self.before) + len(self.after), pad_to_multiple_of)
         self.block_size = block_size
         self.truncate = truncate
         self.loss_on_padding = loss_on_padding
+        self.pad_to_multiple_of = pad_to_multiple_of
 
     def assemble(self, rows: Rows) -> Assembled:
-        framed = frame(require_column(rows, "input_ids"), self.block_size if self.truncate else None, self.before, self.after)
-        width = width_of(max(map(len, framed)), self.block_size, self.truncate)
-        assert self.special.pad is not None
-        ids, real = pad(framed, width, self.special.pad)
-        eligible = real & self._ordinary(ids)
+        ids, real = self.lay_out(require_column(rows, "input_ids"))
+        return self.with_padding(ids, real, real & self.ordinary(ids))
+
+    def lay_out(self, rows: Ragged) -> tuple[Tensor, Tensor]:
+        """Frame, truncate, pad and stack: ids ``[B, L]`` and which are real."""
+        framed = frame(rows, self.block_size if self.truncate else None, self.before, self.after)
+        width = width_of(max(map(len, framed)), self.block_size, self.truncate, self.pad_to_multiple_of)
+        return pad(framed, width, cast(int, self.special.pad))
+
+    def with_padding(self, ids: Tensor, real: Tensor, eligible: Tensor) -> Assembled:
+        """The laid-out rows, with padding an ordinary token if ``loss_on_padding`` says so."""
         if self.loss_on_padding:
             eligible, real = eligible | ~real, torch.ones_like(real)
         return Assembled(ids, real, eligible, positions_from_mask(real))
@@ -201,7 +99,7 @@ class PackedMLMCollator(CorruptingCollator):
         use_flex_attn: return exactly a ``PackedFlexMLMBatch`` (the model builds the BlockMask on its device);
             otherwise the same fields plus an ``attention_mask`` that is True on real tokens, so that padding costs
             nothing.
-        seed, low_discrepancy_levels: of the noise.
+        options: ``seed``, ``low_discrepancy_levels``, ``times``, ``pass_through`` of :class:`CorruptingCollator`.
     """
 
     def __init__(
@@ -210,12 +108,10 @@ class PackedMLMCollator(CorruptingCollator):
         block_size: int,
         noise_schedule: Any = None,
         use_flex_attn: bool = False,
-        *,
-        seed: int = 0,
-        low_discrepancy_levels: bool = True,
+        **options: Unpack[CollatorOptions],
     ) -> None:
         special = SpecialIds.of(tokenizer)
-        super().__init__(special, diffusion_corruption(special, noise_schedule), seed, low_discrepancy_levels)
+        super().__init__(special, diffusion_corruption(special, noise_schedule), **options)
         self.block_size = block_size
         self.use_flex_attn = use_flex_attn
 
@@ -225,7 +121,7 @@ class PackedMLMCollator(CorruptingCollator):
         if lengths != {self.block_size}:
             raise ValueError(
                 f"Packed rows hold exactly block_size={self.block_size} tokens; these hold {sorted(lengths)[:5]}. Pack the "
-                "documents first, or use DefaultMLMCollator for rows of any length."
+                "documents first (unmask.data.packing), or use DefaultMLMCollator for rows of any length."
             )
         ids, real = pad(tokens, self.block_size, pad_id=0)
         if self.special.pad is not None:
@@ -240,21 +136,22 @@ class PackedMLMCollator(CorruptingCollator):
             segments = segments_from_ends((ids == self.special.eos) | last_real)
         else:
             segments = pad(given, self.block_size, pad_id=0)[0]
-            segments = torch.where(real, segments, segments.amax(-1, keepdim=True) + 1)
-        return Assembled(ids, real, self._ordinary(ids), positions_from_segments(segments), segments)
+            segments = torch.where(real, segments, segments.where(real, -1).amax(-1, keepdim=True) + 1)
+        positions = positions_from_segments(segments).masked_fill(~real, 0)
+        return Assembled(ids, real, real & self.ordinary(ids), positions, segments)
 
-    def __call__(self, rows: Rows) -> PackedFlexMLMBatch | MLMBatch:  # type: ignore[override]
-        assembled, noisy, targets, scored, p = self.corrupt(rows)
-        assert assembled.segment_ids is not None
-        batch = PackedFlexMLMBatch(
-            input_ids=noisy,
-            target_ids=targets,
-            positions=assembled.positions.masked_fill(~assembled.attention_mask, 0),
-            segment_ids=assembled.segment_ids,
-            noise_mask=scored,
-            p_mask=p,
+    def batch(self, made: Corrupting) -> PackedFlexMLMBatch | MLMBatch:
+        """A ``PackedFlexMLMBatch``; without FlexAttention with an ``attention_mask`` besides."""
+        assert made.clean.segment_ids is not None
+        packed = PackedFlexMLMBatch(
+            input_ids=made.noisy,
+            target_ids=made.targets,
+            positions=made.clean.positions,
+            segment_ids=made.clean.segment_ids,
+            noise_mask=made.scored,
+            p_mask=made.p,
         )
-        return batch if self.use_flex_attn else MLMBatch(**batch, attention_mask=assembled.attention_mask)
+        return packed if self.use_flex_attn else MLMBatch(**packed, attention_mask=made.clean.attention_mask)
 
 
 class MaskedLMCollator(CorruptingCollator):
@@ -267,7 +164,7 @@ class MaskedLMCollator(CorruptingCollator):
         special_ids: ids that are neither hidden nor drawn.
         tokenizer: read ``special_ids`` off it instead.
         mask_rate, random_rate: of the selected, the shares masked and randomised; the rest is kept.
-        seed: of the noise.
+        options: ``seed``, ``low_discrepancy_levels``, ``times``, ``pass_through`` of :class:`CorruptingCollator`.
 
     Tokens and mask are ``[B, L]`` or ragged; a shorter row is padded with ``mask`` 0. ``labels`` are the true ids at the
     selected positions and -100 elsewhere.
@@ -283,14 +180,14 @@ class MaskedLMCollator(CorruptingCollator):
         tokenizer: Any = None,
         mask_rate: float = 0.8,
         random_rate: float = 0.1,
-        seed: int = 0,
+        **options: Unpack[CollatorOptions],
     ) -> None:
         if not 0 <= mask_token_id < vocab_size:
             raise ValueError(f"mask_token_id={mask_token_id} is not an id of a vocabulary of {vocab_size}.")
         known = SpecialIds.of(tokenizer) if tokenizer is not None else SpecialIds(mask_token_id, vocab_size)
         special = SpecialIds(mask_token_id, vocab_size, known.pad, others=tuple({*known.all, *special_ids} - {mask_token_id}))
         corruption = bert_corruption(mask_token_id, vocab_size, special.all, probability, mask_rate, random_rate)
-        super().__init__(special, corruption, seed)
+        super().__init__(special, corruption, **options)
 
     def assemble(self, rows: Rows) -> Assembled:
         tokens, mask = require_column(rows, "tokens"), require_column(rows, "mask")
@@ -299,12 +196,12 @@ class MaskedLMCollator(CorruptingCollator):
         width = max(map(len, tokens))
         ids, _ = pad(tokens, width, self.special.pad or 0)
         real = pad(mask, width, 0)[0].bool()
-        return Assembled(ids, real, real & self._ordinary(ids), positions_from_mask(real))
+        return Assembled(ids, real, real & self.ordinary(ids), positions_from_mask(real))
 
-    def __call__(self, rows: Rows) -> dict[str, Tensor]:  # type: ignore[override]
-        assembled, noisy, targets, scored, _ = self.corrupt(rows)
+    def batch(self, made: Corrupting) -> dict[str, Tensor]:
+        """``tokens``, ``mask`` and ``labels``, int64 ``[B, L]``."""
         return {
-            "tokens": noisy,
-            "mask": assembled.attention_mask.long(),
-            "labels": targets.masked_fill(~scored, IGNORED_TARGET),
+            "tokens": made.noisy,
+            "mask": made.clean.attention_mask.long(),
+            "labels": made.targets.masked_fill(~made.scored, IGNORED_TARGET),
         }

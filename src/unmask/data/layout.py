@@ -16,15 +16,20 @@ from unmask.contracts import Truncate
 from unmask.data.rows import Ragged
 
 
-def width_of(longest: int, block_size: int, truncate: Truncate | None) -> int:
-    """How wide a batch is: ``block`` always ``block_size``, ``max`` at most that, None as long as the longest row."""
+def width_of(longest: int, block_size: int, truncate: Truncate | None, multiple: int | None = None) -> int:
+    """How wide a batch is: ``block`` always ``block_size``, ``max`` at most that, None as long as the longest row.
+
+    The last two are rounded up to a multiple of ``multiple``.
+    """
     if truncate == "block":
         return block_size
-    return min(longest, block_size) if truncate == "max" else longest
+    wide = longest if multiple is None else -(-longest // multiple) * multiple
+    return min(wide, block_size) if truncate == "max" else wide
 
 
-def check_truncate(truncate: Truncate | None, block_size: int, room_for: int = 0) -> None:
-    """``ValueError`` unless ``truncate`` is a documented value and ``block_size`` holds more than its specials."""
+def check_truncate(truncate: Truncate | None, block_size: int, room_for: int = 0, multiple: int | None = None) -> None:
+    """``ValueError`` unless ``truncate`` is a documented value and ``block_size`` holds more than its specials, in
+    whole multiples of ``multiple``."""
     if truncate not in ("block", "max", None):
         raise ValueError(
             f"truncate={truncate!r} is not known: 'block' pads and truncates to block_size, 'max' pads to the longest "
@@ -33,6 +38,11 @@ def check_truncate(truncate: Truncate | None, block_size: int, room_for: int = 0
     if block_size <= room_for:
         raise ValueError(
             f"block_size={block_size} leaves no room for text beside {room_for} special tokens. Use a larger block_size."
+        )
+    if multiple is not None and (multiple < 1 or (truncate is not None and block_size % multiple)):
+        raise ValueError(
+            f"pad_to_multiple_of={multiple} and block_size={block_size} do not fit: rows of truncate={truncate!r} are at most "
+            "block_size wide, so block_size must itself be a multiple (such as 512 of 64)."
         )
 
 
@@ -43,6 +53,11 @@ def frame(rows: Ragged, width: int | None, before: Sequence[int] = (), after: Se
         return [row[:room] for row in rows]
     head, tail = np.asarray(before, dtype=np.int64), np.asarray(after, dtype=np.int64)
     return [np.concatenate([head, row[:room], tail]) for row in rows]
+
+
+def keep_end(rows: Ragged, rooms: Sequence[int]) -> list[np.ndarray]:
+    """The last ``rooms[b]`` tokens of each row: a prompt that is too long loses its beginning."""
+    return [row[max(0, len(row) - room) :] for row, room in zip(rows, rooms, strict=True)]
 
 
 def pad(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Shaped
 from torch import Tensor
 
 Rows = Sequence[Mapping[str, Any]] | Mapping[str, Any]
@@ -46,7 +46,13 @@ def column(rows: Rows, *names: str) -> Ragged | None:
                     return _ids(values)
                 return [_ids(v.values if hasattr(v, "values") else v) for v in values]
         elif rows and name in rows[0]:
-            return [_ids(row[name]) for row in rows]
+            try:
+                return [_ids(row[name]) for row in rows]
+            except KeyError:
+                have = sum(name in row for row in rows)
+                raise ValueError(
+                    f"{have} of {len(rows)} rows carry {name!r}: the rows of a batch must all have the same fields."
+                ) from None
     return None
 
 
@@ -64,17 +70,37 @@ def require_column(rows: Rows, *names: str) -> Ragged:
     return found
 
 
-def scalars(rows: Rows, name: str) -> Int[Tensor, " batch"] | None:
-    """An integer field with one value a row, ``[B]``; None if no row has it.
+def scalars(rows: Rows, name: str, dtype: torch.dtype = torch.int64) -> Shaped[Tensor, " batch"] | None:
+    """A field with one number a row, ``[B]``; None if no row has it.
 
     Raises:
         ValueError: some rows have it and some do not.
     """
     if isinstance(rows, Mapping):
-        return torch.as_tensor(np.asarray(rows[name]), dtype=torch.int64) if name in rows else None
+        return torch.as_tensor(np.asarray(rows[name]), dtype=dtype) if name in rows else None
     have = [name in row for row in rows]
     if not any(have):
         return None
     if not all(have):
         raise ValueError(f"{sum(have)} of {len(have)} rows carry {name!r}: give it to every row of a batch or to none.")
-    return torch.tensor([int(row[name]) for row in rows])
+    return torch.tensor([row[name] for row in rows], dtype=dtype)
+
+
+def carried(rows: Rows, names: Sequence[str]) -> dict[str, Any]:
+    """Fields to hand on as they are: a tensor where all rows have numbers of one shape, otherwise a list.
+
+    Raises:
+        ValueError: a row lacks one of the fields.
+    """
+    found: dict[str, Any] = {}
+    for name in names:
+        try:
+            values = list(rows[name]) if isinstance(rows, Mapping) else [row[name] for row in rows]
+        except KeyError:
+            raise ValueError(f"pass_through names the field {name!r}, and not every row has it.") from None
+        try:
+            array = np.asarray(values)
+        except ValueError:  # ragged
+            array = np.asarray(None)
+        found[name] = torch.from_numpy(array.copy()) if array.dtype.kind in "biuf" else values
+    return found

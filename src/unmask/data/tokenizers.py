@@ -82,6 +82,11 @@ class Tokenizer:
     def __len__(self) -> int:
         return self.vocab_size
 
+    @property
+    def backend(self) -> tokenizers.Tokenizer:
+        """The ``tokenizers.Tokenizer`` underneath; to be read, not changed."""
+        return self._backend
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._backend.to_str(), self.special_tokens)
 

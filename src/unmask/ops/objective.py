@@ -33,6 +33,37 @@ def token_nll(logits: Float[Tensor, "scored vocab"], targets: Int[Tensor, " scor
     return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), targets, reduction="none")
 
 
+def training_cost(
+    logits: Float[Tensor, "scored vocab"],
+    nll: Float[Tensor, " scored"],
+    label_smoothing: float,
+    z_loss: float,
+) -> Float[Tensor, " scored"]:
+    """What is minimised at each position: ``nll``, unless one of two regularisers is on.
+
+    Args:
+        label_smoothing: share ``s`` of the target spread evenly over the vocabulary (Szegedy et al. 2016):
+            ``(1 - s) nll + s mean(-log p)``.
+        z_loss: factor of ``log(Z) ** 2``, which keeps the logits' normaliser ``Z`` near 1 (Chowdhery et al. 2022, section 5).
+    """
+    cost = nll
+    if label_smoothing or z_loss:
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        log_z = wide.logsumexp(-1)
+        cost = (1 - label_smoothing) * nll + label_smoothing * (log_z - wide.mean(-1)) + z_loss * log_z**2
+    return cost
+
+
+def ratio_variance(row_sums: Float[Tensor, " batch"], counts: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    """The variance of ``sum(row_sums) / sum(counts)`` as an estimate from independent rows; 0 for a single row.
+
+    It is that of the rows' residuals (Cochran 1977, section 6.3), so rows of unequal length do not count as noise.
+    """
+    n, below = len(row_sums), counts.sum().clamp(min=1)
+    residual = row_sums - row_sums.sum() / below * counts
+    return n / max(1, n - 1) * residual.square().sum() / below**2 if n > 1 else row_sums.new_zeros(())
+
+
 def token_weights(weighting: Weighting, p: Float[Tensor, " scored"]) -> Float[Tensor, " scored"]:
     """The weight of each scored position, from the probability with which it was hidden."""
     if isinstance(weighting, str):
@@ -45,12 +76,12 @@ def row_shares(normaliser: Normaliser, supervised: Bool[Tensor, "batch seq"]) ->
     return supervised.sum(-1).clamp(min=1).float() if normaliser == "answer" else None
 
 
-def denominator(
+def row_counts(
     normaliser: Normaliser, scored: Bool[Tensor, "batch seq"], supervised: Bool[Tensor, "batch seq"]
-) -> Float[Tensor, ""]:
-    """How many of the normaliser's units this batch holds, as a float so that ranks and steps can be summed."""
+) -> Float[Tensor, " batch"]:
+    """How many of the normaliser's units each row holds; their sum, over ranks and steps too, is the denominator."""
     if normaliser == "scored":
-        return scored.sum().float()
+        return scored.sum(-1).float()
     if normaliser == "supervised":
-        return supervised.sum().float()
-    return supervised.any(-1).sum().float()
+        return supervised.sum(-1).float()
+    return supervised.any(-1).float()

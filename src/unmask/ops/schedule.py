@@ -50,7 +50,7 @@ class Schedule:
 
     def weight_at_rate(self, p: Times) -> Times:
         """The same weight, for a row whose mask rate ``p`` is known instead of its time."""
-        return self.drate(self.inverse(p)) / p
+        return self.drate(self.inverse(p).clamp(0.0, 1.0)) / p
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def clipped(schedule: Schedule, low: float, high: float, name: str | None = None
         name or f"{schedule.name} in [{low:g}, {high:g}]",
         rate=lambda t: low + width * schedule.rate(t),
         drate=lambda t: width * schedule.drate(t),
-        inverse=lambda p: schedule.inverse((p - low) / width),
+        inverse=lambda p: schedule.inverse(((p - low) / width).clamp(0.0, 1.0)),
     )
 
 

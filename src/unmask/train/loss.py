@@ -6,7 +6,7 @@ and the count are kept apart, so that ranks and accumulation steps can be added 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,16 +15,29 @@ from torch import Tensor
 
 from unmask.contracts import IGNORED_TARGET, MLMLossDict, SpecialIds
 from unmask.nn.projection import logits_where
-from unmask.ops.objective import Normaliser, Weighting, denominator, row_shares, token_nll, token_weights
+from unmask.ops.objective import (
+    Normaliser,
+    Weighting,
+    ratio_variance,
+    row_counts,
+    row_shares,
+    token_nll,
+    token_weights,
+    training_cost,
+)
 
 
 class ScoredTokens(NamedTuple):
-    """The scored positions of a batch, in row-major order, and what the model said of them."""
+    """The scored positions of a batch, in row-major order, and what the model said of them.
+
+    ``nll`` is the plain negative log-likelihood; ``cost`` is what training minimises, the same but for regularisers.
+    """
 
     where: Bool[Tensor, "batch seq"]
     nll: Float[Tensor, " scored"]
     correct: Bool[Tensor, " scored"]
     weights: Float[Tensor, " scored"]
+    cost: Float[Tensor, " scored"]
 
 
 class MLMLoss:
@@ -37,8 +50,10 @@ class MLMLoss:
         tokenizer: names the mask and PAD.
         use_num_masked_factor: divide each row by its own number of scored tokens and average the rows: with a count
             uniform on 1..L this is the exact-count likelihood bound per token (ALGORITHMS 1.1).
-        weighting: ``"flat"`` (BERT), ``"inverse_p"`` (LLaDA), or a schedule (MDLM, MD4).
+        weighting: ``"flat"`` (BERT, MaskGIT), ``"inverse_p"`` (LLaDA), a schedule (MDLM, MD4), or a ``DiscreteTime`` (MD4).
         normaliser: ``"scored"``, ``"supervised"``, ``"sequence"`` or ``"answer"`` (see ``unmask.ops.objective``).
+        label_smoothing, z_loss: regularisers, see ``unmask.ops.objective.training_cost``; they enter the loss and not
+            ``score(...).nll``.
 
     Example:
         >>> loss = MLMLoss(model=model, tokenizer=tokenizer, weighting="inverse_p", normaliser="supervised")
@@ -55,11 +70,18 @@ class MLMLoss:
         *,
         weighting: Weighting = "flat",
         normaliser: Normaliser = "scored",
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
     ) -> None:
         if isinstance(weighting, str) and weighting not in ("flat", "inverse_p"):
             raise ValueError(f"weighting={weighting!r} is not known: give 'flat', 'inverse_p' or a schedule of unmask.ops.schedule.")
         if normaliser not in ("scored", "supervised", "sequence", "answer"):
             raise ValueError(f"normaliser={normaliser!r} is not known: give 'scored', 'supervised', 'sequence' or 'answer'.")
+        if not 0.0 <= label_smoothing < 1.0 or z_loss < 0.0:
+            raise ValueError(
+                f"label_smoothing={label_smoothing} is a share in [0, 1) and z_loss={z_loss} a factor of at least 0 (1e-4 is "
+                "usual): a loss may not reward being wrong."
+            )
         if use_num_masked_factor and weighting != "flat":
             raise ValueError(
                 "use_num_masked_factor divides each row by its number of hidden tokens, and weighting='inverse_p' (or a "
@@ -75,6 +97,8 @@ class MLMLoss:
         self.use_num_masked_factor = use_num_masked_factor
         self.weighting: Weighting = weighting
         self.normaliser: Normaliser = normaliser
+        self.label_smoothing = label_smoothing
+        self.z_loss = z_loss
 
     def __call__(self, batch: Mapping[str, Any], model: Any = None) -> MLMLossDict:
         """The loss of one batch.
@@ -84,8 +108,8 @@ class MLMLoss:
             model: in place of the one given at construction.
 
         Returns:
-            ``loss`` (scalar), with its ``numerator`` and ``denominator``. A batch with nothing scored gives a zero loss
-            with zero gradient.
+            ``loss`` (scalar), with its ``numerator`` and ``denominator``, and its ``variance`` as an estimate over rows. A
+            batch with nothing scored gives a zero loss with zero gradient.
         """
         batch = as_mlm_batch(batch)
         return self.combine(batch, self.score(batch, model))
@@ -93,17 +117,24 @@ class MLMLoss:
     def combine(self, batch: Mapping[str, Any], tokens: ScoredTokens) -> MLMLossDict:
         """Weigh, add and divide what :meth:`score` found, without running the model again."""
         supervised = self._supervised(batch, tokens.where)
-        weighted = tokens.nll * tokens.weights
+        weighted = tokens.cost * tokens.weights
+        row = tokens.where.nonzero()[:, 0]
         if self.use_num_masked_factor:
             shares: Tensor | None = tokens.where.sum(-1).clamp(min=1).float()
-            count = tokens.where.any(-1).sum().float()
+            counts = tokens.where.any(-1).float()
         else:
             shares = row_shares(self.normaliser, supervised)
-            count = denominator(self.normaliser, tokens.where, supervised)
+            counts = row_counts(self.normaliser, tokens.where, supervised)
         if shares is not None:
-            weighted = weighted / shares[tokens.where.nonzero()[:, 0]]
+            weighted = weighted / shares[row]
         numerator = weighted.sum()
-        return MLMLossDict(loss=numerator / count.clamp(min=1), numerator=numerator, denominator=count)
+        row_sums = weighted.new_zeros(len(counts)).index_add(0, row, weighted.detach())
+        return MLMLossDict(
+            loss=numerator / counts.sum().clamp(min=1),
+            numerator=numerator,
+            denominator=counts.sum(),
+            variance=ratio_variance(row_sums, counts.to(row_sums)),
+        )
 
     def score(self, batch: Mapping[str, Any], model: Any = None) -> ScoredTokens:
         """Negative log-likelihood (nats), correctness and weight of every scored position."""
@@ -121,7 +152,9 @@ class MLMLoss:
         logits = logits_where(model, batch, where)
         wanted = targets[where]
         weights = self._weights(batch, where, hidden)
-        return ScoredTokens(where, token_nll(logits, wanted), logits.detach().argmax(-1) == wanted, weights)
+        nll = token_nll(logits, wanted)
+        cost = training_cost(logits, nll, self.label_smoothing, self.z_loss)
+        return ScoredTokens(where, nll, logits.detach().argmax(-1) == wanted, weights, cost)
 
     def _hidden(self, batch: Mapping[str, Any], model: Any) -> Bool[Tensor, "batch seq"]:
         if batch.get("noise_mask") is not None:
@@ -166,3 +199,31 @@ def as_mlm_batch(batch: Mapping[str, Any]) -> Mapping[str, Any]:
         "target_ids": labels,
         "noise_mask": labels != IGNORED_TARGET,
     }
+
+
+def global_loss(parts: Sequence[MLMLossDict]) -> MLMLossDict:
+    """The loss of a whole optimiser step: sums and counts over accumulation steps and ranks, divided once.
+
+    For loops that are not ours; ``MaskedLMModule`` does the same to the gradients. Values are detached. Where
+    ``torch.distributed`` runs, every rank must call this, and all get the same answer.
+
+    Args:
+        parts: this rank's losses, one a pass.
+
+    Raises:
+        ValueError: no parts.
+    """
+    if not parts:
+        raise ValueError("A global loss is a sum over passes, and there is none: collect the MLMLossDict of every pass of the step.")
+    sums = torch.stack(
+        [
+            sum(p["numerator"].detach().double() for p in parts),
+            sum(p["denominator"].double() for p in parts),
+            sum(p["variance"].double() * p["denominator"].double().clamp(min=1) ** 2 for p in parts),
+        ]
+    )
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(sums)
+    numerator, count, spread = sums.unbind()
+    below = count.clamp(min=1)
+    return MLMLossDict(loss=numerator / below, numerator=numerator, denominator=count, variance=spread / below**2)

@@ -1,0 +1,126 @@
+"""Prompts and answers: the layouts of DESIGN 4.3, truncation that spares the answer, and nothing but answers hidden."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unmask.contracts import SpecialIds
+from unmask.data.seq2seq import MLMSeq2SeqCollator, MLMSeq2SeqPredCollator, MLMSeq2SeqTrainCollator
+from unmask.ops.choice import coins
+from unmask.ops.corruption import uniform_corruption
+from unmask.ops.levels import ConstantLevel
+from unmask.ops.replacement import Replacement
+from unmask.ops.scheme import Corruption
+
+PAD, MASK, BOS, EOS, UNK, VOCAB = 0, 1, 2, 3, 4, 40
+SPECIAL = SpecialIds(mask=MASK, vocab_size=VOCAB, pad=PAD, bos=BOS, eos=EOS, others=(UNK,))
+ALL = Corruption(ConstantLevel(1.0), coins, Replacement(MASK))
+NONE = Corruption(ConstantLevel(0.0), coins, Replacement(MASK))
+ROWS = [
+    {"prompt_ids": [10, 11, UNK], "target_ids": [20, 21], "example_id": 0},
+    {"prompt_ids": [12], "target_ids": [22, UNK, 23], "example_id": 1},
+]
+
+
+def test_a_training_row_is_prompt_bos_target_eos():
+    batch = MLMSeq2SeqTrainCollator(SPECIAL, ALL, 8, loss_on_padding=False)(ROWS)
+    assert batch["input_ids"].tolist() == [[10, 11, UNK, BOS, MASK, MASK, MASK, PAD], [12, BOS, MASK, UNK, MASK, MASK, PAD, PAD]]
+    assert batch["target_ids"].tolist() == [[*[-100] * 4, 20, 21, EOS, -100], [-100, -100, 22, -100, 23, EOS, -100, -100]]
+    assert batch["attention_mask"].int().tolist() == [[1] * 7 + [0], [1] * 6 + [0, 0]]
+    assert torch.equal(batch["noise_mask"], batch["target_ids"] != -100)
+    padded = MLMSeq2SeqTrainCollator(SPECIAL, ALL, 8)(ROWS)  # what follows an answer is part of it
+    assert padded["input_ids"][1].tolist() == [12, BOS, MASK, UNK, MASK, MASK, MASK, MASK]
+    assert padded["target_ids"][1].tolist() == [-100, -100, 22, -100, 23, EOS, PAD, PAD] and padded["attention_mask"].all()
+
+
+def test_prompts_on_the_left_and_answers_on_the_right_meet_at_one_column():
+    batch = MLMSeq2SeqCollator(SPECIAL, ALL, 6, 4, loss_on_padding=False)(ROWS)
+    assert batch["input_ids"].tolist() == [
+        [PAD, 10, 11, UNK, BOS, MASK, MASK, MASK, PAD, PAD],
+        [PAD, PAD, PAD, 12, BOS, MASK, UNK, MASK, MASK, PAD],
+    ]
+    assert batch["positions"].tolist() == [[0, 0, 1, 2, 3, 4, 5, 6, 0, 0], [0, 0, 0, 0, 1, 2, 3, 4, 5, 0]]
+    padded = MLMSeq2SeqCollator(SPECIAL, ALL, 6, 4)(ROWS)
+    assert padded["input_ids"][1].tolist() == [PAD, PAD, PAD, 12, BOS, MASK, UNK, MASK, MASK, MASK]
+    assert padded["attention_mask"][1].int().tolist() == [0, 0, 0, *[1] * 7]
+
+
+def test_a_prediction_batch_is_the_prompt_alone_with_the_answer_beside_it():
+    batch = MLMSeq2SeqPredCollator(SPECIAL, None, 5, 5, loss_on_padding=False)(ROWS)
+    assert batch["input_ids"].tolist() == [[PAD, 10, 11, UNK, BOS], [PAD, PAD, PAD, 12, BOS]]
+    assert batch["attention_mask"].int().tolist() == [[0, 1, 1, 1, 1], [0, 0, 0, 1, 1]]
+    assert batch["target_ids"].tolist() == [[20, 21, EOS, -100, -100], [22, UNK, 23, EOS, -100]]
+    with_padding = MLMSeq2SeqPredCollator(SPECIAL, None, 5, 5)(ROWS)
+    assert with_padding["target_ids"][0].tolist() == [20, 21, EOS, PAD, PAD]
+    assert set(MLMSeq2SeqPredCollator(SPECIAL)([{"prompt_ids": [10]}])) == {"input_ids", "attention_mask"}
+
+
+LONG = [{"prompt_ids": [*range(10, 30)], "target_ids": [30, 31, 32]}]
+
+
+def test_a_long_prompt_loses_its_left_and_never_the_answers_slots():
+    (ids,) = MLMSeq2SeqTrainCollator(SPECIAL, NONE, 8)(LONG)["input_ids"].tolist()
+    assert ids == [27, 28, 29, BOS, 30, 31, 32, EOS]
+    (ids,) = MLMSeq2SeqTrainCollator(SPECIAL, NONE, 8, input_block_size=2, truncate="max")(LONG)["input_ids"].tolist()
+    assert ids == [28, 29, BOS, 30, 31, 32, EOS]
+    (ids,) = MLMSeq2SeqCollator(SPECIAL, NONE, 5, 3)(LONG)["input_ids"].tolist()
+    assert ids == [27, 28, 29, BOS, 30, 31, 32, EOS]
+    (ids,) = MLMSeq2SeqPredCollator(SPECIAL, None, 5, 3)(LONG)["input_ids"].tolist()
+    assert ids == [28, 29, BOS]
+
+
+def test_an_answer_too_long_for_its_block_keeps_its_eos():
+    row = [{"prompt_ids": [10, 11], "target_ids": [*range(20, 40)]}]
+    (ids,) = MLMSeq2SeqTrainCollator(SPECIAL, NONE, 6)(row)["input_ids"].tolist()
+    assert ids == [BOS, 20, 21, 22, 23, EOS]
+    (ids,) = MLMSeq2SeqTrainCollator(SPECIAL, NONE, 6, truncate=None)(row)["input_ids"].tolist()
+    assert ids == [10, 11, BOS, *range(20, 40), EOS]
+
+
+@pytest.mark.parametrize("collator", [MLMSeq2SeqTrainCollator, MLMSeq2SeqCollator])
+def test_noise_does_not_move_with_padding(collator):
+    """Left padding grows with the longest prompt of the batch; a row's noise stays."""
+    make = lambda: collator(SPECIAL, None, 12, truncate="max", seed=5, loss_on_padding=False)  # noqa: E731
+    rows = [{"prompt_ids": [10] * (1 + 3 * i), "target_ids": [*range(20, 27)], "example_id": i} for i in range(3)]
+    if collator is MLMSeq2SeqTrainCollator:
+        rows = rows[:2]
+    whole = make()(rows)
+    for i, row in enumerate(rows):
+        alone = make()([row])
+        for key in ("noise_mask", "p_mask", "input_ids"):
+            assert torch.equal(whole[key][i][whole["attention_mask"][i]], alone[key][0][alone["attention_mask"][0]])
+
+
+tokens = st.lists(st.integers(4, VOCAB - 1), max_size=15)
+
+
+@given(st.lists(st.tuples(tokens, tokens), min_size=1, max_size=4), st.sampled_from(["block", "max", None]), st.booleans(), st.booleans(), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_any_rows_keep_the_contract(pairs, truncate, bos, eos, on_padding):
+    rows = [{"prompt_ids": p, "input_ids": t} for p, t in pairs]
+    for cls in (MLMSeq2SeqTrainCollator, MLMSeq2SeqCollator):
+        batch = cls(SPECIAL, uniform_corruption(MASK, exact=True), 9, 5, bos, eos, truncate, on_padding)(rows)
+        scored, target = batch["noise_mask"], batch["target_ids"]
+        assert (batch["input_ids"][scored] == MASK).all() and not (batch["input_ids"][~scored] == MASK).any()
+        assert torch.equal(batch["p_mask"] > 0, target != -100) and not (scored & (target == -100)).any()
+        if truncate == "block":
+            assert batch["input_ids"].shape[1] == (9 if cls is MLMSeq2SeqTrainCollator else 14)
+        clean = torch.where(scored, target, batch["input_ids"])
+        for i, (_, answer) in enumerate(pairs):
+            kept = answer[: 9 - bos - eos] if truncate else answer
+            hidden = [t for t in clean[i][target[i] != -100].tolist() if t != PAD]
+            assert hidden == [t for t in kept if t != UNK] + [EOS] * eos
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: MLMSeq2SeqTrainCollator(SPECIAL, None, 8)([{"prompt_ids": [5]}]), "'target_ids'"),
+    (lambda: MLMSeq2SeqTrainCollator(SPECIAL, None, 8)([{"target_ids": [5]}]), "'prompt_ids'"),
+    (lambda: MLMSeq2SeqTrainCollator(SPECIAL, None, 8)([ROWS[0], {"prompt_ids": [5]}]), "1 of 2 rows carry 'target_ids'"),
+    (lambda: MLMSeq2SeqTrainCollator(SPECIAL, None, 8, 0), "input_block_size=0"),
+    (lambda: MLMSeq2SeqTrainCollator(SPECIAL, None, 2), "no room"),
+    (lambda: MLMSeq2SeqPredCollator(SPECIAL)([{"prompt_ids": [VOCAB]}]), "token id 40"),
+])  # fmt: skip
+def test_errors_teach(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
