@@ -9,6 +9,7 @@ import pytest
 
 from unmask.build import load
 from unmask.config import load_config
+from unmask.contracts import SpecialIds
 from unmask.evaluate.pseudo import pseudo_log_likelihood
 
 SENTENCE = "the cat [MASK] the [MASK]."
@@ -145,7 +146,7 @@ def test_score_is_the_pseudo_log_likelihood_and_ranks(unmask, trained):
     rows = json.loads(unmask("score", good, bad, "--model", trained, "--json").out)["rows"]
     assert rows[0]["nats"] > rows[1]["nats"]
     loaded = load(trained)
-    (expected,) = pseudo_log_likelihood(loaded.model, [loaded.tokenizer.encode(good)], loaded.tokenizer)
+    (expected,) = pseudo_log_likelihood(loaded.model, [loaded.tokenizer.encode(good)], SpecialIds.of(loaded.tokenizer))
     assert rows[0]["nats"] == pytest.approx(float(np.nansum(expected)), abs=1e-4)
     bound = json.loads(unmask("score", good, "--model", trained, "--bound", "--samples", 200, "--json").out)["rows"]
     assert bound[0]["nats"] < rows[0]["nats"], "hidden context makes tokens less likely than full context does"

@@ -40,6 +40,7 @@ def plot_loss(metrics: Path, picture: Path, title: str, reference_lines: dict[st
     axes.set_title(title, loc="left")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
     with atomic_file(picture) as temporary:
         figure.savefig(temporary, format="png")
