@@ -12,8 +12,8 @@ install_import_hook(
     ["unmask.ops", "unmask.nn", "unmask.models", "unmask.decode", "unmask.evaluate", "unmask.randomness"], "beartype.beartype"
 )
 
-import pytest
-import torch
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 torch.set_num_threads(1)
 

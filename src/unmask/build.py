@@ -19,6 +19,7 @@ from unmask.data.tokenizers import Tokenizer
 from unmask.models.files import INDEX, check_sealed, read_model, resolve_checkpoint
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.ops.corruption import Corruption, bert_corruption, scheduled_corruption, uniform_corruption
+from unmask.ops.objective import Weighting
 from unmask.ops.schedule import as_schedule
 from unmask.train.loss import MLMLoss
 
@@ -68,7 +69,7 @@ def build_loss(config: ObjectiveConfig, tokenizer: Any) -> MLMLoss:
     """How an objective weighs what was hidden."""
     if config.name == "bert":
         return MLMLoss(tokenizer=tokenizer)
-    weighting = "inverse_p" if config.schedule == "linear" else as_schedule(config.schedule)
+    weighting: Weighting = "inverse_p" if config.schedule == "linear" else as_schedule(config.schedule)
     return MLMLoss(tokenizer=tokenizer, weighting=weighting, normaliser="supervised")
 
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.naive.bound import TableModel, any_order_bound, hidden_cost, subsets
 
+from tests.naive.bound import TableModel, any_order_bound, hidden_cost, subsets
 from unmask.ops.corruption import scheduled_corruption, uniform_corruption
 from unmask.ops.levels import DiscreteLevel
 from unmask.ops.schedule import SCHEDULES, DiscreteTime, as_schedule, polynomial

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from tests.naive.bound import UniformModel
 
+from tests.naive.bound import UniformModel
 from unmask.contracts import SpecialIds
 from unmask.data.collators import DefaultMLMCollator, MaskedLMCollator, PackedMLMCollator
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel

@@ -65,7 +65,7 @@ def evaluate_model(
     if source is not None:
         found = list(source.documents())[:documents]
         texts = [d.text for d in found]
-        windows = Windows.of_rows([r + [special.eos] for r in loaded.tokenizer.encode_batch(texts)], block, texts)
+        windows = Windows.of_rows(loaded.tokenizer.encode_batch(texts), block, texts)
     elif stores is not None:
         store = TokenStore.open(stores / "valid")
         store.check_tokenizer(loaded.tokenizer)

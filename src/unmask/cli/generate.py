@@ -43,7 +43,7 @@ def generate(
         temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, new_tokens=new_tokens,
     )  # fmt: skip
     labels = [f"{text[:24] or 'from nothing'}" + (f" · {i + 1}" if len(prompts) > 1 else "") for i, text in enumerate(prompts)]
-    batch = left_padded(rows, tokenizer.pad_token_id)
+    batch = left_padded(rows, tokenizer.pad_token_id or 0)
     found, _ = watched_predict(predictor, batch, watch=watch, page=trace, title="unmask generate", labels=labels)
     if as_json:
         keys = ("text", "steps_taken", "time_taken")

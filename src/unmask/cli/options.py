@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,7 +12,7 @@ Which = Annotated[str, typer.Option("--checkpoint", help="Which checkpoint of a 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 Field = Annotated[str, typer.Option("--field", help="Field that holds the text (JSON lines, Parquet, datasets).")]
-Unit = Annotated[str | None, typer.Option("--unit", help="One document of plain text is a: file, section, paragraph or line.")]
+Unit = Annotated[Literal["file", "section", "paragraph", "line"] | None, typer.Option("--unit", help="What one document of plain text is.")]
 Split = Annotated[str, typer.Option("--split", help="Split of a Hugging Face dataset.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Draw the unmasking in the terminal, step by step.")]
 TracePage = Annotated[Path | None, typer.Option("--trace", help="Write the unmasking as a page to open in a browser (.html) or as data (.json).")]

@@ -46,9 +46,9 @@ def score(
         else:
             values = [float(np.nansum(v)) for v in pseudo_log_likelihood(loaded.model, rows, special, progress=progress)]
     kind = "log-likelihood bound" if bound else "pseudo-log-likelihood"
-    answers = [{"text": t, "nats": float(v), "tokens": len(r)} for t, v, r in zip(texts, values, rows, strict=True)]
+    answers = [(t, float(v), len(r)) for t, v, r in zip(texts, values, rows, strict=True)]
     if as_json:
-        print_json({"score": kind, "rows": answers})
+        print_json({"score": kind, "rows": [{"text": t, "nats": nats, "tokens": n} for t, nats, n in answers]})
         return
-    shown = [[a["text"][:60], f"{a['nats']:.2f}", f"{a['nats'] / max(1, a['tokens']):.3f}", str(a["tokens"])] for a in answers]
+    shown = [[t[:60], f"{nats:.2f}", f"{nats / max(1, n):.3f}", str(n)] for t, nats, n in answers]
     table(f"{kind}, nats (higher is likelier)", ["text", "total", "per token", "tokens"], shown)

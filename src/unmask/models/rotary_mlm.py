@@ -153,7 +153,7 @@ class RotaryTransformerMLMModel(nn.Module):
             positions = self._positions(ids, attention_mask, segment_ids)
         self._check_length(ids, positions)
         plan, token_index = plan_attention(
-            *ids.shape, ids.device, attention_mask, segment_ids, block_mask, self.use_flex_attn, self.force_flash_attn
+            ids.shape[0], ids.shape[1], ids.device, attention_mask, segment_ids, block_mask, self.use_flex_attn, self.force_flash_attn
         )
         flat_ids, flat_positions = ids.flatten(), positions.flatten()
         if token_index is not None:

@@ -47,9 +47,9 @@ class DensePlan:
     only_flash: bool = False
 
     def __call__(self, q: Heads, k: Heads, v: Heads, dropout: float) -> Heads:
-        rows = [x.view(self.batch, self.seq, *x.shape[1:]).transpose(1, 2) for x in (q, k, v)]
+        q_rows, k_rows, v_rows = (x.view(self.batch, self.seq, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION) if self.only_flash else contextlib.nullcontext():
-            out = F.scaled_dot_product_attention(*rows, attn_mask=self.mask, dropout_p=dropout)
+            out = F.scaled_dot_product_attention(q_rows, k_rows, v_rows, attn_mask=self.mask, dropout_p=dropout)
         return out.transpose(1, 2).reshape(q.shape)
 
 
@@ -64,8 +64,9 @@ class DocumentPlan:
             return v  # a batch of padding: no tokens
         outs = []
         for index in self.groups:
-            rows = [x[index].transpose(1, 2) for x in (q, k, v)]
-            outs.append(F.scaled_dot_product_attention(*rows, dropout_p=dropout).transpose(1, 2).flatten(0, 1))
+            q_rows, k_rows, v_rows = (x[index].transpose(1, 2) for x in (q, k, v))
+            out = F.scaled_dot_product_attention(q_rows, k_rows, v_rows, dropout_p=dropout)
+            outs.append(out.transpose(1, 2).flatten(0, 1))
         order = torch.cat([index.flatten() for index in self.groups])
         return torch.empty_like(q).index_copy(0, order, torch.cat(outs))
 

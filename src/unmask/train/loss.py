@@ -217,9 +217,9 @@ def global_loss(parts: Sequence[MLMLossDict]) -> MLMLossDict:
         raise ValueError("A global loss is a sum over passes, and there is none: collect the MLMLossDict of every pass of the step.")
     sums = torch.stack(
         [
-            sum(p["numerator"].detach().double() for p in parts),
-            sum(p["denominator"].double() for p in parts),
-            sum(p["variance"].double() * p["denominator"].double().clamp(min=1) ** 2 for p in parts),
+            torch.stack([p["numerator"].detach().double() for p in parts]).sum(),
+            torch.stack([p["denominator"].double() for p in parts]).sum(),
+            torch.stack([p["variance"].double() * p["denominator"].double().clamp(min=1) ** 2 for p in parts]).sum(),
         ]
     )
     if torch.distributed.is_available() and torch.distributed.is_initialized():

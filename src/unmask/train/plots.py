@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from unmask.storage import atomic_file
 from unmask.train.callbacks import read_metrics
@@ -25,10 +26,11 @@ def plot_loss(metrics: Path, picture: Path, title: str, reference_lines: dict[st
     figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for name, label, style in (
+    styles: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("train/loss", "training", {"color": "#7aa6c2", "linewidth": 1.2}),
         ("valid/loss", "held out", {"color": "#c2410c", "linewidth": 2.0, "marker": "o", "markersize": 3.5}),
-    ):
+    )
+    for name, label, style in styles:
         points = [(step, value / math.log(2)) for step, n, value in rows if n == name]
         if points:
             axes.plot(*zip(*points, strict=True), label=label, **style)
