@@ -13,15 +13,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 _LARGEST = 2**63 - 1
-_LOW = {bits: (1 << (64 - bits)) - 1 for bits in (12, 27, 30, 31)}  # torch's >> copies the sign bit; this drops the copies
+_SHIFTS = tuple(np.uint64(bits) for bits in (30, 27, 31))
+_FACTORS = tuple(np.uint64(factor % 2**64) for factor in (_MIX_1, _MIX_2))
 
 
 class Stream(IntEnum):
@@ -47,19 +50,30 @@ def _wrap(value: int) -> int:
 
 def mix(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     """Scramble int64 values; a bijection in which every input bit reaches every output bit."""
-    # Two buffers for all steps: corruption spends most of its time here.
-    out = x >> 30
-    out &= _LOW[30]
+    if x.device.type == "cpu":
+        return torch.from_numpy(_mix_unsigned(np.atleast_1d(x.numpy())).reshape(x.shape))
+    x = (x ^ _shift(x, 30)) * _MIX_1
+    x = (x ^ _shift(x, 27)) * _MIX_2
+    return x ^ _shift(x, 31)
+
+
+def _mix_unsigned(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The same in NumPy, which has unsigned shifts and small overheads: 2 to 3 times faster, and most of a corruption's time."""
+    x = values.view(np.uint64)
+    out = x >> _SHIFTS[0]
     out ^= x
-    out *= _MIX_1
-    shifted = out >> 27
-    shifted &= _LOW[27]
+    out *= _FACTORS[0]
+    shifted = out >> _SHIFTS[1]
     out ^= shifted
-    out *= _MIX_2
-    torch.bitwise_right_shift(out, 31, out=shifted)
-    shifted &= _LOW[31]
+    out *= _FACTORS[1]
+    np.right_shift(out, _SHIFTS[2], out=shifted)
     out ^= shifted
-    return out
+    return out.view(np.int64)
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift of int64 (torch's ``>>`` copies the sign bit)."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def fold(key: Int[Tensor, "*shape"], data: int | Tensor) -> Int[Tensor, "*shape"]:
@@ -92,7 +106,7 @@ def uniform(keys: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 def _unit(bits: Tensor) -> Tensor:
     """The upper 52 bits as a float64 in the middle of its cell of (0, 1)."""
-    return ((bits >> 12) & _LOW[12]).double().add_(0.5).mul_(2.0**-52)
+    return _shift(bits, 12).double().add_(0.5).mul_(2.0**-52)
 
 
 def permute(index: Int[Tensor, "*shape"], size: int, key: Int[Tensor, ""]) -> Int[Tensor, "*shape"]:
@@ -150,10 +164,10 @@ class Noise:
         """One uniform per position, ``[B, L]``."""
         return uniform(self._per_token_keys(stream, length))
 
-    def at(self, stream: Stream, index: Int[Tensor, " some"], length: int) -> Float[Tensor, " some"]:
-        """The values of ``per_token(stream, length)`` at some positions only, given by their index in ``[B * L]``."""
-        counters = index % length if self.counters is None else self.counters.flatten()[index]
-        return uniform(fold(self.keys, int(stream))[index // length] + counters * _GOLDEN)
+    def at(self, stream: Stream, row: Int[Tensor, " some"], column: Int[Tensor, " some"]) -> Float[Tensor, " some"]:
+        """The values of ``per_token`` at some positions only."""
+        counters = column if self.counters is None else self.counters[row, column]
+        return uniform(fold(self.keys, int(stream)).index_select(0, row) + counters * _GOLDEN)
 
     def coins(self, rate: Float[Tensor, " batch"], stream: Stream, length: int) -> Bool[Tensor, "batch seq"]:
         """One coin per position, ``[B, L]``, that comes up with its row's probability: at rate 1 always, at 0 never."""

@@ -225,7 +225,7 @@ def test_where_pad_is_eos_the_first_of_a_run_ends_a_document():
     shared = SpecialIds(mask=MASK, vocab_size=VOCAB, pad=EOS, eos=EOS)
     batch = PackedMLMCollator(shared, 8, ALL)([{"input_ids": [5, EOS, 6, 7, EOS, EOS, EOS, EOS]}])
     assert batch["attention_mask"].int().tolist() == [[1, 1, 1, 1, 1, 0, 0, 0]]
-    assert batch["segment_ids"].tolist() == [[0, 0, 1, 1, 1, 2, 3, 4]]
+    assert batch["segment_ids"].tolist() == [[0, 0, 1, 1, 1, 2, 2, 2]]
 
 
 def test_masked_lm_batches_have_tokens_mask_and_labels():

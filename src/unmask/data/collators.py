@@ -25,7 +25,7 @@ from unmask.data.corrupting import (
 from unmask.data.layout import check_truncate, frame, pad, width_of
 from unmask.data.rows import Ragged, Rows, column, require_column
 from unmask.ops.corruption import bert_corruption
-from unmask.ops.segments import positions_from_mask, positions_from_segments, segments_from_ends
+from unmask.ops.segments import positions_from_segments, segments_from_ends
 
 
 class DefaultMLMCollator(CorruptingCollator):
@@ -82,7 +82,7 @@ class DefaultMLMCollator(CorruptingCollator):
         """The laid-out rows, with padding an ordinary token if ``loss_on_padding`` says so."""
         if self.loss_on_padding:
             eligible, real = eligible | ~real, torch.ones_like(real)
-        return Assembled(ids, real, eligible, positions_from_mask(real))
+        return Assembled(ids, real, eligible)
 
 
 class PackedMLMCollator(CorruptingCollator):
@@ -131,14 +131,15 @@ class PackedMLMCollator(CorruptingCollator):
             real = ~padding
         given = column(rows, "segment_ids")
         if given is None:
-            self.special.require("eos")
-            last_real = real & ~torch.cat([real[:, 1:], torch.ones_like(real[:, :1])], dim=-1)
-            segments = segments_from_ends((ids == self.special.eos) | last_real)
+            segments = segments_from_ends(ids == self.special.require("eos").eos)
         else:
             segments = pad(given, self.block_size, pad_id=0)[0]
+        eligible, positions = self.ordinary(ids), positions_from_segments(segments)
+        if not bool(real.all()):
+            eligible &= real
             segments = torch.where(real, segments, segments.where(real, -1).amax(-1, keepdim=True) + 1)
-        positions = positions_from_segments(segments).masked_fill(~real, 0)
-        return Assembled(ids, real, real & self.ordinary(ids), positions, segments)
+            positions = positions.where(real, 0)
+        return Assembled(ids, real, eligible, segments, positions)
 
     def batch(self, made: Corrupting) -> PackedFlexMLMBatch | MLMBatch:
         """A ``PackedFlexMLMBatch``; without FlexAttention with an ``attention_mask`` besides."""
@@ -196,7 +197,7 @@ class MaskedLMCollator(CorruptingCollator):
         width = max(map(len, tokens))
         ids, _ = pad(tokens, width, self.special.pad or 0)
         real = pad(mask, width, 0)[0].bool()
-        return Assembled(ids, real, real & self.ordinary(ids), positions_from_mask(real))
+        return Assembled(ids, real, real & self.ordinary(ids))
 
     def batch(self, made: Corrupting) -> dict[str, Tensor]:
         """``tokens``, ``mask`` and ``labels``, int64 ``[B, L]``."""

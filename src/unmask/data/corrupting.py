@@ -27,6 +27,7 @@ from unmask.data.rows import Rows, carried, scalars
 from unmask.ops.corruption import scheduled_corruption, uniform_corruption
 from unmask.ops.schedule import as_schedule
 from unmask.ops.scheme import Corruption
+from unmask.ops.segments import positions_from_mask
 from unmask.ops.times import Times
 from unmask.randomness import Noise, low_discrepancy, row_keys
 
@@ -39,16 +40,15 @@ class Assembled:
         ids: clean tokens.
         attention_mask: True = real token.
         eligible: True = may be hidden; these positions have targets.
-        positions: rotary positions.
-        segment_ids: packed rows only.
+        segment_ids, positions: packed rows only; others count their positions over the real tokens.
         fixed: infilling only: True = given, never hidden and never changed.
     """
 
     ids: Int[Tensor, "batch seq"]
     attention_mask: Bool[Tensor, "batch seq"]
     eligible: Bool[Tensor, "batch seq"]
-    positions: Int[Tensor, "batch seq"]
     segment_ids: Int[Tensor, "batch seq"] | None = None
+    positions: Int[Tensor, "batch seq"] | None = None
     fixed: Bool[Tensor, "batch seq"] | None = None
 
 
@@ -136,7 +136,7 @@ class CorruptingCollator:
             input_ids=made.noisy,
             target_ids=made.targets,
             attention_mask=made.clean.attention_mask,
-            positions=made.clean.positions,
+            positions=positions_from_mask(made.clean.attention_mask),
             noise_mask=made.scored,
             p_mask=made.p,
         )
@@ -147,8 +147,10 @@ class CorruptingCollator:
 
         Positions count from the first real token, so padding on the left does not move the noise.
         """
-        leading = (~clean.attention_mask).long().cumprod(-1).sum(-1, keepdim=True)
-        counters = torch.arange(clean.ids.shape[1]) - leading if bool(leading.any()) else None
+        counters = None
+        if not bool(clean.attention_mask[:, :1].all()):
+            leading = (~clean.attention_mask).long().cumprod(-1).sum(-1, keepdim=True)
+            counters = torch.arange(clean.ids.shape[1]) - leading
         ids = scalars(rows, "example_id")
         if ids is None:
             return replace(Noise.from_generator(len(clean.ids), self._own_generator()), counters=counters)
@@ -179,7 +181,7 @@ class CorruptingCollator:
                     f"A row holds token id {lowest if lowest < 0 else highest}, and this tokenizer's ids run from 0 to "
                     f"{len(self._is_ordinary) - 1}. The rows were made with another tokenizer: encode them again with this one."
                 )
-        return self._is_ordinary[ids]
+        return self._is_ordinary.index_select(0, ids.flatten()).view_as(ids)
 
 
 def diffusion_corruption(special: SpecialIds, noise_schedule: Any) -> Corruption:

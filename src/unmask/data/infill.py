@@ -9,6 +9,7 @@ on all the rest.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Unpack
 
 import torch
@@ -75,7 +76,7 @@ class DefaultInfillMLMCollator(DefaultMLMCollator):
         self.ordinary(truth)
         blank = real & (prompts == self.special.mask)
         made = self.with_padding(torch.where(blank, truth, prompts), real, blank)
-        return Assembled(made.ids, made.attention_mask, made.eligible, made.positions, fixed=~made.eligible)
+        return replace(made, fixed=~made.eligible)
 
 
 class MLMInfillWithExactTargetPredCollator(DefaultInfillMLMCollator):

@@ -20,7 +20,6 @@ from unmask.contracts import IGNORED_TARGET, MLMSeq2SeqPredictionBatch, SpecialI
 from unmask.data.corrupting import Assembled, CollatorOptions, CorruptingCollator, diffusion_corruption
 from unmask.data.layout import check_truncate, frame, keep_end, pad, width_of
 from unmask.data.rows import Ragged, Rows, column, require_column
-from unmask.ops.segments import positions_from_mask
 
 
 class MLMSeq2SeqTrainCollator(CorruptingCollator):
@@ -102,7 +101,7 @@ class MLMSeq2SeqTrainCollator(CorruptingCollator):
         eligible = real & answer & (self.ordinary(ids) | (ids == (-1 if self.special.eos is None else self.special.eos)))
         if self.loss_on_padding:
             eligible, real = eligible | (answer & ~real), real | answer
-        return Assembled(ids, real, eligible, positions_from_mask(real))
+        return Assembled(ids, real, eligible)
 
 
 class MLMSeq2SeqCollator(MLMSeq2SeqTrainCollator):

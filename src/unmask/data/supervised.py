@@ -13,7 +13,6 @@ from unmask.contracts import SpecialIds, Truncate
 from unmask.data.corrupting import Assembled, CollatorOptions, CorruptingCollator, diffusion_corruption
 from unmask.data.layout import check_truncate, keep_end, pad, width_of
 from unmask.data.rows import Rows, require_column
-from unmask.ops.segments import positions_from_mask
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -59,7 +58,7 @@ class SupervisedMLMCollator(CorruptingCollator):
         ids, real = pad(keep_end(tokens, rooms), width, cast(int, self.special.pad))
         answer = pad(keep_end(answers, rooms), width, 0)[0].bool()
         self.ordinary(ids)
-        return Assembled(ids, real, real & answer & (ids != self.special.mask), positions_from_mask(real))
+        return Assembled(ids, real, real & answer & (ids != self.special.mask))
 
 
 def chat_row(messages: Messages, tokenizer: Any, answer_role: str = "assistant") -> dict[str, list[int]]:

@@ -42,17 +42,20 @@ class Replacement:
         """``input_ids`` with something else, or not, at each of the ``chosen`` positions; the rest is untouched."""
         if self.mask_rate >= 1.0:
             return input_ids.masked_fill(chosen, self.mask_token_id)
-        where = chosen.flatten().nonzero()[:, 0]  # noise is drawn for these alone
-        kind = noise.at(Stream.KIND, where, input_ids.shape[1])
+        row, column = chosen.nonzero().unbind(-1)  # noise is drawn for these alone
+        where = row * input_ids.shape[1] + column
+        kind = noise.at(Stream.KIND, row, column)
         noisy = input_ids.flatten().clone()
-        noisy[where[kind < self.mask_rate]] = self.mask_token_id
+        there = noisy.index_select(0, where)
         if self.random_rate > 0:
             assert self.ordinary_ids is not None
             ordinary = self.ordinary_ids.to(input_ids.device)
-            moved = where[(kind >= self.mask_rate) & (kind < self.mask_rate + self.random_rate)]
-            draw = (noise.at(Stream.TOKEN, moved, input_ids.shape[1]) * len(ordinary)).long()
-            noisy[moved] = ordinary[draw]
-        return noisy.view_as(input_ids)
+            # Within its share of (0, 1) the number is uniform once more: it also says which token.
+            draw = (kind - self.mask_rate) * (len(ordinary) / self.random_rate)
+            drawn = ordinary.index_select(0, draw.long().clamp_(0, len(ordinary) - 1))
+            there = torch.where(kind < self.mask_rate + self.random_rate, drawn, there)
+        there = torch.where(kind < self.mask_rate, self.mask_token_id, there)
+        return noisy.index_copy_(0, where, there).view_as(input_ids)
 
 
 def ordinary_ids(vocab_size: int, special_ids: tuple[int, ...]) -> Int[Tensor, " ordinary"]:
