@@ -131,7 +131,7 @@ def _where(run: Path) -> None:
         ("metrics.csv", "loss, step by step (also under tensorboard/)"),
         ("checkpoints/", "weights (safetensors) and training state"),
     ):
-        RESULTS.print(f"  {run / name}  [dim]{meaning}[/dim]", highlight=False)
+        RESULTS.print(f"  {run / name}  [dim]{meaning}[/dim]", highlight=False, soft_wrap=True)
     model = "" if run == DEMO_RUN else f" --model {run}"
     RESULTS.print("\nTry next:", style="bold")
     for line in (
@@ -139,4 +139,4 @@ def _where(run: Path) -> None:
         f'unmask generate --prompt "{PROMPT}" --steps 16 --watch{model}',
         "unmask train --preset small data.source=YOUR_TEXT.txt run=runs/mine",
     ):
-        RESULTS.print(f"  {line}", highlight=False, markup=False)
+        RESULTS.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)  # to be copied whole
