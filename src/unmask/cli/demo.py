@@ -74,7 +74,7 @@ def demo(
 
 def _fill(loaded: Any, run: Path) -> str:
     """Fill the sentences, show the alternatives; the same as text."""
-    from unmask.cli.fill import fill_texts
+    from unmask.cli.fill import alternatives, fill_texts
     from unmask.cli.screen import RESULTS
 
     answers = fill_texts(
@@ -85,10 +85,9 @@ def _fill(loaded: Any, run: Path) -> str:
     for answer in answers:
         RESULTS.print(f"{answer['prompt']}\n  → [bold]{answer['text']}[/bold]".replace("[MASK]", "▁▁▁"), highlight=False)
         lines += [f"- {answer['prompt']}", f"  → {answer['text']}"]
-        for number, blank in enumerate(answer["blanks"]):
-            words = " · ".join(f"{a['token']!r} {a['probability']:.0%}" for a in blank)
-            RESULTS.print(f"    blank {number + 1}: {words}", style="dim", highlight=False, markup=False)
-            lines.append(f"  - blank {number + 1}: {words}")
+        for line in alternatives(answer):
+            RESULTS.print(f"    {line}", style="dim", highlight=False, markup=False)
+            lines.append(f"  - {line}")
     return "\n".join(lines) + "\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,7 +26,7 @@ def fill(
 ) -> None:
     """Fill every [MASK] of a text, together, and show what else each could be."""
     from unmask.build import load
-    from unmask.cli.screen import RESULTS, print_json, table
+    from unmask.cli.screen import RESULTS, print_json
 
     if top < 1:
         raise ValueError(f"--top {top} shows no alternative: give 1 or more.")
@@ -40,12 +40,17 @@ def fill(
         print_json(answers)
         return
     for answer in answers:
-        columns = ["blank", *(f"{n + 1}" for n in range(top))]
-        rows = [
-            [str(n + 1), *(f"{a['token']!r} {a['probability']:.0%}" for a in blank)] for n, blank in enumerate(answer["blanks"])
-        ]
         RESULTS.print(answer["text"], style="bold", highlight=False, markup=False)
-        table("", columns, rows)
+        for line in alternatives(answer):
+            RESULTS.print(f"  {line}", style="dim", highlight=False, markup=False, soft_wrap=True)
+
+
+def alternatives(answer: dict[str, Any]) -> list[str]:
+    """One line per blank: what else it could be, the likeliest first."""
+    return [
+        f"blank {number}: " + " · ".join(f"{a['token']!r} {a['probability']:.0%}" for a in blank)
+        for number, blank in enumerate(answer["blanks"], start=1)
+    ]
 
 
 def fill_texts(model, tokenizer, texts, *, top, steps, confidence, threshold, temperature, seed, watch=False, trace=None):  # type: ignore[no-untyped-def]
