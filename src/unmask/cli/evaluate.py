@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,7 +64,7 @@ def evaluate_model(
     block = loaded.config.data.block_size
     stores = _stores(loaded, path)
     if source is not None:
-        found = list(source.documents())[:documents]
+        found = list(islice(source.documents(), documents))
         texts = [d.text for d in found]
         windows = Windows.of_rows(loaded.tokenizer.encode_batch(texts), block, texts)
     elif stores is not None:
