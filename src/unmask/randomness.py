@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -83,7 +84,9 @@ def fold(key: Int[Tensor, "*shape"], data: int | Tensor) -> Int[Tensor, "*shape"
 
 def row_keys(seed: int, epoch: int | Tensor, ids: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
     """One key per row from ``(seed, epoch, id)``; in decoding ``epoch`` is the step. An epoch per row is allowed."""
-    base = torch.tensor(_wrap(seed), dtype=torch.int64, device=ids.device)
+    base = torch.tensor([_wrap(seed)], dtype=torch.int64, device=ids.device)
+    if isinstance(epoch, int):
+        return fold(fold(base, epoch).expand_as(ids), ids)
     return fold(fold(base.expand_as(ids), epoch), ids)
 
 
@@ -154,11 +157,17 @@ class Noise:
         keys = torch.randint(-_LARGEST, _LARGEST, (rows,), generator=generator, device=source)
         return cls(keys.to(device))
 
+    @cached_property
+    def _stream_keys(self) -> Int[Tensor, "streams batch"]:
+        """``fold(keys, stream)`` for all streams at once."""
+        streams = torch.arange(len(Stream) + 1, device=self.keys.device)[:, None]
+        return fold(self.keys.expand(len(streams), -1), streams)
+
     def per_row(self, stream: Stream) -> Float[Tensor, " batch"]:
         """One uniform per row, ``[B]``."""
         if stream is Stream.LEVEL and self.levels is not None:
             return self.levels
-        return uniform(fold(self.keys, int(stream)))
+        return uniform(self._stream_keys[stream])
 
     def per_token(self, stream: Stream, length: int) -> Float[Tensor, "batch seq"]:
         """One uniform per position, ``[B, L]``."""
@@ -167,7 +176,7 @@ class Noise:
     def at(self, stream: Stream, row: Int[Tensor, " some"], column: Int[Tensor, " some"]) -> Float[Tensor, " some"]:
         """The values of ``per_token`` at some positions only."""
         counters = column if self.counters is None else self.counters[row, column]
-        return uniform(fold(self.keys, int(stream)).index_select(0, row) + counters * _GOLDEN)
+        return uniform(self._stream_keys[stream].index_select(0, row) + counters * _GOLDEN)
 
     def coins(self, rate: Float[Tensor, " batch"], stream: Stream, length: int) -> Bool[Tensor, "batch seq"]:
         """One coin per position, ``[B, L]``, that comes up with its row's probability: at rate 1 always, at 0 never."""
@@ -179,4 +188,4 @@ class Noise:
         counters = self.counters
         if counters is None:
             counters = torch.arange(length, device=self.keys.device)[None, :]
-        return fold(self.keys, int(stream))[:, None] + counters * _GOLDEN
+        return self._stream_keys[stream][:, None] + counters * _GOLDEN

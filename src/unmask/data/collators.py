@@ -146,11 +146,11 @@ class PackedMLMCollator(CorruptingCollator):
         assert made.clean.segment_ids is not None
         packed = PackedFlexMLMBatch(
             input_ids=made.noisy,
-            target_ids=made.targets,
+            target_ids=made.targets(),
             positions=made.clean.positions,
             segment_ids=made.clean.segment_ids,
             noise_mask=made.scored,
-            p_mask=made.p,
+            p_mask=made.p_mask(),
         )
         return packed if self.use_flex_attn else MLMBatch(**packed, attention_mask=made.clean.attention_mask)
 
@@ -204,5 +204,5 @@ class MaskedLMCollator(CorruptingCollator):
         return {
             "tokens": made.noisy,
             "mask": made.clean.attention_mask.long(),
-            "labels": made.targets.masked_fill(~made.scored, IGNORED_TARGET),
+            "labels": torch.where(made.scored, made.clean.ids, IGNORED_TARGET),
         }

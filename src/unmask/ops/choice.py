@@ -36,7 +36,7 @@ def coins(level: Rates, eligible: Mask, noise: Noise) -> tuple[Mask, Probabiliti
     """Hide each eligible position independently with its row's level."""
     chosen = noise.coins(level, Stream.SELECTION, eligible.shape[1])
     chosen &= eligible
-    return chosen, level[:, None].expand(eligible.shape)
+    return chosen, level[:, None].float().expand(eligible.shape)
 
 
 @dataclass(frozen=True)
