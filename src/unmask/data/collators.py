@@ -131,7 +131,7 @@ class PackedMLMCollator(CorruptingCollator):
             real = ~padding
         given = column(rows, "segment_ids")
         if given is None:
-            segments = segments_from_ends(ids == self.special.require("eos").eos)
+            segments = segments_from_ends(ids == cast(int, self.special.require("eos").eos))
         else:
             segments = pad(given, self.block_size, pad_id=0)[0]
         eligible, positions = self.ordinary(ids), positions_from_segments(segments)
@@ -143,7 +143,7 @@ class PackedMLMCollator(CorruptingCollator):
 
     def batch(self, made: Corrupting) -> PackedFlexMLMBatch | MLMBatch:
         """A ``PackedFlexMLMBatch``; without FlexAttention with an ``attention_mask`` besides."""
-        assert made.clean.segment_ids is not None
+        assert made.clean.segment_ids is not None and made.clean.positions is not None
         packed = PackedFlexMLMBatch(
             input_ids=made.noisy,
             target_ids=made.targets(),
