@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
-_LARGEST = 2**63 - 1
+_LARGEST, _SMALLEST = 2**63 - 1, -(2**63)
 _SHIFTS = tuple(np.uint64(bits) for bits in (30, 27, 31))
 _FACTORS = tuple(np.uint64(factor % 2**64) for factor in (_MIX_1, _MIX_2))
 
@@ -52,6 +53,10 @@ def mix(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     """Scramble int64 values; a bijection in which every input bit reaches every output bit."""
     if x.device.type == "cpu":
         return torch.from_numpy(_mix_unsigned(np.atleast_1d(x.numpy())).reshape(x.shape))
+    return _mix_signed(x)
+
+
+def _mix_signed(x: Tensor) -> Tensor:
     x = (x ^ _shift(x, 30)) * _MIX_1
     x = (x ^ _shift(x, 27)) * _MIX_2
     return x ^ _shift(x, 31)
@@ -83,8 +88,14 @@ def fold(key: Int[Tensor, "*shape"], data: int | Tensor) -> Int[Tensor, "*shape"
 
 def row_keys(seed: int, epoch: int | Tensor, ids: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
     """One key per row from ``(seed, epoch, id)``; in decoding ``epoch`` is the step. An epoch per row is allowed."""
-    base = torch.tensor(_wrap(seed), dtype=torch.int64, device=ids.device)
-    return fold(fold(base.expand_as(ids), epoch), ids)
+    if isinstance(epoch, int):
+        return fold(torch.full_like(ids, _epoch_key(seed, epoch)), ids)
+    return fold(fold(torch.full_like(ids, _wrap(seed)), epoch), ids)
+
+
+@lru_cache(maxsize=256)
+def _epoch_key(seed: int, epoch: int) -> int:
+    return int(fold(torch.tensor(_wrap(seed)), epoch))
 
 
 def low_discrepancy(seed: int, epoch: int | Tensor, places: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
@@ -154,11 +165,17 @@ class Noise:
         keys = torch.randint(-_LARGEST, _LARGEST, (rows,), generator=generator, device=source)
         return cls(keys.to(device))
 
+    @cached_property
+    def _stream_keys(self) -> Int[Tensor, "streams batch"]:
+        """``fold(keys, stream)`` for all streams at once."""
+        streams = torch.arange(len(Stream) + 1, device=self.keys.device)[:, None]
+        return fold(self.keys.expand(len(streams), -1), streams)
+
     def per_row(self, stream: Stream) -> Float[Tensor, " batch"]:
         """One uniform per row, ``[B]``."""
         if stream is Stream.LEVEL and self.levels is not None:
             return self.levels
-        return uniform(fold(self.keys, int(stream)))
+        return uniform(self._stream_keys[stream])
 
     def per_token(self, stream: Stream, length: int) -> Float[Tensor, "batch seq"]:
         """One uniform per position, ``[B, L]``."""
@@ -167,7 +184,7 @@ class Noise:
     def at(self, stream: Stream, row: Int[Tensor, " some"], column: Int[Tensor, " some"]) -> Float[Tensor, " some"]:
         """The values of ``per_token`` at some positions only."""
         counters = column if self.counters is None else self.counters[row, column]
-        return uniform(fold(self.keys, int(stream)).index_select(0, row) + counters * _GOLDEN)
+        return uniform(self._stream_keys[stream].index_select(0, row) + counters * _GOLDEN)
 
     def coins(self, rate: Float[Tensor, " batch"], stream: Stream, length: int) -> Bool[Tensor, "batch seq"]:
         """One coin per position, ``[B, L]``, that comes up with its row's probability: at rate 1 always, at 0 never."""
@@ -175,8 +192,23 @@ class Noise:
         bits = mix(self._per_token_keys(stream, length)) >> 1
         return bits < (rate.double() * 2.0**63 - 2.0**62).long()[:, None]
 
+    def largest(self, k: Int[Tensor, " batch"], among: Bool[Tensor, "batch seq"], stream: Stream) -> Bool[Tensor, "batch seq"]:
+        """The ``k[b]`` positions of ``among`` with the largest ``per_token`` numbers; at most as many as there are.
+
+        Positions with counters of their own never tie: their 64 bits are a bijection of the counter.
+        """
+        length = among.shape[1]
+        bits = mix(self._per_token_keys(stream, length)) ^ _SMALLEST  # signed numbers in the order of the uniforms
+        bits = torch.where(among, bits, _SMALLEST)
+        place = (length - k).clamp(max=length - 1)[:, None]
+        if bits.device.type == "cpu":
+            ascending = torch.from_numpy(np.sort(bits.numpy(), axis=-1))  # several times faster than torch's
+        else:
+            ascending = bits.sort(-1).values
+        return among & (bits >= ascending.gather(-1, place)) & (k > 0)[:, None]
+
     def _per_token_keys(self, stream: Stream, length: int) -> Int[Tensor, "batch seq"]:
         counters = self.counters
         if counters is None:
             counters = torch.arange(length, device=self.keys.device)[None, :]
-        return fold(self.keys, int(stream))[:, None] + counters * _GOLDEN
+        return self._stream_keys[stream][:, None] + counters * _GOLDEN

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unmask.ops.choice import WeightedCount, inclusion, successive, systematic
-from unmask.randomness import Noise, Stream
+from unmask.ops.selection import select_top
+from unmask.randomness import Noise, Stream, _mix_signed, mix
 
 rows_of_weights = st.lists(st.floats(-30, 0), min_size=1, max_size=12)
 
@@ -72,3 +73,29 @@ def test_coins_come_up_always_at_one_and_never_at_zero():
     rate = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
     coins = noise.coins(rate, Stream.SELECTION, 40_000)
     assert not coins[0].any() and coins[2].all() and abs(float(coins[1].double().mean()) - 0.25) < 0.01
+
+
+@given(st.integers(0, 2**40), st.integers(1, 20), st.data())
+@settings(max_examples=80, deadline=None)
+def test_the_largest_by_bits_are_the_largest_uniforms(key, length, data):
+    noise = Noise(torch.arange(3) + key)
+    among = torch.tensor(data.draw(st.lists(st.lists(st.booleans(), min_size=length, max_size=length), min_size=3, max_size=3)))
+    k = torch.minimum(torch.tensor(data.draw(st.lists(st.integers(0, length), min_size=3, max_size=3))), among.sum(-1))
+    chosen = noise.largest(k, among, Stream.SELECTION)
+    assert torch.equal(chosen, select_top(noise.per_token(Stream.SELECTION, length), among, k))
+
+
+def test_the_hash_is_splitmix64_with_unsigned_shifts():
+    """Python's integers as the reference, negative values included."""
+    values = [0, 1, -1, 2**63 - 1, -(2**63), 123456789]
+
+    def reference(x):
+        x %= 2**64
+        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        x = (x ^ x >> 27) * 0x94D049BB133111EB % 2**64
+        x ^= x >> 31
+        return x - 2**64 if x >= 2**63 else x
+
+    assert mix(torch.tensor(values)).tolist() == [reference(v) for v in values]
+    assert _mix_signed(torch.tensor(values)).tolist() == [reference(v) for v in values]  # what accelerators run
+    assert mix(torch.tensor(5)).shape == () and mix(torch.zeros(2, 0, dtype=torch.long)).shape == (2, 0)

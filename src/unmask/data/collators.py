@@ -131,7 +131,7 @@ class PackedMLMCollator(CorruptingCollator):
             real = ~padding
         given = column(rows, "segment_ids")
         if given is None:
-            segments = segments_from_ends(ids == self.special.require("eos").eos)
+            segments = segments_from_ends(ids == cast(int, self.special.require("eos").eos))
         else:
             segments = pad(given, self.block_size, pad_id=0)[0]
         eligible, positions = self.ordinary(ids), positions_from_segments(segments)
@@ -143,14 +143,14 @@ class PackedMLMCollator(CorruptingCollator):
 
     def batch(self, made: Corrupting) -> PackedFlexMLMBatch | MLMBatch:
         """A ``PackedFlexMLMBatch``; without FlexAttention with an ``attention_mask`` besides."""
-        assert made.clean.segment_ids is not None
+        assert made.clean.segment_ids is not None and made.clean.positions is not None
         packed = PackedFlexMLMBatch(
             input_ids=made.noisy,
-            target_ids=made.targets,
+            target_ids=made.targets(),
             positions=made.clean.positions,
             segment_ids=made.clean.segment_ids,
             noise_mask=made.scored,
-            p_mask=made.p,
+            p_mask=made.p_mask(),
         )
         return packed if self.use_flex_attn else MLMBatch(**packed, attention_mask=made.clean.attention_mask)
 
@@ -204,5 +204,5 @@ class MaskedLMCollator(CorruptingCollator):
         return {
             "tokens": made.noisy,
             "mask": made.clean.attention_mask.long(),
-            "labels": made.targets.masked_fill(~made.scored, IGNORED_TARGET),
+            "labels": torch.where(made.scored, made.clean.ids, IGNORED_TARGET),
         }

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unmask.contracts import IGNORED_TARGET, MLMBatch, SpecialIds
@@ -58,9 +58,16 @@ class Corrupting:
 
     clean: Assembled
     noisy: Int[Tensor, "batch seq"]
-    targets: Int[Tensor, "batch seq"]
     scored: Bool[Tensor, "batch seq"]
-    p: Tensor
+    p: Float[Tensor, "batch seq"]
+
+    def targets(self) -> Int[Tensor, "batch seq"]:
+        """The clean tokens where something may be hidden."""
+        return torch.where(self.clean.eligible, self.clean.ids, IGNORED_TARGET)
+
+    def p_mask(self) -> Float[Tensor, "batch seq"]:
+        """The probabilities where something may be hidden, 0 elsewhere."""
+        return self.p * self.clean.eligible
 
 
 class CollatorOptions(TypedDict, total=False):
@@ -127,18 +134,17 @@ class CorruptingCollator:
         progress = scalars(rows, "progress", torch.float64)
         corruption = self.corruption if progress is None else self.corruption.at(progress)
         noisy, scored, p = corruption(clean.ids, clean.eligible, self.noise(rows, clean))
-        targets = clean.ids.masked_fill(~clean.eligible, IGNORED_TARGET)
-        return Corrupting(clean, noisy, targets, scored, p * clean.eligible)
+        return Corrupting(clean, noisy, scored, p)
 
     def batch(self, made: Corrupting) -> Any:
         """The fields of the batch; an ``MLMBatch`` unless a collator documents others."""
         batch = MLMBatch(
             input_ids=made.noisy,
-            target_ids=made.targets,
+            target_ids=made.targets(),
             attention_mask=made.clean.attention_mask,
             positions=positions_from_mask(made.clean.attention_mask),
             noise_mask=made.scored,
-            p_mask=made.p,
+            p_mask=made.p_mask(),
         )
         return batch if made.clean.fixed is None else MLMBatch(**batch, fixed_positions_mask=made.clean.fixed)
 
@@ -174,14 +180,14 @@ class CorruptingCollator:
         Raises:
             ValueError: an id is outside the vocabulary.
         """
-        if ids.numel():
+        try:
+            return self._is_ordinary.index_select(0, ids.flatten()).view_as(ids)
+        except (IndexError, RuntimeError):
             lowest, highest = (int(x) for x in ids.aminmax())
-            if lowest < 0 or highest >= len(self._is_ordinary):
-                raise ValueError(
-                    f"A row holds token id {lowest if lowest < 0 else highest}, and this tokenizer's ids run from 0 to "
-                    f"{len(self._is_ordinary) - 1}. The rows were made with another tokenizer: encode them again with this one."
-                )
-        return self._is_ordinary.index_select(0, ids.flatten()).view_as(ids)
+            raise ValueError(
+                f"A row holds token id {lowest if lowest < 0 else highest}, and this tokenizer's ids run from 0 to "
+                f"{len(self._is_ordinary) - 1}. The rows were made with another tokenizer: encode them again with this one."
+            ) from None
 
 
 def diffusion_corruption(special: SpecialIds, noise_schedule: Any) -> Corruption:

@@ -36,7 +36,7 @@ def coins(level: Rates, eligible: Mask, noise: Noise) -> tuple[Mask, Probabiliti
     """Hide each eligible position independently with its row's level."""
     chosen = noise.coins(level, Stream.SELECTION, eligible.shape[1])
     chosen &= eligible
-    return chosen, level[:, None].expand(eligible.shape)
+    return chosen, level[:, None].float().expand(eligible.shape)
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,9 @@ class ExactCount:
 
     def __call__(self, level: Rates, eligible: Mask, noise: Noise) -> tuple[Mask, Probabilities]:
         free = eligible.sum(-1)
-        k = exact_ceil(level * free).clamp(min=self.least)
-        chosen = select_top(noise.per_token(Stream.SELECTION, eligible.shape[1]), eligible, k)
-        p = torch.minimum(k, free).double() / free.clamp(min=1)
-        return chosen, p[:, None].expand(eligible.shape)
+        k = torch.minimum(exact_ceil(level * free).clamp(min=self.least), free)
+        p = k.double() / free.clamp(min=1)
+        return noise.largest(k, eligible, Stream.SELECTION), p[:, None].expand(eligible.shape)
 
 
 exact_count = ExactCount()

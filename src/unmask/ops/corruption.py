@@ -120,7 +120,8 @@ def _apply(
     levels: Tensor | None = None,
 ) -> Corrupted:
     noise = Noise.from_generator(input_ids.shape[0], generator, input_ids.device)
-    return corruption(input_ids, loss_mask.bool(), replace(noise, levels=levels))
+    noisy, chosen, p = corruption(input_ids, loss_mask.bool(), replace(noise, levels=levels))
+    return Corrupted(noisy, chosen, p.contiguous())
 
 
 def corrupt_uniform(

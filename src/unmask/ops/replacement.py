@@ -41,7 +41,7 @@ class Replacement:
     ) -> Int[Tensor, "batch seq"]:
         """``input_ids`` with something else, or not, at each of the ``chosen`` positions; the rest is untouched."""
         if self.mask_rate >= 1.0:
-            return input_ids.masked_fill(chosen, self.mask_token_id)
+            return torch.where(chosen, self.mask_token_id, input_ids)
         row, column = chosen.nonzero().unbind(-1)  # noise is drawn for these alone
         where = row * input_ids.shape[1] + column
         kind = noise.at(Stream.KIND, row, column)
