@@ -40,6 +40,8 @@ def texts(unmask, trained):
         ((), ("--min-p", 0.9)),
         ((), ("--repetition-penalty", 3.0)),
         ((), ("--guidance", 5.0)),
+        (("--block", 8, "--temperature", 2.0), ("--cache", "dual")),
+        (("--block", 8, "--temperature", 2.0, "--cache", "dual"), ("--cache-refresh", 2)),
         (("--temperature", 3.0), ("--eos", "free")),
         (("--temperature", 3.0, "--eos", "free"), ("--eos", "late")),
         ((), ("--seed", 1)),

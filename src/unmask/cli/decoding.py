@@ -1,7 +1,7 @@
 """The axes of a decode as command-line options: one table, shared by every command that decodes.
 
     where    --order --threshold … --block --remask      what   --temperature --top-k … --forbid --require --eos
-    budget   --steps --schedule                          network   --guidance
+    budget   --steps --schedule                          network   --guidance --cache
 
 A command takes them with ``@decoding_options(**defaults)`` and receives one ``Decoding``.
 """
@@ -78,6 +78,12 @@ class Decoding:
         list[str] | None, _AXIS("--require", help="A word that appears at least once; repeat for several.", show_default=False)
     ] = None
     guidance: Annotated[float, _AXIS("--guidance", help="Follow the given text more closely; 0 = the plain model.")] = 0.0
+    cache: Annotated[
+        str | None, _AXIS("--cache", help="Remember keys and values: prefix or dual. Faster, approximate; meant for --block.")
+    ] = None
+    cache_refresh: Annotated[
+        int | None, _AXIS("--cache-refresh", help="Run rows whole every so many evaluations too, not only when a block opens.")
+    ] = None
     eos: Annotated[
         str, _AXIS("--eos", help="End of text: never, late (once all before it is written), free (wherever the model puts it).")
     ] = "never"
@@ -119,6 +125,8 @@ class Decoding:
             forbidden_ids=[i for word in self.forbid or () for i in _spellings(tokenizer, word, "--forbid")],
             required_ids=[_spellings(tokenizer, word, "--require")[0] for word in self.require or ()],
             guidance=self.guidance,
+            cache=self.cache,
+            cache_refresh=self.cache_refresh,
             allow_eos=self.eos != "never",
             late_eos=self.eos == "late",
             stop_at_eos=self.eos != "never" and self.remask is None,
@@ -162,6 +170,8 @@ def decoding_options(**defaults: Any) -> Callable[[Callable[..., None]], Callabl
 
 def _spellings(tokenizer: Any, word: str, option: str) -> list[int]:
     """The tokens that write a word: as the next word of a text (with a space before it) first, then as it stands."""
+    if not word.strip():
+        raise ValueError(f"{option} {word!r} is no word: give one that is a single token.")
     encoded = [tokenizer.encode(text) for text in (f" {word}", word)]
     single = list(dict.fromkeys(ids[0] for ids in encoded if len(ids) == 1))
     if not single:

@@ -10,6 +10,7 @@
     constraints    which tokens may stand together: finite automata
     adjust         changes of the logits before they are scored: forbidden ids, penalties, hooks
     forward        from ids to logits at the positions somebody reads: plain, guided
+    cache        a forward that remembers keys and values: faster, approximate
     named        the same from words and numbers
     view         what a rule sees of a step
     loop         unmask(): the loop
