@@ -60,8 +60,6 @@ def test_every_option_changes_the_outcome(model):
         ({}, {"forbidden_ids": [7]}),
         ({}, {"required_ids": [7, 8]}),
         ({}, {"guidance": 2.0}),
-        ({"block_length": 6}, {"cache": "dual"}),
-        ({"block_length": 6, "cache": "dual"}, {"cache_refresh": 1}),
         ({}, {"allow_eos": False}),
         ({}, {"late_eos": True}),
         ({"order": "left_to_right", "adjustments": [likely_eos]}, {"stop_at_eos": True}),

@@ -14,6 +14,7 @@
     named        the same from words and numbers
     view         what a rule sees of a step
     loop         unmask(): the loop
+    lengths      a blank of unknown length: all lengths in one batch, the likeliest kept
     observers    who is told of each step
     history      HistoryTopKPlugin: the top k of every step, on disk
     trace        which token appeared where, when and how surely; saved and replayed
