@@ -39,6 +39,22 @@ def assert_taught(answer, *words: str) -> None:
         (["generate", "--model", "{trained}", "--threshold", "0.5"], ["confidence"]),
         (["generate", "--model", "{trained}", "--new-tokens", "0"], ["--new-tokens"]),
         (["generate", "--model", "{trained}", "--temperature", "-1"], ["temperature"]),
+        (["generate", "--model", "{trained}", "--order", "first_hitting", "--steps", "3"], ["One token a step", "64"]),
+        (["generate", "--model", "{trained}", "--steps", "0"], ["max_steps=0"]),
+        (["generate", "--model", "{trained}", "--eos", "soon"], ["--eos soon", "never, late, free"]),
+        (["generate", "--model", "{trained}", "--schedule", "steep"], ["steep"]),
+        (["generate", "--model", "{trained}", "--remask", "all"], ["keep_surest"]),
+        (["generate", "--model", "{trained}", "--block", "4", "--remask", "cap"], ["blocks or remasking"]),
+        (["generate", "--model", "{trained}", "--require", "zqxj"], ["--require 'zqxj'", "single tokens"]),
+        (["generate", "--model", "{trained}", "--forbid", ""], ["--forbid ''"]),
+        (["generate", "--model", "{trained}", "--cache", "vicinity"], ["prefix, dual"]),
+        (["generate", "--model", "{trained}", "--cache-refresh", "2"], ["there is none"]),
+        (["generate", "--model", "{trained}", "--batch-size", "0"], ["--batch-size 0"]),
+        (["generate", "--model", "{trained}", "--samples", "3", "--batch-size", "2", "--watch"], ["--batch-size 2"]),
+        (["generate", "--model", "{trained}", "--input", "no/prompts.txt"], ["no/prompts.txt"]),
+        (["generate", "--model", "{trained}", "--input", "{broken_lines}"], ["broken.jsonl:2", "not JSON"]),
+        (["fill", "--model", "{trained}", "--input", "{fieldless}"], ["fieldless.jsonl:1", "'text'"]),
+        (["fill", "--model", "{trained}", "--input", "{blank}"], ["blank.txt", "no text"]),
         (["score", "the cat " * 40, "--model", "{trained}"], ["max_length"]),
         (["score", "the [MASK] cat", "--model", "{damaged}"], ["damaged"]),
         (["evaluate", "--model", "{trained}", "--data", "no/such.txt"], ["no/such.txt"]),
@@ -53,6 +69,9 @@ def test_bad_input_is_taught(unmask, arguments, words, corpus, trained, tmp_path
 
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.yaml").write_text("train: [1, {")
+    (tmp_path / "broken.jsonl").write_text('{"prompt": "the cat"}\n{"prompt": \n')
+    (tmp_path / "fieldless.jsonl").write_text('{"prompt": "the [MASK]"}\n')
+    (tmp_path / "blank.txt").write_text("\n \n")
     Tokenizer(models.BPE({"a": 0}, [])).save(str(tmp_path / "tokenizer.json"))
     shutil.copytree(resolve_checkpoint(trained), tmp_path / "damaged")
     (tmp_path / "damaged" / "model.safetensors").write_bytes(b"half a fi")
@@ -65,6 +84,9 @@ def test_bad_input_is_taught(unmask, arguments, words, corpus, trained, tmp_path
         "trained": trained,
         "maskless": tmp_path / "tokenizer.json",
         "broken_yaml": tmp_path / "broken.yaml",
+        "broken_lines": tmp_path / "broken.jsonl",
+        "fieldless": tmp_path / "fieldless.jsonl",
+        "blank": tmp_path / "blank.txt",
         "damaged": tmp_path / "damaged",
         "alone": tmp_path / "alone" / "checkpoints" / "step",
     }

@@ -74,13 +74,12 @@ def demo(
 
 def _fill(loaded: Any, run: Path) -> str:
     """Fill the sentences, show the alternatives; the same as text."""
+    from unmask.cli.decoding import Decoding
     from unmask.cli.fill import alternatives, fill_texts
     from unmask.cli.screen import RESULTS
 
-    answers = fill_texts(
-        loaded.model, loaded.tokenizer, list(SENTENCES), top=4, steps=None, confidence="top_prob", threshold=None, temperature=0.0,
-        seed=0, trace=run / "fill.html",
-    )  # fmt: skip
+    greedy = Decoding(order="top_prob", temperature=0.0)
+    answers = fill_texts(loaded.model, loaded.tokenizer, list(SENTENCES), greedy, top=4, trace=run / "fill.html")
     lines = ["# Blanks filled", ""]
     for answer in answers:
         RESULTS.print(f"{answer['prompt']}\n  → [bold]{answer['text']}[/bold]".replace("[MASK]", "▁▁▁"), highlight=False)
@@ -93,15 +92,14 @@ def _fill(loaded: Any, run: Path) -> str:
 
 def _write(loaded: Any, run: Path, watch: bool) -> str:
     """A continuation and an unconditional sample, watched and traced; the same as text."""
-    from unmask.cli.sampling import left_padded, predictor_from_options, watched_predict
+    from unmask.cli.decoding import Decoding
+    from unmask.cli.sampling import left_padded, watched_predict
     from unmask.cli.screen import RESULTS
 
     RESULTS.rule("[bold]4 · write: a continuation, and a text from nothing", align="left")
     tokens = 48
-    predictor = predictor_from_options(
-        loaded.model, loaded.tokenizer, steps=tokens, confidence="random", threshold=None, temperature=0.7, top_k=None,
-        top_p=0.9, seed=0, new_tokens=tokens,
-    )  # fmt: skip
+    decoding = Decoding(order="random", temperature=0.7, top_p=0.9)
+    predictor = decoding.predictor(loaded.model, loaded.tokenizer, blanks=tokens, new_tokens=tokens)
     batch = left_padded([loaded.tokenizer.encode(PROMPT), []], loaded.tokenizer.pad_token_id)
     labels = ["continuation", "from nothing"]
     found, _ = watched_predict(

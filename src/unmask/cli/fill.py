@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from unmask.cli.options import DEMO_RUN, Confidence, Json, Model, Seed, Steps, Threshold, TracePage, Watch, Which
+from unmask.cli.decoding import Decoding, decoding_options
+from unmask.cli.options import DEMO_RUN, BatchSize, Json, JsonLines, Model, TextFile, TracePage, Watch, Which
+from unmask.cli.texts import in_batches, read_texts
 
 
+@decoding_options(order="top_prob", temperature=0.0)
 def fill(
+    decoding: Decoding,
     text: Annotated[list[str] | None, typer.Argument(help="Texts with [MASK] where a token is wanted; - or nothing reads lines.")] = None,
+    source: TextFile = None,
     model: Model = DEMO_RUN,
     top: Annotated[int, typer.Option(help="Alternatives to show for every blank.")] = 5,
-    steps: Steps = None,
-    confidence: Confidence = "top_prob",
-    threshold: Threshold = None,
-    temperature: Annotated[float, typer.Option(help="Of the tokens; 0 = always the likeliest.")] = 0.0,
-    seed: Seed = 0,
+    batch_size: BatchSize = 64,
     watch: Watch = False,
     trace: TracePage = None,
     which: Which = "last",
     as_json: Json = False,
+    as_lines: JsonLines = False,
 ) -> None:
     """Fill every [MASK] of a text, together, and show what else each could be."""
     from unmask.build import load
@@ -30,16 +35,21 @@ def fill(
 
     if top < 1:
         raise ValueError(f"--top {top} shows no alternative: give 1 or more.")
-    texts = [line.rstrip("\n") for line in sys.stdin] if not text or text == ["-"] else text
+    if source is not None:
+        texts = [*(text or ()), *read_texts(source, "text")]
+    else:
+        texts = [line.rstrip("\n") for line in sys.stdin] if not text or text == ["-"] else text
+    if not texts:
+        raise ValueError("There is no text to fill: give it as an argument, in a file (--input), or line by line on standard input.")
     loaded = load(model, which)
-    answers = fill_texts(
-        loaded.model, loaded.tokenizer, texts, top=top, steps=steps, confidence=confidence, threshold=threshold,
-        temperature=temperature, seed=seed, watch=watch, trace=trace,
-    )  # fmt: skip
+    found = fill_texts(loaded.model, loaded.tokenizer, texts, decoding, top=top, batch_size=batch_size, watch=watch, trace=trace)
     if as_json:
-        print_json(answers)
+        print_json(list(found))
         return
-    for answer in answers:
+    for answer in found:
+        if as_lines:
+            print(json.dumps(answer, ensure_ascii=False), flush=True)
+            continue
         RESULTS.print(answer["text"], style="bold", highlight=False, markup=False)
         for line in alternatives(answer):
             RESULTS.print(f"  {line}", style="dim", highlight=False, markup=False, soft_wrap=True)
@@ -53,34 +63,35 @@ def alternatives(answer: dict[str, Any]) -> list[str]:
     ]
 
 
-def fill_texts(model, tokenizer, texts, *, top, steps, confidence, threshold, temperature, seed, watch=False, trace=None):  # type: ignore[no-untyped-def]
-    """Fill texts in one batch.
+def fill_texts(
+    model: Any, tokenizer: Any, texts: list[str], decoding: Decoding, *, top: int, batch_size: int = 64, watch: bool = False, trace: Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """Fill texts, a batch at a time.
 
-    Returns:
+    Yields:
         For every text: ``text`` filled, ``steps`` taken, and ``blanks``: for each blank its alternatives, the likeliest first,
         as ``{"token", "probability"}``.
     """
-    from unmask.cli.sampling import left_padded, predictor_from_options, watched_predict
+    from unmask.cli.sampling import left_padded, watched_predict
     from unmask.decode.alternatives import Alternatives
 
     rows = [tokenizer.encode(text, allow_mask=True) for text in texts]
     for text, row in zip(texts, rows, strict=True):
         if tokenizer.mask_token_id not in row:
             raise ValueError(f"There is nothing to fill in {text!r}: write {tokenizer.mask_token} where a token is wanted, such as 'The [MASK] statement'.")
-    blanks = max(row.count(tokenizer.mask_token_id) for row in rows)
-    predictor = predictor_from_options(
-        model, tokenizer, steps=steps or blanks, confidence=confidence, threshold=threshold,
-        temperature=temperature, top_k=None, top_p=None, seed=seed,
-    )  # fmt: skip
-    alternatives = Alternatives(top)
-    predictor.observers = (alternatives,)
-    batch = left_padded(rows, tokenizer.pad_token_id)
-    found, _ = watched_predict(predictor, batch, watch=watch, page=trace, title="unmask fill", labels=[t[:32] for t in texts])
-    answers = [{"prompt": t, "text": found["text"][i], "steps": found["steps_taken"][i], "blanks": []} for i, t in enumerate(texts)]
-    for (row, _), tokens, probabilities in zip(
-        alternatives.places.tolist(), alternatives.tokens.tolist(), alternatives.probabilities.tolist(), strict=True
-    ):
-        answers[row]["blanks"].append(
-            [{"token": tokenizer.token_text(t), "probability": round(p, 4)} for t, p in zip(tokens, probabilities, strict=True)]
-        )
-    return answers
+    predictor = decoding.predictor(model, tokenizer, blanks=max(row.count(tokenizer.mask_token_id) for row in rows))
+    for which_rows in in_batches(len(rows), batch_size, shows_one=watch or trace is not None):
+        alternatives = Alternatives(top)
+        predictor.observers = (alternatives,)
+        batch = left_padded([rows[i] for i in which_rows], tokenizer.pad_token_id, which_rows.start)
+        labels = [texts[i][:32] for i in which_rows]
+        found, _ = watched_predict(predictor, batch, watch=watch, page=trace, title="unmask fill", labels=labels)
+        answers: list[dict[str, Any]] = [
+            {"prompt": texts[i], "text": found["text"][place], "steps": found["steps_taken"][place], "blanks": []}
+            for place, i in enumerate(which_rows)
+        ]
+        for (row, _), (ids, odds) in sorted(alternatives.found.items()):
+            answers[row]["blanks"].append(
+                [{"token": tokenizer.token_text(t), "probability": round(p, 4)} for t, p in zip(ids, odds, strict=True)]
+            )
+        yield from answers

@@ -1,4 +1,4 @@
-"""Decoding as commands do it: options to a predictor, a decode that may be watched and traced."""
+"""Decoding as commands do it: a batch of prompts, a decode that may be watched and traced."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from unmask.contracts import MLMPredictionDict
     from unmask.decode.predictor import MLMPredictor
     from unmask.decode.trace import Trace
-
-CONFIDENCES = ("top_prob", "prob_diff", "entropy", "random")
 
 
 def sample_text(model: Any, tokenizer: Any, tokens: int = 48) -> str:
@@ -27,40 +25,6 @@ def sample_text(model: Any, tokenizer: Any, tokens: int = 48) -> str:
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[]):
         return predictor.predict({"input_ids": canvas.ids.to(device)})["text"][0]
-
-
-def predictor_from_options(
-    model: Any,
-    tokenizer: Any,
-    *,
-    steps: int,
-    confidence: str,
-    threshold: float | None,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    seed: int | None,
-    new_tokens: int | None = None,
-    allow_eos: bool = False,
-) -> MLMPredictor:
-    """A predictor from a command's options."""
-    from unmask.decode.predictor import MLMPredictor
-
-    if confidence not in CONFIDENCES:
-        raise ValueError(f"--confidence {confidence} is not known: choose {', '.join(CONFIDENCES)}.")
-    return MLMPredictor(
-        steps,
-        new_tokens,
-        tokenizer,
-        model,
-        confidence=None if confidence == "random" else confidence,  # type: ignore[arg-type]
-        threshold=threshold,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-        allow_eos=allow_eos,
-    )
 
 
 def watched_predict(
@@ -86,11 +50,12 @@ def watched_predict(
     return prediction, trace
 
 
-def left_padded(rows: list[list[int]], pad_id: int) -> dict[str, Any]:
-    """Prompts of mixed lengths as one batch, padded on the left."""
+def left_padded(rows: list[list[int]], pad_id: int, first: int = 0) -> dict[str, Any]:
+    """Prompts of mixed lengths as one batch, padded on the left; their noise is numbered from ``first``."""
     import numpy as np
+    import torch
 
     from unmask.data.layout import pad
 
     ids, real = pad([np.asarray(row, dtype=np.int64) for row in rows], max(map(len, rows)), pad_id, left=True)
-    return {"input_ids": ids, "attention_mask": real}
+    return {"input_ids": ids, "attention_mask": real, "example_id": torch.arange(first, first + len(rows))}

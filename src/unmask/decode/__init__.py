@@ -10,9 +10,11 @@
     constraints    which tokens may stand together: finite automata
     adjust         changes of the logits before they are scored: forbidden ids, penalties, hooks
     forward        from ids to logits at the positions somebody reads: plain, guided
+    cache        a forward that remembers keys and values: faster, approximate
     named        the same from words and numbers
     view         what a rule sees of a step
     loop         unmask(): the loop
+    lengths      a blank of unknown length: all lengths in one batch, the likeliest kept
     observers    who is told of each step
     history      HistoryTopKPlugin: the top k of every step, on disk
     trace        which token appeared where, when and how surely; saved and replayed

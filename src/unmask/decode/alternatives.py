@@ -1,38 +1,36 @@
-"""What else a blank could be: the likeliest tokens of every blank, as the text was given.
+"""What else a blank could be: the likeliest tokens of every blank, when it first might have been filled.
 
-An observer of the first step, so it costs no evaluation of its own. Shapes: ``[N, k]`` over the blanks, row-major.
+An observer, so it costs no evaluation of its own. Without blocks that is the first step: the text as it was given.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from dataclasses import dataclass, field
 
 from unmask.contracts import MLMStepResults
 
 
 @dataclass
 class Alternatives:
-    """The ``k`` likeliest tokens of every blank before any is filled.
+    """The ``k`` likeliest tokens of every blank.
 
     Attributes:
         k: how many to keep.
-        places: int64 ``[N, 2]``, row of the batch and position of each blank.
-        tokens, probabilities: ``[N, k]``, the likeliest first.
+        found: (row of the batch, position) -> ids and their probabilities, the likeliest first.
     """
 
     k: int = 5
-    every_candidate: bool = True
+    found: dict[tuple[int, int], tuple[list[int], list[float]]] = field(default_factory=dict)
+    every_candidate: bool = field(default=True, init=False)
 
     def update_history(self, step_results: MLMStepResults) -> None:
-        """Keep the first step; later ones have seen what was filled."""
-        if step_results["step"]:
-            return
+        """Keep what is new; of a blank seen before, the context has changed since."""
         rows, positions = step_results["scored"].nonzero(as_tuple=True)
-        self.places: Int[Tensor, "blanks 2"] = torch.stack([step_results["rows"][rows], positions], dim=1)
-        best = step_results["log_probs"].topk(min(self.k, step_results["log_probs"].shape[-1]), dim=-1)
-        self.tokens: Int[Tensor, "blanks k"] = best.indices
-        self.probabilities: Float[Tensor, "blanks k"] = best.values.exp()
+        places = list(zip(step_results["rows"][rows].tolist(), positions.tolist(), strict=True))
+        new = [n for n, place in enumerate(places) if place not in self.found]
+        if not new:
+            return
+        log_probs = step_results["log_probs"][new]
+        best = log_probs.topk(min(self.k, log_probs.shape[-1]), dim=-1)
+        for n, ids, odds in zip(new, best.indices.tolist(), best.values.exp().tolist(), strict=True):
+            self.found[places[n]] = (ids, odds)

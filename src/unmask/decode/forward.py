@@ -6,32 +6,44 @@ order. Columns that are padding in every one of those rows are not run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from unmask.contracts import SpecialIds
-from unmask.decode.canvas import Canvas
+from unmask.decode.view import StepView
+from unmask.decode.windows import Window
 from unmask.nn.projection import logits_where
 
 
 @runtime_checkable
 class Forward(Protocol):
-    """``ids [b, L]`` under ``canvas``'s masks and positions -> logits at ``where [b, L]``, by one call of the network.
+    """How the network is asked.
 
     Attributes:
-        passes: how many times each row is run in that call.
+        passes: how many times each row is run in a call.
     """
 
     @property
     def passes(self) -> int: ...
 
-    def __call__(
-        self, model: Any, ids: Int[Tensor, "rows seq"], canvas: Canvas, where: Bool[Tensor, "rows seq"]
-    ) -> Float[Tensor, "scored vocab"]: ...
+    def start(self, rows: int, window: Window) -> Asking:
+        """The forward at work: for one decode of ``rows`` rows."""
+        ...
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """A forward at work: the rows of a step -> logits at ``where [b, L]``, by one call of the network."""
+
+    def positions(self, view: StepView) -> int:
+        """How many tokens a call with this view runs through the network."""
+        ...
+
+    def __call__(self, model: Any, view: StepView, where: Bool[Tensor, "rows seq"]) -> Float[Tensor, "scored vocab"]: ...
 
 
 @dataclass(frozen=True)
@@ -40,12 +52,17 @@ class PlainForward:
 
     passes: int = field(default=1, init=False)
 
-    def __call__(
-        self, model: Any, ids: Int[Tensor, "rows seq"], canvas: Canvas, where: Bool[Tensor, "rows seq"]
-    ) -> Float[Tensor, "scored vocab"]:
+    def start(self, rows: int, window: Window) -> PlainForward:
+        return self
+
+    def positions(self, view: StepView) -> int:
+        return int(view.canvas.attention_mask.sum())
+
+    def __call__(self, model: Any, view: StepView, where: Bool[Tensor, "rows seq"]) -> Float[Tensor, "scored vocab"]:
+        canvas = view.canvas
         span = real_columns(canvas.attention_mask)
         inputs = {
-            "input_ids": ids[:, span],
+            "input_ids": view.ids[:, span],
             "attention_mask": canvas.attention_mask[:, span],
             "positions": canvas.positions[:, span],
         }
@@ -71,17 +88,33 @@ class GuidedForward:
     def passes(self) -> int:
         return 2 * self.inner.passes
 
-    def __call__(
-        self, model: Any, ids: Int[Tensor, "rows seq"], canvas: Canvas, where: Bool[Tensor, "rows seq"]
-    ) -> Float[Tensor, "scored vocab"]:
-        visible = torch.isin(ids, torch.tensor(self.special.all, device=ids.device))
-        given = canvas.attention_mask & (canvas.fixed | (canvas.ids != self.special.mask)) & ~visible
-        twice = canvas.rows(torch.arange(len(ids), device=ids.device).repeat(2))
-        both = torch.cat([ids, ids.masked_fill(given, self.special.mask)])
-        conditional, free = self.inner(model, both, twice, where.repeat(2, 1)).chunk(2)
+    def start(self, rows: int, window: Window) -> _Guided:
+        return _Guided(self.weight, self.special, self.inner.start(2 * rows, window))
+
+
+@dataclass(frozen=True)
+class _Guided:
+    weight: float
+    special: SpecialIds
+    inner: Asking
+
+    def positions(self, view: StepView) -> int:
+        return self.inner.positions(self._twice(view))
+
+    def __call__(self, model: Any, view: StepView, where: Bool[Tensor, "rows seq"]) -> Float[Tensor, "scored vocab"]:
+        conditional, free = self.inner(model, self._twice(view), where.repeat(2, 1)).chunk(2)
         # Where either says "never" there is nothing to compare: the model's own answer stands.
         comparable = conditional.isfinite() & free.isfinite()
         return torch.where(comparable, free + (self.weight + 1.0) * (conditional - free), conditional)
+
+    def _twice(self, view: StepView) -> StepView:
+        """The rows as they are, then with the given text hidden; row ``r`` becomes rows ``2 r`` and ``2 r + 1``."""
+        ids, canvas = view.ids, view.canvas
+        visible = torch.isin(ids, torch.tensor(self.special.all, device=ids.device))
+        given = canvas.attention_mask & (canvas.fixed | (canvas.ids != self.special.mask)) & ~visible
+        both = torch.cat([ids, ids.masked_fill(given, self.special.mask)])
+        twice = view.take(torch.arange(len(ids), device=ids.device).repeat(2))
+        return replace(twice, ids=both, rows=torch.cat([2 * view.rows, 2 * view.rows + 1]))
 
 
 def real_columns(attention_mask: Bool[Tensor, "rows seq"]) -> slice:

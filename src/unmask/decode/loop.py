@@ -28,6 +28,7 @@ from unmask.contracts import MLMStepResults, SpecialIds
 from unmask.decode.adjust import OrdinaryIds, as_logits
 from unmask.decode.budget import Plan
 from unmask.decode.canvas import Canvas
+from unmask.decode.forward import Asking
 from unmask.decode.observers import Audience, Decoded
 from unmask.decode.rules import Rules
 from unmask.decode.view import StepView, spread
@@ -68,6 +69,7 @@ def unmask(
     audience = Audience(observers)
     audience.begin(canvas, special)
 
+    ask = rules.forward.start(len(canvas.ids), rules.window)
     state = _State.start(canvas, rules, special, seed)
     steps_taken = torch.zeros(len(canvas.ids), dtype=torch.int64)
     time_taken = torch.zeros(len(canvas.ids), dtype=torch.float64)
@@ -82,8 +84,9 @@ def unmask(
             acting = rules.revision.acts(view)
             if not bool(acting.any()):
                 continue
-            view = view.take(acting)
-            choice = _step(model, view, rules, special, every_candidate=audience.every_candidate)
+            view = view.take(acting.nonzero()[:, 0])
+            positions_computed += ask.positions(view)
+            choice = _step(model, ask, view, rules, special, every_candidate=audience.every_candidate)
             after = _commit(view, choice, rules, special)
             if audience:
                 audience.update_history(_results(view, after, choice))
@@ -91,7 +94,6 @@ def unmask(
             state.ids[view.rows] = after
             state.certainty[view.rows] = choice.certainty(view)
             evaluations += 1
-            positions_computed += rules.forward.passes * int(view.canvas.attention_mask.sum())
             steps_taken[view.rows.cpu()] += 1
             blank = state.blanks(unfinished).any(-1)
             time_taken[unfinished[~blank].cpu()] = time.perf_counter() - started
@@ -158,17 +160,17 @@ class _Choice(NamedTuple):
         return spread(self.placed.exp().double(), self.where, 0.0) + view.certainty * ~self.hidden
 
 
-def _step(model: Any, view: StepView, rules: Rules, special: SpecialIds, every_candidate: bool) -> _Choice:
+def _step(model: Any, ask: Asking, view: StepView, rules: Rules, special: SpecialIds, every_candidate: bool) -> _Choice:
     """Choose the places, then draw the tokens: one network evaluation."""
     selector = rules.selector
     if selector.needs_logits:
         scored = view.candidates
-        log_probs = _log_probs(model, view, scored, rules, special)
+        log_probs = _log_probs(model, ask, view, scored, rules, special)
         where, hidden, confidence = selector.choose(view, log_probs, rules.revision)
     else:
         where, hidden, confidence = selector.choose(view, None, rules.revision)
         scored = view.candidates if every_candidate else where
-        log_probs = _log_probs(model, view, scored, rules, special)
+        log_probs = _log_probs(model, ask, view, scored, rules, special)
     chosen = log_probs[where[scored]]
     uniforms = view.noise.per_token(Stream.TOKEN, where.shape[1])[where]
     tokens = rules.constraint.draw(rules.tokens, chosen, uniforms, view, where)
@@ -177,9 +179,11 @@ def _step(model: Any, view: StepView, rules: Rules, special: SpecialIds, every_c
     return _Choice(where, hidden, tokens, placed, scored, log_probs, confidence)
 
 
-def _log_probs(model: Any, view: StepView, where: Bool[Tensor, "rows seq"], rules: Rules, special: SpecialIds) -> LogProbs:
+def _log_probs(
+    model: Any, ask: Asking, view: StepView, where: Bool[Tensor, "rows seq"], rules: Rules, special: SpecialIds
+) -> LogProbs:
     """Log-probabilities over the ids that may be placed, at ``where``."""
-    logits = as_logits(rules.forward(model, view.ids, view.canvas, where))
+    logits = as_logits(ask(model, view, where))
     for adjust in (*rules.adjustments, OrdinaryIds(special, rules.allow_eos)):
         logits = adjust(logits, view, where)
     return rules.constraint.restrict(logits, view, where).log_softmax(-1)

@@ -23,6 +23,7 @@ from unmask.decode.budget import (
     ScheduleBudget,
     SteadyBudget,
 )
+from unmask.decode.cache import CachedForward
 from unmask.decode.constraints import Automaton, Constraint, Unconstrained
 from unmask.decode.forward import Forward, GuidedForward, PlainForward
 from unmask.decode.revision import Capped, KeepSurest, NoRevision, Remasking, Rescaled, Revision
@@ -91,6 +92,8 @@ def make_rules(
     required_ids: Sequence[int] = (),
     constraint: Constraint | None = None,
     guidance: float = 0.0,
+    cache: str | None = None,
+    cache_refresh: int | None = None,
     allow_eos: bool = True,
     late_eos: bool = False,
     stop_at_eos: bool = False,
@@ -115,6 +118,8 @@ def make_rules(
         forbidden_ids, required_ids: ordinary ids that never, or at least once, are placed.
         constraint: an automaton of your own (instead of ``required_ids``).
         guidance: weight of classifier-free guidance; 0 = none.
+        cache: ``"prefix"`` or ``"dual"`` (``CachedForward``: approximate); None = exact.
+        cache_refresh: run a row whole every so many evaluations, not only when a block opens; needs a cache.
         allow_eos, late_eos, stop_at_eos: whether EOS may be placed, only after complete text, and ends the work on a row.
         adjustments: further changes of the logits, before all others.
 
@@ -135,7 +140,7 @@ def make_rules(
         tokens=Tokens(temperature, top_k, top_p, min_p),
         constraint=_constraint(constraint, required_ids, special),
         adjustments=(*adjustments, *_adjustments(special, repetition_penalty, forbidden_ids, late_eos)),
-        forward=_forward(guidance, special),
+        forward=_forward(guidance, cache, cache_refresh, special),
         allow_eos=allow_eos,
         stop_at_eos=stop_at_eos,
     )
@@ -197,8 +202,11 @@ def _adjustments(
     return tuple(found)
 
 
-def _forward(guidance: float, special: SpecialIds | None) -> Forward:
-    return PlainForward() if guidance == 0 else GuidedForward(guidance, _need(special, "guidance"))
+def _forward(guidance: float, cache: str | None, refresh: int | None, special: SpecialIds | None) -> Forward:
+    if cache is None and refresh is not None:
+        raise ValueError(f"cache_refresh={refresh} says how often a cache is refreshed, and there is none: give cache, or drop it.")
+    inner = PlainForward() if cache is None else CachedForward(cache, refresh)
+    return inner if guidance == 0 else GuidedForward(guidance, _need(special, "guidance"), inner)
 
 
 def _need(special: SpecialIds | None, option: str) -> SpecialIds:

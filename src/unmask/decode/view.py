@@ -49,14 +49,14 @@ class StepView:
         """The tokens placed so far."""
         return self.wanted & ~self.blanks
 
-    def take(self, which: Bool[Tensor, " rows"]) -> StepView:
-        """The view of some of the rows."""
+    def take(self, which: Int[Tensor, " some"]) -> StepView:
+        """The view of the rows with these numbers, in their order."""
         counters = self.noise.counters
         return StepView(
             self.number,
             self.rows[which],
             self.ids[which],
-            self.canvas.rows(which.nonzero()[:, 0]),
+            self.canvas.rows(which),
             self.wanted[which],
             self.blanks[which],
             self.candidates[which],

@@ -29,6 +29,10 @@ class Window(Protocol):
         """The blanks that may be revealed now; ``wanted`` were blank at the start. At least one of every row with blanks."""
         ...
 
+    def region(self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
+        """The part of ``wanted`` that is being worked on: the open blanks and those filled beside them."""
+        ...
+
     def plan(
         self, budget: Budget, wanted: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise
     ) -> Plan:
@@ -42,6 +46,9 @@ class Everywhere:
 
     def open(self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
         return blanks
+
+    def region(self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
+        return wanted
 
     def plan(
         self, budget: Budget, wanted: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise
@@ -70,9 +77,12 @@ class Blocks:
         return (column - first) // self.length
 
     def open(self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
+        return blanks & self.region(wanted, blanks)
+
+    def region(self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
         block = self._block(wanted)
         current = block.masked_fill(~blanks, wanted.shape[1]).amin(-1, keepdim=True)
-        return blanks & (block == current)
+        return wanted & (block == current)
 
     def plan(
         self, budget: Budget, wanted: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from unmask.nn.attention import plan_attention
 from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, attend_to_neighbours, initialise
 from unmask.nn.heads import VocabularyHead
+from unmask.nn.memory import KeyValues
 from unmask.nn.rotary import RotaryTable
 from unmask.ops.segments import positions_from_mask, positions_from_segments
 
@@ -165,6 +166,35 @@ class RotaryTransformerMLMModel(nn.Module):
         if token_index is not None:
             x = x.new_zeros(ids.numel(), x.shape[-1]).index_copy(0, token_index, x)
         return x.view(*shape, -1)
+
+    def hidden_states_at(
+        self,
+        x_t: Int[Tensor, "rows seq"],
+        where: Bool[Tensor, "rows seq"],
+        memory: KeyValues,
+        rows: Int[Tensor, " rows"],
+        attention_mask: Bool[Tensor, "rows seq"],
+        positions: Int[Tensor, "rows seq"],
+    ) -> Float[Tensor, "asked width"]:
+        """Run the encoder at ``where`` only, against the keys and values that ``memory`` has of the other positions.
+
+        Args:
+            x_t: int64 ``[b, L]``.
+            where: the positions to run; their keys and values are stored.
+            memory: of the rows so far; a row's first call must run it whole.
+            rows: int64 ``[b]``, which of the remembered rows these are.
+            attention_mask: True = real token.
+            positions: rotary positions.
+
+        Returns:
+            ``[T, D]`` at the True positions of ``where``, row-major.
+        """
+        self._check_length(x_t, positions)
+        x = self.embedding(x_t[where])
+        angles = self.rotary(positions[where])
+        for block, plan in zip(self.blocks, memory.plans(len(self.blocks), where, rows, attention_mask), strict=True):
+            x = block(x, angles, plan)
+        return x
 
     @staticmethod
     def _positions(ids: Tensor, attention_mask: Tensor | None, segment_ids: Tensor | None) -> Tensor:

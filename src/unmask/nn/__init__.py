@@ -1,6 +1,7 @@
 """Network parts.
 
     attention   one attention over flat tokens; dense, per-document and FlexAttention plans
+    memory      keys and values kept between calls
     rotary      rotary position embedding
     encoder     pre-norm transformer blocks
     heads       from hidden states to logits

@@ -1,0 +1,110 @@
+"""Keys and values that are kept from one call of an encoder to the next.
+
+A call runs some positions only. Their keys and values replace those stored for them; their queries attend to all real
+positions of their row, whatever is stored there. Run on every real position, that is plain attention.
+
+Shapes: ``B`` rows are remembered; a call is about ``b`` of them, ``L`` positions each, and runs ``T`` tokens, the True ones
+of ``where [b, L]``, row-major.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from unmask.nn.attention import AttentionPlan, Heads
+
+
+class KeyValues:
+    """The memory of one decode: ``[B, L, H, C]`` keys and values per layer, made at the first call.
+
+    Args:
+        rows: how many rows are remembered.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self._layers: list[tuple[Tensor, Tensor]] = []
+
+    def layer(self, number: int, like: Heads, seq: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer; zeros until something is stored."""
+        if number == len(self._layers):
+            shape = (self.rows, seq, *like.shape[1:])
+            self._layers.append((like.new_zeros(shape), like.new_zeros(shape)))
+        return self._layers[number]
+
+    def plans(
+        self,
+        layers: int,
+        where: Bool[Tensor, "rows seq"],
+        rows: Int[Tensor, " rows"],
+        attention_mask: Bool[Tensor, "rows seq"],
+    ) -> list[AttentionPlan]:
+        """One attention plan per layer.
+
+        Args:
+            layers: of the encoder.
+            where: ``[b, L]``, the positions that are run.
+            rows: int64 ``[b]`` in ``0..B-1``, which of the remembered rows these are.
+            attention_mask: ``[b, L]``, True = real.
+        """
+        row, column = where.nonzero(as_tuple=True)
+        places = rows[row] * where.shape[1] + column
+        groups = _by_query_count(where, rows, attention_mask)
+        return [_RememberingPlan(self, number, where.shape[1], places, groups) for number in range(layers)]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Rows ``[n]`` with equally many queries, ``index [n, m]`` into the tokens; ``mask [n, 1, 1, l]`` over ``span``, or None."""
+
+    rows: Int[Tensor, " n"]
+    index: Int[Tensor, "n m"]
+    span: slice
+    mask: Tensor | None
+
+
+def _by_query_count(
+    where: Bool[Tensor, "rows seq"], rows: Int[Tensor, " rows"], attention_mask: Bool[Tensor, "rows seq"]
+) -> tuple[_Group, ...]:
+    counts = where.sum(-1)
+    starts = counts.cumsum(0) - counts
+    groups = []
+    for count in [n for n in counts.unique().tolist() if n]:
+        chosen = (counts == count).nonzero()[:, 0]
+        index = starts[chosen][:, None] + torch.arange(count, device=where.device)
+        columns = attention_mask[chosen].any(0).nonzero()[:, 0]
+        span = slice(int(columns[0]), int(columns[-1]) + 1)
+        real = attention_mask[chosen, span]
+        groups.append(_Group(rows[chosen], index, span, None if bool(real.all()) else real[:, None, None, :]))
+    return tuple(groups)
+
+
+@dataclass(frozen=True, eq=False)
+class _RememberingPlan:
+    """The attention of one layer in one call."""
+
+    memory: KeyValues
+    layer: int
+    seq: int
+    places: Int[Tensor, " tokens"]
+    groups: tuple[_Group, ...]
+
+    def __call__(self, q: Heads, k: Heads, v: Heads, dropout: float) -> Heads:
+        keys, values = self.memory.layer(self.layer, k, self.seq)
+        keys.view(-1, *k.shape[1:])[self.places] = k
+        values.view(-1, *v.shape[1:])[self.places] = v
+        out = torch.empty_like(q)
+        for group in self.groups:
+            # Indexing copies; as long as no row has left, and all have equally many queries, there is no need to.
+            whole = len(group.rows) == len(keys) and bool((group.rows.diff() == 1).all())
+            k_rows, v_rows = ((x if whole else x[group.rows])[:, group.span].transpose(1, 2) for x in (keys, values))
+            attended = F.scaled_dot_product_attention(
+                q[group.index].transpose(1, 2), k_rows, v_rows, attn_mask=group.mask, dropout_p=dropout
+            )
+            out[group.index.flatten()] = attended.transpose(1, 2).flatten(0, 1)
+        return out

@@ -1,0 +1,90 @@
+"""The axes of a decode on the command line: each turns something; files in, JSON lines out, in batches of any size."""
+
+import json
+
+import pytest
+
+BASE = ("--prompt", "the cat", "--new-tokens", 16, "--samples", 4, "--json")
+SURE = ("--order", "top_prob", "--order-temperature", 1.0)
+
+
+@pytest.fixture
+def texts(unmask, trained):
+    def run(*options: object) -> list[str]:
+        answer = unmask("generate", "--model", trained, *BASE, *options)
+        assert answer.code == 0, answer.err
+        return [row["text"] for row in json.loads(answer.out)]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("base", "option"),
+    [
+        ((), ("--steps", 2)),
+        ((), ("--order", "left_to_right")),
+        ((), ("--order", "top_prob")),
+        (("--steps", 16), ("--order", "ancestral")),
+        (("--steps", 4, "--order", "top_prob"), ("--order-temperature", 3.0)),
+        (SURE, ("--threshold", 0.05)),
+        (SURE, ("--cumulative-error", 4.0)),
+        (SURE, ("--factor", 4.0)),
+        (SURE, ("--entropy-bound", 8.0)),
+        (("--steps", 5), ("--schedule", "quadratic")),
+        (("--steps", 16), ("--block", 4)),
+        (("--steps", 32), ("--remask", "cap")),
+        (("--steps", 32, "--remask", "cap"), ("--remask-rate", 0.9)),
+        ((), ("--temperature", 3.0)),
+        ((), ("--top-k", 1)),
+        ((), ("--top-p", 0.1)),
+        ((), ("--min-p", 0.9)),
+        ((), ("--repetition-penalty", 3.0)),
+        ((), ("--guidance", 5.0)),
+        (("--block", 8, "--temperature", 2.0), ("--cache", "dual")),
+        (("--block", 8, "--temperature", 2.0, "--cache", "dual"), ("--cache-refresh", 2)),
+        (("--temperature", 3.0), ("--eos", "free")),
+        (("--temperature", 3.0, "--eos", "free"), ("--eos", "late")),
+        ((), ("--seed", 1)),
+    ],
+)
+def test_every_option_changes_the_outcome(texts, base, option):
+    assert texts(*base, *option) != texts(*base)
+
+
+def test_first_hitting_takes_one_step_for_every_blank(unmask, trained):
+    rows = json.loads(unmask("generate", "--model", trained, *BASE, "--order", "first_hitting").out)
+    assert [row["steps_taken"] for row in rows] == [16] * 4
+
+
+def test_required_words_appear_and_forbidden_ones_do_not(texts):
+    assert all("stone" in text for text in texts("--require", "stone"))
+    assert any(" the" in text for text in texts())
+    assert not any(" the" in text.removeprefix("the cat") for text in texts("--forbid", "the"))
+
+
+def test_a_file_of_prompts_gives_a_line_each_whatever_the_batches(unmask, trained, tmp_path):
+    prompts = ["the cat", "my aunt likes", "a dog sees the moon. the"]
+    (tmp_path / "prompts.txt").write_text("\n\n".join(prompts))
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": p}) + "\n" for p in prompts))
+
+    def rows(name: str, size: int) -> list[tuple[str, str]]:
+        answer = unmask("generate", "--model", trained, "--new-tokens", 8, "--input", tmp_path / name, "--batch-size", size, "--jsonl")
+        assert answer.code == 0, answer.err
+        return [(row["prompt"], row["text"]) for row in map(json.loads, answer.out.splitlines())]
+
+    together = rows("prompts.txt", 64)
+    assert [prompt for prompt, _ in together] == prompts
+    assert together == rows("prompts.txt", 1) == rows("prompts.jsonl", 2)
+
+
+def test_fill_takes_the_axes_and_files(unmask, trained, tmp_path):
+    (tmp_path / "texts.txt").write_text("the cat [MASK] the [MASK].\na dog [MASK] my aunt [MASK] a stone.\n")
+    options = ("--model", trained, "--input", tmp_path / "texts.txt", "--jsonl", "--top", 2)
+    plain = unmask("fill", *options)
+    assert plain.code == 0, plain.err
+    rows = [json.loads(line) for line in plain.out.splitlines()]
+    assert [len(row["blanks"]) for row in rows] == [2, 2] and [row["steps"] for row in rows] == [2, 2]
+    blocks = [json.loads(line) for line in unmask("fill", *options, "--block", 2).out.splitlines()]
+    assert [len(row["blanks"]) for row in blocks] == [2, 2], "alternatives of every block"
+    at_once = [json.loads(line) for line in unmask("fill", *options, "--threshold", 0.0).out.splitlines()]
+    assert [row["steps"] for row in at_once] == [1, 1]

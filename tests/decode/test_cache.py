@@ -1,0 +1,128 @@
+"""The cached forward: refreshed at every step it is the plain one; otherwise it runs what it says it runs, and no more."""
+
+import pytest
+import torch
+
+from tests.decode.test_loop import SPECIAL, ragged
+from tests.naive.decoding import MASK, PAD
+from unmask.decode.cache import CachedForward
+from unmask.decode.canvas import Canvas
+from unmask.decode.forward import GuidedForward, PlainForward
+from unmask.decode.loop import unmask
+from unmask.decode.named import make_rules
+from unmask.models.rotary_mlm import RotaryTransformerMLMModel
+
+every_kind = pytest.mark.parametrize("kind", ["prefix", "dual"])
+AXES = {
+    "one by one": {},
+    "ancestral": {"ancestral": True},
+    "surest": {"order": "top_prob", "threshold": 0.3},
+    "blocks": {"block_length": 3},
+    "blocks, surest": {"block_length": 3, "order": "entropy"},
+    "guided": {"block_length": 3, "guidance": 1.0},
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = RotaryTransformerMLMModel(32, 16, 3, 2, padding_idx=PAD, mask_idx=MASK, dropout=0.3).double()
+    for parameter in model.parameters():
+        parameter.data.mul_(4)
+    return model
+
+
+class Recording:
+    """Wraps a model and keeps what it was asked and what it answered."""
+
+    def __init__(self, model):
+        self.model, self.calls = model, []
+
+    def hidden_states(self, *args, **kwargs):
+        return self.model.hidden_states(*args, **kwargs)
+
+    def hidden_states_at(self, x_t, where, *rest):
+        self.calls.append(where)
+        return self.model.hidden_states_at(x_t, where, *rest)
+
+    def logits_at(self, *args):
+        return self.model.logits_at(*args)
+
+
+class Logits:
+    """Keeps the log-probabilities of every step."""
+
+    def __init__(self):
+        self.steps = []
+
+    def update_history(self, step_results):
+        self.steps.append(step_results["log_probs"])
+
+
+def decode(model, canvas, **options):
+    logits = Logits()
+    rules = make_rules(**{"max_steps": 20, "special": SPECIAL, **options})
+    return unmask(model, canvas, rules, special=SPECIAL, seed=3, observers=[logits]), torch.cat(logits.steps)
+
+
+@every_kind
+@pytest.mark.parametrize("options", AXES.values(), ids=AXES.keys())
+def test_refreshed_at_every_step_it_is_the_plain_forward(model, kind, options):
+    plain, expected = decode(model, ragged(), **options)
+    cached, found = decode(model, ragged(), cache=kind, cache_refresh=1, **options)
+    assert torch.equal(cached.ids, plain.ids) and torch.equal(cached.steps_taken, plain.steps_taken)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+    assert cached.positions_computed == plain.positions_computed
+
+
+@every_kind
+def test_a_refresh_costs_and_changes_the_answer(model, kind):
+    (never, a), (sometimes, b), (always, c) = (
+        decode(model, ragged(), block_length=6, cache=kind, cache_refresh=n) for n in (None, 2, 1)
+    )
+    assert never.positions_computed < sometimes.positions_computed < always.positions_computed
+    for one, other in ((a, b), (b, c), (a, c)):
+        assert one.shape != other.shape or not torch.allclose(one, other)
+
+
+def test_what_is_run(model):
+    """Two blocks of two after a prompt of three: whole when a block opens, then the block, or the block and what follows."""
+    canvas = Canvas.prefix(torch.tensor([[PAD, 3, 7, 9], [5, 6, 7, 8]]), None, 4, SPECIAL)
+    for kind, part in (("dual", "....xx.."), ("prefix", "....xxxx")):
+        asked = Recording(model)
+        decoded, _ = decode(asked, canvas, block_length=2, cache=kind)
+        pattern = ["".join(".x"[int(x)] for x in where[0]) for where in asked.calls]
+        assert pattern == [".xxxxxxx", part, ".xxxxxxx", "......xx"]
+        assert decoded.positions_computed == sum(int(where.sum()) for where in asked.calls)
+        assert decoded.evaluations == len(asked.calls) == 4
+
+
+@every_kind
+@pytest.mark.parametrize("options", AXES.values(), ids=AXES.keys())
+def test_a_row_is_the_same_alone_and_in_a_batch(model, kind, options):
+    canvas = ragged()
+    together, _ = decode(model, canvas, cache=kind, **options)
+    for row in (0, 1, 3):
+        alone, _ = decode(model, canvas.rows(torch.tensor([row])), cache=kind, **options)
+        assert torch.equal(alone.ids[0], together.ids[row]) and alone.steps_taken[0] == together.steps_taken[row]
+
+
+def test_a_model_without_the_method_is_told_so(model):
+    with pytest.raises(ValueError, match="hidden_states_at"):
+        decode(lambda *args, **kwargs: model(*args, **kwargs), ragged(), cache="dual")
+    with pytest.raises(ValueError, match="prefix, dual"):
+        CachedForward("vicinity")
+    with pytest.raises(ValueError, match="at least 1"):
+        CachedForward("dual", 0)
+    with pytest.raises(ValueError, match="there is none"):
+        make_rules(4, cache_refresh=2)
+
+
+def test_one_forward_serves_many_decodes(model):
+    """What was remembered of one decode is not seen by the next."""
+    rules = make_rules(20, special=SPECIAL, block_length=3, cache="dual")
+    assert isinstance(rules.forward, CachedForward) and isinstance(make_rules(1).forward, PlainForward)
+    first = unmask(model, ragged(), rules, special=SPECIAL, seed=3)
+    unmask(model, Canvas.unconditional(2, 9, SPECIAL), rules, special=SPECIAL, seed=4)
+    assert torch.equal(unmask(model, ragged(), rules, special=SPECIAL, seed=3).ids, first.ids)
+    assert isinstance(make_rules(1, special=SPECIAL, guidance=1.0, cache="dual").forward, GuidedForward)
