@@ -41,7 +41,7 @@ def generate(
     loaded = load(model, which)
     tokenizer = loaded.tokenizer
     rows = [tokenizer.encode(text, allow_mask=True) for text in prompts]
-    blanks = new_tokens + max(row.count(tokenizer.mask_token_id) for row in rows)
+    blanks = new_tokens + max(row.count(int(tokenizer.mask_token_id or 0)) for row in rows)
     labels = [f"{text[:24] or 'from nothing'}" + (f" · {i + 1}" if len(prompts) > 1 else "") for i, text in enumerate(prompts)]
     predictor = decoding.predictor(loaded.model, tokenizer, blanks=blanks, new_tokens=new_tokens)
     answers: list[dict[str, object]] = []
