@@ -198,6 +198,8 @@ class Noise:
         Positions with counters of their own never tie: their 64 bits are a bijection of the counter.
         """
         length = among.shape[1]
+        if length == 0:
+            return among
         bits = mix(self._per_token_keys(stream, length)) ^ _SMALLEST  # signed numbers in the order of the uniforms
         bits = torch.where(among, bits, _SMALLEST)
         place = (length - k).clamp(max=length - 1)[:, None]

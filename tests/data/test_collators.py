@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from unmask.contracts import SpecialIds
 from unmask.data.collators import DefaultMLMCollator, MaskedLMCollator, PackedMLMCollator
 from unmask.ops.corruption import ConstantLevel, Corruption, Replacement, coins, exact_count, uniform_corruption
+from unmask.ops.levels import Curriculum
 
 PAD, MASK, BOS, EOS, UNK, VOCAB = 0, 1, 2, 3, 4, 40
 SPECIAL = SpecialIds(mask=MASK, vocab_size=VOCAB, pad=PAD, bos=BOS, eos=EOS, others=(UNK,))
@@ -299,6 +300,33 @@ def test_any_ragged_rows_keep_the_contract(rows, truncate, bos, eos, on_padding,
 def test_errors_teach(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_rows_of_nothing_are_one_pad_wide():
+    batch = default(add_bos=False, add_eos=False, truncate=None)([{"input_ids": []}, {"input_ids": []}])
+    assert batch["input_ids"].tolist() == [[PAD], [PAD]] and not batch["attention_mask"].any()
+
+
+def test_widths_are_rounded_up_and_fields_handed_on():
+    collator = default(truncate=None, pad_to_multiple_of=8, pass_through=["weight", "name"])
+    batch = collator([{"input_ids": text(3), "weight": 0.5, "name": "a"}, {"input_ids": text(9), "weight": 2.0, "name": "b"}])
+    assert batch["noise_mask"].shape == (2, 16)
+    assert batch["weight"].tolist() == [0.5, 2.0] and batch["name"] == ["a", "b"]
+    assert default(block_size=16, truncate="max", pad_to_multiple_of=8)(rows_of(3))["input_ids"].shape == (1, 8)
+    with pytest.raises(ValueError, match="do not fit"):
+        default(block_size=12, pad_to_multiple_of=8)
+    with pytest.raises(ValueError, match="has already"):
+        default(pass_through=["input_ids"])(rows_of(3))
+    with pytest.raises(ValueError, match="'label'"):
+        default(pass_through=["label"])(rows_of(3))
+
+
+def test_a_mask_rate_curriculum_follows_the_rows_progress():
+    law = Corruption(Curriculum(ConstantLevel(0.4), ConstantLevel(0.1)), coins, Replacement(MASK), is_bound=False)
+    rows = [{"input_ids": text(9), "progress": progress} for progress in (0.0, 0.5, 1.0)]
+    assert default(noise_schedule=law)(rows)["p_mask"][:, 1].tolist() == pytest.approx([0.4, 0.25, 0.1])
+    with pytest.raises(ValueError, match="'progress'"):
+        default(noise_schedule=law)(rows_of(4))
 
 
 def test_exact_counts_hide_at_least_one_token_of_every_row():

@@ -118,7 +118,10 @@ class CorruptingCollator:
 
     def __call__(self, rows: Rows) -> Any:
         """The batch of some rows, with the fields to pass through."""
-        return {**self.collate(rows), **carried(rows, self.pass_through)}
+        batch = self.collate(rows)
+        if taken := sorted(set(self.pass_through) & set(batch)):
+            raise ValueError(f"pass_through names {taken}, which the batch has already. Rename the field in the rows, such as 'clean_ids'.")
+        return {**batch, **carried(rows, self.pass_through)}
 
     def collate(self, rows: Rows) -> Any:
         """The batch itself; collators for prediction, which corrupt nothing, have their own."""

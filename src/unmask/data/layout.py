@@ -19,10 +19,11 @@ from unmask.data.rows import Ragged
 def width_of(longest: int, block_size: int, truncate: Truncate | None, multiple: int | None = None) -> int:
     """How wide a batch is: ``block`` always ``block_size``, ``max`` at most that, None as long as the longest row.
 
-    The last two are rounded up to a multiple of ``multiple``.
+    The last two are rounded up to a multiple of ``multiple``, and rows of nothing are one PAD wide: no network takes less.
     """
     if truncate == "block":
         return block_size
+    longest = max(1, longest)
     wide = longest if multiple is None else -(-longest // multiple) * multiple
     return min(wide, block_size) if truncate == "max" else wide
 
