@@ -176,3 +176,43 @@ def test_a_damaged_index_is_taught(unmask, tmp_path, index):
     answer = unmask("fill", "[MASK]", "--model", tmp_path)
     assert_taught(answer, "checkpoints")
     assert "not foreseen" not in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["fill", "\ud800 [MASK]"], "UTF-8"),
+        (["generate", "--prompt", "\ud800"], "UTF-8"),
+        (["score", "\ud800"], "UTF-8"),
+        (["fill", "[MASK]", "--steps", "0"], "max_steps=0"),
+        (["generate", "--steps", "0"], "max_steps=0"),
+        (["fill", "[MASK]", "--temperature", "nan"], "temperature"),
+        (["generate", "--temperature", "inf"], "temperature"),
+        (["evaluate", "--documents", "0"], "--documents"),
+    ],
+)
+def test_values_that_mean_nothing_are_taught(unmask, trained, arguments, word):
+    answer = unmask(*arguments, "--model", trained)
+    assert_taught(answer, word)
+    assert "not foreseen" not in answer.err
+
+
+def test_nothing_on_standard_input_is_taught(unmask, trained, monkeypatch):
+    import io
+    import sys
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert_taught(unmask("fill", "-", "--model", trained), "no text to fill")
+
+
+def test_documents_too_few_for_an_interval_have_a_value_all_the_same(unmask, trained, tmp_path):
+    (tmp_path / "one.txt").write_text("a\n")
+    answer = unmask("evaluate", "--model", trained, "--data", tmp_path / "one.txt", "--unit", "line")
+    assert answer.code == 0 and "bits per byte" in answer.out, answer.err
+
+
+def test_a_partial_evaluation_does_not_stand_for_the_runs_own(unmask, trained):
+    """`unmask demo` shows evaluation.json again instead of computing it: a look at two documents must not take its place."""
+    (trained / "evaluation.json").unlink(missing_ok=True)
+    assert unmask("evaluate", "--model", trained, "--documents", 2, "--samples", 1).code == 0
+    assert not (trained / "evaluation.json").exists()
