@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,12 +136,19 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
     from unmask.train.module import MaskedLMModule
     from unmask.train.trainer import make_trainer
 
+    if config.model.use_flex_attn and not torch.cuda.is_available():
+        raise ValueError("model.use_flex_attn=true needs a CUDA device to train, and there is none here: set model.use_flex_attn=false.")
     run = Path(config.run)
     resume = claim_run(config, run)
     if resume is not None and check_sealed(resume)["step"] >= config.train.steps:
         return resume
     prepared = prepare_data(config, run, workers, progress)
     tokenizer = Tokenizer.load(prepared.tokenizer)
+    if resume is not None and Tokenizer.load(resume / "tokenizer.json").fingerprint != tokenizer.fingerprint:
+        raise ValueError(
+            f"The tokenizer of {prepared.folder} is not the one that the run {run} was begun with, so its ids mean other words: the "
+            "source was changed and prepared anew. Give the earlier store back with data.store=…, or start in another folder with run=…."
+        )
     special = SpecialIds.of(tokenizer)
     model = build_model(config.model, special, config.seed)
     module = MaskedLMModule(model, build_loss(config.objective, tokenizer), config.optim, config.train.steps, config.seed)
@@ -158,12 +166,12 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
     )
     stop = CleanStop()
     callbacks = [
-        stop,
         MetricsTable(run / "metrics.csv", config.train.log_every),
         ProgressLine(console or Console(), max(config.train.log_every, config.train.steps // 20), config.train.batch_size * config.data.block_size),
     ]
     if sampler is not None:
         callbacks.append(SampleLog(run / "samples.txt", lambda network: sampler(network, tokenizer)))
+    callbacks.append(stop)  # after those that read how many steps there are
     extra = {"tokenizer.json": prepared.tokenizer.read_text(encoding="utf-8"), "run.yaml": config_yaml(config)}
     trainer = make_trainer(config, run, SealedCheckpointIO(model.config, extra), callbacks)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -204,13 +212,17 @@ def claim_run(config: Config, run: Path) -> Path | None:
         The checkpoint to resume from, or None to begin.
 
     Raises:
-        ValueError: the folder was begun with another config.
+        ValueError: the folder holds a checkpoint made with another config, or is a file.
     """
-    saved = run / "config.yaml"
+    saved, index = run / "config.yaml", run / "checkpoints" / INDEX
+    if run.exists() and not run.is_dir():
+        raise ValueError(f"The run folder {run} is a file. Give another folder with run=….")
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # a process that the first one started: the folder is claimed
+        return resolve_checkpoint(run) if index.is_file() else None
     if saved.is_file() and not config.train.resume:
-        aside = next(p for n in itertools.count(1) if not (p := run.with_name(f"{run.name}.{n}")).exists())
-        run.rename(aside)
-    if saved.is_file():
+        home = run.resolve()
+        home.rename(next(p for n in itertools.count(1) if not (p := home.with_name(f"{home.name}.{n}")).exists()))
+    if saved.is_file() and index.is_file():  # before its first checkpoint a run holds nothing that another config would spoil
         before, now = (_flat(c.model_dump()) for c in (load_config(saved), config))
         different = [k for k in now if k not in FREE_TO_CHANGE and before.get(k) != now[k]]
         if different:
@@ -220,4 +232,4 @@ def claim_run(config: Config, run: Path) -> Path | None:
                 "give another folder with run=…, or start anew with train.resume=false (the earlier run is moved aside)."
             )
     save_config(config, saved)
-    return resolve_checkpoint(run) if (run / "checkpoints" / INDEX).is_file() else None
+    return resolve_checkpoint(run) if index.is_file() else None

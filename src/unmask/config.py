@@ -26,8 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from unmask.storage import write_text
 
 Share = typing.Annotated[float, Field(ge=0.0, le=1.0)]
-NonNegative = typing.Annotated[float, Field(ge=0.0)]
-Positive = typing.Annotated[float, Field(gt=0.0)]
+NonNegative = typing.Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Positive = typing.Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):

@@ -113,3 +113,106 @@ def test_an_error_keeps_what_was_there(unmask, corpus, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
     assert_taught(unmask("prepare", corpus, "--out", out, "--vocab-size", 400), "vocab_size")
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == before
+
+
+@pytest.mark.parametrize("source", ["", "hub:", "dataset:"])
+def test_a_source_without_a_name_is_taught(unmask, tmp_path, source):
+    assert_taught(unmask("prepare", source, "--out", tmp_path / "o"), "names nothing", "python-docs")
+
+
+def test_an_unforeseen_error_is_one_paragraph_too(unmask, monkeypatch):
+    from unmask import build
+
+    def breaks(*arguments):
+        raise TypeError("unexpected")
+
+    monkeypatch.setattr(build, "load", breaks)
+    assert_taught(unmask("fill", "[MASK]"), "TypeError: unexpected", "--debug")
+
+
+def test_an_interruption_says_how_to_go_on(unmask, monkeypatch):
+    from unmask import build
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "load", interrupted)
+    answer = unmask("fill", "[MASK]")
+    assert answer.code == 130 and "Run the same command again" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", '{"architecture": "RotaryTransformerMLMModel"}'),
+        ("config.json", '{"architecture": "RotaryTransformerMLMModel", "num_embeddings": 300, "d_model": 8, "num_layers": 1, "nhead": 1, "new": 3}'),
+        ("config.json", '{"architecture": "RotaryTransformerMLMModel", "num_embeddings": 300, "d_model": 8, "num_layers": 1, "nhead": 1}'),
+        ("config.json", "[]"),
+        ("model.safetensors", "not tensors"),
+        ("config.json", None),
+    ],
+    ids=["arguments missing", "argument unknown", "other shapes", "a list", "no tensors", "no config"],
+)
+def test_a_sealed_checkpoint_of_another_make_is_taught(unmask, trained, tmp_path, file, content):
+    from unmask.models.files import resolve_checkpoint, seal
+
+    folder = shutil.copytree(resolve_checkpoint(trained), tmp_path / "step")
+    (folder / "checkpoint.json").unlink()
+    if content is None:
+        (folder / file).unlink()
+        (folder / "config.json.old").touch()
+    else:
+        (folder / file).write_text(content)
+    seal(folder, step=1)
+    answer = unmask("fill", "[MASK]", "--model", folder)
+    assert_taught(answer, str(folder))
+    assert "not foreseen" not in answer.err
+
+
+@pytest.mark.parametrize("index", ["[]", '{"last": 3}', "{"])
+def test_a_damaged_index_is_taught(unmask, tmp_path, index):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "index.json").write_text(index)
+    answer = unmask("fill", "[MASK]", "--model", tmp_path)
+    assert_taught(answer, "checkpoints")
+    assert "not foreseen" not in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["fill", "\ud800 [MASK]"], "UTF-8"),
+        (["generate", "--prompt", "\ud800"], "UTF-8"),
+        (["score", "\ud800"], "UTF-8"),
+        (["fill", "[MASK]", "--steps", "0"], "max_steps=0"),
+        (["generate", "--steps", "0"], "max_steps=0"),
+        (["fill", "[MASK]", "--temperature", "nan"], "temperature"),
+        (["generate", "--temperature", "inf"], "temperature"),
+        (["evaluate", "--documents", "0"], "--documents"),
+    ],
+)
+def test_values_that_mean_nothing_are_taught(unmask, trained, arguments, word):
+    answer = unmask(*arguments, "--model", trained)
+    assert_taught(answer, word)
+    assert "not foreseen" not in answer.err
+
+
+def test_nothing_on_standard_input_is_taught(unmask, trained, monkeypatch):
+    import io
+    import sys
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert_taught(unmask("fill", "-", "--model", trained), "no text to fill")
+
+
+def test_documents_too_few_for_an_interval_have_a_value_all_the_same(unmask, trained, tmp_path):
+    (tmp_path / "one.txt").write_text("a\n")
+    answer = unmask("evaluate", "--model", trained, "--data", tmp_path / "one.txt", "--unit", "line")
+    assert answer.code == 0 and "bits per byte" in answer.out, answer.err
+
+
+def test_a_partial_evaluation_does_not_stand_for_the_runs_own(unmask, trained):
+    """`unmask demo` shows evaluation.json again instead of computing it: a look at two documents must not take its place."""
+    (trained / "evaluation.json").unlink(missing_ok=True)
+    assert unmask("evaluate", "--model", trained, "--documents", 2, "--samples", 1).code == 0
+    assert not (trained / "evaluation.json").exists()

@@ -33,11 +33,14 @@ def evaluate(
     from unmask.data.sources import Source
     from unmask.storage import write_json
 
+    if documents is not None and documents < 1:
+        raise ValueError(f"--documents {documents} leaves nothing to evaluate on: give 1 or more.")
     loaded = load(model, which)
     source = None if data is None else Source.parse(data, field=field, unit=unit, split=split)
     report = evaluate_model(loaded, model, source=source, samples=samples, documents=documents, baselines=baselines, seed=seed)
     run = loaded.folder.parent.parent
-    if data is None and (run / "config.yaml").is_file():
+    whole = data is None and documents is None and baselines  # what `unmask demo` would report, and may find again
+    if whole and (run / "config.yaml").is_file():
         write_json(run / "evaluation.json", report)
     if as_json:
         print_json(report)
@@ -116,6 +119,8 @@ def print_report(report: dict[str, Any]) -> None:
     units = [u for u in ("bits_per_byte", "bits_per_word", "bits_per_token") if u in trained]
 
     def cell(estimate: dict[str, float]) -> str:
+        if estimate["low"] is None:  # too few documents for an interval
+            return f"{estimate['value']:.3f}"
         return f"{estimate['value']:.3f} ± {(estimate['high'] - estimate['low']) / 2:.3f}"
 
     rows = [[name, *(cell(bound[u]) for u in units)] for name, bound in report["models"].items()]

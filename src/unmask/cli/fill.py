@@ -79,6 +79,8 @@ def fill_texts(
     for text, row in zip(texts, rows, strict=True):
         if tokenizer.mask_token_id not in row:
             raise ValueError(f"There is nothing to fill in {text!r}: write {tokenizer.mask_token} where a token is wanted, such as 'The [MASK] statement'.")
+    if not rows:
+        raise ValueError(f"There is no text to fill: give one with a {tokenizer.mask_token}, or lines on standard input.")
     predictor = decoding.predictor(model, tokenizer, blanks=max(row.count(tokenizer.mask_token_id) for row in rows))
     for which_rows in in_batches(len(rows), batch_size, shows_one=watch or trace is not None):
         alternatives = Alternatives(top)

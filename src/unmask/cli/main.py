@@ -61,9 +61,10 @@ def run() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         app()
-    except KeyboardInterrupt:
-        print("unmask: stopped. Run the same command again to continue where it was.", file=sys.stderr)
-        raise SystemExit(130) from None
+    except SystemExit as stop:
+        if stop.code == 130:  # what Typer makes of KeyboardInterrupt
+            print("unmask: stopped. Run the same command again to continue where it was.", file=sys.stderr)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
@@ -71,6 +72,11 @@ def run() -> None:
         if os.environ.get("UNMASK_DEBUG"):
             raise
         fail(error)
+        raise SystemExit(1) from None
+    except Exception as error:
+        if os.environ.get("UNMASK_DEBUG"):
+            raise
+        fail(RuntimeError(f"{type(error).__name__}: {error}. This case is not foreseen: `unmask --debug …` shows where it happens."))
         raise SystemExit(1) from None
 
 

@@ -80,6 +80,9 @@ class Source:
             return text
         written = str(text)
         prefix, colon, rest = written.partition(":")
+        if not written or (colon and prefix in ("hub", "dataset") and not rest.strip(":")):
+            raise ValueError(f"The source {written!r} names nothing. Give a text file, a folder, a .jsonl or .parquet file, owner/name of a "
+                             f"Hugging Face dataset, or a built-in corpus: {', '.join(corpora.BUILT_IN)}.")
         kind: Kind
         if colon and prefix in KINDS:
             kind, path = cast(Kind, prefix), rest

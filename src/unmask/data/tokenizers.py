@@ -97,7 +97,10 @@ class Tokenizer:
             allow_mask: True = the literal mask token in ``text`` is the mask (prompts); False = it is text (corpora).
         """
         if not allow_mask or self.mask_token is None or self.mask_token_id is None:
-            return self._backend.encode(text, add_special_tokens=False).ids
+            try:
+                return self._backend.encode(text, add_special_tokens=False).ids
+            except TypeError as error:  # half of a surrogate pair, which a terminal makes of bytes that are not UTF-8
+                raise ValueError(f"{text!r} is not valid Unicode text. Give it in UTF-8.") from error
         *before, last = text.split(self.mask_token)
         ids: list[int] = []
         for piece in before:

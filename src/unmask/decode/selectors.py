@@ -49,8 +49,8 @@ class Selector:
     temperature: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"confidence_temperature={self.temperature} is negative: give 0 (the surest first) or more.")
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"confidence_temperature={self.temperature} is not a number of at least 0: give 0 (the surest first) or more.")
         if self.admission.needs_confidence and not self.score.needs_logits:
             raise ValueError(
                 f"{type(self.admission).__name__} admits positions by confidence, and {type(self.score).__name__} measures "

@@ -34,8 +34,8 @@ class Tokens:
     min_p: float | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"temperature={self.temperature} is negative: give 0 (greedy), 1 (the model's own odds) or more.")
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature={self.temperature} is not a number of at least 0: give 0 (greedy), 1 (the model's own odds) or more.")
         if self.top_k is not None and self.top_p is not None:
             raise ValueError(
                 f"top_k={self.top_k} and top_p={self.top_p} were both given, and each decides which tokens may be drawn. "

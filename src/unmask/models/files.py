@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -64,6 +65,9 @@ def check_sealed(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / MANIFEST} was not written by unmask, so this checkpoint cannot be read.")
     if manifest.get("version") != VERSION:
         raise ValueError(f"{folder} is of checkpoint version {manifest.get('version')}, and this unmask reads version {VERSION}.")
+    for name in ("config.json", WEIGHTS):
+        if name not in manifest["files"]:
+            raise ValueError(f"The checkpoint {folder} is damaged: {MANIFEST} does not list {name}. Use another checkpoint of the run.")
     for name, facts in manifest["files"].items():
         file = folder / name
         if not file.is_file():
@@ -84,11 +88,17 @@ def read_model(folder: Path) -> RotaryTransformerMLMModel:
     """
     check_sealed(folder)
     config = read_json(folder / "config.json")
-    architecture = config.pop("architecture", None)
+    architecture = config.pop("architecture", None) if isinstance(config, dict) else None
     if architecture != ARCHITECTURE:
         raise ValueError(f"{folder} holds a {architecture}, and this unmask can load a {ARCHITECTURE}.")
-    model = RotaryTransformerMLMModel(**config)
-    missing, unexpected = model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+    try:
+        model = RotaryTransformerMLMModel(**config)
+    except TypeError as error:  # an argument too many or too few
+        raise ValueError(f"{folder / 'config.json'} was written by another version of unmask ({error}).") from error
+    try:
+        missing, unexpected = model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+    except (RuntimeError, SafetensorError) as error:  # other shapes; not safetensors at all
+        raise ValueError(f"The weights in {folder} do not fit its config: {' '.join(str(error).split())[:300]}") from error
     tied = {"head.projection.weight"} if config.get("tie_embeddings") else set()
     if set(missing) - tied or unexpected:
         raise ValueError(
@@ -113,12 +123,13 @@ def resolve_checkpoint(path: str | Path, which: str = "last") -> Path:
         raise ValueError(f"There is no model at {path}. Give a run folder; `unmask demo` makes one at runs/demo.")
     for folder in (path, path / "checkpoints"):
         if (folder / INDEX).is_file():
-            name = read_json(folder / INDEX).get(which) if which in ("last", "best") else None
-            if not name or not (folder / name).is_dir():
+            index = read_json(folder / INDEX)
+            name = index.get(which) if isinstance(index, dict) and which in ("last", "best") else None
+            if not isinstance(name, str) or not (folder / name).is_dir():
                 raise ValueError(
-                f"{folder} has no checkpoint {which!r}: a run keeps its last and its best one. Give --checkpoint last or best, or one of "
-                "the step folders themselves."
-            )
+                    f"{folder} has no checkpoint {which!r}: a run keeps its last and, once it was validated, its best one. Give "
+                    "--checkpoint last or best, or one of the step folders themselves."
+                )
             return folder / name
     if (path / "config.json").is_file():
         return path

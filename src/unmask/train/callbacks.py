@@ -6,7 +6,6 @@ run leaves the same table as an uninterrupted one.
 
 from __future__ import annotations
 
-import csv
 import math
 import signal
 import sys
@@ -25,16 +24,17 @@ HEADER = ("step", "name", "value")
 
 
 def read_metrics(path: Path) -> list[tuple[int, str, float]]:
-    """The rows of a ``metrics.csv``; a last line cut short by a kill is left out."""
+    """The rows of a ``metrics.csv``; a last line cut short by a kill, and what is no row at all, are left out."""
     if not path.is_file():
         return []
     rows = []
-    with open(path, newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            try:
-                rows.append((int(row["step"]), row["name"], float(row["value"])))
-            except (TypeError, ValueError, KeyError):
-                continue
+    *whole, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")  # a line is whole once its end is there
+    for line in whole:
+        try:
+            step, name, value = line.split(",")
+            rows.append((int(step), name, float(value)))
+        except ValueError:
+            continue
     return rows
 
 
@@ -187,7 +187,6 @@ class CleanStop(Callback):
             if self.stopped is not None:
                 raise KeyboardInterrupt
             self.stopped = signal.Signals(number)
-            trainer.should_stop = True
             print("\nStopping after this step; a checkpoint follows. Once more to stop at once.", file=sys.stderr)
 
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -195,6 +194,11 @@ class CleanStop(Callback):
                 self.before[number] = signal.signal(number, stop)
             except ValueError:  # not the main thread: signals are somebody else's
                 return
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        # Trainer.should_stop would stop between two accumulation passes, and validate out of turn.
+        if self.stopped is not None and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         for number, handler in self.before.items():

@@ -88,11 +88,14 @@ class Checkpoints(Callback):
     Args:
         folder: ``run/checkpoints``.
         every: steps between checkpoints.
+        evaluate_every: steps between validations. A checkpoint due at the same step waits for the validation, so that a run
+            killed while validating does it again.
     """
 
-    def __init__(self, folder: Path, every: int) -> None:
+    def __init__(self, folder: Path, every: int, evaluate_every: int) -> None:
         self.folder = folder
         self.every = every
+        self.evaluate_every = evaluate_every
         self.index: dict[str, Any] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -103,13 +106,15 @@ class Checkpoints(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         at_step_end = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if at_step_end and trainer.global_step % self.every == 0:
+        if at_step_end and trainer.global_step % self.every == 0 and trainer.global_step % self.evaluate_every:
             self.save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loss = trainer.callback_metrics.get("valid/loss")
         if loss is not None and float(loss) < self.index.get("best_loss", float("inf")):
             self.save(trainer, best_loss=float(loss))
+        elif trainer.global_step % self.every == 0:
+            self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step:

@@ -50,6 +50,14 @@ class MaskedLMModule(LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Recount the passes done as passes of this run: it may accumulate over another number of them than the one that saved."""
+        passes = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counts in (progress["total"], progress["current"]):
+            moved = passes - counts["processed"]
+            counts.update({name: count + moved for name, count in counts.items()})
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         accumulate = self.trainer.accumulate_grad_batches
         drawn = self.trainer.global_step * accumulate + batch_idx % accumulate

@@ -52,5 +52,5 @@ def make_trainer(config: Config, run: Path, checkpoint_io: SealedCheckpointIO, c
         default_root_dir=run,
         plugins=[checkpoint_io],
         # Averaging first, so that a checkpoint of a step holds that step's average; checkpoints last.
-        callbacks=[*averaging, *callbacks, Checkpoints(run / "checkpoints", config.train.checkpoint_every)],
+        callbacks=[*averaging, *callbacks, Checkpoints(run / "checkpoints", config.train.checkpoint_every, config.train.evaluate_every)],
     )

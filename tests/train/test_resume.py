@@ -1,0 +1,116 @@
+"""Interruptions at awkward moments, and what a resumed run may change: the run equals the uninterrupted one all the same."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.train.conftest import config_of
+from unmask.build import train
+from unmask.models.files import resolve_checkpoint
+from unmask.train import callbacks, module
+from unmask.train.callbacks import read_metrics
+
+
+class Killed(Exception):
+    pass
+
+
+def left_by(run: str) -> tuple:
+    """Weights, metrics and index of a run."""
+    weights = load_file(resolve_checkpoint(run) / "model.safetensors")
+    index = json.loads((Path(run) / "checkpoints" / "index.json").read_text())
+    return {k: v.tolist() for k, v in weights.items()}, read_metrics(Path(run) / "metrics.csv"), index
+
+
+def test_a_kill_while_validating_repeats_the_validation(tiny, tmp_path, monkeypatch):
+    whole, killed = (config_of(tiny, f"run={tmp_path / name}") for name in ("whole", "killed"))
+    train(whole)
+
+    def dies(self, batch, batch_idx, validation_step=module.MaskedLMModule.validation_step):
+        if self.trainer.global_step == 8:
+            raise Killed
+        return validation_step(self, batch, batch_idx)
+
+    monkeypatch.setattr(module.MaskedLMModule, "validation_step", dies)
+    with pytest.raises(Killed):
+        train(killed)
+    monkeypatch.undo()
+    train(killed)
+    assert left_by(killed.run) == left_by(whole.run)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_stop_signal_ends_after_a_whole_step_and_changes_nothing(tiny, tmp_path, monkeypatch, accumulate):
+    """The signal comes in the middle of a step, at a step without validation: that step is finished, saved, and not validated."""
+    whole, stopped = (config_of(tiny, f"run={tmp_path / name}", f"train.accumulate={accumulate}") for name in ("whole", "stopped"))
+    train(whole)
+
+    class Interrupted(callbacks.CleanStop):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if batch_idx == 5 * accumulate and self.stopped is None:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(callbacks, "CleanStop", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped)
+    monkeypatch.undo()
+    assert resolve_checkpoint(stopped.run).name == "step-00000006"
+    train(stopped)
+    assert left_by(stopped.run) == left_by(whole.run)
+
+
+def test_resuming_with_another_accumulation_takes_the_same_steps(tiny, tmp_path):
+    """Three steps of two passes, then steps of four: as one pass each, to rounding."""
+    course = ("optim.decay=constant", "optim.warmup=0")
+    whole = config_of(tiny, f"run={tmp_path / 'whole'}", "train.steps=8", *course)
+    train(whole)
+    changed = f"run={tmp_path / 'changed'}"
+    train(config_of(tiny, changed, "train.steps=3", "train.accumulate=2", *course))
+    train(config_of(tiny, changed, "train.steps=8", "train.accumulate=4", *course))
+    one, two = (load_file(resolve_checkpoint(run) / "model.safetensors") for run in (whole.run, tmp_path / "changed"))
+    for name, expected in one.items():
+        torch.testing.assert_close(two[name], expected, rtol=1e-3, atol=1e-4, msg=name)
+    steps = [row[0] for row in read_metrics(tmp_path / "changed" / "metrics.csv") if row[1] == "valid/loss"]
+    assert steps == [4, 8]
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_may_be_corrected(tiny):
+    with pytest.raises(ValueError, match="no/such"):
+        train(config_of(tiny, "data.source=no/such.txt"))
+    assert train(config_of(tiny, "train.steps=1")).name == "step-00000001"
+
+
+def test_another_tokenizer_than_the_runs_own_is_refused(tiny, tmp_path):
+    """Same config, but the source was changed and prepared into another store: its ids mean other words."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for n in range(8):
+        (source / f"{n}.txt").write_text(f"abc abd abe abf {n} " * 50)
+    train(config_of(tiny, f"data.source={source}", "train.steps=1"))
+    for n in range(8):
+        (source / f"{n}.txt").write_text(f"xyz xyw xyv xyu {n} " * 50)
+    with pytest.raises(ValueError, match=r"data\.store=.*run="):
+        train(config_of(tiny, f"data.source={source}", "train.steps=2", f"data.store={tmp_path / 'other'}"))
+
+
+def test_processes_that_the_first_one_starts_leave_the_run_folder_alone(tiny, monkeypatch):
+    """With train.resume=false they would otherwise move the folder of the run under way aside."""
+    from unmask.build import claim_run
+
+    config = config_of(tiny, "train.resume=false")
+    run = Path(config.run)
+    claim_run(config, run)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert claim_run(config, run) is None
+    assert run.is_dir() and not run.with_name("run.1").exists()
+
+
+def test_half_a_line_of_metrics_is_left_out(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(b"step,name,value\n2,train/loss,5.5\n\xff\x00garbage\n4,train/loss,5.")
+    assert read_metrics(path) == [(2, "train/loss", 5.5)]
