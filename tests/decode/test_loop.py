@@ -14,7 +14,7 @@ from unmask.decode.forward import GuidedForward
 from unmask.decode.loop import unmask
 from unmask.decode.revision import Capped, KeepSurest, NoRevision, Remasking, Rescaled
 from unmask.decode.rules import Rules
-from unmask.decode.scores import ConfidenceOrder, LeftToRight, RandomOrder
+from unmask.decode.scores import ConfidenceOrder, Critic, DrawnProbability, LeftToRight, RandomOrder
 from unmask.decode.selectors import Selector
 from unmask.decode.tokens import Tokens
 from unmask.decode.windows import Blocks
@@ -23,6 +23,13 @@ from unmask.ops.confidence import CONFIDENCES, top_prob
 from unmask.ops.schedule import cosine
 
 SPECIAL = SpecialIds(mask=MASK, pad=PAD, eos=EOS, bos=3, others=(4,), vocab_size=30)
+
+
+def likes_even(ids, real):
+    """A critic that believes in even ids, large ones more."""
+    return torch.where(ids % 2 == 0, 0.5 + ids / 100, ids / 100)
+
+
 SELECTORS = {
     "random": Selector(),
     **{name: Selector(ConfidenceOrder(f)) for name, f in CONFIDENCES.items()},
@@ -30,12 +37,15 @@ SELECTORS = {
     "threshold": Selector(ConfidenceOrder(top_prob), Threshold(0.06)),
     "factor": Selector(ConfidenceOrder(top_prob), Factor(2.5)),
     "left to right": Selector(LeftToRight()),
+    "drawn": Selector(DrawnProbability(), temperature=1.0),
+    "critic": Selector(Critic(likes_even)),
 }
 AXES = {
     "ancestral": {"budget": AncestralBudget(cosine)},
     "blocks": {"selector": SELECTORS["entropy"], "window": Blocks(5)},
     "remasking": {"budget": SteadyBudget(), "revision": Remasking(Capped(0.3))},
     "remasking by confidence": {"budget": SteadyBudget(), "revision": Remasking(Rescaled(1.0), by_confidence=True)},
+    "critic hides again": {"selector": SELECTORS["critic"], "revision": KeepSurest()},
     "keep surest": {"selector": SELECTORS["top_prob"], "revision": KeepSurest()},
     "guided": {"forward": GuidedForward(1.0, SPECIAL)},
     "automaton": {"constraint": Automaton.requiring([17], SPECIAL)},

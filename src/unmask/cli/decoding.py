@@ -35,7 +35,7 @@ class Decoding:
         _AXIS(
             "--order",
             "--confidence",
-            help="Which blanks first: top_prob, prob_diff, entropy (the surest), random, left_to_right, first_hitting (random, "
+            help="Which blanks first: top_prob, prob_diff, entropy (the surest), random, left_to_right, drawn_prob (MaskGIT), first_hitting (random, "
             "one a step: exact), ancestral (random, each at its own time).",
         ),
     ] = "random"

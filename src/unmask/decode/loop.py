@@ -31,6 +31,7 @@ from unmask.decode.canvas import Canvas
 from unmask.decode.forward import Asking
 from unmask.decode.observers import Audience, Decoded
 from unmask.decode.rules import Rules
+from unmask.decode.scores import Draft
 from unmask.decode.view import StepView, spread
 from unmask.decode.windows import Window
 from unmask.ops.confidence import LogProbs
@@ -163,7 +164,16 @@ class _Choice(NamedTuple):
 def _step(model: Any, ask: Asking, view: StepView, rules: Rules, special: SpecialIds, every_candidate: bool) -> _Choice:
     """Choose the places, then draw the tokens: one network evaluation."""
     selector = rules.selector
-    if selector.needs_logits:
+    draft = None
+    uniforms = view.noise.per_token(Stream.TOKEN, view.ids.shape[1])
+    if selector.draws_first:
+        scored = view.candidates
+        log_probs = _log_probs(model, ask, view, scored, rules, special)
+        drawn = rules.constraint.draw(rules.tokens, log_probs, uniforms[scored], view, scored)
+        drawn_probability = log_probs.gather(-1, drawn[:, None])[:, 0].exp()
+        draft = Draft(view.ids.masked_scatter(scored, drawn), spread(drawn_probability, scored, 0.0))
+        where, hidden, confidence = selector.choose(view, log_probs, rules.revision, draft)
+    elif selector.needs_logits:
         scored = view.candidates
         log_probs = _log_probs(model, ask, view, scored, rules, special)
         where, hidden, confidence = selector.choose(view, log_probs, rules.revision)
@@ -172,8 +182,10 @@ def _step(model: Any, ask: Asking, view: StepView, rules: Rules, special: Specia
         scored = view.candidates if every_candidate else where
         log_probs = _log_probs(model, ask, view, scored, rules, special)
     chosen = log_probs[where[scored]]
-    uniforms = view.noise.per_token(Stream.TOKEN, where.shape[1])[where]
-    tokens = rules.constraint.draw(rules.tokens, chosen, uniforms, view, where)
+    if draft is None:
+        tokens = rules.constraint.draw(rules.tokens, chosen, uniforms[where], view, where)
+    else:
+        tokens = draft.ids[where]
     placed = chosen.gather(-1, tokens[:, None])[:, 0]
     _refuse_impossible(placed, view, where)
     return _Choice(where, hidden, tokens, placed, scored, log_probs, confidence)

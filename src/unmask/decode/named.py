@@ -28,16 +28,17 @@ from unmask.decode.constraints import Automaton, Constraint, Unconstrained
 from unmask.decode.forward import Forward, GuidedForward, PlainForward
 from unmask.decode.revision import Capped, KeepSurest, NoRevision, Remasking, Rescaled, Revision
 from unmask.decode.rules import Rules
-from unmask.decode.scores import ConfidenceOrder, LeftToRight, RandomOrder, Score
+from unmask.decode.scores import ConfidenceOrder, DraftScore, DrawnProbability, LeftToRight, RandomOrder, Score
 from unmask.decode.selectors import Selector
 from unmask.decode.tokens import Tokens
 from unmask.decode.windows import Blocks, Everywhere, Window
 from unmask.ops.confidence import CONFIDENCES
 from unmask.ops.schedule import Schedule, as_schedule, linear
 
-ORDERS: dict[str, Score] = {
+ORDERS: dict[str, Score | DraftScore] = {
     "random": RandomOrder(),
     "left_to_right": LeftToRight(),
+    "drawn_prob": DrawnProbability(),
     **{name: ConfidenceOrder(measure) for name, measure in CONFIDENCES.items()},
 }
 _ADMISSIONS: dict[str, Callable[[float], Admission]] = {
@@ -56,7 +57,7 @@ _REVISIONS: dict[str, Callable[[float], Revision]] = {
 ScheduleLike = str | Schedule | Callable[[Tensor], Tensor]
 
 
-def make_order(name: str) -> Score:
+def make_order(name: str) -> Score | DraftScore:
     """The order of a name of ``ORDERS``.
 
     Raises:

@@ -4,8 +4,12 @@
     LeftToRight        as a reader would
     OrderBy            the caller's function of the step
     ConfidenceOrder    the surest first: top probability, margin or entropy
+    DrawnProbability   draw everywhere, then keep the likeliest of what was drawn   (MaskGIT, 2202.04200)
+    Critic             draw everywhere, then keep what a critic believes            (Token-Critic, 2209.04439)
 
-A score that reads no logits is asked before the network runs, so logits are paid only where a token is drawn.
+A score that reads no logits is asked before the network runs, so logits are paid only where a token is drawn. The last two are
+``DraftScore``s, a type of their own: choosing among drawn tokens favours likely ones, so they are not exact even with one token
+a step.
 
 Shapes: scores ``[b, L]``, finite at every candidate; log-probabilities ``[N, V]`` over the candidates, row-major.
 """
@@ -14,10 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from unmask.decode.view import StepView, spread
@@ -37,6 +41,32 @@ class Score(Protocol):
     def needs_logits(self) -> bool: ...
 
     def __call__(self, view: StepView, log_probs: LogProbs | None) -> Float[Tensor, "rows seq"]: ...
+
+
+class Draft(NamedTuple):
+    """A token drawn at every candidate.
+
+    Attributes:
+        ids: int64 ``[b, L]``, the rows with all candidates filled.
+        probability: ``[b, L]``, of the drawn tokens; 0 elsewhere.
+    """
+
+    ids: Int[Tensor, "rows seq"]
+    probability: Float[Tensor, "rows seq"]
+
+
+@runtime_checkable
+class DraftScore(Protocol):
+    """How good drawn tokens are: ``[b, L]`` in [0, 1], higher first. The tokens judged are those that are placed.
+
+    Attributes:
+        judges_revealed: whether the tokens revealed before are judged anew too, for a revision to compare.
+    """
+
+    @property
+    def judges_revealed(self) -> bool: ...
+
+    def judge(self, view: StepView, draft: Draft) -> Float[Tensor, "rows seq"]: ...
 
 
 @dataclass(frozen=True)
@@ -95,3 +125,35 @@ class ConfidenceOrder:
     def __call__(self, view: StepView, log_probs: LogProbs | None) -> Float[Tensor, "rows seq"]:
         assert log_probs is not None
         return spread(self.measure(log_probs), view.candidates, 0.0)
+
+
+@dataclass(frozen=True)
+class DrawnProbability:
+    """The likeliest of the drawn tokens first."""
+
+    judges_revealed: bool = field(default=False, init=False)
+
+    def judge(self, view: StepView, draft: Draft) -> Float[Tensor, "rows seq"]:
+        return draft.probability
+
+
+@dataclass(frozen=True)
+class Critic:
+    """The tokens a critic believes first. With ``KeepSurest`` it also hides what it no longer believes.
+
+    Attributes:
+        function: ids ``[b, L]`` without blanks among the candidates, attention mask ``[b, L]`` -> the probability ``[b, L]`` in
+            [0, 1] that each token is right.
+    """
+
+    function: Callable[[Tensor, Tensor], Tensor]
+    judges_revealed: bool = field(default=True, init=False)
+
+    def judge(self, view: StepView, draft: Draft) -> Float[Tensor, "rows seq"]:
+        belief = self.function(draft.ids, view.canvas.attention_mask).double()
+        if belief.shape != draft.ids.shape or not bool(((belief >= 0) & (belief <= 1))[view.canvas.attention_mask].all()):
+            raise ValueError(
+                f"A critic answers the probability that each token is right, in [0, 1] and shaped {list(draft.ids.shape)} (rows, "
+                f"positions); the function gave {list(belief.shape)}, or numbers outside. For logits, give lambda ids, real: f(ids, real).sigmoid()."
+            )
+        return belief

@@ -1,12 +1,12 @@
 """Which blanks to reveal: a score, how much chance to mix into it, and an admission.
 
-Whatever the rules, the place is chosen before the token is drawn: that keeps one-at-a-time decoding exact (choosing among
-drawn tokens does not; ALGORITHMS 0.2).
+The place is chosen before the token is drawn, which keeps one-at-a-time decoding exact; only a ``DraftScore`` chooses among
+tokens already drawn, and that does not.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unmask.decode.admissions import Admission, Evidence, Quota
 from unmask.decode.revision import Revision
-from unmask.decode.scores import RandomOrder, Score
+from unmask.decode.scores import Draft, DraftScore, RandomOrder, Score
 from unmask.decode.view import StepView
 from unmask.ops.confidence import LogProbs
 from unmask.ops.selection import gumbel
@@ -44,14 +44,14 @@ class Selector:
         ValueError: a negative temperature, or an admission by confidence over a score that is none.
     """
 
-    score: Score = RandomOrder()
+    score: Score | DraftScore = RandomOrder()
     admission: Admission = Quota()
     temperature: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"confidence_temperature={self.temperature} is not a number of at least 0: give 0 (the surest first) or more.")
-        if self.admission.needs_confidence and not self.score.needs_logits:
+        if self.admission.needs_confidence and not self.needs_logits:
             raise ValueError(
                 f"{type(self.admission).__name__} admits positions by confidence, and {type(self.score).__name__} measures "
                 "none. Choose a confidence: top_prob, prob_diff or entropy."
@@ -59,12 +59,22 @@ class Selector:
 
     @property
     def needs_logits(self) -> bool:
-        return self.score.needs_logits
+        return self.draws_first or self.score.needs_logits  # type: ignore[union-attr]
 
-    def choose(self, view: StepView, log_probs: LogProbs | None, revision: Revision) -> Selection:
+    @property
+    def draws_first(self) -> bool:
+        """Whether a draft has to be drawn before places are chosen."""
+        return isinstance(self.score, DraftScore)
+
+    def choose(self, view: StepView, log_probs: LogProbs | None, revision: Revision, draft: Draft | None = None) -> Selection:
         """What to reveal and what to hide again, so that the row meets its target."""
-        confidence = self.score(view, log_probs)
-        hidden = revision.hide(view, confidence)
+        if isinstance(self.score, DraftScore):
+            assert draft is not None
+            confidence = self.score.judge(view, draft)
+            judged = replace(view, certainty=confidence.to(view.certainty.dtype)) if self.score.judges_revealed else view
+        else:
+            confidence, judged = self.score(view, log_probs), view
+        hidden = revision.hide(judged, confidence)
         quota = view.target - view.revealed.sum(-1) + hidden.sum(-1)
         ranking = confidence
         if self.temperature > 0 and self.needs_logits:
