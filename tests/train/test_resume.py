@@ -114,3 +114,31 @@ def test_half_a_line_of_metrics_is_left_out(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_bytes(b"step,name,value\n2,train/loss,5.5\n\xff\x00garbage\n4,train/loss,5.")
     assert read_metrics(path) == [(2, "train/loss", 5.5)]
+
+
+def test_a_failure_leaves_no_live_bar_and_no_open_file(tiny, monkeypatch):
+    """A bar left running after an error would hide the cursor of the user's terminal."""
+    import io
+
+    from rich.console import Console
+
+    made = []
+
+    def recorded(kind):
+        class Recorded(kind):
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
+                made.append(self)
+
+        return Recorded
+
+    def dies(self, batch, batch_idx):
+        raise Killed
+
+    for name in ("MetricsTable", "ProgressLine"):
+        monkeypatch.setattr(callbacks, name, recorded(getattr(callbacks, name)))
+    monkeypatch.setattr(module.MaskedLMModule, "validation_step", dies)
+    with pytest.raises(Killed):
+        train(config_of(tiny), console=Console(file=io.StringIO(), force_terminal=True))
+    table, line = made
+    assert table.file is None and line.bar is None

@@ -87,6 +87,9 @@ class MetricsTable(Callback):
             self.file.close()
             self.file = None
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")  # Lightning tears callbacks down only after success
+
 
 class ProgressLine(Callback):
     """Loss, tokens per second and time left: a live bar on a terminal, one line per ``every`` steps in a pipe.
@@ -151,6 +154,9 @@ class ProgressLine(Callback):
             self.bar.stop()
             self.bar = None
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")  # Lightning tears callbacks down only after success
+
 
 class SampleLog(Callback):
     """After each validation, appends what ``sampler`` makes of the network to ``samples.txt``.
@@ -204,3 +210,6 @@ class CleanStop(Callback):
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")  # Lightning tears callbacks down only after success
