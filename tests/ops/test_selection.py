@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from unmask.ops.selection import _batched_gumbel_topk, gumbel, gumbel_topk, select_threshold, select_top
+from unmask.ops.selection import _batched_gumbel_topk, gumbel, gumbel_topk, select_top
 from unmask.randomness import Noise, Stream
 
 
@@ -31,12 +31,6 @@ def test_select_top_takes_the_best_and_ties_go_left(seed, rows, length):
     chosen = select_top(scores, candidates, budget)
     assert torch.equal(chosen, naive_top(scores, candidates, budget))
     assert torch.equal(chosen.sum(-1), torch.minimum(budget, candidates.sum(-1)))
-
-
-def test_a_threshold_admits_all_that_clear_it_and_always_the_best():
-    scores = torch.tensor([[0.9, 0.5, 0.7], [0.1, 0.3, 0.2], [0.9, 0.9, 0.9]])
-    candidates = torch.tensor([[True, True, True], [True, True, True], [False, False, False]])
-    assert select_threshold(scores, candidates, 0.7).tolist() == [[True, False, True], [False, True, False], [False] * 3]
 
 
 def test_gumbel_topk_is_exact_and_never_takes_the_impossible():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -21,7 +22,7 @@ def train(
     given = list(arguments or [])
     file = given.pop(0) if given and "=" not in given[0] else None
     if preset is not None:
-        given.append(f"model.preset={preset}")
+        given.append(f"model.preset={json.dumps(preset)}")
     config = load_config(file, given)
     if print_config:
         print(config_yaml(config), end="")

@@ -15,14 +15,13 @@ Shapes: ``b`` unfinished rows of ``L`` positions; ``[N, V]`` over scored positio
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from unmask.contracts import MLMStepResults, SpecialIds
 from unmask.decode.adjust import OrdinaryIds, as_logits
@@ -34,6 +33,7 @@ from unmask.decode.rules import Rules
 from unmask.decode.scores import Draft
 from unmask.decode.view import StepView, spread
 from unmask.decode.windows import Window
+from unmask.nn.modes import evaluating
 from unmask.ops.confidence import LogProbs
 from unmask.ops.segments import positions_from_mask
 from unmask.randomness import Noise, Stream, row_keys
@@ -240,16 +240,3 @@ def _results(view: StepView, after: Int[Tensor, "rows seq"], choice: _Choice) ->
 
 def _noise(canvas: Canvas, seed: int, step: int) -> Noise:
     return Noise(row_keys(seed, step, canvas.row_ids), positions_from_mask(canvas.attention_mask))
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Eval mode inside; every submodule back in its own mode afterwards."""
-    training = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
-    if isinstance(model, nn.Module):
-        model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from unmask.contracts import SpecialIds
-from unmask.evaluate.hidden import device_of, evaluating
+from unmask.evaluate.hidden import device_of
+from unmask.nn.modes import evaluating
 from unmask.nn.projection import logits_where
 from unmask.ops.objective import token_nll
 

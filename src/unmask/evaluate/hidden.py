@@ -8,8 +8,7 @@ the batch, the padding or the device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from unmask.contracts import SpecialIds
 from unmask.evaluate.windows import Windows, batches, stack
+from unmask.nn.modes import evaluating
 from unmask.nn.projection import logits_in_chunks
 from unmask.ops.corruption import Level, exact_count
 from unmask.randomness import Noise, low_discrepancy, row_keys
@@ -44,20 +44,6 @@ class HiddenSums:
     sums: NDArray[np.float64]
     hidden: NDArray[np.int64]
     scorable: NDArray[np.int64]
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Without gradients and without dropout; the model's mode is put back afterwards."""
-    was_training = getattr(model, "training", False)
-    if was_training:
-        model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        if was_training:
-            model.train()
 
 
 def device_of(model: Any) -> torch.device:

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from unmask.contracts import SpecialIds
-from unmask.evaluate.hidden import Progress, device_of, evaluating, measure_at
+from unmask.evaluate.hidden import Progress, device_of, measure_at
 from unmask.evaluate.windows import batches, stack
+from unmask.nn.modes import evaluating
 from unmask.ops.objective import token_nll
 
 

@@ -41,16 +41,6 @@ def select_top(
     return torch.zeros_like(candidates).scatter(-1, by_score, taken)
 
 
-def select_threshold(
-    scores: Float[Tensor, "batch seq"],
-    candidates: Bool[Tensor, "batch seq"],
-    threshold: float,
-) -> Bool[Tensor, "batch seq"]:
-    """Choose every candidate whose score is at least ``threshold``, and always the best one of its row."""
-    best = select_top(scores, candidates, torch.ones_like(candidates[:, 0], dtype=torch.long))
-    return best | (candidates & (scores >= threshold))
-
-
 def bernoulli(rate: Float[Tensor, " batch"], noise: Noise, length: int) -> Bool[Tensor, "batch seq"]:
     """Independent coins: each position comes up with its row's probability."""
     return noise.coins(rate, Stream.SELECTION, length)

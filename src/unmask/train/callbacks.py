@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from unmask.storage import write_text
 
 HEADER = ("step", "name", "value")
+_SAMPLE_MARK = "── step "
 
 
 def read_metrics(path: Path) -> list[tuple[int, str, float]]:
@@ -159,7 +160,9 @@ class ProgressLine(Callback):
 
 
 class SampleLog(Callback):
-    """After each validation, appends what ``sampler`` makes of the network to ``samples.txt``.
+    """At each validation, appends what ``sampler`` makes of the network to ``samples.txt``, the averaged one if there is one.
+
+    A run that resumes drops what it wrote beyond the step it resumes from.
 
     Args:
         path: the file.
@@ -170,11 +173,17 @@ class SampleLog(Callback):
         self.path = path
         self.sampler = sampler
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and self.path.is_file():
+            parts = self.path.read_text(encoding="utf-8", errors="replace").split(_SAMPLE_MARK)[1:]
+            kept = [part for part in parts if int(part.split("\n", 1)[0]) <= trainer.global_step]
+            write_text(self.path, "".join(_SAMPLE_MARK + part for part in kept))
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             text = self.sampler(pl_module.model)
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(f"── step {trainer.global_step}\n{text}\n\n")
+                file.write(f"{_SAMPLE_MARK}{trainer.global_step}\n{text}\n\n")
 
 
 class CleanStop(Callback):

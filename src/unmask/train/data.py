@@ -151,6 +151,11 @@ class TokenStoreData(LightningDataModule):
         count = min(self.evaluate_rows, len(self.valid_rows))
         chosen = np.linspace(0, len(self.valid_rows) - 1, count).round().astype(np.int64)
         draws = np.stack([np.zeros_like(chosen), np.arange(count), chosen], axis=1)
+        if count < self.trainer.world_size:
+            raise ValueError(
+                f"There are {count} held-out windows for {self.trainer.world_size} devices. Hold out more text (data.valid_fraction), "
+                "shorten data.block_size, or use fewer devices."
+            )
         mine = draws[self.trainer.global_rank :: self.trainer.world_size]
         rows = self.rows_per_pass(self.trainer.world_size)
         return self._loader(self.valid_rows, [mine[i : i + rows] for i in range(0, len(mine), rows)], self.collate_valid)

@@ -72,6 +72,12 @@ class MaskedLMModule(LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         numerator, denominator = self.trainer.strategy.reduce(self._sums, reduce_op="sum").unbind()
         self._sums = torch.zeros_like(self._sums)
+        if not bool(torch.isfinite(numerator)):
+            raise ValueError(
+                f"The loss is no longer a number at step {self.trainer.global_step + 1}, so training stopped before it could spoil the "
+                "weights. Lower optim.lr (or optim.muon_lr), raise optim.warmup, or clip harder (optim.clip), and run again: the last "
+                "checkpoint is from before."
+            )
         # Lightning divides by the accumulation steps, distributed strategies by the ranks: undo both.
         scale = self.trainer.accumulate_grad_batches * self.trainer.world_size / denominator.clamp(min=1)
         gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
