@@ -33,7 +33,10 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "top probability": {"order": "top_prob"},
     "margin": {"order": "prob_diff"},
     "entropy": {"order": "entropy"},
+    "drawn probability": {"order": "drawn_prob"},
     "top probability, blocks of 16": {"order": "top_prob", "block_length": 16},
+    "blocks of 16, prefix cache": {"order": "top_prob", "block_length": 16, "cache": "prefix"},
+    "blocks of 16, dual cache": {"order": "top_prob", "block_length": 16, "cache": "dual"},
 }
 ADAPTIVE: dict[str, tuple[dict[str, Any], str, tuple[float, ...]]] = {
     "threshold": ({"order": "top_prob"}, "threshold", (0.3, 0.5, 0.7, 0.9)),

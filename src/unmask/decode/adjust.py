@@ -48,10 +48,9 @@ class OrdinaryIds:
         vocab = logits.shape[-1]
         eos = self.special.eos
         eos_possible = self.allow_eos and eos is not None and eos not in (self.special.mask, self.special.pad) and eos < vocab
-        forbidden = torch.zeros(vocab, dtype=torch.bool)
-        forbidden[[i for i in self.special.all if i < vocab and not (eos_possible and i == eos)]] = True
-        forbidden[self.special.vocab_size :] = True
-        logits = forbid(logits, forbidden.to(logits.device))
+        forbidden = [i for i in self.special.all if i < vocab and not (eos_possible and i == eos)]
+        logits.index_fill_(1, torch.tensor(forbidden, device=logits.device), -torch.inf)
+        logits[:, self.special.vocab_size :] = -torch.inf
         if eos_possible:
             logits[~last_run(view.canvas, self.special.mask)[where], eos] = -torch.inf
         return logits

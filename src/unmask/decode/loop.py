@@ -35,8 +35,11 @@ from unmask.decode.view import StepView, spread
 from unmask.decode.windows import Window
 from unmask.nn.modes import evaluating
 from unmask.ops.confidence import LogProbs
+from unmask.ops.sampling import Logits
 from unmask.ops.segments import positions_from_mask
 from unmask.randomness import Noise, Stream, row_keys
+
+_PIECE = 1 << 20  # numbers that are normalised together
 
 
 def unmask(
@@ -196,9 +199,21 @@ def _log_probs(
 ) -> LogProbs:
     """Log-probabilities over the ids that may be placed, at ``where``."""
     logits = as_logits(ask(model, view, where))
-    for adjust in (*rules.adjustments, OrdinaryIds(special, rules.allow_eos)):
+    for adjust in rules.adjustments:
         logits = adjust(logits, view, where)
-    return rules.constraint.restrict(logits, view, where).log_softmax(-1)
+    if rules.adjustments:
+        logits = logits.clone()  # what a hook returns may be its own, and what follows works in place
+    logits = OrdinaryIds(special, rules.allow_eos)(logits, view, where)
+    return _normalised(rules.constraint.restrict(logits, view, where))
+
+
+def _normalised(logits: Logits) -> LogProbs:
+    """Log-softmax in place and a few rows at a time: on a CPU the fresh pages of a second ``[N, V]`` cost more than the sums."""
+    if logits.device.type != "cpu":
+        return logits.log_softmax(-1)
+    for rows in logits.split(max(1, _PIECE // logits.shape[-1])):
+        rows.copy_(rows.log_softmax(-1))
+    return logits
 
 
 def _commit(view: StepView, choice: _Choice, rules: Rules, special: SpecialIds) -> Int[Tensor, "rows seq"]:
