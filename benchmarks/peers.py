@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from unmask.measure.flops import Size
 from unmask.measure.step import TrainingStep, with_labels
-from unmask.measure.work import MASK, PAD, Work
+from unmask.measure.work import PAD, Work
 
 
 def modern_bert(

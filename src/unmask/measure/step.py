@@ -88,7 +88,7 @@ def hugging_face_bert(
         attention_probs_dropout_prob=0.0,
         pad_token_id=PAD,
         tie_word_embeddings=True,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # type: ignore[call-arg]
     )
     return with_labels(BertForMaskedLM(config), work, precision, compiled, device)
 
