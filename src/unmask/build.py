@@ -17,7 +17,7 @@ from unmask.data.prepare import Prepared, Progress, prepare
 from unmask.data.sources import Source
 from unmask.data.store import TokenStore
 from unmask.data.tokenizers import Tokenizer
-from unmask.models.files import INDEX, check_sealed, read_model, resolve_checkpoint
+from unmask.models.files import INDEX, check_sealed, read_model, resolve_checkpoint, usable_checkpoint
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.ops.corruption import Corruption, bert_corruption, scheduled_corruption, uniform_corruption
 from unmask.ops.objective import Weighting
@@ -205,6 +205,12 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _first_process() -> bool:
+    """Whether this is the process that writes: rank 0 of those that Lightning, torchrun or SLURM started."""
+    rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
+    return rank == "0"
+
+
 def claim_run(config: Config, run: Path) -> Path | None:
     """Write the run folder's config, or make sure that the one there computes the same.
 
@@ -217,9 +223,14 @@ def claim_run(config: Config, run: Path) -> Path | None:
     saved, index = run / "config.yaml", run / "checkpoints" / INDEX
     if run.exists() and not run.is_dir():
         raise ValueError(f"The run folder {run} is a file. Give another folder with run=….")
-    if os.environ.get("LOCAL_RANK", "0") != "0":  # a process that the first one started: the folder is claimed
+    if not _first_process():  # the first one claims the folder
         return resolve_checkpoint(run) if index.is_file() else None
     if saved.is_file() and not config.train.resume:
+        if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+            raise ValueError(
+                f"train.resume=false would move the run folder {run} aside while other processes of this launch may already be reading "
+                "it: processes started by torchrun or SLURM start together. Move or delete the folder first, or give another with run=…."
+            )
         home = run.resolve()
         home.rename(next(p for n in itertools.count(1) if not (p := home.with_name(f"{home.name}.{n}")).exists()))
     if saved.is_file() and index.is_file():  # before its first checkpoint a run holds nothing that another config would spoil
@@ -232,4 +243,4 @@ def claim_run(config: Config, run: Path) -> Path | None:
                 "give another folder with run=…, or start anew with train.resume=false (the earlier run is moved aside)."
             )
     save_config(config, saved)
-    return resolve_checkpoint(run) if index.is_file() else None
+    return usable_checkpoint(index.parent) if index.is_file() else None

@@ -45,7 +45,7 @@ class DataConfig(Section):
     split: str = Field("train", description="split, for Hugging Face datasets")
     unit: Literal["file", "section", "paragraph", "line"] | None = Field(None, description="what one document is in plain text; null = a file in a folder, a section in a single file")
     tokenizer: str | None = Field(None, description="tokenizer.json, folder or hub name; null trains a byte-level BPE")
-    vocab_size: int = Field(8192, ge=261, description="size of the tokenizer that is trained")
+    vocab_size: int = Field(8192, ge=261, le=2**24, description="size of the tokenizer that is trained")
     valid_fraction: float = Field(0.05, gt=0.0, lt=1.0, description="share of documents held out")
     block_size: PositiveInt = Field(512, description="tokens per training row")
     workers: int = Field(0, ge=0, description="loader processes; 0 collates in the training process")

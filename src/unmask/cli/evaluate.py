@@ -79,6 +79,7 @@ def evaluate_model(
     models: dict[str, Any] = {"trained": loaded.model}
     if baselines and stores is not None:
         train = TokenStore.open(stores / "train")
+        train.check_tokenizer(loaded.tokenizer)
         models |= {"unigram": UnigramModel.of_store(train, special), "two neighbours": NeighbourModel.of_store(train, special)}
     bf16 = choose_precision(loaded.config.train.precision) == "bf16-mixed"
     bounds = {}

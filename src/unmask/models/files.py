@@ -10,6 +10,8 @@ A folder without its manifest, or whose files do not match it, is never loaded. 
 
 from __future__ import annotations
 
+import itertools
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +136,33 @@ def resolve_checkpoint(path: str | Path, which: str = "last") -> Path:
     if (path / "config.json").is_file():
         return path
     raise ValueError(f"{path} holds no finished checkpoint. If it is a run folder, train a little longer: `unmask train run={path}`.")
+
+
+def usable_checkpoint(folder: Path) -> Path:
+    """The checkpoint to resume from: the last one, or the best one where the last is missing or damaged.
+
+    A damaged one is kept under another name and the index moved back, so that training writes that step anew.
+
+    Args:
+        folder: a run's ``checkpoints``.
+
+    Raises:
+        ValueError: neither is whole.
+    """
+    try:
+        last = resolve_checkpoint(folder)
+        check_sealed(last)
+        return last
+    except ValueError as damage:
+        try:
+            best = resolve_checkpoint(folder, "best")
+            check_sealed(best)
+        except ValueError:
+            raise damage from None
+        index = read_json(folder / INDEX)
+        broken = folder / str(index.get("last"))
+        if broken.is_dir():
+            broken.rename(next(p for n in itertools.count(1) if not (p := folder / f"damaged-{broken.name}.{n}").exists()))
+        write_json(folder / INDEX, {**index, "last": best.name})
+        warnings.warn(f"{damage} Training goes on from the best checkpoint, {best.name}.", stacklevel=2)
+        return best
