@@ -121,6 +121,12 @@ class RotaryTransformerMLMModel(nn.Module):
         """Logits of the positions where ``where`` is True, in row-major order: the projection is paid only there."""
         return self.head(hidden[where])
 
+    def projection_at(
+        self, hidden: Float[Tensor, "*batch seq width"], index: Int[Tensor, " scored"]
+    ) -> tuple[Float[Tensor, "scored width"], Float[Tensor, "vocab width"], Float[Tensor, " vocab"] | None]:
+        """Features, weight and bias whose product are the logits at a flat index: for a loss that never holds them all."""
+        return self.head.features(hidden.reshape(-1, hidden.shape[-1])[index]), *self.head.product
+
     def hidden_states(
         self,
         x_t: Int[Tensor, "*batch seq"],

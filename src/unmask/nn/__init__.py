@@ -1,6 +1,7 @@
 """Network parts.
 
     attention   one attention over flat tokens; dense, per-document and FlexAttention plans
+    documents   rotary attention of whole documents on a CPU, as one operator
     memory      keys and values kept between calls
     rotary      rotary position embedding
     encoder     pre-norm transformer blocks

@@ -26,4 +26,13 @@ class VocabularyHead(nn.Module):
             self.projection.weight = embedding.weight
 
     def forward(self, hidden: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape vocab"]:
-        return self.projection(self.norm(hidden))
+        return self.projection(self.features(hidden))
+
+    def features(self, hidden: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape width"]:
+        """What is projected."""
+        return self.norm(hidden)
+
+    @property
+    def product(self) -> tuple[Tensor, Tensor | None]:
+        """Weight ``[V, D]`` and bias ``[V]`` of the projection."""
+        return self.projection.weight, self.projection.bias
