@@ -1,6 +1,6 @@
 """One training step beside every peer's, on the same batch, in turns.
 
-    python -m benchmarks.train_step [--only mlm diffusion packed memory] [--turns 5] [--json train_step.json]
+    python -m benchmarks.train_step [--only mlm diffusion documents memory] [--turns 3] [--compiled] [--json train_step.json]
 
 6 layers, width 384, 6 heads, feed-forward 1536, vocabulary 32,000, 8 rows of 512 tokens unless a work says otherwise; a step is
 forward, backward and fused AdamW; no dropout. ``ours`` computes what ``unmask train`` computes. A peer that compiles stands in its
@@ -10,19 +10,17 @@ best form, eager or compiled, whichever this run finds faster; so do we.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import peers
+from benchmarks import harness, peers
 from unmask.measure.flops import Size
-from unmask.measure.machine import MatrixProducts, SquareProduct, describe_machine
+from unmask.measure.machine import MatrixProducts, SquareProduct
 from unmask.measure.memory import peak_memory
 from unmask.measure.step import hugging_face_bert, ours
-from unmask.measure.table import Row, print_rows
+from unmask.measure.table import Row
 from unmask.measure.turns import Timing, take_turns
 from unmask.measure.work import diffusion_rows, document_lengths, masked_rows, packed, padded
 
@@ -124,39 +122,34 @@ def memory() -> Section:
         name: peak_memory(f"{start}from {module} import {make}\n{run.format(make=make)}") / 2**20 for name, (module, make) in makers.items()
     }
     share = peaks[OURS] / peaks[BERT]
-    row = Row("peak memory of that step, whole process", BERT, share, share, share, 0.5, at_most=True)
+    row = Row.single("peak memory of that step, whole process", BERT, share, 0.5, at_most=True)
     return [row], {"peak_mib": peaks}
 
 
 def main() -> None:
     """Measure what is asked for, print the table, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.arguments(__doc__)
     sections: dict[str, Callable[[argparse.Namespace], Section]] = {
         "mlm": lambda o: mlm(o.turns, "fp32", o.compiled),
         "mlm-bf16": lambda o: mlm(o.turns, "bf16", o.compiled),
         "diffusion": lambda o: diffusion(o.turns),
-        "packed": lambda o: documents(o.turns, "fp32"),
-        "packed-bf16": lambda o: documents(o.turns, "bf16"),
+        "documents": lambda o: documents(o.turns, "fp32"),
+        "documents-bf16": lambda o: documents(o.turns, "bf16"),
         "memory": lambda o: memory(),
     }
     parser.add_argument("--only", nargs="+", choices=list(sections), default=list(sections))
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--compiled", action="store_true", help="also the compiled forms (a minute or two to compile)")
-    parser.add_argument("--json", type=Path, help="write all figures here")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = harness.parse(parser)
     rows: list[Row] = []
-    report: dict[str, Any] = {"benchmark": "train_step", "machine": describe_machine(), "size": SIZE.as_dict()}
+    report: dict[str, Any] = {"size": SIZE.as_dict()}
     for name in options.only:
         found, report[name] = sections[name](options)
         rows += found
-        print_rows(name, found)
+        harness.show_rows(name, found)
         for contestant, timing in report[name].get("seconds", {}).items():
             print(f"  {contestant:40}{timing['median'] * 1e3:9.0f} ms")
-    report["rows"] = [row.as_dict() for row in rows]
-    if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    harness.write(options.json, "train_step", {**report, "rows": [row.as_dict() for row in rows]})
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import sys
 
 import typer
 
+from unmask.cli.bench import bench
 from unmask.cli.demo import demo
 from unmask.cli.evaluate import evaluate
 from unmask.cli.fill import fill
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, prepare, train, evaluate, generate, fill, score):
+for command in (demo, prepare, train, evaluate, generate, fill, score, bench):
     app.command()(command)
 
 
