@@ -50,7 +50,7 @@ def sections(options: argparse.Namespace) -> dict[str, Callable[[Any], Section]]
 
 def decoding(progress: Any) -> Section:
     """128 new tokens beside plain loops over the same network; see ``benchmarks.decode``."""
-    found = decode.measure(16, 64, 1)
+    found = decode.measure(1, 64, 3)
     exact, cached = found["exact, surest first"]["times_faster"], found["blocks, dual cache"]["times_faster"]
     rows = [
         Row.single("generation of 128 tokens, exact", "a full-logits loop", exact, 1.9),

@@ -11,6 +11,7 @@ SIZE = Size(layers=1, width=16, heads=2, feedforward=32, vocabulary=60)
 def test_a_power_law_is_found():
     assert exponent([1, 2, 4, 8], [3, 12, 48, 192]) == pytest.approx(2)
     assert exponent([1, 10, 100], [5, 5, 5]) == pytest.approx(0)
+    assert exponent([1, 2, 4, 8], [99, 12, 48, 192]) == pytest.approx(2)  # small points are mostly fixed cost
 
 
 def test_one_thing_grows_at_a_time():
