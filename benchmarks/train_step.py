@@ -1,6 +1,6 @@
 """One training step beside every peer's, on the same batch, in turns.
 
-    python -m benchmarks.train_step [--only mlm diffusion packed memory] [--turns 5] [--json train_step.json]
+    python -m benchmarks.train_step [--only mlm diffusion documents memory] [--turns 3] [--compiled] [--json train_step.json]
 
 6 layers, width 384, 6 heads, feed-forward 1536, vocabulary 32,000, 8 rows of 512 tokens unless a work says otherwise; a step is
 forward, backward and fused AdamW; no dropout. ``ours`` computes what ``unmask train`` computes. A peer that compiles stands in its
@@ -10,19 +10,17 @@ best form, eager or compiled, whichever this run finds faster; so do we.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import peers
+from benchmarks import harness, peers
 from unmask.measure.flops import Size
-from unmask.measure.machine import MatrixProducts, SquareProduct, describe_machine
+from unmask.measure.machine import MatrixProducts, SquareProduct
 from unmask.measure.memory import peak_memory
 from unmask.measure.step import hugging_face_bert, ours
-from unmask.measure.table import Row, print_rows
+from unmask.measure.table import Row
 from unmask.measure.turns import Timing, take_turns
 from unmask.measure.work import diffusion_rows, document_lengths, masked_rows, packed, padded
 
@@ -54,10 +52,10 @@ def mlm(turns: int, precision: str, compiled: bool, progress: Any = None) -> Sec
     if compiled:
         contestants[OURS_COMPILED] = ours(SIZE, work, precision, compiled=True)
         contestants[MODERN_COMPILED] = peers.modern_bert(SIZE, work, precision, compiled=True)
-    contestants |= {BERT: hugging_face_bert(SIZE, work, precision), PRODUCTS: products, SQUARE: square}
+    contestants |= {PRODUCTS: products, SQUARE: square}
     if precision == "fp32":
-        contestants |= {name: make(SIZE, work, precision) for name, make in ((X, peers.x_transformers), (DENSE, peers.plain))}
-        contestants[SPARSE] = peers.plain(SIZE, work, precision, sparse=True)
+        for peer, make in ((BERT, hugging_face_bert), (X, peers.x_transformers), (DENSE, peers.plain)):
+            contestants[peer] = make(SIZE, work, precision)
     timings = take_turns(contestants, turns, progress=progress)
     mine = best(timings, OURS, OURS_COMPILED)
     flops = SIZE.step_flops(work.lengths, work.scored)
@@ -92,7 +90,7 @@ def diffusion(turns: int, progress: Any = None) -> Section:
 
 def documents(turns: int, precision: str, progress: Any = None) -> Section:
     """Documents of log-normal length, mean 180, at most 512: useful tokens per second."""
-    apart = padded(document_lengths())
+    apart = padded(document_lengths(16))
     together = packed(apart)
     contestants = {
         OURS: ours(SIZE, together, precision),
@@ -101,11 +99,11 @@ def documents(turns: int, precision: str, progress: Any = None) -> Section:
         SPARSE: peers.plain(SIZE, together, precision, sparse=True),
     }
     timings = take_turns(contestants, turns, progress=progress)
-    name, mine = f"useful tokens, documents of mean 180, {precision}", timings[OURS]
+    name, mine = f"documents of mean length 180, {precision}", timings[OURS]
     rows = [
         Row.of(name, "Hugging Face BERT, padded", mine.faster_than(timings[BERT]), 4.2),
         Row.of(name, "packed rows, dense mask, dense logits", mine.faster_than(timings[DENSE]), 1.5),
-        Row.of(name, "packed rows, dense mask, scored logits", mine.faster_than(timings[SPARSE])),
+        Row.of(name, "packed rows, dense mask, scored logits", mine.faster_than(timings[SPARSE]), 1.5),
     ]
     report = {
         "seconds": seconds(timings), "tokens": apart.tokens, "lengths": apart.lengths, "scored": apart.scored,
@@ -116,47 +114,42 @@ def documents(turns: int, precision: str, progress: Any = None) -> Section:
 
 
 def memory() -> Section:
-    """Peak resident memory of a whole process that takes three steps of MLM at 15%."""
+    """Peak resident memory of a whole process that takes two steps of MLM at 15%."""
     start = f"import torch; torch.set_num_threads({torch.get_num_threads()})\nfrom unmask.measure.flops import Size\nfrom unmask.measure.work import masked_rows\n"
-    run = "step = {make}(Size(), masked_rows())\nfor _ in range(3): step()"
+    run = "step = {make}(Size(), masked_rows())\nfor _ in range(2): step()"
     makers = {OURS: ("unmask.measure.step", "ours"), BERT: ("unmask.measure.step", "hugging_face_bert")}
     peaks = {
         name: peak_memory(f"{start}from {module} import {make}\n{run.format(make=make)}") / 2**20 for name, (module, make) in makers.items()
     }
     share = peaks[OURS] / peaks[BERT]
-    row = Row("peak memory of that step, whole process", BERT, share, share, share, 0.5, at_most=True)
+    row = Row.single("peak memory of that step, whole process", BERT, share, 0.5, at_most=True)
     return [row], {"peak_mib": peaks}
 
 
 def main() -> None:
     """Measure what is asked for, print the table, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.arguments(__doc__)
     sections: dict[str, Callable[[argparse.Namespace], Section]] = {
         "mlm": lambda o: mlm(o.turns, "fp32", o.compiled),
         "mlm-bf16": lambda o: mlm(o.turns, "bf16", o.compiled),
         "diffusion": lambda o: diffusion(o.turns),
-        "packed": lambda o: documents(o.turns, "fp32"),
-        "packed-bf16": lambda o: documents(o.turns, "bf16"),
+        "documents": lambda o: documents(o.turns, "fp32"),
+        "documents-bf16": lambda o: documents(o.turns, "bf16"),
         "memory": lambda o: memory(),
     }
     parser.add_argument("--only", nargs="+", choices=list(sections), default=list(sections))
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--compiled", action="store_true", help="also the compiled forms (a minute or two to compile)")
-    parser.add_argument("--json", type=Path, help="write all figures here")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = harness.parse(parser)
     rows: list[Row] = []
-    report: dict[str, Any] = {"benchmark": "train_step", "machine": describe_machine(), "size": SIZE.as_dict()}
+    report: dict[str, Any] = {"size": SIZE.as_dict()}
     for name in options.only:
         found, report[name] = sections[name](options)
         rows += found
-        print_rows(name, found)
+        harness.show_rows(name, found)
         for contestant, timing in report[name].get("seconds", {}).items():
             print(f"  {contestant:40}{timing['median'] * 1e3:9.0f} ms")
-    report["rows"] = [row.as_dict() for row in rows]
-    if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    harness.write(options.json, "train_step", {**report, "rows": [row.as_dict() for row in rows]})
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from unmask.config import PRESETS
+
 
 @dataclass(frozen=True)
 class Size:
@@ -26,6 +28,12 @@ class Size:
     heads: int = 6
     feedforward: int = 1536
     vocabulary: int = 32_000
+
+    @classmethod
+    def of_preset(cls, name: str, vocabulary: int = 32_000) -> Size:
+        """The network that ``model.preset=name`` makes."""
+        sizes = PRESETS[name]
+        return cls(sizes["num_layers"], sizes["d_model"], sizes["nhead"], 4 * sizes["d_model"], vocabulary)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -44,3 +52,6 @@ class Size:
     def step_flops(self, lengths: Sequence[int], scored: int) -> int:
         """Of one training step: forward, and backward for both factors of every product."""
         return 3 * self.forward_flops(lengths, scored)
+
+
+TINY = Size(layers=2, width=64, heads=2, feedforward=256, vocabulary=1000)  # for tests, and to see that a benchmark runs

@@ -36,6 +36,12 @@ class TrainingStep:
         self.bf16 = precision == "bf16"
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
+    @property
+    def held_bytes(self) -> int:
+        """What it holds between steps: parameters, and the optimiser's state once it has taken a step."""
+        state = [value for values in self.optimizer.state.values() for value in values.values() if isinstance(value, Tensor)]
+        return sum(x.numel() * x.element_size() for x in (*self.model.parameters(), *state))
+
     def __call__(self) -> Tensor:
         with torch.autocast(self.device_type, torch.bfloat16, enabled=self.bf16):
             loss = self.loss()
@@ -46,9 +52,22 @@ class TrainingStep:
 
 
 def ours(
-    size: Size, work: Work, precision: str = "fp32", *, weighting: Weighting = "flat", compiled: bool = False, device: torch.device | str = "cpu"
+    size: Size,
+    work: Work,
+    precision: str = "fp32",
+    *,
+    weighting: Weighting = "flat",
+    compiled: bool = False,
+    flex: bool = False,
+    device: torch.device | str = "cpu",
 ) -> TrainingStep:
-    """This library's step, through ``MLMLoss``: nothing is left out that ``unmask train`` computes."""
+    """This library's step, through ``MLMLoss``: nothing is left out that ``unmask train`` computes.
+
+    Args:
+        weighting: ``"flat"`` for MLM, ``"inverse_p"`` for masked diffusion.
+        compiled: the encoder through ``torch.compile``.
+        flex: FlexAttention for padded and packed rows (CUDA).
+    """
     torch.manual_seed(0)
     model = RotaryTransformerMLMModel(
         size.vocabulary,
@@ -62,6 +81,7 @@ def ours(
         activation="gelu",
         max_length=max(work.batch["input_ids"].shape[1], 512),
         tie_embeddings=True,
+        use_flex_attn=flex,
     ).to(device)
     if compiled:
         model.hidden_states = torch.compile(model.hidden_states)  # type: ignore[method-assign]
