@@ -20,6 +20,7 @@ from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, attend_to_neighbours, i
 from unmask.nn.heads import VocabularyHead
 from unmask.nn.memory import KeyValues
 from unmask.nn.rotary import RotaryTable
+from unmask.nn.running import BlockRunner
 from unmask.ops.segments import positions_from_mask, positions_from_segments
 
 
@@ -43,6 +44,9 @@ class RotaryTransformerMLMModel(nn.Module):
         tie_embeddings: the vocabulary projection shares the embedding's weight.
         rotary_base: the longest wavelength is ``2 pi rotary_base`` tokens; small values tell near positions apart better.
         neighbour_layers: in the first so many layers, heads start out attending to their nearest neighbours.
+
+    ``run_block`` says how blocks are run while training (compiled, activations kept or made anew); it is no part of what the
+    network computes, and of no checkpoint.
 
     Raises:
         ValueError: sizes that do not fit together, or an unknown activation.
@@ -87,6 +91,7 @@ class RotaryTransformerMLMModel(nn.Module):
         self.max_length = max_length
         self.force_flash_attn = force_flash_attn
         self.use_flex_attn = use_flex_attn
+        self.run_block = BlockRunner()
         self.embedding = nn.Embedding(num_embeddings, d_model, padding_idx=padding_idx)
         self.rotary = RotaryTable(min(rotary_emb_dim, d_model // nhead) // 2 * 2, max_length, rotary_base)
         self.blocks = nn.ModuleList(
@@ -168,7 +173,7 @@ class RotaryTransformerMLMModel(nn.Module):
         x = self.embedding(flat_ids)
         angles = self.rotary(flat_positions)
         for block in self.blocks:
-            x = block(x, angles, plan)
+            x = self.run_block(block, x, angles, plan)
         if token_index is not None:
             x = x.new_zeros(ids.numel(), x.shape[-1]).index_copy(0, token_index, x)
         return x.view(*shape, -1)

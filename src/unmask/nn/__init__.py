@@ -5,6 +5,7 @@
     memory      keys and values kept between calls
     rotary      rotary position embedding
     encoder     pre-norm transformer blocks
+    running     blocks compiled, activations recomputed
     heads       from hidden states to logits
     projection  logits of any model, only where they are read
 """

@@ -57,7 +57,7 @@ class EncoderBlock(nn.Module):
 
     def attend(self, x: Float[Tensor, "tokens width"], angles: Angles, plan: AttentionPlan) -> Float[Tensor, "tokens width"]:
         """The attention branch, without its residual."""
-        qkv = self.qkv(self.attention_norm(x)).view(len(x), 3, self.nhead, x.shape[-1] // self.nhead)
+        qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.nhead, x.shape[-1] // self.nhead))
         return self.out(rotary_attention(plan, qkv, angles, self.dropout if self.training else 0.0).flatten(1))
 
     def forward(self, x: Float[Tensor, "tokens width"], angles: Angles, plan: AttentionPlan) -> Float[Tensor, "tokens width"]:
