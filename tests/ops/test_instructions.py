@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from tests.naive.instructions import operands, places
-from unmask.ops.corruption import bert_corruption, count_corruption, scheduled_corruption, uniform_corruption, whole_words
+from unmask.ops.corruption import (
+    bert_corruption,
+    count_corruption,
+    scheduled_corruption,
+    uniform_corruption,
+    whole_words,
+)
 from unmask.ops.instructions import WholeInstructions, WholeOperands, instruction_positions
 from unmask.ops.schedule import SCHEDULES
 from unmask.randomness import Noise, row_keys
