@@ -49,8 +49,9 @@ class InstructionTraceMLMModel(RotaryTransformerMLMModel):
         eps = self.config["layer_norm_eps"]
         self.norm = nn.Identity() if self.config["final_layer_without_normalization"] else nn.LayerNorm(d_model, eps)
         head = MaskedLMHead(d_model, num_embeddings, eps)
-        for part in (self.instruction, self.argument, head):
+        for part in (self.argument, head):
             initialise(part, num_layers)
+        nn.init.zeros_(self.instruction.weight)  # absolute numbers are noise at first: measured, random ones learn later
         if self.config["tie_embeddings"]:
             head.decode.weight = self.embedding.weight
         self.head = head
