@@ -22,6 +22,7 @@ FLOORS = [
     {"train", "evaluate", "tasks"},
     {"nonautoregressive"},
     {"build"},
+    {"measure"},
     {"cli", "serve"},
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}

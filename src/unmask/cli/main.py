@@ -12,6 +12,7 @@ import sys
 import typer
 
 from unmask.allocator import keep_freed_memory
+from unmask.cli.bench import bench
 from unmask.cli.demo import demo
 from unmask.cli.evaluate import evaluate
 from unmask.cli.fill import fill
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, prepare, train, evaluate, generate, fill, score):
+for command in (demo, prepare, train, evaluate, generate, fill, score, bench):
     app.command()(command)
 
 
