@@ -170,6 +170,7 @@ class RotaryTransformerMLMModel(nn.Module):
         x, angles = self._embed(*flat), self.rotary(flat[1])
         for block in self.blocks:
             x = self.run_block(block, x, angles, plan)
+        x = self._leave(x)
         if token_index is not None:
             x = x.new_zeros(ids.numel(), x.shape[-1]).index_copy(0, token_index, x)
         return x.view(*shape, -1)
@@ -201,7 +202,7 @@ class RotaryTransformerMLMModel(nn.Module):
         x, angles = self._embed(ids, *places), self.rotary(places[0])
         for block, plan in zip(self.blocks, memory.plans(len(self.blocks), where, rows, attention_mask), strict=True):
             x = block(x, angles, plan)
-        return x
+        return self._leave(x)
 
     def _places(
         self, ids: Tensor, attention_mask: Tensor | None, positions: Tensor | None, segment_ids: Tensor | None
@@ -218,6 +219,10 @@ class RotaryTransformerMLMModel(nn.Module):
     def _embed(self, ids: Tensor, *places: Tensor) -> Tensor:
         """What enters the first block, ``[T, D]``, of flat tokens and their places."""
         return self.embedding(ids)
+
+    def _leave(self, x: Tensor) -> Tensor:
+        """What the last block's output becomes, ``[T, D]``; here the norm is the head's."""
+        return x
 
     def _check_length(self, ids: Tensor, positions: Tensor) -> None:
         # Reading the largest position would stall an accelerator; its table lookup raises there.

@@ -54,4 +54,13 @@ class MaskedLMHead(nn.Module):
         self.decode = nn.Linear(hidden_dimensions, vocab_size)
 
     def forward(self, state: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape vocab"]:
-        return self.decode(self.norm(F.gelu(self.transform(state))))
+        return self.decode(self.features(state))
+
+    def features(self, state: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape width"]:
+        """What is decoded."""
+        return self.norm(F.gelu(self.transform(state)))
+
+    @property
+    def product(self) -> tuple[Tensor, Tensor | None]:
+        """Weight ``[V, D]`` and bias ``[V]`` of the projection."""
+        return self.decode.weight, self.decode.bias
