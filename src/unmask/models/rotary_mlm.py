@@ -85,6 +85,7 @@ class RotaryTransformerMLMModel(nn.Module):
         self.mask_idx = mask_idx
         self.padding_idx = padding_idx
         self.max_length = max_length
+        self.num_tokens, self.width = num_embeddings, d_model
         self.force_flash_attn = force_flash_attn
         self.use_flex_attn = use_flex_attn
         self.embedding = nn.Embedding(num_embeddings, d_model, padding_idx=padding_idx)
@@ -128,6 +129,7 @@ class RotaryTransformerMLMModel(nn.Module):
         positions: Int[Tensor, "*batch seq"] | None = None,
         block_mask: Any = None,
         segment_ids: Int[Tensor, "*batch seq"] | None = None,
+        sum_embeds: Float[Tensor, "*batch seq width"] | None = None,
     ) -> Float[Tensor, "*batch seq width"]:
         """Run the encoder.
 
@@ -137,6 +139,7 @@ class RotaryTransformerMLMModel(nn.Module):
             positions: rotary positions; None counts from the row's first real token, restarting at segments.
             block_mask: a FlexAttention BlockMask, used instead of the masks.
             segment_ids: packed rows; tokens attend only within their segment.
+            sum_embeds: ``[..., L, D]``, added to the embeddings of the tokens (self-conditioning, positions of a grid).
 
         Returns:
             ``[..., L, D]``; zero at padding where padding was dropped.
@@ -160,6 +163,9 @@ class RotaryTransformerMLMModel(nn.Module):
         if token_index is not None:
             flat_ids, flat_positions = flat_ids[token_index], flat_positions[token_index]
         x = self.embedding(flat_ids)
+        if sum_embeds is not None:
+            added = sum_embeds.reshape(-1, sum_embeds.shape[-1])
+            x = x + (added if token_index is None else added[token_index])
         angles = self.rotary(flat_positions)
         for block in self.blocks:
             x = block(x, angles, plan)
