@@ -58,6 +58,8 @@ _HOMES = {
     "decode.predictor": ("MLMPredictor",),
     "decode.history": ("HistoryTopKPlugin",),
     "decode.trace": ("Trace",),
+    "decode.grid": ("Grid", "GridOrder"),
+    "nonautoregressive.wrapper": ("Losses", "NonAutoregressiveWrapper"),
     "evaluate.likelihood": ("bound",),
     "evaluate.pseudo": ("pseudo_log_likelihood",),
 }

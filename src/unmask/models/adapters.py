@@ -4,7 +4,7 @@
     Hugging Face     a ``…ForMaskedLM``              (``unmask.models.hf``)
     any other        a module ids -> logits; its projection is paid everywhere
 
-All become modules with ``num_tokens``, ``max_length``, ``width`` (None where unknown), ``hidden_states(x_t, ..., sum_embeds)`` and
+All become modules with ``num_tokens``, ``max_length``, ``width`` and ``embedding_width`` (None where unknown), ``hidden_states(x_t, ..., sum_embeds)`` and
 ``logits_at(hidden, where)``. A causal network is refused: where nothing is to the right of a hidden token, it could not be filled
 in any order but one.
 """
@@ -76,14 +76,14 @@ class PlainNetwork(nn.Module):
         net: with ``num_tokens`` and ``max_seq_len``.
     """
 
-    width = None
+    width = embedding_width = None
 
     def __init__(self, net: Any) -> None:
         super().__init__()
         self.net = net
         self.num_tokens: int = net.num_tokens
         self.max_length: int | None = getattr(net, "max_seq_len", None)
-        refuse_causal(net, self.num_tokens)
+        refuse_causal(net, self.num_tokens, self.max_length or 4)
 
     def forward(self, x_t: Tensor, attention_mask: Any = None, positions: Any = None, block_mask: Any = None) -> Tensor:
         """Logits ``[B, L, V]``."""
@@ -119,7 +119,7 @@ def as_network(net: Any) -> Any:
     )
 
 
-def refuse_causal(net: Any, num_tokens: int, length: int = 4) -> None:
+def refuse_causal(net: Any, num_tokens: int, length: int) -> None:
     """Ask whether the first position hears of the last token while the last hears of the first.
 
     Raises:

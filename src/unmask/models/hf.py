@@ -35,7 +35,8 @@ class HuggingFaceMLM(nn.Module):
         mask_idx: id of its mask, where no tokenizer is at hand to say so.
 
     Attributes:
-        num_tokens, max_length, width: vocabulary, longest row, width of the embeddings (None where the head is unknown).
+        num_tokens, max_length: vocabulary and longest row.
+        width, embedding_width: of hidden states (None where the head is unknown) and of embeddings.
 
     Raises:
         ValueError: not a masked language model: it has no vocabulary head, or it is causal.
@@ -66,7 +67,8 @@ class HuggingFaceMLM(nn.Module):
         self.padding_idx = getattr(config, "pad_token_id", None)
         self.num_tokens: int = config.vocab_size
         self._head = _head(model)
-        self.width: int | None = None if self._head is None else model.get_input_embeddings().weight.shape[1]
+        self.width: int | None = None if self._head is None else getattr(config, "hidden_size", None) or config.dim
+        self.embedding_width: int = model.get_input_embeddings().weight.shape[1]
         self._first_position = (self.padding_idx or 0) + 1 if config.model_type in _OFFSET_POSITIONS else 0
         longest = getattr(config, "max_position_embeddings", None)
         self.max_length: int | None = longest - self._first_position if isinstance(longest, int) else None
@@ -92,7 +94,7 @@ class HuggingFaceMLM(nn.Module):
         positions: Int[Tensor, "batch seq"] | None = None,
         block_mask: Any = None,
         segment_ids: Int[Tensor, "batch seq"] | None = None,
-        sum_embeds: Float[Tensor, "batch seq width"] | None = None,
+        sum_embeds: Float[Tensor, "batch seq embedding"] | None = None,
     ) -> Float[Tensor, "batch seq width"]:
         """Run the encoder.
 

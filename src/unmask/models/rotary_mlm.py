@@ -85,7 +85,7 @@ class RotaryTransformerMLMModel(nn.Module):
         self.mask_idx = mask_idx
         self.padding_idx = padding_idx
         self.max_length = max_length
-        self.num_tokens, self.width = num_embeddings, d_model
+        self.num_tokens, self.width, self.embedding_width = num_embeddings, d_model, d_model
         self.force_flash_attn = force_flash_attn
         self.use_flex_attn = use_flex_attn
         self.embedding = nn.Embedding(num_embeddings, d_model, padding_idx=padding_idx)

@@ -44,11 +44,11 @@ def picture(ids: Any, grid: Grid, palette: Palette, scale: int = 8) -> Picture:
     cells = np.asarray(ids).reshape(-1)
     if cells.size != grid.cells:
         raise ValueError(f"A grid of {grid.height} × {grid.width} has {grid.cells} cells, and the row has {cells.size}.")
-    cells = cells.reshape(grid.height, grid.width)
+    board = cells.reshape(grid.height, grid.width)
     checks = (np.add.outer(np.arange(grid.height), np.arange(grid.width)) % 2).astype(bool)
     shown = np.where(checks[..., None], np.array(_BLANK, np.uint8), np.array(_BLANK_DARK, np.uint8))
-    known = (cells >= 0) & (cells < len(palette))
-    shown[known] = np.asarray(palette, dtype=np.uint8)[cells[known]]
+    known = (board >= 0) & (board < len(palette))
+    shown[known] = np.asarray(palette, dtype=np.uint8)[board[known]]
     return shown.repeat(scale, 0).repeat(scale, 1)
 
 
