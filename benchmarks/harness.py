@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from unmask.allocator import keep_freed_memory
 from unmask.cli.screen import table
 from unmask.measure.machine import describe_machine
 from unmask.measure.table import COLUMNS, Row
@@ -27,8 +28,9 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The options, with the threads set."""
+    """The options, with the threads set and freed memory kept, which spares every contestant the page faults."""
     options = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(options.threads)
     return options
 

@@ -11,6 +11,7 @@ import sys
 
 import typer
 
+from unmask.allocator import keep_freed_memory
 from unmask.cli.bench import bench
 from unmask.cli.demo import demo
 from unmask.cli.evaluate import evaluate
@@ -60,6 +61,7 @@ def fail(error: BaseException) -> None:
 def run() -> None:
     """The console entry point."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    keep_freed_memory()
     try:
         app()
     except SystemExit as stop:
