@@ -17,9 +17,11 @@ from unmask.data.prepare import Prepared, Progress, prepare
 from unmask.data.sources import Source
 from unmask.data.store import TokenStore
 from unmask.data.tokenizers import Tokenizer
+from unmask.data.traces.grain import require_next, trace_grain
 from unmask.models.files import INDEX, check_sealed, read_model, resolve_checkpoint, usable_checkpoint
+from unmask.models.instruction_trace import InstructionTraceMLMModel
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
-from unmask.ops.corruption import Corruption, bert_corruption, scheduled_corruption, uniform_corruption
+from unmask.ops.corruption import Corruption, bert_corruption, scheduled_corruption, uniform_corruption, whole_words
 from unmask.ops.objective import Weighting
 from unmask.ops.schedule import as_schedule
 from unmask.train.loss import MLMLoss
@@ -47,23 +49,31 @@ def prepare_data(config: Config, run: Path, workers: int | None = None, progress
     )
 
 
-def build_model(config: ModelConfig, special: SpecialIds, seed: int) -> RotaryTransformerMLMModel:
+def build_model(config: ModelConfig, tokenizer: Any, seed: int) -> RotaryTransformerMLMModel:
     """A network with fresh weights, the same for the same seed whatever was drawn before."""
-    sizes = config.model_dump(exclude={"preset"})
+    special = SpecialIds.of(tokenizer)
+    sizes = config.model_dump(exclude={"preset", "kind"})
+    ids: dict[str, Any] = {"padding_idx": special.pad or 0, "mask_idx": special.mask}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return RotaryTransformerMLMModel(special.vocab_size, padding_idx=special.pad or 0, mask_idx=special.mask, **sizes)
+        if config.kind == "instruction_trace":
+            next_idx = require_next(tokenizer, "model.kind=instruction_trace")
+            return InstructionTraceMLMModel(special.vocab_size, next_idx=next_idx, **ids, **sizes)
+        return RotaryTransformerMLMModel(special.vocab_size, **ids, **sizes)
 
 
-def build_corruption(config: ObjectiveConfig, special: SpecialIds) -> Corruption:
+def build_corruption(config: ObjectiveConfig, tokenizer: Any) -> Corruption:
     """What an objective hides, and how."""
+    special = SpecialIds.of(tokenizer)
     if config.name == "bert":
-        return bert_corruption(
+        corruption = bert_corruption(
             special.mask, special.vocab_size, special.all, config.probability, config.mask_rate, config.random_rate
         )
-    if config.schedule == "linear":
-        return uniform_corruption(special.mask, config.eps, exact=config.exact_count)
-    return scheduled_corruption(special.mask, as_schedule(config.schedule), config.eps)
+    elif config.schedule == "linear":
+        corruption = uniform_corruption(special.mask, config.eps, exact=config.exact_count)
+    else:
+        corruption = scheduled_corruption(special.mask, as_schedule(config.schedule), config.eps)
+    return corruption if config.grain == "token" else whole_words(corruption, trace_grain(tokenizer, config.grain))
 
 
 def build_loss(config: ObjectiveConfig, tokenizer: Any) -> MLMLoss:
@@ -76,8 +86,7 @@ def build_loss(config: ObjectiveConfig, tokenizer: Any) -> MLMLoss:
 
 def build_collator(config: Config, tokenizer: Any, seed: int) -> CorruptingCollator:
     """From windows of the token stream to training batches."""
-    special = SpecialIds.of(tokenizer)
-    corruption = build_corruption(config.objective, special)
+    corruption = build_corruption(config.objective, tokenizer)
     return PackedMLMCollator(
         tokenizer, config.data.block_size, corruption, use_flex_attn=config.model.use_flex_attn, seed=seed
     )
@@ -149,8 +158,7 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
             f"The tokenizer of {prepared.folder} is not the one that the run {run} was begun with, so its ids mean other words: the "
             "source was changed and prepared anew. Give the earlier store back with data.store=…, or start in another folder with run=…."
         )
-    special = SpecialIds.of(tokenizer)
-    model = build_model(config.model, special, config.seed)
+    model = build_model(config.model, tokenizer, config.seed)
     module = MaskedLMModule(model, build_loss(config.objective, tokenizer), config.optim, config.train.steps, config.seed)
     data = TokenStoreData(
         TokenStore.open(prepared.train),
@@ -173,7 +181,7 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
         callbacks.append(SampleLog(run / "samples.txt", lambda network: sampler(network, tokenizer)))
     callbacks.append(stop)  # after those that read how many steps there are
     extra = {"tokenizer.json": prepared.tokenizer.read_text(encoding="utf-8"), "run.yaml": config_yaml(config)}
-    trainer = make_trainer(config, run, SealedCheckpointIO(model.config, extra), callbacks)
+    trainer = make_trainer(config, run, SealedCheckpointIO({"architecture": type(model).__name__, **model.config}, extra), callbacks)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     if stop.stopped is not None:
         raise KeyboardInterrupt

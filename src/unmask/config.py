@@ -67,6 +67,7 @@ class ModelConfig(Section):
     tie_embeddings: bool = Field(True, description="share the embedding with the output projection")
     neighbour_layers: int = Field(2, ge=0, description="first layers whose heads start out attending to their nearest neighbours")
     use_flex_attn: bool = Field(False, description="FlexAttention for packed rows (CUDA)")
+    kind: Literal["rotary", "instruction_trace"] = Field("rotary", description="rotary for any tokens; instruction_trace also counts instructions and arguments, for traces")
 
     @model_validator(mode="before")
     @classmethod
@@ -95,6 +96,7 @@ class ObjectiveConfig(Section):
     probability: Share = Field(0.15, description="bert: share of the tokens that is selected")
     mask_rate: Share = Field(0.8, description="bert: of the selected, the share replaced by [MASK]")
     random_rate: Share = Field(0.1, description="bert: of the selected, the share replaced by a random token")
+    grain: Literal["token", "operand", "instruction"] = Field("token", description="what is hidden together; operands and whole instructions are those of traces")
 
     @model_validator(mode="after")
     def _exact_needs_linear(self) -> ObjectiveConfig:

@@ -15,6 +15,7 @@ from unmask.cli.options import DEMO_RUN
 
 DEMOS = {
     "text": "Python's own documentation: fill blanks, write",
+    "traces": "machine code of installed libraries: fill in instructions",
 }
 
 

@@ -108,25 +108,24 @@ def _write(loaded: Any, run: Path, watch: bool) -> str:
 
 
 def _where(run: Path) -> None:
-    from unmask.cli.screen import RESULTS
+    from unmask.cli.demos.closing import where_it_all_is
 
-    RESULTS.rule("[bold]Where it all is", align="left")
-    for name, meaning in (
-        ("unmasking.html", "the unmasking, step by step: open it in a browser"),
-        ("fill.html", "the blanks being filled"),
-        ("loss.png", "loss curve beside the baselines"),
-        ("evaluation.json", "the figures above"),
-        ("samples.md", "what it filled and wrote; samples.txt has samples from during training"),
-        ("config.yaml", "every setting, explained"),
-        ("metrics.csv", "loss, step by step (also under tensorboard/)"),
-        ("checkpoints/", "weights (safetensors) and training state"),
-    ):
-        RESULTS.print(f"  {run / name}  [dim]{meaning}[/dim]", highlight=False, soft_wrap=True)
     model = "" if run == DEMO_RUN else f" --model {run}"
-    RESULTS.print("\nTry next:", style="bold")
-    for line in (
-        f'unmask fill "The [MASK] statement is used to [MASK] a name."{model}',
-        f'unmask generate --prompt "{PROMPT}" --steps 16 --watch{model}',
-        "unmask train --preset small data.source=YOUR_TEXT.txt run=runs/mine",
-    ):
-        RESULTS.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)  # to be copied whole
+    where_it_all_is(
+        run,
+        (
+            ("unmasking.html", "the unmasking, step by step: open it in a browser"),
+            ("fill.html", "the blanks being filled"),
+            ("loss.png", "loss curve beside the baselines"),
+            ("evaluation.json", "the figures above"),
+            ("samples.md", "what it filled and wrote; samples.txt has samples from during training"),
+            ("config.yaml", "every setting, explained"),
+            ("metrics.csv", "loss, step by step (also under tensorboard/)"),
+            ("checkpoints/", "weights (safetensors) and training state"),
+        ),
+        (
+            f'unmask fill "The [MASK] statement is used to [MASK] a name."{model}',
+            f'unmask generate --prompt "{PROMPT}" --steps 16 --watch{model}',
+            "unmask train --preset small data.source=YOUR_TEXT.txt run=runs/mine",
+        ),
+    )
