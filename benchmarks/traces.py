@@ -136,7 +136,7 @@ def contestants(size: str, bf16: bool) -> dict[str, tuple[int, Callable[[], None
     packed = PackedMLMCollator(SPECIAL, length, bert_corruption(MASK, VOCAB, SPECIAL.all))
 
     def peer_loss(rows: list[np.ndarray]) -> Callable[[], Tensor]:
-        batch = collate([{"tokens": np.pad(r, (0, length - len(r))), "mask": np.arange(length) < len(r)} for r in rows])
+        batch = collate([{"tokens": np.pad(r, (0, length - len(r))), "mask": (np.arange(length) < len(r)).astype(int)} for r in rows])
         return lambda: F.cross_entropy(peer(batch["tokens"], batch["mask"]).view(-1, VOCAB).float(), batch["labels"].view(-1))
 
     def our_loss(rows: list[np.ndarray]) -> Callable[[], Tensor]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
@@ -56,14 +55,6 @@ class InstructionTraceMLMModel(RotaryTransformerMLMModel):
             head.decode.weight = self.embedding.weight
         self.head = head
 
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Logits at every position. Arguments as in :meth:`hidden_states`."""
-        return self.head(self.norm(self.hidden_states(*args, **kwargs)))
-
-    def logits_at(self, hidden: Float[Tensor, "*batch seq width"], where: Tensor) -> Float[Tensor, "scored vocab"]:
-        """Logits of the positions where ``where`` is True, in row-major order: the head is paid only there."""
-        return self.head(self.norm(hidden[where]))
-
     def _places(
         self, ids: Tensor, attention_mask: Tensor | None, positions: Tensor | None, segment_ids: Tensor | None
     ) -> tuple[Tensor, ...]:
@@ -76,6 +67,9 @@ class InstructionTraceMLMModel(RotaryTransformerMLMModel):
     def _embed(self, ids: Tensor, *places: Tensor) -> Tensor:
         _, instruction, argument = places
         return self.embedding(ids) + self.instruction(instruction) + self.argument(argument.clamp(max=MAX_ARGUMENTS - 1))
+
+    def _leave(self, x: Tensor) -> Tensor:
+        return self.norm(x)
 
 
 class InstructionTraceTransformerEncoderForMaskedLMConfiguration:

@@ -20,6 +20,7 @@ from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, attend_to_neighbours, i
 from unmask.nn.heads import VocabularyHead
 from unmask.nn.memory import KeyValues
 from unmask.nn.rotary import RotaryTable
+from unmask.nn.running import BlockRunner
 from unmask.ops.segments import positions_from_mask, positions_from_segments
 
 
@@ -43,6 +44,9 @@ class RotaryTransformerMLMModel(nn.Module):
         tie_embeddings: the vocabulary projection shares the embedding's weight.
         rotary_base: the longest wavelength is ``2 pi rotary_base`` tokens; small values tell near positions apart better.
         neighbour_layers: in the first so many layers, heads start out attending to their nearest neighbours.
+
+    ``run_block`` says how blocks are run while training (compiled, activations kept or made anew); it is no part of what the
+    network computes, and of no checkpoint.
 
     Raises:
         ValueError: sizes that do not fit together, or an unknown activation.
@@ -87,6 +91,7 @@ class RotaryTransformerMLMModel(nn.Module):
         self.max_length = max_length
         self.force_flash_attn = force_flash_attn
         self.use_flex_attn = use_flex_attn
+        self.run_block = BlockRunner()
         self.embedding = nn.Embedding(num_embeddings, d_model, padding_idx=padding_idx)
         self.rotary = RotaryTable(min(rotary_emb_dim, d_model // nhead) // 2 * 2, max_length, rotary_base)
         self.blocks = nn.ModuleList(
@@ -120,6 +125,12 @@ class RotaryTransformerMLMModel(nn.Module):
     ) -> Float[Tensor, "scored vocab"]:
         """Logits of the positions where ``where`` is True, in row-major order: the projection is paid only there."""
         return self.head(hidden[where])
+
+    def projection_at(
+        self, hidden: Float[Tensor, "*batch seq width"], index: Int[Tensor, " scored"]
+    ) -> tuple[Float[Tensor, "scored width"], Float[Tensor, "vocab width"], Float[Tensor, " vocab"] | None]:
+        """Features, weight and bias whose product are the logits at a flat index: for a loss that never holds them all."""
+        return self.head.features(hidden.reshape(-1, hidden.shape[-1])[index]), *self.head.product
 
     def hidden_states(
         self,
@@ -158,7 +169,8 @@ class RotaryTransformerMLMModel(nn.Module):
         flat = [part.flatten() if token_index is None else part.flatten()[token_index] for part in (ids, *places)]
         x, angles = self._embed(*flat), self.rotary(flat[1])
         for block in self.blocks:
-            x = block(x, angles, plan)
+            x = self.run_block(block, x, angles, plan)
+        x = self._leave(x)
         if token_index is not None:
             x = x.new_zeros(ids.numel(), x.shape[-1]).index_copy(0, token_index, x)
         return x.view(*shape, -1)
@@ -190,7 +202,7 @@ class RotaryTransformerMLMModel(nn.Module):
         x, angles = self._embed(ids, *places), self.rotary(places[0])
         for block, plan in zip(self.blocks, memory.plans(len(self.blocks), where, rows, attention_mask), strict=True):
             x = block(x, angles, plan)
-        return x
+        return self._leave(x)
 
     def _places(
         self, ids: Tensor, attention_mask: Tensor | None, positions: Tensor | None, segment_ids: Tensor | None
@@ -207,6 +219,10 @@ class RotaryTransformerMLMModel(nn.Module):
     def _embed(self, ids: Tensor, *places: Tensor) -> Tensor:
         """What enters the first block, ``[T, D]``, of flat tokens and their places."""
         return self.embedding(ids)
+
+    def _leave(self, x: Tensor) -> Tensor:
+        """What the last block's output becomes, ``[T, D]``; here the norm is the head's."""
+        return x
 
     def _check_length(self, ids: Tensor, positions: Tensor) -> None:
         # Reading the largest position would stall an accelerator; its table lookup raises there.

@@ -27,7 +27,16 @@ class VocabularyHead(nn.Module):
             self.projection.weight = embedding.weight
 
     def forward(self, hidden: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape vocab"]:
-        return self.projection(self.norm(hidden))
+        return self.projection(self.features(hidden))
+
+    def features(self, hidden: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape width"]:
+        """What is projected."""
+        return self.norm(hidden)
+
+    @property
+    def product(self) -> tuple[Tensor, Tensor | None]:
+        """Weight ``[V, D]`` and bias ``[V]`` of the projection."""
+        return self.projection.weight, self.projection.bias
 
 
 class MaskedLMHead(nn.Module):
@@ -45,4 +54,13 @@ class MaskedLMHead(nn.Module):
         self.decode = nn.Linear(hidden_dimensions, vocab_size)
 
     def forward(self, state: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape vocab"]:
-        return self.decode(self.norm(F.gelu(self.transform(state))))
+        return self.decode(self.features(state))
+
+    def features(self, state: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape width"]:
+        """What is decoded."""
+        return self.norm(F.gelu(self.transform(state)))
+
+    @property
+    def product(self) -> tuple[Tensor, Tensor | None]:
+        """Weight ``[V, D]`` and bias ``[V]`` of the projection."""
+        return self.decode.weight, self.decode.bias
