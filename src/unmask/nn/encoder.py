@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unmask.nn.attention import AttentionPlan, rotary_attention
+from unmask.nn.linear import Linear
 from unmask.nn.rotary import Angles
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -48,11 +49,11 @@ class EncoderBlock(nn.Module):
         self.nhead = nhead
         self.dropout = dropout
         self.attention_norm = nn.LayerNorm(d_model, layer_norm_eps)
-        self.qkv = nn.Linear(d_model, 3 * d_model)
-        self.out = nn.Linear(d_model, d_model, bias=False)
+        self.qkv = Linear(d_model, 3 * d_model)
+        self.out = Linear(d_model, d_model, bias=False)
         self.feedforward_norm = nn.LayerNorm(d_model, layer_norm_eps)
-        self.up = nn.Linear(d_model, dim_feedforward)
-        self.down = nn.Linear(dim_feedforward, d_model)
+        self.up = Linear(d_model, dim_feedforward)
+        self.down = Linear(dim_feedforward, d_model)
         self.activation = ACTIVATIONS[activation]
 
     def attend(self, x: Float[Tensor, "tokens width"], angles: Angles, plan: AttentionPlan) -> Float[Tensor, "tokens width"]:

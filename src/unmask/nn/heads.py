@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unmask.nn.linear import Linear
+
 
 class VocabularyHead(nn.Module):
     """A norm and one projection onto the vocabulary.
@@ -22,7 +24,7 @@ class VocabularyHead(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(d_model, layer_norm_eps) if normalise else nn.Identity()
-        self.projection = nn.Linear(d_model, num_embeddings)
+        self.projection = Linear(d_model, num_embeddings)
         if embedding is not None:
             self.projection.weight = embedding.weight
 
