@@ -12,6 +12,7 @@ import sys
 import typer
 
 from unmask.cli.demo import demo
+from unmask.cli.disassemble import disassemble
 from unmask.cli.evaluate import evaluate
 from unmask.cli.fill import fill
 from unmask.cli.generate import generate
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, prepare, train, evaluate, generate, fill, score):
+for command in (demo, prepare, disassemble, train, evaluate, generate, fill, score):
     app.command()(command)
 
 
