@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import itertools
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from unmask.config import Config, ModelConfig, ObjectiveConfig, config_yaml, load_config, save_config
+from unmask.config import Config, ModelConfig, ObjectiveConfig, TrainConfig, config_yaml, load_config, save_config
 from unmask.contracts import SpecialIds
 from unmask.data.collators import CorruptingCollator, PackedMLMCollator
 from unmask.data.prepare import Prepared, Progress, prepare
 from unmask.data.sources import Source
 from unmask.data.store import TokenStore
 from unmask.data.tokenizers import Tokenizer
-from unmask.models.files import INDEX, check_sealed, read_model, resolve_checkpoint
+from unmask.data.traces.grain import require_next, trace_grain
+from unmask.models.files import INDEX, check_sealed, read_model, resolve_checkpoint, usable_checkpoint
+from unmask.models.instruction_trace import InstructionTraceMLMModel
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
-from unmask.ops.corruption import Corruption, bert_corruption, scheduled_corruption, uniform_corruption
+from unmask.nn.running import BlockRunner, can_compile
+from unmask.ops.corruption import Corruption, bert_corruption, scheduled_corruption, uniform_corruption, whole_words
 from unmask.ops.objective import Weighting
 from unmask.ops.schedule import as_schedule
 from unmask.train.loss import MLMLoss
@@ -47,23 +51,52 @@ def prepare_data(config: Config, run: Path, workers: int | None = None, progress
     )
 
 
-def build_model(config: ModelConfig, special: SpecialIds, seed: int) -> RotaryTransformerMLMModel:
+def build_model(config: ModelConfig, tokenizer: Any, seed: int) -> RotaryTransformerMLMModel:
     """A network with fresh weights, the same for the same seed whatever was drawn before."""
-    sizes = config.model_dump(exclude={"preset"})
+    special = SpecialIds.of(tokenizer)
+    sizes = config.model_dump(exclude={"preset", "kind"})
+    ids: dict[str, Any] = {"padding_idx": special.pad or 0, "mask_idx": special.mask}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return RotaryTransformerMLMModel(special.vocab_size, padding_idx=special.pad or 0, mask_idx=special.mask, **sizes)
+        if config.kind == "instruction_trace":
+            next_idx = require_next(tokenizer, "model.kind=instruction_trace")
+            return InstructionTraceMLMModel(special.vocab_size, next_idx=next_idx, **ids, **sizes)
+        return RotaryTransformerMLMModel(special.vocab_size, **ids, **sizes)
 
 
-def build_corruption(config: ObjectiveConfig, special: SpecialIds) -> Corruption:
+LONG_RUN = 1e15  # multiplications and additions that earn a compilation back: about an hour of two cores
+
+
+def build_runner(config: TrainConfig, parameters: int, tokens_per_step: int) -> BlockRunner:
+    """How a run's blocks are run.
+
+    Measured on two cores, compiling costs 20 to 60 seconds and gains a few percent in fp32 and more in bf16, so ``auto`` compiles
+    from about an hour of work on (``6 * parameters * tokens``, Kaplan et al. 2020).
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    wanted = config.compile == "on" or (config.compile == "auto" and 6.0 * parameters * tokens_per_step * config.steps >= LONG_RUN)
+    if wanted and not can_compile(device):
+        warnings.warn(
+            "train.compile wants a C++ compiler, and there is none here: blocks run uncompiled. Install g++ (or name one in CXX), or "
+            "set train.compile=off.",
+            stacklevel=2,
+        )
+        wanted = False
+    return BlockRunner(compiled=wanted, recompute=config.checkpoint_activations)
+
+
+def build_corruption(config: ObjectiveConfig, tokenizer: Any) -> Corruption:
     """What an objective hides, and how."""
+    special = SpecialIds.of(tokenizer)
     if config.name == "bert":
-        return bert_corruption(
+        corruption = bert_corruption(
             special.mask, special.vocab_size, special.all, config.probability, config.mask_rate, config.random_rate
         )
-    if config.schedule == "linear":
-        return uniform_corruption(special.mask, config.eps, exact=config.exact_count)
-    return scheduled_corruption(special.mask, as_schedule(config.schedule), config.eps)
+    elif config.schedule == "linear":
+        corruption = uniform_corruption(special.mask, config.eps, exact=config.exact_count)
+    else:
+        corruption = scheduled_corruption(special.mask, as_schedule(config.schedule), config.eps)
+    return corruption if config.grain == "token" else whole_words(corruption, trace_grain(tokenizer, config.grain))
 
 
 def build_loss(config: ObjectiveConfig, tokenizer: Any) -> MLMLoss:
@@ -76,8 +109,7 @@ def build_loss(config: ObjectiveConfig, tokenizer: Any) -> MLMLoss:
 
 def build_collator(config: Config, tokenizer: Any, seed: int) -> CorruptingCollator:
     """From windows of the token stream to training batches."""
-    special = SpecialIds.of(tokenizer)
-    corruption = build_corruption(config.objective, special)
+    corruption = build_corruption(config.objective, tokenizer)
     return PackedMLMCollator(
         tokenizer, config.data.block_size, corruption, use_flex_attn=config.model.use_flex_attn, seed=seed
     )
@@ -149,8 +181,9 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
             f"The tokenizer of {prepared.folder} is not the one that the run {run} was begun with, so its ids mean other words: the "
             "source was changed and prepared anew. Give the earlier store back with data.store=…, or start in another folder with run=…."
         )
-    special = SpecialIds.of(tokenizer)
-    model = build_model(config.model, special, config.seed)
+    model = build_model(config.model, tokenizer, config.seed)
+    parameters = sum(p.numel() for p in model.parameters())
+    model.run_block = build_runner(config.train, parameters, config.train.batch_size * config.data.block_size)
     module = MaskedLMModule(model, build_loss(config.objective, tokenizer), config.optim, config.train.steps, config.seed)
     data = TokenStoreData(
         TokenStore.open(prepared.train),
@@ -173,7 +206,7 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
         callbacks.append(SampleLog(run / "samples.txt", lambda network: sampler(network, tokenizer)))
     callbacks.append(stop)  # after those that read how many steps there are
     extra = {"tokenizer.json": prepared.tokenizer.read_text(encoding="utf-8"), "run.yaml": config_yaml(config)}
-    trainer = make_trainer(config, run, SealedCheckpointIO(model.config, extra), callbacks)
+    trainer = make_trainer(config, run, SealedCheckpointIO({"architecture": type(model).__name__, **model.config}, extra), callbacks)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     if stop.stopped is not None:
         raise KeyboardInterrupt
@@ -188,6 +221,8 @@ FREE_TO_CHANGE = frozenset(
         "data.store",
         "train.steps",
         "train.accumulate",
+        "train.checkpoint_activations",
+        "train.compile",
         "train.devices",
         "train.nodes",
         "train.evaluate_every",
@@ -205,6 +240,12 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _first_process() -> bool:
+    """Whether this is the process that writes: rank 0 of those that Lightning, torchrun or SLURM started."""
+    rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
+    return rank == "0"
+
+
 def claim_run(config: Config, run: Path) -> Path | None:
     """Write the run folder's config, or make sure that the one there computes the same.
 
@@ -217,9 +258,14 @@ def claim_run(config: Config, run: Path) -> Path | None:
     saved, index = run / "config.yaml", run / "checkpoints" / INDEX
     if run.exists() and not run.is_dir():
         raise ValueError(f"The run folder {run} is a file. Give another folder with run=….")
-    if os.environ.get("LOCAL_RANK", "0") != "0":  # a process that the first one started: the folder is claimed
+    if not _first_process():  # the first one claims the folder
         return resolve_checkpoint(run) if index.is_file() else None
     if saved.is_file() and not config.train.resume:
+        if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+            raise ValueError(
+                f"train.resume=false would move the run folder {run} aside while other processes of this launch may already be reading "
+                "it: processes started by torchrun or SLURM start together. Move or delete the folder first, or give another with run=…."
+            )
         home = run.resolve()
         home.rename(next(p for n in itertools.count(1) if not (p := home.with_name(f"{home.name}.{n}")).exists()))
     if saved.is_file() and index.is_file():  # before its first checkpoint a run holds nothing that another config would spoil
@@ -232,4 +278,4 @@ def claim_run(config: Config, run: Path) -> Path | None:
                 "give another folder with run=…, or start anew with train.resume=false (the earlier run is moved aside)."
             )
     save_config(config, saved)
-    return resolve_checkpoint(run) if index.is_file() else None
+    return usable_checkpoint(index.parent) if index.is_file() else None

@@ -45,7 +45,7 @@ class DataConfig(Section):
     split: str = Field("train", description="split, for Hugging Face datasets")
     unit: Literal["file", "section", "paragraph", "line"] | None = Field(None, description="what one document is in plain text; null = a file in a folder, a section in a single file")
     tokenizer: str | None = Field(None, description="tokenizer.json, folder or hub name; null trains a byte-level BPE")
-    vocab_size: int = Field(8192, ge=261, description="size of the tokenizer that is trained")
+    vocab_size: int = Field(8192, ge=261, le=2**24, description="size of the tokenizer that is trained")
     valid_fraction: float = Field(0.05, gt=0.0, lt=1.0, description="share of documents held out")
     block_size: PositiveInt = Field(512, description="tokens per training row")
     workers: int = Field(0, ge=0, description="loader processes; 0 collates in the training process")
@@ -67,6 +67,7 @@ class ModelConfig(Section):
     tie_embeddings: bool = Field(True, description="share the embedding with the output projection")
     neighbour_layers: int = Field(2, ge=0, description="first layers whose heads start out attending to their nearest neighbours")
     use_flex_attn: bool = Field(False, description="FlexAttention for packed rows (CUDA)")
+    kind: Literal["rotary", "instruction_trace"] = Field("rotary", description="rotary for any tokens; instruction_trace also counts instructions and arguments, for traces")
 
     @model_validator(mode="before")
     @classmethod
@@ -95,6 +96,7 @@ class ObjectiveConfig(Section):
     probability: Share = Field(0.15, description="bert: share of the tokens that is selected")
     mask_rate: Share = Field(0.8, description="bert: of the selected, the share replaced by [MASK]")
     random_rate: Share = Field(0.1, description="bert: of the selected, the share replaced by a random token")
+    grain: Literal["token", "operand", "instruction"] = Field("token", description="what is hidden together; operands and whole instructions are those of traces")
 
     @model_validator(mode="after")
     def _exact_needs_linear(self) -> ObjectiveConfig:
@@ -129,6 +131,8 @@ class TrainConfig(Section):
     batch_size: PositiveInt = Field(32, description="rows per optimiser step, over all devices and accumulation steps")
     accumulate: PositiveInt = Field(1, description="forward-backward passes per optimiser step")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto = bf16 where the processor has it, else fp32")
+    compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile of the blocks, up to a minute once; auto = where the run is long enough to earn it back")
+    checkpoint_activations: bool = Field(False, description="keep one activation a block and make the others again: less memory, about a quarter more time")
     devices: Literal["auto"] | PositiveInt = Field("auto", description="processors to train on")
     nodes: PositiveInt = Field(1, description="machines to train on")
     evaluate_every: PositiveInt = Field(200, description="steps between validations")

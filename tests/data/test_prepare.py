@@ -2,6 +2,7 @@
 
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -170,3 +171,12 @@ def test_a_folder_with_somebody_elses_tokenizer_is_left_alone(corpus, tmp_path, 
     with pytest.raises(ValueError, match="new or empty folder"):
         build(corpus, tmp_path / "model")
     assert contents(tmp_path / "model") == before
+
+
+def test_processes_that_prepare_the_same_folder_share_one_result(corpus, tmp_path):
+    """As the ranks of a run do: one works, the others wait and find it."""
+    build(corpus, tmp_path / "alone")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: build(corpus, tmp_path / "out"), range(4)))
+    assert len({each.train_tokens for each in found}) == 1
+    assert contents(tmp_path / "out") == contents(tmp_path / "alone")

@@ -158,3 +158,8 @@ def test_a_hub_name_that_cannot_be_fetched_is_explained(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     with pytest.raises(ValueError, match=r"could not be fetched.*ConnectionError"):
         Tokenizer.load("someone/something")
+
+
+def test_a_vocabulary_beyond_any_use_is_refused():
+    with pytest.raises(ValueError, match="largest tokenizer"):
+        Tokenizer.train(["a few words"], 10**12)

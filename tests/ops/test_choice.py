@@ -1,5 +1,6 @@
 """Weighted counts: exactly k, with exactly the stated probabilities."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -83,6 +84,19 @@ def test_the_largest_by_bits_are_the_largest_uniforms(key, length, data):
     k = torch.minimum(torch.tensor(data.draw(st.lists(st.integers(0, length), min_size=3, max_size=3))), among.sum(-1))
     chosen = noise.largest(k, among, Stream.SELECTION)
     assert torch.equal(chosen, select_top(noise.per_token(Stream.SELECTION, length), among, k))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_equal_upper_halves_are_decided_by_the_lower(seed, monkeypatch):
+    """The sort sees 32 of the 64 bits; where they tie, all 64 decide."""
+    draw = torch.Generator().manual_seed(seed)
+    upper, lower = torch.randint(0, 3, (6, 9), generator=draw), torch.rand(6, 9, generator=draw).argsort(-1)
+    bits = ((upper - 1) << 32) + lower  # -1 is the largest of unsigned halves
+    monkeypatch.setattr(Noise, "_bits", lambda *_: bits.clone())
+    among, k = torch.rand(6, 9, generator=draw) < 0.8, torch.randint(0, 10, (6,), generator=draw)
+    order = torch.where(upper == 0, 3, upper) * 10.0 + lower
+    chosen = Noise(torch.arange(6)).largest(k, among, Stream.SELECTION)
+    assert torch.equal(chosen, select_top(order, among, k))
 
 
 def test_the_hash_is_splitmix64_with_unsigned_shifts():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.train.conftest import config_of
-from unmask.build import train
+from unmask.build import claim_run, train
 from unmask.models.files import resolve_checkpoint
 from unmask.train import callbacks, module
 from unmask.train.callbacks import read_metrics
@@ -142,3 +143,46 @@ def test_a_failure_leaves_no_live_bar_and_no_open_file(tiny, monkeypatch):
         train(config_of(tiny), console=Console(file=io.StringIO(), force_terminal=True))
     table, line = made
     assert table.file is None and line.bar is None
+
+
+@pytest.mark.parametrize("damage", ["truncated", "gone"])
+def test_a_damaged_last_checkpoint_costs_the_steps_since_the_best_one(tiny, tmp_path, damage):
+    """The run goes on from the best checkpoint and ends like one whose last was never harmed; the damaged one is kept aside."""
+    too_fast = ("optim.lr=3", "optim.decay=constant")  # so that the best checkpoint is an earlier one
+    whole, harmed = (config_of(tiny, f"run={tmp_path / name}", *too_fast) for name in ("whole", "harmed"))
+    train(whole)
+    train(harmed)
+    folder = Path(harmed.run) / "checkpoints"
+    index = json.loads((folder / "index.json").read_text())
+    assert index["best"] != index["last"]
+    if damage == "gone":
+        shutil.rmtree(folder / index["last"])
+    else:
+        (folder / index["last"] / "model.safetensors").write_bytes(b"half")
+    with pytest.warns(UserWarning, match=f"goes on from the best checkpoint, {index['best']}"):
+        train(harmed)
+    assert left_by(harmed.run) == left_by(whole.run)
+    assert len(list(folder.glob("damaged-*"))) == (damage == "truncated")
+
+
+def test_when_no_checkpoint_is_whole_the_damage_is_named(tiny):
+    config = config_of(tiny)
+    train(config)
+    for file in (Path(config.run) / "checkpoints").glob("step-*/model.safetensors"):
+        file.write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"damaged: model\.safetensors"):
+        train(config)
+
+
+def test_under_an_external_launcher_only_the_first_rank_writes_and_none_moves_the_run(tiny, monkeypatch):
+    config = config_of(tiny, "train.steps=2")
+    run = Path(config.run)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "0")  # the first of another node
+    assert claim_run(config, run) is None and not (run / "config.yaml").exists()
+    monkeypatch.setenv("RANK", "0")
+    assert claim_run(config, run) is None and (run / "config.yaml").exists()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with pytest.raises(ValueError, match="start together"):
+        claim_run(config_of(tiny, "train.resume=false"), run)
+    assert run.exists()

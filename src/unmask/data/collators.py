@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,10 +23,10 @@ from unmask.data.corrupting import (
     CorruptingCollator,
     diffusion_corruption,
 )
+from unmask.data.documents import documents
 from unmask.data.layout import check_truncate, frame, pad, width_of
 from unmask.data.rows import Ragged, Rows, column, require_column
 from unmask.ops.corruption import bert_corruption
-from unmask.ops.segments import positions_from_segments, segments_from_ends
 
 
 class DefaultMLMCollator(CorruptingCollator):
@@ -117,29 +118,35 @@ class PackedMLMCollator(CorruptingCollator):
 
     def assemble(self, rows: Rows) -> Assembled:
         tokens = require_column(rows, "input_ids")
-        lengths = {len(row) for row in tokens}
+        lengths = {len(row) for row in tokens} if isinstance(tokens, list) else {tokens.shape[1]}
         if lengths != {self.block_size}:
             raise ValueError(
                 f"Packed rows hold exactly block_size={self.block_size} tokens; these hold {sorted(lengths)[:5]}. Pack the "
                 "documents first (unmask.data.packing), or use DefaultMLMCollator for rows of any length."
             )
         ids, real = pad(tokens, self.block_size, pad_id=0)
-        if self.special.pad is not None:
-            padding = ids == self.special.pad
+        eligible = self.ordinary(ids)  # padding is not, whatever its id
+        array: np.ndarray = ids.numpy()
+        given = column(rows, "segment_ids")
+        if given is None:
+            segments, positions = map(torch.from_numpy, documents(np.equal(array, cast(int, self.special.require("eos").eos))))
+        else:
+            segments = pad(given, self.block_size, pad_id=0)[0]
+            ends = np.zeros(array.shape, dtype=bool)
+            ends[:, :-1] = segments[:, 1:] != segments[:, :-1]
+            positions = torch.from_numpy(documents(ends)[1])
+        if self._holds_padding(array, eligible):
+            padding = ids == cast(int, self.special.pad)
             if self.special.pad == self.special.eos:  # then the first of a run ends the document before it
                 padding[:, 1:] &= padding[:, :-1].clone()
             real = ~padding
-        given = column(rows, "segment_ids")
-        if given is None:
-            segments = segments_from_ends(ids == cast(int, self.special.require("eos").eos))
-        else:
-            segments = pad(given, self.block_size, pad_id=0)[0]
-        eligible, positions = self.ordinary(ids), positions_from_segments(segments)
-        if not bool(real.all()):
-            eligible &= real
             segments = torch.where(real, segments, segments.where(real, -1).amax(-1, keepdim=True) + 1)
             positions = positions.where(real, 0)
         return Assembled(ids, real, eligible, segments, positions)
+
+    def _holds_padding(self, ids: np.ndarray, ordinary: Tensor) -> bool:
+        """Whether PAD is among the few tokens that are not ordinary."""
+        return bool((ids.ravel()[np.flatnonzero(~ordinary.numpy())] == self.special.pad).any())
 
     def batch(self, made: Corrupting) -> PackedFlexMLMBatch | MLMBatch:
         """A ``PackedFlexMLMBatch``; without FlexAttention with an ``attention_mask`` besides."""

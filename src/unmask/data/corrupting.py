@@ -67,7 +67,7 @@ class Corrupting:
 
     def p_mask(self) -> Float[Tensor, "batch seq"]:
         """The probabilities where something may be hidden, 0 elsewhere."""
-        return self.p * self.clean.eligible
+        return torch.from_numpy(self.p.numpy() * self.clean.eligible.numpy())
 
 
 class CollatorOptions(TypedDict, total=False):

@@ -45,7 +45,7 @@ class HeldOut:
         if lowest == highest:
             raise ValueError(
                 f"'{source.path}' is one single document, so none can be held out for validation. For a text file choose smaller "
-                "documents with unit='paragraph' or unit='line'; or give a separate valid_source."
+                "documents, paragraphs or lines (--unit line; in a config data.unit=line), or give held-out text of its own (valid_source)."
             )
         return cls(source, seed, lowest + 1 if lowest >= cut else highest)
 

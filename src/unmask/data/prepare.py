@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from unmask.contracts import SpecialIds
 from unmask.data.held_out import HeldOut
 from unmask.data.readers import Document
@@ -95,6 +97,8 @@ def prepare(
 ) -> Prepared:
     """Tokenise a corpus; run again after an interruption it continues, after success it does nothing.
 
+    Processes that ask for the same folder at once, such as the ranks of a run, wait for the first and share its work.
+
     Args:
         source: what to read; anything ``Source.parse`` takes.
         out: the folder to fill.
@@ -126,52 +130,53 @@ def prepare(
         SpecialIds.of(given).require("pad", "eos")
     fingerprint = source.fingerprint()
     valid_fingerprint = fingerprint if separate is None else separate.fingerprint()
-    _claim(
-        out,
-        {
-            "source": fingerprint,
-            "tokenizer": None if given is None else given.fingerprint,
-            "vocab_size": vocab_size if given is None else None,
-            "valid_source": None if separate is None else valid_fingerprint,
-            "valid_fraction": valid_fraction if separate is None else None,
-            "seed": seed if separate is None else None,
-            "shard_tokens": shard_tokens,
-        },
-    )
-    if (out / "prepared.json").exists():
-        return Prepared.open(out)
+    arguments = {
+        "source": fingerprint,
+        "tokenizer": None if given is None else given.fingerprint,
+        "vocab_size": vocab_size if given is None else None,
+        "valid_source": None if separate is None else valid_fingerprint,
+        "valid_fraction": valid_fraction if separate is None else None,
+        "seed": seed if separate is None else None,
+        "shard_tokens": shard_tokens,
+    }
+    home = out.resolve()
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(home.with_name(f".{home.name}.lock")):
+        _claim(out, arguments)
+        if (out / "prepared.json").exists():
+            return Prepared.open(out)
 
-    report = progress or (lambda done, total, stage: None)
-    split = HeldOut.find(source, valid_fraction, seed) if separate is None else None
-    training = source.documents if split is None else split.training
-    validation = separate.documents if separate is not None else split.validation  # type: ignore[union-attr]
-    used, count = _settle_tokenizer(out / "tokenizer.json", given, vocab_size, training(), report, source.kind == "traces")
+        report = progress or (lambda done, total, stage: None)
+        split = HeldOut.find(source, valid_fraction, seed) if separate is None else None
+        training = source.documents if split is None else split.training
+        validation = separate.documents if separate is not None else split.validation  # type: ignore[union-attr]
+        used, count = _settle_tokenizer(out / "tokenizer.json", given, vocab_size, training(), report, source.kind == "traces")
 
-    def write(stage: str, documents: Iterator[Document], fingerprint: str, total: int | None) -> TokenStore:
-        return write_store(
-            out / stage,
-            documents,
-            used,
-            source=fingerprint,
-            shard_tokens=shard_tokens,
-            workers=workers or _cores(),
-            progress=lambda done: report(done, total, stage),
+        def write(stage: str, documents: Iterator[Document], fingerprint: str, total: int | None) -> TokenStore:
+            return write_store(
+                out / stage,
+                documents,
+                used,
+                source=fingerprint,
+                shard_tokens=shard_tokens,
+                workers=workers or _cores(),
+                progress=lambda done: report(done, total, stage),
+            )
+
+        train = write("train", training(), fingerprint, count)
+        valid = write("valid", validation(), valid_fingerprint, None)
+        prepared = Prepared(
+            folder=out,
+            train_documents=train.n_documents,
+            train_tokens=train.n_tokens,
+            train_bytes=int(train.document_bytes.sum()),
+            valid_documents=valid.n_documents,
+            valid_tokens=valid.n_tokens,
+            valid_bytes=int(valid.document_bytes.sum()),
+            vocab_size=len(used),
         )
-
-    train = write("train", training(), fingerprint, count)
-    valid = write("valid", validation(), valid_fingerprint, None)
-    prepared = Prepared(
-        folder=out,
-        train_documents=train.n_documents,
-        train_tokens=train.n_tokens,
-        train_bytes=int(train.document_bytes.sum()),
-        valid_documents=valid.n_documents,
-        valid_tokens=valid.n_tokens,
-        valid_bytes=int(valid.document_bytes.sum()),
-        vocab_size=len(used),
-    )
-    write_json(out / "prepared.json", {key: value for key, value in asdict(prepared).items() if key != "folder"})
-    return prepared
+        write_json(out / "prepared.json", {key: value for key, value in asdict(prepared).items() if key != "folder"})
+        return prepared
 
 
 def _claim(out: Path, arguments: dict[str, Any]) -> None:

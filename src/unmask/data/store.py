@@ -132,14 +132,25 @@ class TokenStore:
         count = self.windows(block_size)
         if indices.size and not (indices.min() >= 0 and indices.max() < count):
             raise IndexError(f"Windows {indices.min()} to {indices.max()} were asked of {self.path}, which holds windows 0 to {count - 1}.")
-        where = indices[:, None] * block_size + np.arange(block_size)  # [N, block_size]
-        shard_of = np.searchsorted(self._starts, where, side="right") - 1
-        rows = np.full(where.shape, self.manifest["pad"], dtype=np.int64)
-        for number in np.unique(shard_of):
-            if number < len(self._shards):
-                inside = shard_of == number
-                rows[inside] = self._shards[number][where[inside] - self._starts[number]]
+        first = indices * block_size
+        shard = np.searchsorted(self._starts, first, side="right") - 1
+        whole = first + block_size <= self._starts[np.minimum(shard + 1, len(self._shards))]  # windows within one shard
+        numbers = np.unique(shard)
+        if len(numbers) == 1 and whole.all():
+            return self._sliding(int(numbers[0]), block_size)[first - self._starts[numbers[0]]].astype(np.int64)
+        rows = np.empty((len(indices), block_size), dtype=np.int64)
+        for number in np.unique(shard[whole]):
+            mine = whole & (shard == number)
+            rows[mine] = self._sliding(int(number), block_size)[first[mine] - self._starts[number]]
+        for row in np.flatnonzero(~whole):  # few: they cross from shard to shard, or run past the end
+            there = self.read(int(first[row]), int(min(first[row] + block_size, self.n_tokens)))
+            rows[row, : len(there)], rows[row, len(there) :] = there, self.manifest["pad"]
         return rows
+
+    def _sliding(self, shard: int, width: int) -> NDArray[np.unsignedinteger]:
+        """Every run of ``width`` tokens of a shard, ``[n - width + 1, width]``: a view, of which rows are gathered in one go."""
+        tokens = np.asarray(self._shards[shard])
+        return np.lib.stride_tricks.as_strided(tokens, (len(tokens) - width + 1, width), tokens.strides * 2, writeable=False)
 
     @cached_property
     def unigram_counts(self) -> NDArray[np.int64]:

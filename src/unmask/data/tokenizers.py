@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SPECIAL_TOKENS = {"pad": "[PAD]", "mask": "[MASK]", "bos": "[BOS]", "eos": "[EOS]", "unk": "[UNK]"}
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
+LARGEST_VOCABULARY = 2**24  # the trainer reserves memory for as many
 
 # Contractions; a word with the space or underscore before it; up to three digits; symbols; white space, where the
 # last space of a run is left to the word it precedes, so that an indentation is one token.
@@ -171,8 +172,13 @@ class Tokenizer:
         Equal texts in any order give equal tokenizers. A small corpus may yield fewer tokens than asked for.
 
         Raises:
-            ValueError: ``vocab_size`` has no room for the special tokens and the 256 bytes.
+            ValueError: ``vocab_size`` has no room for the special tokens and the 256 bytes, or is beyond any use.
         """
+        if vocab_size > LARGEST_VOCABULARY:
+            raise ValueError(
+                f"vocab_size is {vocab_size:,}, and the largest tokenizer trained here has {LARGEST_VOCABULARY:,} tokens. Language models "
+                "use 8,192 to 262,144; a few thousand suit a few megabytes of text."
+            )
         if vocab_size < SMALLEST_VOCABULARY:
             raise ValueError(
                 f"vocab_size is {vocab_size}, and a byte-level tokenizer needs at least {SMALLEST_VOCABULARY}: "

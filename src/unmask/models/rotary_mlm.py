@@ -20,6 +20,7 @@ from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, attend_to_neighbours, i
 from unmask.nn.heads import VocabularyHead
 from unmask.nn.memory import KeyValues
 from unmask.nn.rotary import RotaryTable
+from unmask.nn.running import BlockRunner
 from unmask.ops.segments import positions_from_mask, positions_from_segments
 
 
@@ -29,7 +30,7 @@ class RotaryTransformerMLMModel(nn.Module):
     Args:
         num_embeddings: vocabulary size, specials included.
         d_model, num_layers, nhead: width, depth, heads.
-        padding_idx: id whose embedding is zero and never trained.
+        padding_idx: id whose embedding is zero and never trained; None = there is no such id.
         mask_idx: id of ``[MASK]``; losses and decoders fall back on it when they have no tokenizer.
         dim_feedforward: hidden width of the feed-forward layers; ``4 * d_model`` if None.
         dropout: of attention probabilities and residual branches.
@@ -44,6 +45,9 @@ class RotaryTransformerMLMModel(nn.Module):
         rotary_base: the longest wavelength is ``2 pi rotary_base`` tokens; small values tell near positions apart better.
         neighbour_layers: in the first so many layers, heads start out attending to their nearest neighbours.
 
+    ``run_block`` says how blocks are run while training (compiled, activations kept or made anew); it is no part of what the
+    network computes, and of no checkpoint.
+
     Raises:
         ValueError: sizes that do not fit together, or an unknown activation.
     """
@@ -54,7 +58,7 @@ class RotaryTransformerMLMModel(nn.Module):
         d_model: int,
         num_layers: int,
         nhead: int,
-        padding_idx: int = 0,
+        padding_idx: int | None = 0,
         mask_idx: int = 1,
         dim_feedforward: int | None = None,
         dropout: float = 0.1,
@@ -79,21 +83,23 @@ class RotaryTransformerMLMModel(nn.Module):
         if activation not in ACTIVATIONS:
             raise ValueError(f"There is no activation {activation!r}. Choose one of {', '.join(ACTIVATIONS)}.")
         for name, id in (("padding_idx", padding_idx), ("mask_idx", mask_idx)):
-            if not 0 <= id < num_embeddings:
+            if id is not None and not 0 <= id < num_embeddings:
                 raise ValueError(f"{name}={id} is not an id of a vocabulary of {num_embeddings}: it must be 0 to {num_embeddings - 1}.")
         self.config: dict[str, Any] = given
         self.mask_idx = mask_idx
         self.padding_idx = padding_idx
         self.max_length = max_length
+        self.num_tokens, self.width, self.embedding_width = num_embeddings, d_model, d_model
         self.force_flash_attn = force_flash_attn
         self.use_flex_attn = use_flex_attn
+        self.run_block = BlockRunner()
         self.embedding = nn.Embedding(num_embeddings, d_model, padding_idx=padding_idx)
         self.rotary = RotaryTable(min(rotary_emb_dim, d_model // nhead) // 2 * 2, max_length, rotary_base)
         self.blocks = nn.ModuleList(
             EncoderBlock(d_model, nhead, dim_feedforward or 4 * d_model, dropout, activation, layer_norm_eps)
             for _ in range(num_layers)
         )
-        self.head = VocabularyHead(
+        self.head: nn.Module = VocabularyHead(
             d_model,
             num_embeddings,
             layer_norm_eps,
@@ -121,6 +127,12 @@ class RotaryTransformerMLMModel(nn.Module):
         """Logits of the positions where ``where`` is True, in row-major order: the projection is paid only there."""
         return self.head(hidden[where])
 
+    def projection_at(
+        self, hidden: Float[Tensor, "*batch seq width"], index: Int[Tensor, " scored"]
+    ) -> tuple[Float[Tensor, "scored width"], Float[Tensor, "vocab width"], Float[Tensor, " vocab"] | None]:
+        """Features, weight and bias whose product are the logits at a flat index: for a loss that never holds them all."""
+        return self.head.features(hidden.reshape(-1, hidden.shape[-1])[index]), *self.head.product
+
     def hidden_states(
         self,
         x_t: Int[Tensor, "*batch seq"],
@@ -128,6 +140,7 @@ class RotaryTransformerMLMModel(nn.Module):
         positions: Int[Tensor, "*batch seq"] | None = None,
         block_mask: Any = None,
         segment_ids: Int[Tensor, "*batch seq"] | None = None,
+        sum_embeds: Float[Tensor, "*batch seq width"] | None = None,
     ) -> Float[Tensor, "*batch seq width"]:
         """Run the encoder.
 
@@ -137,6 +150,7 @@ class RotaryTransformerMLMModel(nn.Module):
             positions: rotary positions; None counts from the row's first real token, restarting at segments.
             block_mask: a FlexAttention BlockMask, used instead of the masks.
             segment_ids: packed rows; tokens attend only within their segment.
+            sum_embeds: ``[..., L, D]``, added to the embeddings of the tokens (self-conditioning, positions of a grid).
 
         Returns:
             ``[..., L, D]``; zero at padding where padding was dropped.
@@ -150,19 +164,19 @@ class RotaryTransformerMLMModel(nn.Module):
             None if x is None else x.reshape(ids.shape) for x in (attention_mask, positions, segment_ids)
         )
         attention_mask = None if attention_mask is None else attention_mask.bool()
-        if positions is None:
-            positions = self._positions(ids, attention_mask, segment_ids)
-        self._check_length(ids, positions)
+        places = self._places(ids, attention_mask, positions, segment_ids)
+        self._check_length(ids, places[0])
         plan, token_index = plan_attention(
             ids.shape[0], ids.shape[1], ids.device, attention_mask, segment_ids, block_mask, self.use_flex_attn, self.force_flash_attn
         )
-        flat_ids, flat_positions = ids.flatten(), positions.flatten()
-        if token_index is not None:
-            flat_ids, flat_positions = flat_ids[token_index], flat_positions[token_index]
-        x = self.embedding(flat_ids)
-        angles = self.rotary(flat_positions)
+        flat = [part.flatten() if token_index is None else part.flatten()[token_index] for part in (ids, *places)]
+        x, angles = self._embed(*flat), self.rotary(flat[1])
+        if sum_embeds is not None:
+            added = sum_embeds.reshape(-1, sum_embeds.shape[-1])
+            x = x + (added if token_index is None else added[token_index])
         for block in self.blocks:
-            x = block(x, angles, plan)
+            x = self.run_block(block, x, angles, plan)
+        x = self._leave(x)
         if token_index is not None:
             x = x.new_zeros(ids.numel(), x.shape[-1]).index_copy(0, token_index, x)
         return x.view(*shape, -1)
@@ -190,19 +204,31 @@ class RotaryTransformerMLMModel(nn.Module):
             ``[T, D]`` at the True positions of ``where``, row-major.
         """
         self._check_length(x_t, positions)
-        x = self.embedding(x_t[where])
-        angles = self.rotary(positions[where])
+        ids, *places = (part[where] for part in (x_t, *self._places(x_t, attention_mask, positions, None)))
+        x, angles = self._embed(ids, *places), self.rotary(places[0])
         for block, plan in zip(self.blocks, memory.plans(len(self.blocks), where, rows, attention_mask), strict=True):
             x = block(x, angles, plan)
-        return x
+        return self._leave(x)
 
-    @staticmethod
-    def _positions(ids: Tensor, attention_mask: Tensor | None, segment_ids: Tensor | None) -> Tensor:
+    def _places(
+        self, ids: Tensor, attention_mask: Tensor | None, positions: Tensor | None, segment_ids: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """What the network is told of where each token stands, ``[B, L]`` each; the rotary position comes first."""
+        if positions is not None:
+            return (positions,)
         if segment_ids is not None:
-            return positions_from_segments(segment_ids)
+            return (positions_from_segments(segment_ids),)
         if attention_mask is not None:
-            return positions_from_mask(attention_mask)
-        return torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+            return (positions_from_mask(attention_mask),)
+        return (torch.arange(ids.shape[1], device=ids.device).expand_as(ids),)
+
+    def _embed(self, ids: Tensor, *places: Tensor) -> Tensor:
+        """What enters the first block, ``[T, D]``, of flat tokens and their places."""
+        return self.embedding(ids)
+
+    def _leave(self, x: Tensor) -> Tensor:
+        """What the last block's output becomes, ``[T, D]``; here the norm is the head's."""
+        return x
 
     def _check_length(self, ids: Tensor, positions: Tensor) -> None:
         # Reading the largest position would stall an accelerator; its table lookup raises there.
