@@ -1,4 +1,4 @@
-"""Where names become objects: the only file that turns config words into parts."""
+"""Where names become objects: with ``unmask.build_objective``, the only place that turns config words into parts."""
 
 from __future__ import annotations
 
@@ -10,19 +10,15 @@ from typing import Any
 
 import torch
 
-from unmask.config import Config, ModelConfig, ObjectiveConfig, config_yaml, load_config, save_config
+from unmask.build_objective import build_collator, build_loss
+from unmask.config import Config, ModelConfig, config_yaml, load_config, save_config
 from unmask.contracts import SpecialIds
-from unmask.data.collators import CorruptingCollator, PackedMLMCollator
 from unmask.data.prepare import Prepared, Progress, prepare
 from unmask.data.sources import Source
 from unmask.data.store import TokenStore
 from unmask.data.tokenizers import Tokenizer
 from unmask.models.files import INDEX, check_sealed, read_model, resolve_checkpoint, usable_checkpoint
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
-from unmask.ops.corruption import Corruption, bert_corruption, scheduled_corruption, uniform_corruption
-from unmask.ops.objective import Weighting
-from unmask.ops.schedule import as_schedule
-from unmask.train.loss import MLMLoss
 
 
 def build_source(name: str, config: Config) -> Source:
@@ -53,34 +49,6 @@ def build_model(config: ModelConfig, special: SpecialIds, seed: int) -> RotaryTr
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return RotaryTransformerMLMModel(special.vocab_size, padding_idx=special.pad or 0, mask_idx=special.mask, **sizes)
-
-
-def build_corruption(config: ObjectiveConfig, special: SpecialIds) -> Corruption:
-    """What an objective hides, and how."""
-    if config.name == "bert":
-        return bert_corruption(
-            special.mask, special.vocab_size, special.all, config.probability, config.mask_rate, config.random_rate
-        )
-    if config.schedule == "linear":
-        return uniform_corruption(special.mask, config.eps, exact=config.exact_count)
-    return scheduled_corruption(special.mask, as_schedule(config.schedule), config.eps)
-
-
-def build_loss(config: ObjectiveConfig, tokenizer: Any) -> MLMLoss:
-    """How an objective weighs what was hidden."""
-    if config.name == "bert":
-        return MLMLoss(tokenizer=tokenizer)
-    weighting: Weighting = "inverse_p" if config.schedule == "linear" else as_schedule(config.schedule)
-    return MLMLoss(tokenizer=tokenizer, weighting=weighting, normaliser="supervised")
-
-
-def build_collator(config: Config, tokenizer: Any, seed: int) -> CorruptingCollator:
-    """From windows of the token stream to training batches."""
-    special = SpecialIds.of(tokenizer)
-    corruption = build_corruption(config.objective, special)
-    return PackedMLMCollator(
-        tokenizer, config.data.block_size, corruption, use_flex_attn=config.model.use_flex_attn, seed=seed
-    )
 
 
 @dataclass(frozen=True)
@@ -159,8 +127,9 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
         batch_size=config.train.batch_size,
         accumulate=config.train.accumulate,
         collate=build_collator(config, tokenizer, config.seed),
-        collate_valid=build_collator(config, tokenizer, config.seed + 1),
+        collate_valid=build_collator(config, tokenizer, config.seed + 1, progress=1.0),
         evaluate_rows=config.train.evaluate_rows,
+        steps=config.train.steps,
         seed=config.seed,
         workers=config.data.workers,
     )
