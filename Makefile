@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export VENV PYTHON
 
-.PHONY: help setup demo test test-slow lint clean
+.PHONY: help setup demo test test-slow bench lint clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -21,6 +21,9 @@ test: setup  ## the tests
 
 test-slow: setup  ## the tests that take longer: whole runs, kills, two processes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
+
+bench: setup  ## speed and memory beside other libraries, in up to 15 minutes; refreshes the README's figures
+	@$(BIN)/python -m benchmarks.run --readme README.md --plot docs/scaling.png $(ARGS)
 
 lint: setup  ## style and types
 	@$(BIN)/ruff check src tests benchmarks && $(BIN)/mypy

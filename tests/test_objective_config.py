@@ -131,7 +131,7 @@ TURNED = [
     ("", "start_probability", "0.9"), ("start_probability=0.9", "curriculum", "0.6"), ("", "times", "stratified"),
     ("", "times", "shared_offset"), ("", "times", "antithetic"), ("", "times", "independent"), ("", "choice", "coins"),
     ("choice=coins weighting=flat", "choice", "spans"), ("", "block_size", "4"), ("name=blockwise", "half_life_ratio", "0.02"),
-    ("name=spanbert", "span_success", "0.9"), ("name=spanbert", "span_longest", "1"), ("choice=coins", "whole_words", "true"),
+    ("name=spanbert", "span_success", "0.9"), ("name=spanbert", "span_longest", "1"), ("choice=coins", "grain", "word"), ("", "grain", "word"),
     ("name=bert probability=0.7", "mask_rate", "0.2"), ("name=bert probability=0.7", "random_rate", "0.0"),
     ("name=spanbert probability=0.5", "replace_spans", "false"), ("", "weighting", "flat"), ("choice=coins schedule=cosine", "weighting", "inverse_p"),
     ("", "normaliser", "scored"), ("", "normaliser", "sequence"), ("", "normaliser", "answer"), ("weighting=flat", "normaliser", "row"),
@@ -159,7 +159,7 @@ def test_every_part_is_turned():
     ("span_longest=3", "objective.choice=spans"),
     ("replace_spans=true", "objective.choice=spans"),
     ("half_life_ratio=2", "objective.choice=weighted"),
-    ("whole_words=true", "objective.choice=coins"),
+    ("name=spanbert grain=word", "objective.choice=coins"),
     ("name=bert time_steps=4", "objective.level=schedule"),
     ("name=bert lowest=0.1", "objective.level=schedule"),
     ("schedule=cosine choice=count", "objective.choice=coins.*objective.weighting=flat"),
@@ -190,7 +190,7 @@ def test_only_likelihood_bounds_are_called_bounds(tokenizer):
         return build_corruption(objective(*words.split()), tokenizer).is_bound
 
     assert all(map(bound, ("name=diffusion", "schedule=cosine", "name=block_diffusion", "choice=coins", "schedule=cosine time_steps=9")))
-    for words in ("name=bert", "name=maskgit", "name=blockwise", "name=spanbert", "choice=coins whole_words=true", "lowest=0.3", "highest=0.8",
+    for words in ("name=bert", "name=maskgit", "name=blockwise", "name=spanbert", "choice=coins grain=word", "grain=word", "lowest=0.3", "highest=0.8",
                   "mask_rate=0.9", "start_probability=0.3", "choice=coins eps=0.3", "weighting=flat", "label_smoothing=0.1"):  # fmt: skip
         assert not bound(words), words
 

@@ -17,7 +17,9 @@ from unmask.data.prepare import Prepared, Progress, prepare
 from unmask.data.sources import Source
 from unmask.data.store import TokenStore
 from unmask.data.tokenizers import Tokenizer
+from unmask.data.traces.grain import require_next
 from unmask.models.files import INDEX, check_sealed, read_model, resolve_checkpoint, usable_checkpoint
+from unmask.models.instruction_trace import InstructionTraceMLMModel
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 
 
@@ -43,12 +45,17 @@ def prepare_data(config: Config, run: Path, workers: int | None = None, progress
     )
 
 
-def build_model(config: ModelConfig, special: SpecialIds, seed: int) -> RotaryTransformerMLMModel:
+def build_model(config: ModelConfig, tokenizer: Any, seed: int) -> RotaryTransformerMLMModel:
     """A network with fresh weights, the same for the same seed whatever was drawn before."""
-    sizes = config.model_dump(exclude={"preset"})
+    special = SpecialIds.of(tokenizer)
+    sizes = config.model_dump(exclude={"preset", "kind"})
+    ids: dict[str, Any] = {"padding_idx": special.pad or 0, "mask_idx": special.mask}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return RotaryTransformerMLMModel(special.vocab_size, padding_idx=special.pad or 0, mask_idx=special.mask, **sizes)
+        if config.kind == "instruction_trace":
+            next_idx = require_next(tokenizer, "model.kind=instruction_trace")
+            return InstructionTraceMLMModel(special.vocab_size, next_idx=next_idx, **ids, **sizes)
+        return RotaryTransformerMLMModel(special.vocab_size, **ids, **sizes)
 
 
 @dataclass(frozen=True)
@@ -117,8 +124,7 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
             f"The tokenizer of {prepared.folder} is not the one that the run {run} was begun with, so its ids mean other words: the "
             "source was changed and prepared anew. Give the earlier store back with data.store=…, or start in another folder with run=…."
         )
-    special = SpecialIds.of(tokenizer)
-    model = build_model(config.model, special, config.seed)
+    model = build_model(config.model, tokenizer, config.seed)
     module = MaskedLMModule(model, build_loss(config.objective, tokenizer), config.optim, config.train.steps, config.seed)
     data = TokenStoreData(
         TokenStore.open(prepared.train),
@@ -142,7 +148,7 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
         callbacks.append(SampleLog(run / "samples.txt", lambda network: sampler(network, tokenizer)))
     callbacks.append(stop)  # after those that read how many steps there are
     extra = {"tokenizer.json": prepared.tokenizer.read_text(encoding="utf-8"), "run.yaml": config_yaml(config)}
-    trainer = make_trainer(config, run, SealedCheckpointIO(model.config, extra), callbacks)
+    trainer = make_trainer(config, run, SealedCheckpointIO({"architecture": type(model).__name__, **model.config}, extra), callbacks)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     if stop.stopped is not None:
         raise KeyboardInterrupt

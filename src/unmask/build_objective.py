@@ -13,6 +13,7 @@ from unmask.config import Config
 from unmask.contracts import SpecialIds
 from unmask.data.collators import CorruptingCollator, PackedMLMCollator
 from unmask.data.corrupting import CollatorOptions
+from unmask.data.traces.grain import trace_grain
 from unmask.data.words import word_table
 from unmask.objective_config import ObjectiveConfig
 from unmask.ops.choice import Choice, WeightedCount, coins, exact_count
@@ -20,7 +21,7 @@ from unmask.ops.levels import ConstantLevel, Curriculum, DiscreteLevel, Level, S
 from unmask.ops.objective import Weighting
 from unmask.ops.replacement import Replacement, ordinary_ids
 from unmask.ops.schedule import DiscreteTime, Schedule, as_schedule, clipped, geometric, polynomial
-from unmask.ops.scheme import Corruption
+from unmask.ops.scheme import Corruption, Units
 from unmask.ops.spans import Spans
 from unmask.ops.times import SharedOffset, Stratified, Times, antithetic
 from unmask.randomness import low_discrepancy
@@ -71,14 +72,21 @@ def build_corruption(config: ObjectiveConfig, tokenizer: Any) -> Corruption:
         Replacement(special.mask, config.mask_rate, config.random_rate, ordinary, runs=config.replace_spans),
         is_bound=is_bound(config),
         block_size=config.block_size,
-        units=word_table(tokenizer) if config.whole_words else None,
+        units=build_units(config, tokenizer),
     )
+
+
+def build_units(config: ObjectiveConfig, tokenizer: Any) -> Units | None:
+    """What is hidden together; None = every token is a unit."""
+    if config.grain == "token":
+        return None
+    return word_table(tokenizer) if config.grain == "word" else trace_grain(tokenizer, config.grain)
 
 
 def is_bound(config: ObjectiveConfig) -> bool:
     """Whether the training loss is a likelihood bound per token: masks alone, chosen evenly, at all shares, and weighed for it."""
     all_shares = config.level == "schedule" and config.lowest <= 1e-2 and config.highest >= 1 - 1e-2 and config.start_probability is None
-    evenly = config.choice == "count" or (config.choice == "coins" and not config.whole_words and config.eps <= 1e-2)
+    evenly = config.grain == "token" and (config.choice == "count" or (config.choice == "coins" and config.eps <= 1e-2))
     weighed = config.weighting == "schedule" or (config.weighting == "inverse_p" and config.schedule == "linear" and config.time_steps is None)
     plain = not (config.loss_on_visible_tokens or config.label_smoothing or config.z_loss)
     return all_shares and evenly and weighed and plain and config.mask_rate == 1.0 and config.normaliser == "supervised"

@@ -59,6 +59,7 @@ class ModelConfig(Section):
     tie_embeddings: bool = Field(True, description="share the embedding with the output projection")
     neighbour_layers: int = Field(2, ge=0, description="first layers whose heads start out attending to their nearest neighbours")
     use_flex_attn: bool = Field(False, description="FlexAttention for packed rows (CUDA)")
+    kind: Literal["rotary", "instruction_trace"] = Field("rotary", description="rotary for any tokens; instruction_trace also counts instructions and arguments, for traces")
 
     @model_validator(mode="before")
     @classmethod

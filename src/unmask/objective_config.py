@@ -2,7 +2,7 @@
 
     name          one of the schemes; it says what is not given
     level         how much of a row is hidden      level, schedule, probability, …
-    choice        which positions                  choice, block_size, spans, whole words
+    choice        which positions                  choice, block_size, spans, grain
     replacement   what stands there                mask_rate, random_rate
     loss          what it weighs, by what it is divided
 
@@ -50,7 +50,7 @@ class ObjectiveConfig(Section):
     half_life_ratio: Positive = Field(0.25, description="weighted: share of a block over which the odds double")
     span_success: float = Field(0.2, gt=0.0, lt=1.0, description="spans: success rate of their geometric lengths, 1 / mean")
     span_longest: PositiveInt = Field(10, description="spans: longest, in tokens")
-    whole_words: bool = Field(False, description="coins: one for each word, whose tokens are hidden or kept together")
+    grain: Literal["token", "word", "operand", "instruction"] = Field("token", description="what is hidden together; operands and whole instructions are those of traces")
     mask_rate: Share = Field(1.0, description="of the hidden, the share replaced by [MASK]")
     random_rate: Share = Field(0.0, description="of the hidden, the share replaced by a random ordinary token; the rest keeps its own")
     replace_spans: bool = Field(False, description="spans: one draw of mask, random or kept for each whole span (SpanBERT)")
@@ -107,10 +107,14 @@ READ: dict[str, tuple[Callable[[ObjectiveConfig], bool], str]] = {
     "span_success": (lambda o: o.choice == "spans", "objective.choice=spans"),
     "span_longest": (lambda o: o.choice == "spans", "objective.choice=spans"),
     "replace_spans": (lambda o: o.choice == "spans", "objective.choice=spans"),
-    "whole_words": (lambda o: o.choice == "coins", "objective.choice=coins, one for each word: counts, weights and spans are of tokens"),
 }
 
 REFUSED: list[tuple[Callable[[ObjectiveConfig], bool], str]] = [
+    (
+        lambda o: o.choice == "spans" and o.grain != "token",
+        "objective.choice=spans hides runs of tokens of their own lengths, which would cut a unit of objective.grain={o.grain} in two: "
+        "set objective.choice=coins",
+    ),
     (
         lambda o: o.weighting == "schedule" and not (_scheduled(o) and o.choice == "coins" and o.start_probability is None),
         "objective.weighting=schedule finds a row's time from the probability that a token was hidden, which only coins under a "

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -36,52 +36,47 @@ def _explain(error: OSError, path: Path) -> Exception:
     return error
 
 
-@contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path to write; on success it becomes ``path``, on any error it disappears."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise _explain(error, path) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary folder to fill; on success it becomes ``path``, which must not exist yet."""
-    path = Path(path)
+def _one_rename(path: Path, folder: bool) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
     try:
-        temporary.mkdir()
+        if folder:
+            temporary.mkdir()
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
+        for file in temporary.rglob("*") if folder else [temporary]:
+            if not file.is_dir():
                 with open(file, "rb+") as handle:
                     os.fsync(handle.fileno())
-        os.rename(temporary, path)
+        (os.rename if folder else os.replace)(temporary, path)  # a file takes the place of another, a folder never does
         _sync_folder(path.parent)
     except OSError as error:
         raise _explain(error, path) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
+
+
+def atomic_file(path: str | os.PathLike[str]) -> AbstractContextManager[Path]:
+    """Yield a temporary path to write; on success it becomes ``path``, on any error it disappears."""
+    return _one_rename(Path(path), folder=False)
+
+
+def atomic_folder(path: str | os.PathLike[str]) -> AbstractContextManager[Path]:
+    """Yield a temporary folder to fill; on success it becomes ``path``, which must not exist yet."""
+    return _one_rename(Path(path), folder=True)
 
 
 def sweep_temporaries(folder: Path) -> None:
     """Delete what killed processes left half-written directly inside ``folder``."""
     for left in folder.glob(".*.tmp"):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+        _remove(left)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

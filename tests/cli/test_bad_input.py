@@ -29,6 +29,7 @@ def assert_taught(answer, *words: str) -> None:
         (["train", "--preset", "tiny", "data.source={empty}", "run={tmp}/r"], ["empty"]),
         (["fill", "no blank here", "--model", "{trained}"], ["[MASK]"]),
         (["fill", "[MASK]", "--model", "{tmp}/nowhere"], ["nowhere", "unmask demo"]),
+        (["demo", "poetry"], ["'poetry'", "unmask demo text"]),
         (["fill", "[MASK]", "--model", "{corpus}"], ["checkpoint"]),
         (["fill", "[MASK]" * 70, "--model", "{trained}"], ["max_length", "64"]),
         (["fill", "[MASK]", "--model", "{trained}", "--confidence", "certainty"], ["top_prob"]),

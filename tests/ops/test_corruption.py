@@ -51,6 +51,9 @@ SCHEMES = {
     "blockwise, blocks": blockwise_corruption(MASK, 4),
     "spans": span_corruption(MASK, 0.3),
     "words": whole_words(uniform_corruption(MASK), SOLID),
+    "words, exact": whole_words(uniform_corruption(MASK, exact=True), SOLID),
+    "words, maskgit": whole_words(count_corruption(MASK, SCHEDULES["cosine"]), SOLID),
+    "words, blocks": whole_words(block_diffusion_corruption(MASK, 3), SOLID),
     "bert words": whole_words(bert_corruption(MASK, VOCAB, SPECIAL, 0.3), SOLID),
     "bert": bert_corruption(MASK, VOCAB, SPECIAL),
     "bert, no kept": bert_corruption(MASK, VOCAB, SPECIAL, 0.4, 0.5, 0.5),
@@ -295,15 +298,32 @@ def test_blocks_have_levels_of_their_own_that_are_uniform_and_spread():
     assert float(gaps.max()) < 0.5 and float(gaps.min()) > 0.05
 
 
-def test_whole_words_are_hidden_or_kept_together():
+@pytest.mark.parametrize("name", ["words", "words, exact", "words, maskgit", "words, blocks", "bert words"])
+def test_whole_words_are_hidden_or_kept_together(name):
     ids = clean(400, 20)
     eligible = torch.rand(400, 20) < 0.9
-    _, scored, _ = SCHEMES["words"](ids, eligible, keyed(400))
+    _, scored, p = SCHEMES[name](ids, eligible, keyed(400))
     word = SOLID(ids, eligible)
     same = torch.zeros(400, 20).scatter_add(1, word, scored.float()) / torch.zeros(400, 20).scatter_add(1, word, torch.ones(400, 20))
     assert set(same[~same.isnan()].tolist()) == {0.0, 1.0}
-    with pytest.raises(ValueError, match="Whole words are hidden by coins"):
-        whole_words(uniform_corruption(MASK, exact=True), SOLID)
+    assert torch.equal(p, p.gather(-1, word)), "the tokens of a word have one probability"
+
+
+def test_counts_of_whole_words_count_words():
+    """Exactly k of a row's n words, k uniform on 1..n, and p = k / n; coins hide words at the row's level."""
+    ids, eligible = clean(4000, 20), torch.ones(4000, 20, dtype=torch.bool)
+    first = SOLID(ids, eligible) == torch.arange(20)
+    _, scored, p = SCHEMES["words, exact"](ids, eligible, keyed(4000, stratified=True))
+    n, k = first.sum(-1), (first & scored).sum(-1)
+    assert torch.equal(p[:, 0], (k / n).float())
+    assert kstest(((k - 0.5) / n).numpy(), "uniform").statistic < 0.06 and int(k.min()) == 1 and bool((k == n).any())
+    _, scored, p = SCHEMES["words"](ids, eligible, keyed(4000, stratified=True))
+    assert abs(float((first & scored).sum() / n.sum()) - 0.5) < 0.01
+
+
+def test_spans_have_no_whole_words():
+    with pytest.raises(ValueError, match="Spans are runs of tokens"):
+        whole_words(span_corruption(MASK), SOLID)
 
 
 @pytest.mark.parametrize("make, message", [

@@ -1,139 +1,36 @@
-"""``unmask demo``: the main job, end to end, on text that every Python installation carries."""
+"""``unmask demo``: a family of demonstrations, each from raw data to a trained model and what it can do, with nothing to download.
+
+Every one is a module of ``unmask.cli.demos`` and a line of ``DEMOS``.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from unmask.cli.options import DEMO_RUN
 
-SENTENCES = (
-    "The [MASK] statement is used to [MASK] a name.",
-    "If the file does not exist, an [MASK] is raised.",
-    "Return a new [MASK] with the items in reverse [MASK].",
-    "The default value of the [MASK] argument is [MASK].",
-)
-PROMPT = "The for statement is used to iterate over"
-
-# Chosen by measurement on two cores (docs/log.md): small rows and many steps; Muon; heads that start at their neighbours.
-FULL: dict[str, Any] = {
-    "data": {"source": "python-docs", "vocab_size": 2048, "valid_fraction": 0.08, "block_size": 128},
-    "model": {"preset": "tiny"},
-    "optim": {"name": "muon", "lr": 0.008},
-    "train": {"steps": 1500, "batch_size": 16, "evaluate_every": 150, "checkpoint_every": 50, "evaluate_rows": 160},
-}
-QUICK: dict[str, Any] = {
-    "data": {**FULL["data"], "vocab_size": 1024, "block_size": 64},
-    "model": {"preset": None, "d_model": 128, "num_layers": 2, "nhead": 4, "max_length": 256},
-    "optim": FULL["optim"],
-    "train": {"steps": 150, "batch_size": 16, "evaluate_every": 50, "checkpoint_every": 25, "evaluate_rows": 64},
+DEMOS = {
+    "text": "Python's own documentation: fill blanks, write",
+    "traces": "machine code of installed libraries: fill in instructions",
 }
 
 
 def demo(
+    which: Annotated[str, typer.Argument(metavar=f"[{'|'.join(DEMOS)}]", help="; ".join(f"{n} = {m}" for n, m in DEMOS.items()) + ".")] = "text",
     quick: Annotated[bool, typer.Option("--quick", help="Everything in under 90 seconds, with a smaller network.")] = False,
-    run: Annotated[Path | None, typer.Option(help="Run folder; by default runs/demo or runs/demo-quick.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Run folder; by default runs/demo for text, runs/demo-NAME for the others, with -quick after it if quick.")
+    ] = None,
     watch: Annotated[bool | None, typer.Option("--watch/--no-watch", help="Draw the unmasking step by step; by default on a terminal.")] = None,
 ) -> None:
-    """Train, evaluate, fill, generate and plot on an embedded corpus: about five minutes of training on two cores."""
-    from unmask.build import load
-    from unmask.build import train as run_training
-    from unmask.cli.evaluate import evaluate_model, print_report
-    from unmask.cli.sampling import sample_text
-    from unmask.cli.screen import NOTES, RESULTS, preparing
-    from unmask.config import load_config
-    from unmask.storage import read_json, write_json
-    from unmask.train.plots import plot_loss
-
-    run = run if run is not None else (Path("runs/demo-quick") if quick else DEMO_RUN)
-    config = load_config(base={**(QUICK if quick else FULL), "run": str(run)})
-    RESULTS.rule("[bold]1 · train a masked diffusion language model on Python's own documentation", align="left")
-    RESULTS.print(f"Everything goes to {run}/. Interrupt at any time; the same command continues.", style="dim", highlight=False)
-    with preparing() as progress:
-        run_training(config, console=NOTES, sampler=sample_text, progress=progress)
-    loaded = load(run)
-
-    RESULTS.rule("[bold]2 · evaluate on documents it has never seen", align="left")
-    report_file = run / "evaluation.json"
-    report = read_json(report_file) if report_file.is_file() else {}
-    if report.get("step") != loaded.step:
-        report = evaluate_model(loaded, run, samples=1 if quick else 4)
-        write_json(report_file, report)
-    print_report(report)
-    trained = report["models"]["trained"]["bits_per_token"]["value"]
-    levels = {name: bound["bits_per_token"]["value"] for name, bound in report["models"].items() if name != "trained"}
-    plot_loss(run / "metrics.csv", run / "loss.png", f"{run}: {trained:.2f} bits per token on held-out documents", levels)
-
-    RESULTS.rule("[bold]3 · fill blanks", align="left")
-    samples = _fill(loaded, run) + _write(loaded, run, NOTES.is_terminal if watch is None else watch)
-    (run / "samples.md").write_text(samples, encoding="utf-8")
-    _where(run)
-
-
-def _fill(loaded: Any, run: Path) -> str:
-    """Fill the sentences, show the alternatives; the same as text."""
-    from unmask.cli.decoding import Decoding
-    from unmask.cli.fill import alternatives, fill_texts
-    from unmask.cli.screen import RESULTS
-
-    greedy = Decoding(order="top_prob", temperature=0.0)
-    answers = fill_texts(loaded.model, loaded.tokenizer, list(SENTENCES), greedy, top=4, trace=run / "fill.html")
-    lines = ["# Blanks filled", ""]
-    for answer in answers:
-        RESULTS.print(f"{answer['prompt']}\n  → [bold]{answer['text']}[/bold]".replace("[MASK]", "▁▁▁"), highlight=False)
-        lines += [f"- {answer['prompt']}", f"  → {answer['text']}"]
-        for line in alternatives(answer):
-            RESULTS.print(f"    {line}", style="dim", highlight=False, markup=False)
-            lines.append(f"  - {line}")
-    return "\n".join(lines) + "\n"
-
-
-def _write(loaded: Any, run: Path, watch: bool) -> str:
-    """A continuation and an unconditional sample, watched and traced; the same as text."""
-    from unmask.cli.decoding import Decoding
-    from unmask.cli.sampling import left_padded, watched_predict
-    from unmask.cli.screen import RESULTS
-
-    RESULTS.rule("[bold]4 · write: a continuation, and a text from nothing", align="left")
-    tokens = 48
-    decoding = Decoding(order="random", temperature=0.7, top_p=0.9)
-    predictor = decoding.predictor(loaded.model, loaded.tokenizer, blanks=tokens, new_tokens=tokens)
-    batch = left_padded([loaded.tokenizer.encode(PROMPT), []], loaded.tokenizer.pad_token_id)
-    labels = ["continuation", "from nothing"]
-    found, _ = watched_predict(
-        predictor, batch, watch=watch, page=run / "unmasking.html", title="A masked diffusion model writes", labels=labels
-    )
-    lines = ["", "# Written", ""]
-    for label, text in zip(labels, found["text"], strict=True):
-        if not watch:
-            RESULTS.print(f"[bold]{label}[/bold]", highlight=False)
-            RESULTS.print(text, highlight=False, markup=False)
-        lines += [f"## {label}", "", "```", text, "```", ""]
-    return "\n".join(lines)
-
-
-def _where(run: Path) -> None:
-    from unmask.cli.screen import RESULTS
-
-    RESULTS.rule("[bold]Where it all is", align="left")
-    for name, meaning in (
-        ("unmasking.html", "the unmasking, step by step: open it in a browser"),
-        ("fill.html", "the blanks being filled"),
-        ("loss.png", "loss curve beside the baselines"),
-        ("evaluation.json", "the figures above"),
-        ("samples.md", "what it filled and wrote; samples.txt has samples from during training"),
-        ("config.yaml", "every setting, explained"),
-        ("metrics.csv", "loss, step by step (also under tensorboard/)"),
-        ("checkpoints/", "weights (safetensors) and training state"),
-    ):
-        RESULTS.print(f"  {run / name}  [dim]{meaning}[/dim]", highlight=False, soft_wrap=True)
-    model = "" if run == DEMO_RUN else f" --model {run}"
-    RESULTS.print("\nTry next:", style="bold")
-    for line in (
-        f'unmask fill "The [MASK] statement is used to [MASK] a name."{model}',
-        f'unmask generate --prompt "{PROMPT}" --steps 16 --watch{model}',
-        "unmask train --preset small data.source=YOUR_TEXT.txt run=runs/mine",
-    ):
-        RESULTS.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)  # to be copied whole
+    """Train, evaluate, fill and plot on embedded data: about five minutes of training on two cores."""
+    if which not in DEMOS:
+        raise ValueError(f"There is no demo {which!r}. Choose one: " + "; ".join(f"`unmask demo {n}` ({m})" for n, m in DEMOS.items()) + ".")
+    if run is None:
+        name = (DEMO_RUN.name if which == "text" else f"{DEMO_RUN.name}-{which}") + ("-quick" if quick else "")
+        run = DEMO_RUN.with_name(name)
+    import_module(f"unmask.cli.demos.{which}").demo(quick, run, watch)

@@ -58,8 +58,10 @@ def evaluate_model(
     from unmask.contracts import SpecialIds
     from unmask.data.store import TokenStore
     from unmask.evaluate.baselines import NeighbourModel, UnigramModel
+    from unmask.evaluate.by_class import accuracy_by_class
     from unmask.evaluate.likelihood import bound
     from unmask.evaluate.metrics import masked_accuracy
+    from unmask.evaluate.traces import TRACE_CLASSES, TraceClasses
     from unmask.evaluate.windows import Windows
     from unmask.train.trainer import choose_precision
 
@@ -95,6 +97,11 @@ def evaluate_model(
         "models": {name: b.as_dict() for name, b in bounds.items()},
         "accuracy": accuracy.as_dict(),
     }
+    if loaded.tokenizer.next_token_id is not None:  # instruction traces
+        with counting("guessing by class") as progress, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            report["classes"] = accuracy_by_class(
+                models, windows, special, TraceClasses(loaded.tokenizer), TRACE_CLASSES, seed=seed, progress=progress
+            )
     if len(bounds) > 1 and bounds["trained"].bytes.any():
         report["bits_per_byte_saved"] = {
             name: bounds["trained"].bits_saved_per_byte(b).as_dict() for name, b in bounds.items() if name != "trained"
@@ -134,5 +141,20 @@ def print_report(report: dict[str, Any]) -> None:
         f"{top['top_5']['value']:.1%}.",
         highlight=False,
     )
+    if "classes" in report:
+        print_classes(report)
     for name, saved in report.get("bits_per_byte_saved", {}).items():
         RESULTS.print(f"Bits per byte saved against {name}: {cell(saved)} (paired).", highlight=False)
+
+
+def print_classes(report: dict[str, Any]) -> None:
+    """First guesses and bits per token by class of token, every model beside the others."""
+    from unmask.cli.screen import table
+
+    names = list(report["models"])
+    rows = []
+    for kind, found in report["classes"].items():
+        values = [found["models"][name] for name in names]
+        rows.append([kind, f"{found['tokens']:,}", *(f"{v['accuracy']:.1%}" for v in values), *(f"{v['bits_per_token']:.3f}" for v in values)])
+    columns = ["hidden token", "asked", *(f"{name}, right" for name in names), *(f"{name}, bits" for name in names)]
+    table(f"Hidden tokens by class, {report['accuracy']['rate']:.0%} hidden", columns, rows)

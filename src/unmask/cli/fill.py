@@ -22,6 +22,9 @@ def fill(
     source: TextFile = None,
     model: Model = DEMO_RUN,
     top: Annotated[int, typer.Option(help="Alternatives to show for every blank.")] = 5,
+    longest: Annotated[
+        int | None, typer.Option(help="A text has one [MASK], which stands for 1 to so many tokens: the likeliest filling of any length.")
+    ] = None,
     batch_size: BatchSize = 64,
     watch: Watch = False,
     trace: TracePage = None,
@@ -42,7 +45,12 @@ def fill(
     if not texts:
         raise ValueError("There is no text to fill: give it as an argument, in a file (--input), or line by line on standard input.")
     loaded = load(model, which)
-    found = fill_texts(loaded.model, loaded.tokenizer, texts, decoding, top=top, batch_size=batch_size, watch=watch, trace=trace)
+    if longest is not None:
+        if watch or trace is not None:
+            raise ValueError("--longest decodes all lengths and keeps one, and --watch and --trace show one decode: give one of them.")
+        found = fill_any(loaded.model, loaded.tokenizer, texts, decoding, longest=longest, top=top)
+    else:
+        found = fill_texts(loaded.model, loaded.tokenizer, texts, decoding, top=top, batch_size=batch_size, watch=watch, trace=trace)
     if as_json:
         print_json(list(found))
         return
@@ -97,3 +105,29 @@ def fill_texts(
                 [{"token": tokenizer.token_text(t), "probability": round(p, 4)} for t, p in zip(ids, odds, strict=True)]
             )
         yield from answers
+
+
+def fill_any(model: Any, tokenizer: Any, texts: list[str], decoding: Decoding, *, longest: int, top: int) -> Iterator[dict[str, Any]]:
+    """Fill the one blank of each text with 1 to ``longest`` tokens, whichever filling is likeliest by its mean log-probability.
+
+    Yields:
+        As :func:`fill_texts`; the alternatives of the blank are the best fillings of other lengths, each with the geometric mean of
+        its tokens' probabilities.
+    """
+    from unmask.contracts import SpecialIds
+    from unmask.decode.lengths import fill_any_length
+
+    if longest < 1:
+        raise ValueError(f"--longest {longest} leaves no room for a token: give 1 or more.")
+    mask, rules, special = tokenizer.mask_token_id, decoding.rules(tokenizer, longest), SpecialIds.of(tokenizer)
+    for text in texts:
+        row = tokenizer.encode(text, allow_mask=True)
+        if row.count(mask) != 1:
+            raise ValueError(f"--longest fills one blank of any length, and {text!r} has {row.count(mask)}: write exactly one {tokenizer.mask_token}.")
+        place = row.index(mask)
+        tried = fill_any_length(model, row[:place], row[place + 1 :], range(1, longest + 1), rules, special=special, seed=decoding.seed)
+        best = tried.scores.argsort(descending=True)[:top].tolist()
+        fillings = [tokenizer.decode(tried.decoded.ids[n, place : place + n + 1].tolist()) for n in best]
+        odds = [round(float(tried.scores[n].exp()), 4) for n in best]
+        blank = [{"token": filling, "probability": p} for filling, p in zip(fillings, odds, strict=True)]
+        yield {"prompt": text, "text": tokenizer.decode(tried.ids.tolist()), "steps": int(tried.decoded.steps_taken[best[0]]), "blanks": [blank]}

@@ -11,6 +11,8 @@ import sys
 
 import typer
 
+from unmask.allocator import keep_freed_memory
+from unmask.cli.bench import bench
 from unmask.cli.demo import demo
 from unmask.cli.evaluate import evaluate
 from unmask.cli.fill import fill
@@ -27,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, prepare, train, evaluate, generate, fill, score):
+for command in (demo, prepare, train, evaluate, generate, fill, score, bench):
     app.command()(command)
 
 
@@ -59,6 +61,7 @@ def fail(error: BaseException) -> None:
 def run() -> None:
     """The console entry point."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    keep_freed_memory()
     try:
         app()
     except SystemExit as stop:

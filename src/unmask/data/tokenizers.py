@@ -43,6 +43,7 @@ _USUAL_NAMES = {
     "bos": ("[BOS]", "<s>", "<bos>", "<|startoftext|>", "<|begin_of_text|>", "[CLS]"),
     "eos": ("[EOS]", "</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "[SEP]"),
     "unk": ("[UNK]", "<unk>"),
+    "next": ("[NEXT]",),
 }
 
 
@@ -51,11 +52,12 @@ class Tokenizer:
 
     Args:
         backend: the ``tokenizers.Tokenizer``; it is copied.
-        special_tokens: literal text of the special tokens by role: ``mask``, ``pad``, ``bos``, ``eos``, ``unk``
-            (all optional here; a masked model's ``SpecialIds.of`` insists on the mask).
+        special_tokens: literal text of the special tokens by role: ``mask``, ``pad``, ``bos``, ``eos``, ``unk``,
+            ``next`` (all optional here; a masked model's ``SpecialIds.of`` insists on the mask).
 
     Attributes:
         mask_token_id, pad_token_id, bos_token_id, eos_token_id: ids, or None where the tokenizer has none.
+        next_token_id: id of what stands between the instructions of a trace, or None in other tokenizers.
         all_special_ids: every id that is not text, ascending.
         vocab_size: number of ids a model must be able to embed; ``len(tokenizer)`` is the same.
     """
@@ -69,9 +71,9 @@ class Tokenizer:
             role: token for role, token in special_tokens.items() if self._backend.token_to_id(token) is not None
         }
         self.mask_token = self.special_tokens.get("mask")
-        self.mask_token_id, self.pad_token_id, self.bos_token_id, self.eos_token_id = (
+        self.mask_token_id, self.pad_token_id, self.bos_token_id, self.eos_token_id, self.next_token_id = (
             self._backend.token_to_id(self.special_tokens[role]) if role in self.special_tokens else None
-            for role in ("mask", "pad", "bos", "eos")
+            for role in ("mask", "pad", "bos", "eos", "next")
         )
         vocabulary = self._backend.get_vocab(with_added_tokens=True)
         added = self._backend.get_added_tokens_decoder()

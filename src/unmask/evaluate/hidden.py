@@ -8,13 +8,13 @@ the batch, the padding or the device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -93,10 +93,52 @@ def measure_hidden(
     Raises:
         ValueError: no token can be scored, a row contains the mask token, or ``samples`` is not positive.
     """
+    sums = np.zeros((len(measures), samples, len(windows)))
+    hidden = np.zeros((samples, len(windows)), dtype=np.int64)
+    with evaluating(model):
+        for part in hide_in_batches(
+            windows, special, level, samples=samples, seed=seed, batch_tokens=batch_tokens, device=device or device_of(model), progress=progress
+        ):
+            values = measure_at(model, part.batch, part.where, part.ids[part.where], measures)
+            row = part.where.nonzero()[:, 0].cpu()
+            per_row = torch.zeros(len(measures), len(part.ids), dtype=torch.float64).index_add(1, row, values)
+            sums[:, part.passes, part.windows] = per_row.numpy()
+            hidden[part.passes, part.windows] = part.where.sum(-1).cpu().numpy()
+    return HiddenSums(sums, hidden, windows.scorable(SpecialIds.of(special)))
+
+
+class HiddenBatch(NamedTuple):
+    """Windows with part of their tokens hidden.
+
+    Attributes:
+        passes, windows: int64 ``[B]``, which pass and which window each row is.
+        ids: clean, int64 ``[B, L]``.
+        where: True = hidden, bool ``[B, L]``.
+        batch: what the model sees: ``input_ids`` and ``attention_mask``.
+    """
+
+    passes: NDArray[np.int64]
+    windows: NDArray[np.int64]
+    ids: Int[Tensor, "batch seq"]
+    where: Bool[Tensor, "batch seq"]
+    batch: dict[str, Tensor]
+
+
+def hide_in_batches(
+    windows: Windows,
+    special: SpecialIds,
+    level: Level,
+    *,
+    samples: int,
+    seed: int,
+    batch_tokens: int,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> Iterator[HiddenBatch]:
+    """Every pass over every window, in batches of similar length; arguments and errors as in :func:`measure_hidden`."""
     if samples < 1:
         raise ValueError(f"samples is {samples}; evaluation needs at least one pass over the documents, such as samples=4.")
     special = SpecialIds.of(special)
-    at = torch.device(device) if device is not None else device_of(model)
     scorable = windows.scorable(special)
     if not scorable.any():
         raise ValueError(
@@ -105,26 +147,18 @@ def measure_hidden(
         )
     pass_of, window_of = (index.ravel() for index in np.indices((samples, len(windows))))
     lengths = np.where(scorable > 0, windows.lengths, 0)[window_of]
-    sums = np.zeros((len(measures), samples, len(windows)))
-    hidden = np.zeros((samples, len(windows)), dtype=np.int64)
+    at = torch.device(device)
     done, total = 0, int(lengths.sum())
-    with evaluating(model):
-        for index in batches(lengths, batch_tokens):
-            index = index[lengths[index] > 0]
-            if not len(index):
-                break  # the longest come first: only windows without a scorable token are left
-            passes, numbers = pass_of[index], window_of[index]
-            ids, real, may_hide = stack([windows.rows[i] for i in numbers], special, at)
-            epoch, place = torch.from_numpy(passes).to(at), torch.from_numpy(numbers).to(at)
-            shares = level(low_discrepancy(seed, epoch, place))
-            where, _ = exact_count(shares, may_hide, Noise(row_keys(seed, epoch, place)))
-            batch = {"input_ids": ids.masked_fill(where, special.mask), "attention_mask": real}
-            values = measure_at(model, batch, where, ids[where], measures)
-            row = where.nonzero()[:, 0].cpu()
-            per_row = torch.zeros(len(measures), len(index), dtype=torch.float64).index_add(1, row, values)
-            sums[:, passes, numbers] = per_row.numpy()
-            hidden[passes, numbers] = where.sum(-1).cpu().numpy()
-            done += int(lengths[index].sum())
-            if progress is not None:
-                progress(done, total)
-    return HiddenSums(sums, hidden, scorable)
+    for index in batches(lengths, batch_tokens):
+        index = index[lengths[index] > 0]
+        if not len(index):
+            break  # the longest come first: only windows without a scorable token are left
+        passes, numbers = pass_of[index], window_of[index]
+        ids, real, may_hide = stack([windows.rows[i] for i in numbers], special, at)
+        epoch, place = torch.from_numpy(passes).to(at), torch.from_numpy(numbers).to(at)
+        shares = level(low_discrepancy(seed, epoch, place))
+        where, _ = exact_count(shares, may_hide, Noise(row_keys(seed, epoch, place)))
+        yield HiddenBatch(passes, numbers, ids, where, {"input_ids": ids.masked_fill(where, special.mask), "attention_mask": real})
+        done += int(lengths[index].sum())
+        if progress is not None:
+            progress(done, total)

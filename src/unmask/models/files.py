@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from unmask.models.instruction_trace import InstructionTraceMLMModel
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.storage import digest, read_json, write_json
 
@@ -27,18 +28,29 @@ VERSION = 1
 MANIFEST = "checkpoint.json"
 INDEX = "index.json"
 WEIGHTS = "model.safetensors"
-ARCHITECTURE = "RotaryTransformerMLMModel"
+# The networks that can be saved, each with the weight that is its embedding's where the two are tied.
+ARCHITECTURES: dict[str, tuple[type[RotaryTransformerMLMModel], str]] = {
+    "RotaryTransformerMLMModel": (RotaryTransformerMLMModel, "head.projection.weight"),
+    "InstructionTraceMLMModel": (InstructionTraceMLMModel, "head.decode.weight"),
+}
 
 
 def write_model(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Write a network's arguments and weights into a folder that :func:`seal` then completes."""
-    write_json(folder / "config.json", {"architecture": ARCHITECTURE, **config})
+    """Write a network's arguments, with the name of its ``architecture``, and its weights into a folder that :func:`seal` then
+    completes."""
+    write_json(folder / "config.json", {"architecture": "RotaryTransformerMLMModel", **config})
     shared: dict[int, str] = {}
     kept = {}
     for name, tensor in weights.items():  # safetensors refuses two names for one tensor: tied weights are kept once
         if shared.setdefault(tensor.data_ptr(), name) == name or tensor.numel() == 0:
             kept[name] = tensor.detach().contiguous().cpu()
     save_file(kept, folder / WEIGHTS)
+
+
+def restore_tied(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Put the tied weight, which is kept once, back under its second name; ``config`` as given to :func:`write_model`."""
+    _, tied_name = ARCHITECTURES[config.get("architecture", "RotaryTransformerMLMModel")]
+    weights.setdefault(tied_name, weights["embedding.weight"])
 
 
 def seal(folder: Path, **facts: Any) -> None:
@@ -91,17 +103,18 @@ def read_model(folder: Path) -> RotaryTransformerMLMModel:
     check_sealed(folder)
     config = read_json(folder / "config.json")
     architecture = config.pop("architecture", None) if isinstance(config, dict) else None
-    if architecture != ARCHITECTURE:
-        raise ValueError(f"{folder} holds a {architecture}, and this unmask can load a {ARCHITECTURE}.")
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"{folder} holds a {architecture}, and this unmask can load: {', '.join(ARCHITECTURES)}.")
+    network, tied_name = ARCHITECTURES[architecture]
     try:
-        model = RotaryTransformerMLMModel(**config)
+        model = network(**config)
     except TypeError as error:  # an argument too many or too few
         raise ValueError(f"{folder / 'config.json'} was written by another version of unmask ({error}).") from error
     try:
         missing, unexpected = model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
     except (RuntimeError, SafetensorError) as error:  # other shapes; not safetensors at all
         raise ValueError(f"The weights in {folder} do not fit its config: {' '.join(str(error).split())[:300]}") from error
-    tied = {"head.projection.weight"} if config.get("tie_embeddings") else set()
+    tied = {tied_name} if config.get("tie_embeddings") else set()
     if set(missing) - tied or unexpected:
         raise ValueError(
             f"The weights in {folder} do not fit its config: missing {sorted(set(missing) - tied)[:3]}, unexpected "

@@ -29,7 +29,7 @@ class RotaryTransformerMLMModel(nn.Module):
     Args:
         num_embeddings: vocabulary size, specials included.
         d_model, num_layers, nhead: width, depth, heads.
-        padding_idx: id whose embedding is zero and never trained.
+        padding_idx: id whose embedding is zero and never trained; None = there is no such id.
         mask_idx: id of ``[MASK]``; losses and decoders fall back on it when they have no tokenizer.
         dim_feedforward: hidden width of the feed-forward layers; ``4 * d_model`` if None.
         dropout: of attention probabilities and residual branches.
@@ -54,7 +54,7 @@ class RotaryTransformerMLMModel(nn.Module):
         d_model: int,
         num_layers: int,
         nhead: int,
-        padding_idx: int = 0,
+        padding_idx: int | None = 0,
         mask_idx: int = 1,
         dim_feedforward: int | None = None,
         dropout: float = 0.1,
@@ -79,7 +79,7 @@ class RotaryTransformerMLMModel(nn.Module):
         if activation not in ACTIVATIONS:
             raise ValueError(f"There is no activation {activation!r}. Choose one of {', '.join(ACTIVATIONS)}.")
         for name, id in (("padding_idx", padding_idx), ("mask_idx", mask_idx)):
-            if not 0 <= id < num_embeddings:
+            if id is not None and not 0 <= id < num_embeddings:
                 raise ValueError(f"{name}={id} is not an id of a vocabulary of {num_embeddings}: it must be 0 to {num_embeddings - 1}.")
         self.config: dict[str, Any] = given
         self.mask_idx = mask_idx
@@ -93,7 +93,7 @@ class RotaryTransformerMLMModel(nn.Module):
             EncoderBlock(d_model, nhead, dim_feedforward or 4 * d_model, dropout, activation, layer_norm_eps)
             for _ in range(num_layers)
         )
-        self.head = VocabularyHead(
+        self.head: nn.Module = VocabularyHead(
             d_model,
             num_embeddings,
             layer_norm_eps,
@@ -150,17 +150,13 @@ class RotaryTransformerMLMModel(nn.Module):
             None if x is None else x.reshape(ids.shape) for x in (attention_mask, positions, segment_ids)
         )
         attention_mask = None if attention_mask is None else attention_mask.bool()
-        if positions is None:
-            positions = self._positions(ids, attention_mask, segment_ids)
-        self._check_length(ids, positions)
+        places = self._places(ids, attention_mask, positions, segment_ids)
+        self._check_length(ids, places[0])
         plan, token_index = plan_attention(
             ids.shape[0], ids.shape[1], ids.device, attention_mask, segment_ids, block_mask, self.use_flex_attn, self.force_flash_attn
         )
-        flat_ids, flat_positions = ids.flatten(), positions.flatten()
-        if token_index is not None:
-            flat_ids, flat_positions = flat_ids[token_index], flat_positions[token_index]
-        x = self.embedding(flat_ids)
-        angles = self.rotary(flat_positions)
+        flat = [part.flatten() if token_index is None else part.flatten()[token_index] for part in (ids, *places)]
+        x, angles = self._embed(*flat), self.rotary(flat[1])
         for block in self.blocks:
             x = block(x, angles, plan)
         if token_index is not None:
@@ -190,19 +186,27 @@ class RotaryTransformerMLMModel(nn.Module):
             ``[T, D]`` at the True positions of ``where``, row-major.
         """
         self._check_length(x_t, positions)
-        x = self.embedding(x_t[where])
-        angles = self.rotary(positions[where])
+        ids, *places = (part[where] for part in (x_t, *self._places(x_t, attention_mask, positions, None)))
+        x, angles = self._embed(ids, *places), self.rotary(places[0])
         for block, plan in zip(self.blocks, memory.plans(len(self.blocks), where, rows, attention_mask), strict=True):
             x = block(x, angles, plan)
         return x
 
-    @staticmethod
-    def _positions(ids: Tensor, attention_mask: Tensor | None, segment_ids: Tensor | None) -> Tensor:
+    def _places(
+        self, ids: Tensor, attention_mask: Tensor | None, positions: Tensor | None, segment_ids: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """What the network is told of where each token stands, ``[B, L]`` each; the rotary position comes first."""
+        if positions is not None:
+            return (positions,)
         if segment_ids is not None:
-            return positions_from_segments(segment_ids)
+            return (positions_from_segments(segment_ids),)
         if attention_mask is not None:
-            return positions_from_mask(attention_mask)
-        return torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+            return (positions_from_mask(attention_mask),)
+        return (torch.arange(ids.shape[1], device=ids.device).expand_as(ids),)
+
+    def _embed(self, ids: Tensor, *places: Tensor) -> Tensor:
+        """What enters the first block, ``[T, D]``, of flat tokens and their places."""
+        return self.embedding(ids)
 
     def _check_length(self, ids: Tensor, positions: Tensor) -> None:
         # Reading the largest position would stall an accelerator; its table lookup raises there.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -27,3 +28,21 @@ class VocabularyHead(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape vocab"]:
         return self.projection(self.norm(hidden))
+
+
+class MaskedLMHead(nn.Module):
+    """BERT's head: a dense layer, GELU and a norm before the projection onto the vocabulary (Devlin et al. 2019).
+
+    Args:
+        hidden_dimensions, vocab_size: width and vocabulary.
+        eps: of the norm.
+    """
+
+    def __init__(self, hidden_dimensions: int, vocab_size: int, eps: float) -> None:
+        super().__init__()
+        self.transform = nn.Linear(hidden_dimensions, hidden_dimensions)
+        self.norm = nn.LayerNorm(hidden_dimensions, eps)
+        self.decode = nn.Linear(hidden_dimensions, vocab_size)
+
+    def forward(self, state: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape vocab"]:
+        return self.decode(self.norm(F.gelu(self.transform(state))))

@@ -96,15 +96,20 @@ def span_corruption(
 
 
 def whole_words(corruption: Corruption, units: Units) -> Corruption:
-    """``corruption`` with whole words hidden or kept together; ``units`` is a ``WordTable`` of the tokenizer.
+    """``corruption`` with whole units hidden or kept together: words, operands, instructions.
+
+    Levels and counts are then of units: exactly ``k`` of ``n`` hides ``k`` whole units.
+
+    Args:
+        units: a ``WordTable`` of the tokenizer, ``WholeOperands``, or ``WholeInstructions``.
 
     Raises:
-        ValueError: the corruption chooses exact counts or spans, which cannot keep words together.
+        ValueError: the corruption chooses spans, whose lengths are in tokens.
     """
-    if corruption.selection is not coins:
+    if isinstance(corruption.selection, Spans):
         raise ValueError(
-            "Whole words are hidden by coins, one for each word, and this corruption counts positions instead. Use "
-            "bert_corruption, uniform_corruption(exact=False) or scheduled_corruption."
+            "Spans are runs of tokens of their own lengths, which would cut units in two. Use bert_corruption, uniform_corruption or "
+            "scheduled_corruption to hide whole words, operands or instructions."
         )
     return replace(corruption, units=units, is_bound=False)
 

@@ -44,8 +44,9 @@ class Corruption:
             reported from it.
         block_size: each block of so many positions, counted from the row's first real token, is corrupted as if it
             were a row, with its own level (Arriola et al. 2025); None = the whole row is one block.
-        units: ids, eligible -> index of the first token of each token's unit, ``[B, L]``; the tokens of a unit share
-            their selection noise, so coins hide all of them or none (``unmask.ops.words``). None = tokens are units.
+        units: ids, eligible -> index of the first token of each token's unit, ``[B, L]``, which is eligible if the others
+            are. The choice is made among first tokens, and a unit goes with its own: coins are tossed once a unit, and
+            counts count units (``unmask.ops.words``, ``unmask.ops.instructions``). None = tokens are units.
     """
 
     level: Level
@@ -73,16 +74,23 @@ class Corruption:
             Noisy ids, the scored positions (a subset of ``eligible``), and the probability (float32) with which each
             eligible position was to be hidden; what it says of other positions means nothing.
         """
-        choosing = noise if self.units is None else _shared(noise, self.units(input_ids, eligible))
-        if self.block_size is None:
-            chosen, p = self.selection(self.level(noise.per_row(Stream.LEVEL)), eligible, choosing)
+        if self.units is None:
+            chosen, p = self._choose(eligible, noise)
         else:
-            chosen, p = self._in_blocks(eligible, choosing)
+            unit = self.units(input_ids, eligible)
+            first = unit == torch.arange(unit.shape[1], device=unit.device)
+            chosen, p = self._choose(eligible & first, noise)
+            chosen, p = chosen.gather(-1, unit) & eligible, p.gather(-1, unit)
         return Corrupted(self.replacement(input_ids, chosen, noise), chosen, p.float())
 
     def at(self, progress: Float[Tensor, " batch"]) -> Corruption:
         """The corruption when the share ``progress`` of training is done, one value a row (curricula)."""
         return replace(self, level=self.level.at(progress))
+
+    def _choose(self, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        if self.block_size is None:
+            return self.selection(self.level(noise.per_row(Stream.LEVEL)), eligible, noise)
+        return self._in_blocks(eligible, noise)
 
     def _in_blocks(self, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Choose within each block as in a row: blocks ``[B, K, W]`` become rows ``[B * K, W]``, and come back."""
@@ -112,9 +120,3 @@ class Corruption:
         )
         back = (torch.arange(width, device=eligible.device) - shift).clamp(min=0)
         return chosen.view(rows, -1).gather(-1, back) & eligible, p.reshape(rows, -1).gather(-1, back)
-
-
-def _shared(noise: Noise, unit: Int[Tensor, "batch seq"]) -> Noise:
-    """Noise that all tokens of a unit share: each has its first token's counter."""
-    counters = unit if noise.counters is None else noise.counters.gather(-1, unit)
-    return replace(noise, counters=counters)

@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.plugins import CheckpointIO
 from safetensors.torch import load_file
 
-from unmask.models.files import INDEX, WEIGHTS, check_sealed, seal, write_model
+from unmask.models.files import INDEX, WEIGHTS, check_sealed, restore_tied, seal, write_model
 from unmask.storage import atomic_folder, read_json, sweep_temporaries, write_json
 
 STATE = "training_state.pt"
@@ -30,7 +30,7 @@ class SealedCheckpointIO(CheckpointIO):
     """Writes Lightning's checkpoints as sealed folders and reads them back.
 
     Args:
-        model_config: the network's arguments, for ``config.json``.
+        model_config: the network's ``architecture`` and arguments, for ``config.json``.
         extra_files: further files of the folder: name -> text.
     """
 
@@ -59,8 +59,7 @@ class SealedCheckpointIO(CheckpointIO):
         check_sealed(path)
         checkpoint = torch.load(path / STATE, map_location=map_location or "cpu", weights_only=True)
         weights = load_file(path / WEIGHTS)
-        if "head.projection.weight" not in weights:
-            weights["head.projection.weight"] = weights["embedding.weight"]
+        restore_tied(self.model_config, weights)
         checkpoint["state_dict"] = {f"model.{k}": v for k, v in weights.items()}
         return checkpoint
 

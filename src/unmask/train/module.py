@@ -7,6 +7,7 @@ ranks. The step therefore does not depend on how its rows were split. Ambient ra
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ class MaskedLMModule(LightningModule):
         model: the network.
         loss: the objective.
         optim: optimiser and learning-rate course.
-        total_steps: optimiser steps of the whole run, which the learning-rate course spans.
+        total_steps: optimiser steps of the whole run, which the learning-rate course spans; None = those the trainer will take.
         seed: of dropout.
 
     Logs per step ``train/loss``, ``train/loss_error`` (its standard error as an estimate from the step's rows and their noise),
@@ -34,7 +35,7 @@ class MaskedLMModule(LightningModule):
     ``valid/accuracy`` (share of scored tokens whose most likely token is the true one).
     """
 
-    def __init__(self, model: nn.Module, loss: MLMLoss, optim: OptimConfig, total_steps: int, seed: int = 0) -> None:
+    def __init__(self, model: nn.Module, loss: MLMLoss, optim: OptimConfig, total_steps: int | None = None, seed: int = 0) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
@@ -46,13 +47,22 @@ class MaskedLMModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.model, self.optim)
+        total = self.total_steps if self.total_steps is not None else self.trainer.estimated_stepping_batches
+        if not 1 <= total < math.inf:
+            raise ValueError(
+                f"The learning rate follows a course over all steps of a run, and this trainer will take {total}: give it max_steps or "
+                "max_epochs, and data."
+            )
         scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_share(min(step, self.total_steps - 1), self.optim, self.total_steps)
+            optimizer, lambda step: learning_rate_share(min(step, int(total) - 1), self.optim, int(total))
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Recount the passes done as passes of this run: it may accumulate over another number of them than the one that saved."""
+        """Recount the passes done as passes of this run: it may accumulate over another number of them than the one that saved.
+        (Without a trainer only the weights are read, ``load_from_checkpoint``.)"""
+        if self._trainer is None:
+            return
         passes = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         for counts in (progress["total"], progress["current"]):

@@ -1,0 +1,52 @@
+"""What every benchmark script has: threads, a table, and JSON that says on which machine."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from unmask.allocator import keep_freed_memory
+from unmask.cli.screen import table
+from unmask.measure.machine import describe_machine
+from unmask.measure.table import COLUMNS, Row
+from unmask.storage import write_json
+
+WIDE = Console(width=150)
+
+
+def arguments(doc: str | None) -> argparse.ArgumentParser:
+    """A parser with ``--json`` and ``--threads``; ``doc`` is the script's own."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options, with the threads set and freed memory kept, which spares every contestant the page faults."""
+    options = parser.parse_args()
+    keep_freed_memory()
+    torch.set_num_threads(options.threads)
+    return options
+
+
+def show(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """A table on standard output."""
+    table(title, list(columns), [list(row) for row in cells], WIDE)
+
+
+def show_rows(title: str, rows: Sequence[Row]) -> None:
+    """Figures beside their targets on standard output."""
+    show(title, COLUMNS, [row.cells() for row in rows])
+
+
+def write(path: Path | None, benchmark: str, report: dict[str, Any]) -> None:
+    """The report as JSON, with the machine it is about; nothing without a path."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"benchmark": benchmark, "machine": describe_machine(), **report})

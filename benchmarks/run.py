@@ -1,0 +1,107 @@
+"""Everything, in one run: what `make bench` does.
+
+    python -m benchmarks.run [--only mlm decode …] [--turns 3] [--eager] [--readme README.md]
+
+Measures every section, prints its table, and after each one writes what there is so far to benchmarks/results/. A whole run then
+prints all figures beside their targets, draws docs/scaling.png and puts the table into the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import decode, harness, loader, scaling, train_step
+from benchmarks.readme import refresh
+from unmask.cli.screen import counting
+from unmask.measure.machine import describe_machine
+from unmask.measure.table import Row, markdown
+
+ROOT = Path(__file__).parent.parent
+Section = tuple[list[Row], dict[str, Any]]
+
+
+def sections(options: argparse.Namespace) -> dict[str, Callable[[Any], Section]]:
+    """Name -> what measures it, given a progress callback."""
+    turns, compiled = options.turns, not options.eager
+    found: dict[str, Callable[[Any], Section]] = {
+        "mlm": lambda progress: train_step.mlm(turns, "fp32", compiled, progress),
+        "mlm-bf16": lambda progress: train_step.mlm(2 * turns, "bf16", compiled, progress),
+        "diffusion": lambda progress: train_step.diffusion(turns, progress),
+        "documents": lambda progress: train_step.documents(turns, "fp32", progress),
+        "documents-bf16": lambda progress: train_step.documents(turns, "bf16", progress),
+        "memory": lambda progress: train_step.memory(),
+        "decode": lambda progress: decoding(progress),
+        "loader": lambda progress: loader.section(20, options.step_seconds, progress),
+        "scaling": lambda progress: scaling.section(turns, options.plot, progress),
+    }
+    if not describe_machine()["bf16_products"]:
+        print("This processor does not multiply bf16 natively, so those sections are left out.")
+        found = {name: measure for name, measure in found.items() if not name.endswith("bf16")}
+    return found
+
+
+def decoding(progress: Any) -> Section:
+    """128 new tokens beside plain loops over the same network; see ``benchmarks.decode``."""
+    found = decode.measure(1, 64, 3)
+    exact, cached = found["exact, surest first"]["times_faster"], found["blocks, dual cache"]["times_faster"]
+    rows = [
+        Row.single("generation of 128 tokens, exact", "a full-logits loop", exact, 1.9),
+        Row.single("the same, cached blocks", "a full-logits loop", cached, 4.5),
+    ]
+    return rows, found
+
+
+def results_file(machine: dict[str, Any]) -> Path:
+    """Where the figures of a machine are kept."""
+    name = f"{machine['processor']} {machine['threads']} threads"
+    return ROOT / "benchmarks" / "results" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
+
+
+def main() -> None:
+    parser = harness.arguments(__doc__)
+    parser.add_argument("--only", nargs="+", metavar="SECTION", help="some of: mlm, mlm-bf16, diffusion, documents, documents-bf16, memory, decode, loader, scaling")
+    parser.add_argument("--turns", type=int, default=3, help="how often each contestant is timed (bf16: twice as often)")
+    parser.add_argument("--eager", action="store_true", help="leave the compiled forms out")
+    parser.add_argument("--readme", type=Path, help="put the table into this file, between its markers (whole runs only)")
+    parser.add_argument("--plot", type=Path, help="draw the growth of cost here")
+    options = harness.parse(parser)
+    options.step_seconds = None
+    began = time.monotonic()
+    measured = sections(options)
+    unknown = set(options.only or ()) - set(measured)
+    if unknown:
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(measured)}")
+    machine = describe_machine()
+    path = options.json or results_file(machine)
+    rows: list[Row] = []
+    report: dict[str, Any] = {"turns": options.turns, "size": train_step.SIZE.as_dict(), "sections": {}}
+    print(f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}")
+    for name, measure in measured.items():
+        if options.only and name not in options.only:
+            continue
+        with counting(name) as progress:
+            found, report["sections"][name] = measure(progress)
+        if name == "mlm":
+            options.step_seconds = min(v["median"] for k, v in report["sections"][name]["seconds"].items() if k.startswith(train_step.OURS))
+        rows += found
+        report |= {"rows": [row.as_dict() for row in rows], "minutes": round((time.monotonic() - began) / 60, 2)}
+        harness.show_rows(name, found)
+        harness.write(path, "all", report)
+        gc.collect()
+        torch._dynamo.reset()
+    harness.show_rows(f"all figures, in {report['minutes']:.1f} minutes", rows)
+    print(f"{sum(row.met is True for row in rows)} targets met, {sum(row.met is False for row in rows)} missed; figures in {path}")
+    if options.readme is not None and not options.only:
+        refresh(options.readme, markdown([row for row in rows if row.target is not None and not row.work.startswith("cost grows")]))
+
+
+if __name__ == "__main__":
+    main()

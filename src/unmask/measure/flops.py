@@ -1,0 +1,57 @@
+"""Counted model FLOPs: what a step must multiply and add, whatever the program does.
+
+A product of ``[m, k]`` and ``[k, n]`` counts ``2 m k n``. For ``T`` tokens in documents of lengths ``n_i``, of which ``S`` are
+scored, with width ``d``, feed-forward width ``f``, vocabulary ``V``, and ``N`` layers, one forward pass counts
+
+    N (2 T (4 d² + 2 d f)  +  4 d Σ n_i²)  +  2 S d V
+
+that is: queries, keys, values and output; the feed-forward layer; scores and their use; and the vocabulary, at scored positions
+only. A training step counts three times as much: each product is differentiated by both of its factors. Norms, activations, rotary
+positions, softmaxes, embeddings and the optimiser count nothing, and neither does work that a program repeats or throws away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from unmask.config import PRESETS
+
+
+@dataclass(frozen=True)
+class Size:
+    """A network's sizes; by default those of the benchmark's table."""
+
+    layers: int = 6
+    width: int = 384
+    heads: int = 6
+    feedforward: int = 1536
+    vocabulary: int = 32_000
+
+    @classmethod
+    def of_preset(cls, name: str, vocabulary: int = 32_000) -> Size:
+        """The network that ``model.preset=name`` makes."""
+        sizes = PRESETS[name]
+        return cls(sizes["num_layers"], sizes["d_model"], sizes["nhead"], 4 * sizes["d_model"], vocabulary)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def product_flops(self, tokens: int, scored: int) -> int:
+        """Of the products with weights, forward: blocks at ``tokens`` and vocabulary at ``scored`` positions."""
+        block = 4 * self.width**2 + 2 * self.width * self.feedforward
+        return 2 * tokens * self.layers * block + 2 * scored * self.width * self.vocabulary
+
+    def forward_flops(self, lengths: Sequence[int], scored: int) -> int:
+        """Of one forward pass over documents of these lengths, with logits at ``scored`` positions in all."""
+        attention = 4 * self.width * sum(n * n for n in lengths) * self.layers
+        return self.product_flops(sum(lengths), scored) + attention
+
+    def step_flops(self, lengths: Sequence[int], scored: int) -> int:
+        """Of one training step: forward, and backward for both factors of every product."""
+        return 3 * self.forward_flops(lengths, scored)
+
+
+TINY = Size(layers=2, width=64, heads=2, feedforward=256, vocabulary=1000)  # for tests, and to see that a benchmark runs

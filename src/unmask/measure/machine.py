@@ -1,0 +1,109 @@
+"""What the machine is, and how fast it multiplies matrices at the shapes of a model.
+
+``MatrixProducts`` does the weight products of one training step and nothing else: forward ``y = x W``, and backward ``dx = dy Wᵀ``
+and ``dW = xᵀ dy``, into buffers that are there already. Its time is the floor that no program for this model gets under, and its
+FLOPs over its time the rate that a share of the machine's own rate is a share of.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unmask.measure.flops import Size
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, threads, memory, and versions; the accelerator if there is one."""
+    found: dict[str, Any] = {
+        "processor": _processor_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "bf16_products": bool(torch.cpu._is_avx512_bf16_supported()),
+        "memory_gib": round(_memory_bytes() / 2**30, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    if torch.cuda.is_available():
+        found |= {"accelerator": torch.cuda.get_device_name(), "accelerators": torch.cuda.device_count(), "cuda": torch.version.cuda}
+    return found
+
+
+def _processor_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor() or platform.machine())
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return 0
+
+
+class MatrixProducts:
+    """All weight products of one training step, alone. A call does them once.
+
+    Args:
+        size: the model's.
+        tokens: that run through the blocks.
+        scored: that reach the vocabulary.
+        precision: ``"fp32"`` or ``"bf16"``.
+        device: where.
+
+    Attributes:
+        flops: of one call.
+    """
+
+    def __init__(self, size: Size, tokens: int, scored: int, precision: str = "fp32", device: torch.device | str = "cpu") -> None:
+        d, f = size.width, size.feedforward
+        blocks = [(tokens, d, 3 * d), (tokens, d, d), (tokens, d, f), (tokens, f, d)]
+        self.layers = size.layers
+        self.block = [_Product(*shape, DTYPES[precision], device) for shape in blocks]
+        self.head = _Product(scored, d, size.vocabulary, DTYPES[precision], device)
+        self.flops = 3 * size.product_flops(tokens, scored)
+
+    def __call__(self) -> None:
+        for _ in range(self.layers):
+            for product in self.block:
+                product()
+        self.head()
+
+
+class _Product:
+    """``y = x W`` and both of its derivatives."""
+
+    def __init__(self, rows: int, inner: int, columns: int, dtype: torch.dtype, device: torch.device | str) -> None:
+        def buffer(*shape: int) -> Tensor:
+            return torch.randn(shape, device=device).to(dtype)
+
+        # As in nn.Linear the weight is [columns, inner].
+        self.x, self.weight, self.y = buffer(rows, inner), buffer(columns, inner), buffer(rows, columns)
+        self.out, self.dx, self.dweight = torch.empty_like(self.y), torch.empty_like(self.x), torch.empty_like(self.weight)
+
+    def __call__(self) -> None:
+        torch.mm(self.x, self.weight.T, out=self.out)
+        torch.mm(self.y, self.weight, out=self.dx)
+        torch.mm(self.y.T, self.x, out=self.dweight)
+
+
+class SquareProduct:
+    """One product of two square matrices of ``n``: about the best that the machine does."""
+
+    def __init__(self, n: int = 2048, precision: str = "fp32", device: torch.device | str = "cpu") -> None:
+        self.a, self.b = (torch.randn(n, n, device=device).to(DTYPES[precision]) for _ in range(2))
+        self.out = torch.empty_like(self.a)
+        self.flops = 2 * n**3
+
+    def __call__(self) -> None:
+        torch.mm(self.a, self.b, out=self.out)

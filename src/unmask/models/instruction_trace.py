@@ -1,0 +1,101 @@
+"""A masked language model of instruction traces: ``push rbp [NEXT] mov eax dword [ rbp - 4 ]``.
+
+It is the rotary encoder, told of more than the order of tokens: embeddings of the instruction number and of the argument number
+are added to that of the token. Both numbers are counted from the ids, for whole batches at once (``unmask.ops.instructions``);
+what is hidden does not move them, because ``[NEXT]`` never is. Queries and keys turn by the token's place, as in text; how that
+was chosen is in ``docs/log.md``.
+
+Shapes: ``x_t [..., L]`` ids in, ``logits [..., L, V]`` out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unmask.models.rotary_mlm import RotaryTransformerMLMModel
+from unmask.nn.encoder import initialise
+from unmask.nn.heads import MaskedLMHead
+from unmask.ops.instructions import instruction_positions
+
+MAX_ARGUMENTS = 64  # tokens of an instruction that are told apart; x86 needs about twenty
+
+
+class InstructionTraceMLMModel(RotaryTransformerMLMModel):
+    """Masked language model of traces, an ``MLMModel`` like any other.
+
+    Args:
+        num_embeddings, d_model, num_layers, nhead: vocabulary size, width, depth, heads.
+        next_idx: id of ``[NEXT]``.
+        options: those of ``RotaryTransformerMLMModel``.
+
+    ``positions`` of a call are places of tokens, as everywhere. Where a call brings no ``segment_ids``, a document begins
+    where they are 0.
+
+    Raises:
+        ValueError: sizes that do not fit together, or a ``next_idx`` outside the vocabulary.
+    """
+
+    def __init__(self, num_embeddings: int, d_model: int, num_layers: int, nhead: int, next_idx: int, **options: Any) -> None:
+        if not 0 <= next_idx < num_embeddings:
+            raise ValueError(f"next_idx={next_idx} is not an id of a vocabulary of {num_embeddings}: give that of [NEXT].")
+        super().__init__(num_embeddings, d_model, num_layers, nhead, **options)
+        self.config["next_idx"] = next_idx
+        self.next_idx = next_idx
+        self.instruction = nn.Embedding(self.max_length, d_model)
+        self.argument = nn.Embedding(MAX_ARGUMENTS, d_model)
+        eps = self.config["layer_norm_eps"]
+        self.norm = nn.Identity() if self.config["final_layer_without_normalization"] else nn.LayerNorm(d_model, eps)
+        head = MaskedLMHead(d_model, num_embeddings, eps)
+        for part in (self.argument, head):
+            initialise(part, num_layers)
+        nn.init.zeros_(self.instruction.weight)  # absolute numbers are noise at first: measured, random ones learn later
+        if self.config["tie_embeddings"]:
+            head.decode.weight = self.embedding.weight
+        self.head = head
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Logits at every position. Arguments as in :meth:`hidden_states`."""
+        return self.head(self.norm(self.hidden_states(*args, **kwargs)))
+
+    def logits_at(self, hidden: Float[Tensor, "*batch seq width"], where: Tensor) -> Float[Tensor, "scored vocab"]:
+        """Logits of the positions where ``where`` is True, in row-major order: the head is paid only there."""
+        return self.head(self.norm(hidden[where]))
+
+    def _places(
+        self, ids: Tensor, attention_mask: Tensor | None, positions: Tensor | None, segment_ids: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        if segment_ids is None and positions is not None:
+            fresh = positions == 0 if attention_mask is None else (positions == 0) & attention_mask
+            segment_ids = fresh.long().cumsum(-1)
+        (order,) = super()._places(ids, attention_mask, positions, segment_ids)
+        return (order, *instruction_positions(ids, self.next_idx, attention_mask, segment_ids))
+
+    def _embed(self, ids: Tensor, *places: Tensor) -> Tensor:
+        _, instruction, argument = places
+        return self.embedding(ids) + self.instruction(instruction) + self.argument(argument.clamp(max=MAX_ARGUMENTS - 1))
+
+
+class InstructionTraceTransformerEncoderForMaskedLMConfiguration:
+    """Sizes, to pass as keyword arguments: ``…ForMaskedLM(**Configuration.small, vocab_size=…, …)``.
+
+    ``tiny`` trains on a laptop in minutes, ``small`` in hours; ``medium`` is 12 layers of 768, ``large`` 24 of 1,024.
+    ``options`` has them by name.
+    """
+
+    regularization: ClassVar[dict[str, Any]] = {"dropout": 0.0, "eps": 1e-5}
+    tiny: ClassVar[dict[str, Any]] = {
+        "sequence_length": 512, "depth": 4, "heads": 4, "hidden_dimensions": 256, "intermediate_dimensions": 1024, **regularization,
+    }  # fmt: skip
+    small: ClassVar[dict[str, Any]] = {
+        "sequence_length": 512, "depth": 6, "heads": 6, "hidden_dimensions": 384, "intermediate_dimensions": 1536, **regularization,
+    }  # fmt: skip
+    medium: ClassVar[dict[str, Any]] = {
+        "sequence_length": 512, "depth": 12, "heads": 12, "hidden_dimensions": 768, "intermediate_dimensions": 3072, **regularization,
+    }  # fmt: skip
+    large: ClassVar[dict[str, Any]] = {
+        "sequence_length": 1024, "depth": 24, "heads": 16, "hidden_dimensions": 1024, "intermediate_dimensions": 4096, **regularization,
+    }  # fmt: skip
+    options: ClassVar[dict[str, dict[str, Any]]] = {"tiny": tiny, "small": small, "medium": medium, "large": large}

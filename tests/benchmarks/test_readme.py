@@ -1,0 +1,37 @@
+"""The README's figures are replaced, and nothing else is."""
+
+from pathlib import Path
+
+import pytest
+from benchmarks.readme import BEGIN, END, refresh, with_figures
+
+TEXT = f"# Name\n\nwords\n\n{BEGIN}\nold\n{END}\n\nmore words\n"
+
+
+def test_only_what_stands_between_the_markers_changes():
+    assert with_figures(TEXT, "| a |\n") == TEXT.replace("old", "| a |")
+
+
+def test_the_same_again_changes_nothing():
+    once = with_figures(TEXT, "| a |\n|---|\n")
+    assert with_figures(once, "| a |\n|---|\n") == once
+    assert with_figures(with_figures(TEXT, "other"), "| a |\n|---|\n") == once
+
+
+@pytest.mark.parametrize("text", ["no markers", BEGIN, f"{END} {BEGIN}", TEXT + BEGIN, TEXT + TEXT])
+def test_a_text_without_its_place_is_refused(text, tmp_path):
+    file = tmp_path / "README.md"
+    file.write_text(text)
+    with pytest.raises(ValueError, match="bench:begin"):
+        refresh(file, "table")
+    assert file.read_text() == text
+
+
+def test_a_table_with_a_marker_is_refused():
+    with pytest.raises(ValueError, match="markers"):
+        with_figures(TEXT, f"| {END} |")
+
+
+def test_the_readme_has_its_place():
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert with_figures(text, "x") != text

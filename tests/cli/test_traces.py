@@ -1,0 +1,131 @@
+"""Traces through the command line: train by config, evaluate by class, fill instructions."""
+
+import json
+
+import pytest
+
+from tests.train.conftest import config_of
+from unmask.build import load, train
+from unmask.data.traces.tokenizer import trace_tokenizer
+from unmask.models.instruction_trace import InstructionTraceMLMModel
+
+REGISTERS = ("rbx", "rbp", "r12", "r13")
+
+
+def functions():
+    """Functions that save a register, use it, and restore it; eighty different ones."""
+    for number in range(80):
+        saved, offset = REGISTERS[number % 4], 8 * (number % 9)
+        body = [f"mov {saved} rdi", f"mov eax dword [ {saved} + {offset} ]", "test eax eax", f"add eax {number}"][: 2 + number % 3]
+        yield " [NEXT] ".join([f"push {saved}", *body, f"pop {saved}", "ret"])
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("traces")
+    (folder / "traces.txt").write_text("\n".join(functions()) + "\n")
+    trace_tokenizer(functions(), 2400).save(folder)
+    return {
+        "run": str(folder / "run"),
+        "data": {"source": str(folder / "traces.txt"), "unit": "line", "tokenizer": str(folder / "tokenizer.json"), "block_size": 32, "valid_fraction": 0.2},
+        "model": {"preset": None, "d_model": 32, "num_layers": 2, "nhead": 2, "max_length": 64, "kind": "instruction_trace"},
+        "objective": {"name": "bert", "probability": 0.3, "grain": "operand"},
+        "optim": {"name": "muon", "lr": 0.02},
+        "train": {"steps": 120, "batch_size": 16, "evaluate_every": 60, "checkpoint_every": 60, "evaluate_rows": 16, "precision": "fp32"},
+    }
+
+
+@pytest.fixture(scope="module")
+def traced(tree):
+    train(config_of(tree))
+    return tree["run"]
+
+
+def test_a_run_is_saved_as_what_it_is_and_resumes(traced, tree):
+    loaded = load(traced)
+    assert type(loaded.model) is InstructionTraceMLMModel and loaded.model.next_idx == loaded.tokenizer.next_token_id == 5
+    longer = {**tree, "train": {**tree["train"], "steps": 121}}
+    assert train(config_of(longer)).name == "step-00000121"
+
+
+def test_evaluate_reports_by_class_beside_counting(unmask, traced):
+    answer = unmask("evaluate", "--model", traced, "--samples", 1, "--json")
+    assert answer.code == 0, answer.err
+    classes = json.loads(answer.out)["classes"]
+    assert {"all", "mnemonic", "register", "popped register", "immediate", "bracket"} <= set(classes) and "special" not in classes
+    assert sum(found["tokens"] for kind, found in classes.items() if kind != "all") == classes["all"]["tokens"]
+    assert set(classes["all"]["models"]) == {"trained", "unigram", "two neighbours"}
+    assert classes["bracket"]["models"]["trained"]["accuracy"] > 0.8
+    shown = unmask("evaluate", "--model", traced, "--samples", 1, "--documents", 4)
+    assert "popped register" in shown.out
+
+
+def test_fill_shows_alternatives_and_fills_instructions_together(unmask, traced):
+    answer = unmask("fill", "push rbx [NEXT] mov rbx rdi [NEXT] mov eax dword [ rbx + 8 ] [NEXT] pop [MASK] [NEXT] ret", "--model", traced, "--json")
+    assert answer.code == 0, answer.err
+    (found,) = json.loads(answer.out)
+    assert found["text"].startswith("push rbx [NEXT] mov rbx rdi [NEXT]") and found["text"].endswith("[NEXT] ret")
+    assert len(found["blanks"]) == 1 and len(found["blanks"][0]) == 5
+    whole = unmask("fill", "push rbp [NEXT] [MASK] [MASK] [MASK] [NEXT] pop rbp [NEXT] ret", "--model", traced, "--jsonl")
+    filled = json.loads(whole.out)
+    assert filled["text"].split(" [NEXT] ")[::2] == ["push rbp", "pop rbp"] and "[MASK]" not in filled["text"]
+    assert len(filled["text"].split(" [NEXT] ")) == 4, "no [NEXT] is ever placed"
+
+
+def test_one_blank_of_any_length(unmask, traced):
+    text = "push rbp [NEXT] [MASK] [NEXT] pop rbp [NEXT] ret"
+    answer = unmask("fill", text, "--model", traced, "--longest", 4, "--top", 3, "--json")
+    assert answer.code == 0, answer.err
+    (found,) = json.loads(answer.out)
+    (blank,) = found["blanks"]
+    assert len(blank) == 3 and found["text"] == text.replace("[MASK]", blank[0]["token"].strip())
+    assert [b["probability"] for b in blank] == sorted((b["probability"] for b in blank), reverse=True)
+    once = unmask("fill", text, "--model", traced, "--longest", 1, "--json")
+    assert len(json.loads(once.out)[0]["blanks"][0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fill", "mov [MASK] [MASK]", "--longest", "3"], "has 2"),
+        (["fill", "mov [MASK]", "--longest", "0"], "--longest 0"),
+        (["fill", "mov [MASK]", "--longest", "2", "--watch"], "give one of them"),
+    ],
+)
+def test_bad_input(unmask, traced, arguments, words):
+    answer = unmask(*arguments, "--model", traced)
+    assert answer.code == 1 and words in answer.err
+
+
+@pytest.mark.parametrize(("key", "value"), [("model.kind", "instruction_trace"), ("objective.grain", "instruction")])
+def test_text_has_no_instructions(unmask, corpus, tmp_path, key, value):
+    answer = unmask("train", f"data.source={corpus}", "data.vocab_size=300", f"run={tmp_path / 'run'}", f"{key}={value}", "--preset", "tiny")
+    assert answer.code == 1 and key in answer.err and "[NEXT]" in answer.err and "disassemble" in answer.err
+
+
+def test_the_grain_is_what_is_hidden_together(tree):
+    """By config, over the rows of a store, and NEXT never hidden nor drawn."""
+    from unmask.build import build_collator
+    from unmask.data.tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.load(tree["data"]["tokenizer"])
+    row = [*tokenizer.encode("push rbx [NEXT] mov eax dword [ rbx + 8 ] [NEXT] add eax 12 [NEXT] ret"), tokenizer.eos_token_id]
+    parts = {
+        "token": [[i] for i in range(17)],
+        "operand": [[0], [1], [3], [4], [5, 6, 7, 8, 9, 10], [12], [13], [14], [16]],
+        "instruction": [[0, 1], [3, 4, 5, 6, 7, 8, 9, 10], [12, 13, 14], [16]],
+    }
+    assert len(row) == 18
+    for grain, units in parts.items():
+        objective = {"name": "bert", "probability": 0.3, "random_rate": 0.5, "mask_rate": 0.5, "grain": grain}
+        config = config_of({**tree, "objective": objective, "data": {**tree["data"], "block_size": 18}})
+        made = build_collator(config, tokenizer, 0)([{"input_ids": row, "example_id": n} for n in range(500)])
+        hidden, seen = made["noise_mask"], made["input_ids"]
+        assert not hidden[:, [2, 11, 15, 17]].any() and int((seen == tokenizer.next_token_id).sum()) == 1500
+        fates = [{tuple(f) for f in hidden[:, unit].tolist()} for unit in units if not set(unit) & {2, 11, 15}]
+        assert all(fate == {(False,) * len(unit), (True,) * len(unit)} for fate, unit in zip(fates, [u for u in units if not set(u) & {2, 11, 15}], strict=True))
+        first = [unit[0] for unit in units if not set(unit) & {2, 11, 15}]
+        assert abs(float(hidden[:, first].float().mean()) - 0.3) < 0.04
+        if grain == "operand":
+            together = (hidden[:, 3] == hidden[:, 4]).float().mean()
+            assert float(together) < 0.9, "operands of one instruction have coins of their own"

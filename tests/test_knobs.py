@@ -1,0 +1,52 @@
+"""No dead knobs: whatever a user can turn, a test turns.
+
+These walk the command line and the config tree and look for each name in the tests. A mention proves little by itself; its absence
+proves that nobody ever asked whether the option does anything.
+"""
+
+import re
+from pathlib import Path
+
+import typer
+
+from unmask.cli.main import app
+from unmask.config import Config, Section
+
+TESTS = Path(__file__).parent
+HERE = Path(__file__).name
+CONFIG_ONLY_ON_CLUSTERS = {"train.nodes"}  # handed to Lightning as it is
+
+
+def written(folder: Path) -> str:
+    return "\n".join(p.read_text(encoding="utf-8") for p in folder.rglob("*.py") if p.name != HERE)
+
+
+def test_every_option_of_every_command_is_used_by_a_test_of_the_command_line():
+    text = written(TESTS / "cli")
+    silent, seen = [], 0
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        for parameter in command.params:
+            flags = [flag for flag in (*parameter.opts, *parameter.secondary_opts) if flag.startswith("-")]
+            seen += len(flags)
+            if flags and not any(re.search(re.escape(flag) + r"(?![\w-])", text) for flag in flags):
+                silent.append(f"{name} {flags[0]}")
+    assert seen > 50 and not silent, f"no test uses {silent}"
+
+
+def keys(section: type[Section], prefix: str = "") -> list[str]:
+    found = []
+    for name, info in section.model_fields.items():
+        kind = info.annotation
+        nested = isinstance(kind, type) and issubclass(kind, Section)
+        found += keys(kind, f"{prefix}{name}.") if nested else [prefix + name]  # type: ignore[arg-type]
+    return found
+
+
+def test_every_config_key_is_set_by_a_test():
+    text = written(TESTS)
+    silent = [
+        key
+        for key in keys(Config)
+        if key not in CONFIG_ONLY_ON_CLUSTERS and key not in text and f'"{key.split(".")[-1]}"' not in text
+    ]
+    assert not silent, f"no test sets {silent}"

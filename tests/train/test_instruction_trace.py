@@ -1,0 +1,139 @@
+"""The documented LightningModule of traces: any run length, the documented batch, filling in."""
+
+import math
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
+
+from unmask.config import OptimConfig
+from unmask.data.collators import MaskedLMCollator
+from unmask.models.instruction_trace import InstructionTraceTransformerEncoderForMaskedLMConfiguration as Configuration
+from unmask.train.instruction_trace import InstructionTraceTransformerEncoderForMaskedLM
+from unmask.train.module import MaskedLMModule
+
+MASK, NEXT, VOCAB = 4, 5, 24
+SPECIAL = tuple(range(6))
+SIZES = Configuration.tiny | {"depth": 2, "hidden_dimensions": 32, "heads": 2, "intermediate_dimensions": 64, "sequence_length": 32}
+
+
+def made(seed=0, **options):
+    torch.manual_seed(seed)
+    return InstructionTraceTransformerEncoderForMaskedLM(**(SIZES | {"vocab_size": VOCAB, "next_token_id": NEXT, "mask_token_id": MASK} | options))
+
+
+def rows(count=24, empty=False):
+    """Traces of unequal lengths in which argument k of every instruction is the token 6 + k."""
+    found = []
+    for n in range(count):
+        tokens = [token for i in range(2 + n % 3) for token in [*range(6, 8 + (n + i) % 5), NEXT]]
+        tokens = [NEXT] * 4 if empty else tokens
+        found.append({"tokens": tokens, "mask": [1] * len(tokens)})
+    return found
+
+
+def fit(model, steps, data=None, valid=None, **options):
+    collate = MaskedLMCollator(MASK, VOCAB, 0.3, SPECIAL)
+    trainer = Trainer(max_steps=steps, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                      enable_model_summary=False, num_sanity_val_steps=0, **options)  # fmt: skip
+    loaders = [DataLoader(part, 6, collate_fn=collate) for part in (data or rows(), valid or rows(6))]
+    trainer.fit(model, *loaders)
+    return trainer
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0.0), (1, 0.025), (1, 1.0), (10, 0.0), (10, 0.025), (10, 0.5), (3, 1.0)])
+def test_any_run_length_works(steps, warmup):
+    model = made(warmup=warmup, lr=1e-3)
+    before = [p.detach().clone() for p in model.parameters()]
+    trainer = fit(model, steps)
+    assert trainer.global_step == steps and math.isfinite(float(trainer.callback_metrics["train/loss"]))
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_warmup_is_a_share_of_all_steps_and_epochs_count_too():
+    model = made(warmup=0.5, lr=0.1)
+    rates = []
+    model.on_before_zero_grad = lambda optimizer: rates.append(optimizer.param_groups[0]["lr"])
+    fit(model, -1, max_epochs=2)  # 4 batches an epoch
+    assert len(set(rates)) > 4 and max(rates) == pytest.approx(0.1)
+    assert rates.index(max(rates)) in (3, 4)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_run_without_an_end_is_explained():
+    with pytest.raises(ValueError, match="max_steps or max_epochs"):
+        fit(made(), -1, max_epochs=-1)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_it_learns_and_fills_in():
+    model = made(lr=1e-2)
+    trainer = fit(model, 64, rows() * 4)
+    assert float(trainer.callback_metrics["valid/accuracy"]) > 0.95
+    row = torch.tensor([6, MASK, NEXT, MASK, 7, MASK, NEXT])
+    assert model.infer(row).tolist() == [6, 7, NEXT, 6, 7, 8, NEXT]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_rows_without_candidates_contribute_zero_not_nan():
+    model = made()
+    before = [p.detach().clone() for p in model.parameters()]
+    model.optim = OptimConfig(lr=0.1, weight_decay=0.0)
+    trainer = fit(model, 4, rows(empty=True), rows(empty=True))
+    assert float(trainer.callback_metrics["train/loss"]) == 0.0 and float(trainer.callback_metrics["valid/loss"]) == 0.0
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)), "no gradient"
+
+
+def test_forward_and_infer_have_the_documented_shapes_and_ignore_padding():
+    model = made().eval()
+    one = torch.tensor([9, MASK, NEXT, MASK, 12])
+    two = torch.stack([torch.cat([one, torch.tensor([MASK, 0])]), torch.tensor([7, 8, NEXT, 9, MASK, 10, 11])])
+    mask = torch.tensor([[1] * 5 + [0] * 2, [1] * 7])
+    with torch.no_grad():
+        assert model(one).shape == (5, VOCAB) and model(two, mask).shape == (2, 7, VOCAB)
+        assert torch.allclose(model(two, mask)[0, :5], model(one), atol=1e-5)
+    filled, batch = model.infer(one), model.infer(two, mask)
+    assert filled.shape == (5,) and model.infer(one[None]).shape == (5,) and batch.shape == (2, 7)
+    assert torch.equal(batch[0, :5], filled) and batch[0, 5] == MASK, "padding is not filled"
+    assert torch.equal(filled[one != MASK], one[one != MASK]) and not torch.isin(filled, torch.tensor(MASK)).any()
+    assert model.infer(torch.tensor([7, 8])).tolist() == [7, 8], "nothing to fill"
+
+
+def test_infer_never_places_the_mask_or_next_and_leaves_the_model_as_it_was():
+    model = made().train()
+    with torch.no_grad():
+        model.model.head.decode.bias[[MASK, NEXT]] = 100.0
+    tokens = torch.full((1, 8), MASK)
+    assert not torch.isin(model.infer(tokens), torch.tensor([MASK, NEXT])).any() and bool((tokens == MASK).all())
+    assert model.training and model.model.blocks[0].training
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_lightnings_own_checkpoints_read_back(tmp_path):
+    model = made()
+    trainer = fit(model, 1)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    again = InstructionTraceTransformerEncoderForMaskedLM.load_from_checkpoint(tmp_path / "last.ckpt")
+    tokens = torch.tensor([7, MASK, NEXT, 9])
+    assert torch.equal(again.eval()(tokens), model.eval()(tokens)) and isinstance(again, MaskedLMModule)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"warmup": 500}, "warmup=500 is a share"), ({"lr": 0.0}, "lr=0.0"), ({"next_token_id": 99}, "next_idx=99"), ({"heads": 5}, "even size")],
+)
+def test_wrong_arguments_are_explained(options, words):
+    with pytest.raises(ValueError, match=words):
+        made(**options)
+
+
+def test_dropout_and_eps_do_something():
+    tokens = torch.arange(6, 14)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        dropped = made(dropout=0.5).train()
+        assert not torch.equal(dropped(tokens), dropped(tokens))
+        assert not torch.allclose(made(eps=1.0).eval()(tokens), made().eval()(tokens))
