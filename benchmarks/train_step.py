@@ -13,12 +13,10 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from benchmarks import harness, peers
 from unmask.measure.flops import Size
 from unmask.measure.machine import MatrixProducts, SquareProduct
-from unmask.measure.memory import peak_memory
+from unmask.measure.quick import step_peaks
 from unmask.measure.step import hugging_face_bert, ours
 from unmask.measure.table import Row
 from unmask.measure.turns import Timing, take_turns
@@ -115,15 +113,9 @@ def documents(turns: int, precision: str, progress: Any = None) -> Section:
 
 def memory() -> Section:
     """Peak resident memory of a whole process that takes two steps of MLM at 15%."""
-    start = f"import torch; torch.set_num_threads({torch.get_num_threads()})\nfrom unmask.measure.flops import Size\nfrom unmask.measure.work import masked_rows\n"
-    run = "step = {make}(Size(), masked_rows())\nfor _ in range(2): step()"
-    makers = {OURS: ("unmask.measure.step", "ours"), BERT: ("unmask.measure.step", "hugging_face_bert")}
-    peaks = {
-        name: peak_memory(f"{start}from {module} import {make}\n{run.format(make=make)}") / 2**20 for name, (module, make) in makers.items()
-    }
-    share = peaks[OURS] / peaks[BERT]
-    row = Row.single("peak memory of that step, whole process", BERT, share, 0.5, at_most=True)
-    return [row], {"peak_mib": peaks}
+    mine, theirs = step_peaks(SIZE, 8, 512, "fp32")
+    row = Row.single("peak memory of that step, whole process", BERT, mine / theirs, 0.5, at_most=True)
+    return [row], {"peak_mib": {OURS: mine / 2**20, BERT: theirs / 2**20}}
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.naive.decoding import EOS, FIRST_WORD, MASK, PAD, TableModel, accepted, specials, table
@@ -35,6 +35,7 @@ automata = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(automata, st.lists(st.sampled_from([MASK, MASK, FIRST_WORD, FIRST_WORD + 1]), min_size=1, max_size=5).filter(lambda r: MASK in r), st.integers(1, 5))
 def test_an_automaton_is_obeyed_or_refused(automaton, ids, max_steps):
     first = ids.index(MASK)

@@ -10,6 +10,8 @@
     constraints    which tokens may stand together: finite automata
     adjust         changes of the logits before they are scored: forbidden ids, penalties, hooks
     forward        from ids to logits at the positions somebody reads: plain, guided
+    conditioning a forward that hands each evaluation what the one before made of the row: self-conditioning
+    grid         orders of a two-dimensional canvas
     cache        a forward that remembers keys and values: faster, approximate
     named        the same from words and numbers
     view         what a rule sees of a step

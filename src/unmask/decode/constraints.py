@@ -65,7 +65,7 @@ class Unconstrained:
         view: StepView,
         where: Bool[Tensor, "rows seq"],
     ) -> Int[Tensor, " scored"]:
-        return tokens.draw(log_probs, uniforms)
+        return tokens.draw(log_probs, uniforms, tokens.shares(view, where))
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +194,7 @@ class Automaton:
         where: Bool[Tensor, "rows seq"],
     ) -> Int[Tensor, " scored"]:
         places = where.cpu()
+        shares = tokens.shares(view, where)
         drawn: list[Tensor] = []
         for row in range(len(view.rows)):
             columns, known, future = self._row(view, row)
@@ -203,7 +204,9 @@ class Automaton:
                 if places[row, column]:
                     n = len(drawn)
                     allowed = self._allowed(states, rest, log_probs.shape[-1]).to(log_probs.device)
-                    drawn.append(tokens.draw(log_probs[n : n + 1].masked_fill(~allowed, -torch.inf), uniforms[n : n + 1]))
+                    one = slice(n, n + 1)
+                    open_to = log_probs[one].masked_fill(~allowed, -torch.inf)
+                    drawn.append(tokens.draw(open_to, uniforms[one], None if shares is None else shares[one]))
                     token = int(drawn[-1])
                 states = self._after(states, token)
         return torch.cat(drawn) if drawn else log_probs.new_zeros(0, dtype=torch.int64)

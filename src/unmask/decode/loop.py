@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ from unmask.decode.rules import Rules
 from unmask.decode.scores import Draft
 from unmask.decode.view import StepView, spread
 from unmask.decode.windows import Window
+from unmask.nn.linear import packed
 from unmask.nn.modes import evaluating
 from unmask.ops.confidence import LogProbs
 from unmask.ops.sampling import Logits
@@ -40,6 +42,7 @@ from unmask.ops.segments import positions_from_mask
 from unmask.randomness import Noise, Stream, row_keys
 
 _PIECE = 1 << 20  # numbers that are normalised together
+_MANY_STEPS = 8  # that pay for laying out the weights
 
 
 def unmask(
@@ -79,7 +82,8 @@ def unmask(
     time_taken = torch.zeros(len(canvas.ids), dtype=torch.float64)
     evaluations = positions_computed = 0
 
-    with torch.inference_mode(), evaluating(model):
+    many = state.plan.shape[1] >= _MANY_STEPS
+    with torch.inference_mode(), evaluating(model), packed(model) if many else nullcontext():
         unfinished = state.wanted.any(-1).nonzero()[:, 0]
         for step in range(state.plan.shape[1]):
             if not len(unfinished):
@@ -145,7 +149,13 @@ class _State:
             target=self.plan[rows, step],
             certainty=self.certainty[rows],
             noise=_noise(canvas, self.seed, step),
+            left=self._left(rows, step),
         )
+
+    def _left(self, rows: Int[Tensor, " rows"], step: int) -> Float[Tensor, " rows"]:
+        """The share of each row's steps that come after this one; its steps are those until its plan is fulfilled."""
+        steps = (self.plan[rows] < self.wanted[rows].sum(-1, keepdim=True)).sum(-1) + 1
+        return (steps - 1 - step).clamp(min=0) / steps.double()
 
 
 class _Choice(NamedTuple):

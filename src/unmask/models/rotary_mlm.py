@@ -20,6 +20,7 @@ from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, attend_to_neighbours, i
 from unmask.nn.heads import VocabularyHead
 from unmask.nn.memory import KeyValues
 from unmask.nn.rotary import RotaryTable
+from unmask.nn.running import BlockRunner
 from unmask.ops.segments import positions_from_mask, positions_from_segments
 
 
@@ -43,6 +44,9 @@ class RotaryTransformerMLMModel(nn.Module):
         tie_embeddings: the vocabulary projection shares the embedding's weight.
         rotary_base: the longest wavelength is ``2 pi rotary_base`` tokens; small values tell near positions apart better.
         neighbour_layers: in the first so many layers, heads start out attending to their nearest neighbours.
+
+    ``run_block`` says how blocks are run while training (compiled, activations kept or made anew); it is no part of what the
+    network computes, and of no checkpoint.
 
     Raises:
         ValueError: sizes that do not fit together, or an unknown activation.
@@ -85,8 +89,10 @@ class RotaryTransformerMLMModel(nn.Module):
         self.mask_idx = mask_idx
         self.padding_idx = padding_idx
         self.max_length = max_length
+        self.num_tokens, self.width, self.embedding_width = num_embeddings, d_model, d_model
         self.force_flash_attn = force_flash_attn
         self.use_flex_attn = use_flex_attn
+        self.run_block = BlockRunner()
         self.embedding = nn.Embedding(num_embeddings, d_model, padding_idx=padding_idx)
         self.rotary = RotaryTable(min(rotary_emb_dim, d_model // nhead) // 2 * 2, max_length, rotary_base)
         self.blocks = nn.ModuleList(
@@ -121,6 +127,12 @@ class RotaryTransformerMLMModel(nn.Module):
         """Logits of the positions where ``where`` is True, in row-major order: the projection is paid only there."""
         return self.head(hidden[where])
 
+    def projection_at(
+        self, hidden: Float[Tensor, "*batch seq width"], index: Int[Tensor, " scored"]
+    ) -> tuple[Float[Tensor, "scored width"], Float[Tensor, "vocab width"], Float[Tensor, " vocab"] | None]:
+        """Features, weight and bias whose product are the logits at a flat index: for a loss that never holds them all."""
+        return self.head.features(hidden.reshape(-1, hidden.shape[-1])[index]), *self.head.product
+
     def hidden_states(
         self,
         x_t: Int[Tensor, "*batch seq"],
@@ -128,6 +140,7 @@ class RotaryTransformerMLMModel(nn.Module):
         positions: Int[Tensor, "*batch seq"] | None = None,
         block_mask: Any = None,
         segment_ids: Int[Tensor, "*batch seq"] | None = None,
+        sum_embeds: Float[Tensor, "*batch seq width"] | None = None,
     ) -> Float[Tensor, "*batch seq width"]:
         """Run the encoder.
 
@@ -137,6 +150,7 @@ class RotaryTransformerMLMModel(nn.Module):
             positions: rotary positions; None counts from the row's first real token, restarting at segments.
             block_mask: a FlexAttention BlockMask, used instead of the masks.
             segment_ids: packed rows; tokens attend only within their segment.
+            sum_embeds: ``[..., L, D]``, added to the embeddings of the tokens (self-conditioning, positions of a grid).
 
         Returns:
             ``[..., L, D]``; zero at padding where padding was dropped.
@@ -157,8 +171,11 @@ class RotaryTransformerMLMModel(nn.Module):
         )
         flat = [part.flatten() if token_index is None else part.flatten()[token_index] for part in (ids, *places)]
         x, angles = self._embed(*flat), self.rotary(flat[1])
+        if sum_embeds is not None:
+            added = sum_embeds.reshape(-1, sum_embeds.shape[-1])
+            x = x + (added if token_index is None else added[token_index])
         for block in self.blocks:
-            x = block(x, angles, plan)
+            x = self.run_block(block, x, angles, plan)
         x = self._leave(x)
         if token_index is not None:
             x = x.new_zeros(ids.numel(), x.shape[-1]).index_copy(0, token_index, x)

@@ -4,11 +4,11 @@ The encoder runs on tokens ``[T, ...]`` laid end to end. A plan, made once per b
 they form rows:
 
     DensePlan      B rows of L tokens, optionally with a boolean mask; SDPA
-    DocumentPlan   documents of any length, grouped by length; SDPA without padding or masks
+    DocumentPlan   documents of any length, sorted by length; no padding and no masks (``unmask.nn.documents``)
     FlexPlan       B rows of L tokens under a FlexAttention BlockMask
 
-On a CPU, padding is dropped and packed documents are attended one length at a time: measured, that beats every masked
-form. On an accelerator, where a loop would stall the device, rows stay dense under a mask.
+On a CPU, padding is dropped, documents are laid in order of their lengths, and attended one length at a time: measured, that
+beats every masked form. On an accelerator, where a loop would stall the device, rows stay dense under a mask.
 
 Shapes: q, k, v ``[T, H, C]``.
 """
@@ -25,6 +25,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from unmask.nn.documents import attend_documents, spans
+from unmask.nn.rotary import Angles, rotate
 from unmask.ops.segments import document_mask
 
 Heads = Float[Tensor, "tokens heads channels"]
@@ -55,20 +57,16 @@ class DensePlan:
 
 @dataclass(frozen=True)
 class DocumentPlan:
-    """Documents grouped by length: each group is an index ``[n, length]`` into the flat tokens."""
+    """Documents laid end to end, sorted by length: ``groups [G, 2]`` holds number and length of those of one length."""
 
-    groups: tuple[Int[Tensor, "_ _"], ...]
+    groups: Int[Tensor, "groups 2"]
 
     def __call__(self, q: Heads, k: Heads, v: Heads, dropout: float) -> Heads:
-        if not self.groups:
-            return v  # a batch of padding: no tokens
-        outs = []
-        for index in self.groups:
-            q_rows, k_rows, v_rows = (x[index].transpose(1, 2) for x in (q, k, v))
-            out = F.scaled_dot_product_attention(q_rows, k_rows, v_rows, dropout_p=dropout)
-            outs.append(out.transpose(1, 2).flatten(0, 1))
-        order = torch.cat([index.flatten() for index in self.groups])
-        return torch.empty_like(q).index_copy(0, order, torch.cat(outs))
+        outs = [v[:0]]
+        for where, count, length in spans(self.groups):
+            rows = (x[where].view(count, length, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
+            outs.append(F.scaled_dot_product_attention(*rows, dropout_p=dropout).transpose(1, 2).flatten(0, 1))
+        return torch.cat(outs)
 
 
 @dataclass(frozen=True)
@@ -115,15 +113,26 @@ def flex_block_mask(
     return create_block_mask(may_attend, batch, None, seq, seq, device=str(device))
 
 
+def rotary_attention(
+    plan: AttentionPlan, qkv: Float[Tensor, "tokens 3 heads channels"], angles: Angles, dropout: float
+) -> Heads:
+    """Rotate queries and keys, and attend under a plan."""
+    if isinstance(plan, DocumentPlan) and not dropout and qkv.device.type == "cpu":
+        cos, sin = angles
+        return attend_documents(qkv, cos[:, 0], sin[:, 0], plan.groups)
+    q, k, v = qkv.unbind(1)
+    return plan(rotate(q, angles), rotate(k, angles), v, dropout)
+
+
 def documents(
     real: Bool[Tensor, "batch seq"], segment_ids: Int[Tensor, "batch seq"] | None
 ) -> tuple[Int[Tensor, " tokens"], DocumentPlan]:
-    """Drop padding and group what remains into documents by length.
+    """Drop padding and sort what remains by the length of its documents.
 
     A document is a run of real tokens of one row and one segment. Reads lengths on the host: for CPU tensors.
 
     Returns:
-        The flat index ``[T]`` of the real tokens, and the plan over those ``T`` tokens.
+        The flat index ``[T]`` of the real tokens in their new order, and the plan over those ``T`` tokens.
     """
     token_index = real.flatten().nonzero()[:, 0]
     row = token_index // real.shape[1]
@@ -132,10 +141,13 @@ def documents(
         fresh |= segment_ids.flatten()[token_index].diff() != 0
     starts = torch.cat([token_index.new_zeros(1), fresh.nonzero()[:, 0] + 1]) if len(token_index) else token_index
     lengths = torch.cat([starts, starts.new_tensor([len(token_index)])]).diff()
-    groups = tuple(
-        starts[lengths == n][:, None] + torch.arange(int(n), device=starts.device) for n in lengths.unique()
-    )
-    return token_index, DocumentPlan(groups)
+    by_length = lengths.argsort(stable=True)
+    # Tokens of the same document keep their order: each moves with the first one of its document.
+    sorted_lengths = lengths[by_length]
+    moved = (starts[by_length] - (sorted_lengths.cumsum(0) - sorted_lengths)).repeat_interleave(sorted_lengths)
+    length, count = sorted_lengths.unique_consecutive(return_counts=True)
+    order = torch.arange(len(token_index), device=real.device) + moved
+    return token_index[order], DocumentPlan(torch.stack([count, length], 1))
 
 
 def plan_attention(
@@ -148,7 +160,7 @@ def plan_attention(
     use_flex: bool = False,
     only_flash: bool = False,
 ) -> tuple[AttentionPlan, Int[Tensor, " tokens"] | None]:
-    """The plan for a batch, and the flat index of the tokens to run (None = all of them).
+    """The plan for a batch, and the flat index of the tokens to run, in the order in which to lay them (None = all, as they are).
 
     Args:
         batch, seq: the batch's shape.
@@ -166,10 +178,11 @@ def plan_attention(
     if device.type == "cpu":
         unpadded = attention_mask is None or bool(attention_mask.all())
         if unpadded and (segment_ids is None or bool((segment_ids == segment_ids[:, :1]).all())):
-            return DensePlan(batch, seq, only_flash=only_flash), None
+            whole = torch.tensor([[batch, seq]][: batch * seq]).view(-1, 2)
+            return (DensePlan(batch, seq, only_flash=True) if only_flash else DocumentPlan(whole)), None
         real = torch.ones(batch, seq, dtype=torch.bool) if attention_mask is None else attention_mask
         token_index, plan = documents(real, segment_ids)
-        return plan, (None if unpadded else token_index)
+        return plan, token_index
     mask = None
     if segment_ids is not None:
         mask = document_mask(segment_ids)[:, None]

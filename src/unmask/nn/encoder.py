@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unmask.nn.attention import AttentionPlan
-from unmask.nn.rotary import Angles, rotate
+from unmask.nn.attention import AttentionPlan, rotary_attention
+from unmask.nn.linear import Linear
+from unmask.nn.rotary import Angles
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -48,18 +49,17 @@ class EncoderBlock(nn.Module):
         self.nhead = nhead
         self.dropout = dropout
         self.attention_norm = nn.LayerNorm(d_model, layer_norm_eps)
-        self.qkv = nn.Linear(d_model, 3 * d_model)
-        self.out = nn.Linear(d_model, d_model, bias=False)
+        self.qkv = Linear(d_model, 3 * d_model)
+        self.out = Linear(d_model, d_model, bias=False)
         self.feedforward_norm = nn.LayerNorm(d_model, layer_norm_eps)
-        self.up = nn.Linear(d_model, dim_feedforward)
-        self.down = nn.Linear(dim_feedforward, d_model)
+        self.up = Linear(d_model, dim_feedforward)
+        self.down = Linear(dim_feedforward, d_model)
         self.activation = ACTIVATIONS[activation]
 
     def attend(self, x: Float[Tensor, "tokens width"], angles: Angles, plan: AttentionPlan) -> Float[Tensor, "tokens width"]:
         """The attention branch, without its residual."""
-        qkv = self.qkv(self.attention_norm(x)).view(len(x), 3, self.nhead, x.shape[-1] // self.nhead)
-        q, k, v = qkv.unbind(1)  # each (T, H, C)
-        return self.out(plan(rotate(q, angles), rotate(k, angles), v, self.dropout if self.training else 0.0).flatten(1))
+        qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.nhead, x.shape[-1] // self.nhead))
+        return self.out(rotary_attention(plan, qkv, angles, self.dropout if self.training else 0.0).flatten(1))
 
     def forward(self, x: Float[Tensor, "tokens width"], angles: Angles, plan: AttentionPlan) -> Float[Tensor, "tokens width"]:
         x = x + F.dropout(self.attend(x, angles, plan), self.dropout, self.training)

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unmask.nn.linear import Linear
+
 
 class VocabularyHead(nn.Module):
     """A norm and one projection onto the vocabulary.
@@ -22,12 +24,21 @@ class VocabularyHead(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(d_model, layer_norm_eps) if normalise else nn.Identity()
-        self.projection = nn.Linear(d_model, num_embeddings)
+        self.projection = Linear(d_model, num_embeddings)
         if embedding is not None:
             self.projection.weight = embedding.weight
 
     def forward(self, hidden: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape vocab"]:
-        return self.projection(self.norm(hidden))
+        return self.projection(self.features(hidden))
+
+    def features(self, hidden: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape width"]:
+        """What is projected."""
+        return self.norm(hidden)
+
+    @property
+    def product(self) -> tuple[Tensor, Tensor | None]:
+        """Weight ``[V, D]`` and bias ``[V]`` of the projection."""
+        return self.projection.weight, self.projection.bias
 
 
 class MaskedLMHead(nn.Module):

@@ -9,16 +9,39 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+_FIELDS = ("attention_mask", "positions", "block_mask", "segment_ids")
+Where = Bool[Tensor, "batch seq"] | Int[Tensor, " scored"]
 
-def logits_where(model: Any, batch: Mapping[str, Any], where: Bool[Tensor, "batch seq"]) -> Float[Tensor, "scored vocab"]:
-    """The model's logits at the positions of ``where`` ``[B, L]``, in row-major order."""
-    inputs = {k: batch[k] for k in ("attention_mask", "positions", "block_mask", "segment_ids") if batch.get(k) is not None}
+
+def logits_where(model: Any, batch: Mapping[str, Any], where: Where) -> Float[Tensor, "scored vocab"]:
+    """The model's logits at the positions of ``where``: True in a mask ``[B, L]``, in row-major order, or a flat index ``[N]``."""
+    inputs = {k: batch[k] for k in _FIELDS if batch.get(k) is not None}
     if hasattr(model, "hidden_states") and hasattr(model, "logits_at"):
-        return model.logits_at(model.hidden_states(batch["input_ids"], **inputs), where)
-    return model(batch["input_ids"], **inputs)[where]
+        hidden = model.hidden_states(batch["input_ids"], **inputs)
+        if where.dtype == torch.bool:
+            return model.logits_at(hidden, where)
+        picked = hidden.reshape(-1, hidden.shape[-1])[where]
+        return model.logits_at(picked[None], torch.ones_like(where, dtype=torch.bool)[None])
+    logits = model(batch["input_ids"], **inputs)
+    return logits[where] if where.dtype == torch.bool else logits.reshape(-1, logits.shape[-1])[where]
+
+
+def projection_where(
+    model: Any, batch: Mapping[str, Any], index: Int[Tensor, " scored"]
+) -> tuple[Float[Tensor, "scored width"], Float[Tensor, "vocab width"], Float[Tensor, " vocab"] | None] | None:
+    """What the logits at a flat index are a product of: features, weight, bias; None where a model does not say.
+
+    A model says with ``projection_at(hidden, index)``. It must agree with its ``logits_at``.
+    """
+    if not (hasattr(model, "hidden_states") and hasattr(model, "projection_at")):
+        return None
+    inputs = {k: batch[k] for k in _FIELDS if batch.get(k) is not None}
+    found = model.projection_at(model.hidden_states(batch["input_ids"], **inputs), index)
+    return found  # type: ignore[no-any-return]
 
 
 def logits_in_chunks(
@@ -28,7 +51,7 @@ def logits_in_chunks(
 
     The encoder runs once. A model without ``logits_at`` makes all its logits at once, whatever ``largest`` is.
     """
-    inputs = {k: batch[k] for k in ("attention_mask", "positions", "block_mask", "segment_ids") if batch.get(k) is not None}
+    inputs = {k: batch[k] for k in _FIELDS if batch.get(k) is not None}
     if not (hasattr(model, "hidden_states") and hasattr(model, "logits_at")):
         yield model(batch["input_ids"], **inputs)[where]
         return

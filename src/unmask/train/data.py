@@ -18,6 +18,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unmask.data.store import TokenStore
+from unmask.data.token_array import TokenArray
 from unmask.randomness import Stream, permute, row_keys
 
 Collate = Callable[[dict[str, np.ndarray]], Any]
@@ -29,7 +30,7 @@ class StoreWindows(Dataset):
     A batch of draws is an int64 array ``[N, 3]`` of (epoch, place in the epoch, window).
     """
 
-    def __init__(self, store: TokenStore, block_size: int) -> None:
+    def __init__(self, store: TokenStore | TokenArray, block_size: int) -> None:
         self.store = store
         self.block_size = block_size
 
@@ -87,7 +88,7 @@ class TokenStoreData(LightningDataModule):
     """Training and validation batches from token stores.
 
     Args:
-        train, valid: stores of training and held-out documents.
+        train, valid: stores (or arrays of tokens) to train on and held out.
         block_size: tokens per row.
         batch_size: rows per optimiser step, over all ranks and accumulation steps.
         accumulate: passes per optimiser step.
@@ -102,8 +103,8 @@ class TokenStoreData(LightningDataModule):
 
     def __init__(
         self,
-        train: TokenStore,
-        valid: TokenStore,
+        train: TokenStore | TokenArray,
+        valid: TokenStore | TokenArray,
         *,
         block_size: int,
         batch_size: int,

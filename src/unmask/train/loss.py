@@ -1,7 +1,8 @@
 """MLMLoss: ``sum(weight * cross_entropy) / normaliser`` of a batch under a model.
 
-The vocabulary projection runs on scored positions only when the model offers ``hidden_states`` and ``logits_at``. The sum
-and the count are kept apart, so that ranks and accumulation steps can be added before dividing. A batch is never mutated.
+The vocabulary projection runs on scored positions only when the model offers ``hidden_states`` and ``logits_at``, and without
+ever holding all their logits when it offers ``projection_at`` too. The sum and the count are kept apart, so that ranks and
+accumulation steps can be added before dividing. A batch is never mutated.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unmask.contracts import IGNORED_TARGET, MLMLossDict, SpecialIds
-from unmask.nn.projection import logits_where
+from unmask.nn.projection import logits_where, projection_where
+from unmask.ops.linear_cross_entropy import linear_cross_entropy
 from unmask.ops.objective import (
     Normaliser,
     Weighting,
@@ -38,6 +41,19 @@ class ScoredTokens(NamedTuple):
     correct: Bool[Tensor, " scored"]
     weights: Float[Tensor, " scored"]
     cost: Float[Tensor, " scored"]
+
+
+class _Scored(NamedTuple):
+    """``index [N]`` of the scored positions among all ``B L`` (0 with weight 0 where there is none), and their weights."""
+
+    where: Bool[Tensor, "batch seq"]
+    index: Int[Tensor, " scored"]
+    weights: Float[Tensor, " scored"]
+
+    @property
+    def row(self) -> Int[Tensor, " scored"]:
+        """Of each."""
+        return self.index // self.where.shape[1]
 
 
 class MLMLoss:
@@ -104,31 +120,98 @@ class MLMLoss:
         """The loss of one batch.
 
         Args:
-            batch: an ``MLMBatch``, a ``PackedFlexMLMBatch``, or ``MaskedLMCollator``'s ``{"tokens", "mask", "labels"}``.
+            batch: an ``MLMBatch``, a ``PackedFlexMLMBatch``, or ``MaskedLMCollator``'s ``{"tokens", "mask", "labels"}``; with
+                ``scored_index`` from :meth:`locate` if the batch is on an accelerator that should not be waited for.
             model: in place of the one given at construction.
 
         Returns:
             ``loss`` (scalar), with its ``numerator`` and ``denominator``, and its ``variance`` as an estimate over rows. A
             batch with nothing scored gives a zero loss with zero gradient.
         """
-        batch = as_mlm_batch(batch)
-        return self.combine(batch, self.score(batch, model))
+        batch, model = as_mlm_batch(batch), self._model(model)
+        scored = self._scored(batch, model)
+        share, counts = self._shares(batch, scored)
+        projected = projection_where(model, batch, scored.index)
+        if projected is None:
+            tokens = self._read(batch, model, scored)
+            weighted = tokens.cost * share
+            return self._divided(weighted.sum(), weighted, scored, counts)
+        wanted = batch["target_ids"].flatten()[scored.index]
+        found = linear_cross_entropy(*projected, wanted, share, self.label_smoothing, self.z_loss)
+        return self._divided(found.numerator, found.cost * share, scored, counts)
 
     def combine(self, batch: Mapping[str, Any], tokens: ScoredTokens) -> MLMLossDict:
         """Weigh, add and divide what :meth:`score` found, without running the model again."""
-        supervised = self._supervised(batch, tokens.where)
-        weighted = tokens.cost * tokens.weights
-        row = tokens.where.nonzero()[:, 0]
+        scored = _Scored(tokens.where, tokens.where.flatten().nonzero()[:, 0], tokens.weights)
+        share, counts = self._shares(batch, scored)
+        weighted = tokens.cost * share
+        return self._divided(weighted.sum(), weighted, scored, counts)
+
+    def score(self, batch: Mapping[str, Any], model: Any = None) -> ScoredTokens:
+        """Negative log-likelihood (nats), correctness and weight of every scored position."""
+        batch, model = as_mlm_batch(batch), self._model(model)
+        scored = self._scored({k: v for k, v in batch.items() if k != "scored_index"}, model)
+        projected = None if torch.is_grad_enabled() else projection_where(model, batch, scored.index)
+        if projected is None:
+            return self._read(batch, model, scored)
+        wanted = batch["target_ids"].flatten()[scored.index]
+        found = linear_cross_entropy(*projected, wanted, scored.weights, self.label_smoothing, self.z_loss)
+        return ScoredTokens(scored.where, found.nll, found.best == wanted, scored.weights, found.cost)
+
+    def locate(self, batch: Mapping[str, Any], model: Any = None, multiple: int = 1) -> dict[str, Any]:
+        """The batch with ``scored_index``: where its scored positions are, found before it goes to an accelerator.
+
+        A device that has to say how many positions are scored is waited for. With this index, made on the host, shapes are known
+        and nothing is.
+
+        Args:
+            batch: on the CPU.
+            model: of the mask token's id, if nothing else says it.
+            multiple: the index is filled up with -1 to a multiple of this, so that a compiled program meets few shapes.
+        """
+        batch = as_mlm_batch(batch)
+        index = self._where(batch, self.model if model is None else model).flatten().nonzero()[:, 0]
+        return {**batch, "scored_index": F.pad(index, (0, -len(index) % multiple), value=-1)}
+
+    def _model(self, model: Any) -> Any:
+        model = model if model is not None else self.model
+        if model is None:
+            raise ValueError("MLMLoss has no model: give one at construction, MLMLoss(model=...), or with the call.")
+        return model
+
+    def _where(self, batch: Mapping[str, Any], model: Any) -> Bool[Tensor, "batch seq"]:
+        targets: Int[Tensor, "batch seq"] = batch["target_ids"]
+        where = targets != IGNORED_TARGET
+        if not self.loss_on_visible_tokens:
+            where = where & self._hidden(batch, model)
+        if self._unscored_id is not None:
+            where = where & (targets != self._unscored_id)
+        return where
+
+    def _scored(self, batch: Mapping[str, Any], model: Any) -> _Scored:
+        where = self._where(batch, model)
+        index = batch.get("scored_index")
+        if index is None:
+            index = where.flatten().nonzero()[:, 0]
+            return _Scored(where, index, self._weights(batch, index, self._hidden(batch, model)))
+        index, there = index.clamp(min=0), index >= 0
+        weights = self._weights(batch, index, self._hidden(batch, model))
+        return _Scored(where, index, torch.where(there, weights, 0.0))
+
+    def _shares(self, batch: Mapping[str, Any], scored: _Scored) -> tuple[Float[Tensor, " scored"], Float[Tensor, " batch"]]:
+        """What each scored position's cost is multiplied by, and how many of the normaliser's units each row holds."""
+        where, supervised = scored.where, self._supervised(batch, scored.where)
         if self.use_num_masked_factor:
-            shares: Tensor | None = tokens.where.sum(-1).clamp(min=1).float()
-            counts = tokens.where.any(-1).float()
+            shares: Tensor | None = where.sum(-1).clamp(min=1).float()
+            counts = where.any(-1).float()
         else:
             shares = row_shares(self.normaliser, supervised)
-            counts = row_counts(self.normaliser, tokens.where, supervised)
-        if shares is not None:
-            weighted = weighted / shares[row]
-        numerator = weighted.sum()
-        row_sums = weighted.new_zeros(len(counts)).index_add(0, row, weighted.detach())
+            counts = row_counts(self.normaliser, where, supervised)
+        return scored.weights if shares is None else scored.weights / shares[scored.row], counts
+
+    @staticmethod
+    def _divided(numerator: Tensor, weighted: Tensor, scored: _Scored, counts: Tensor) -> MLMLossDict:
+        row_sums = weighted.new_zeros(len(counts)).index_add(0, scored.row, weighted.detach())
         return MLMLossDict(
             loss=numerator / counts.sum().clamp(min=1),
             numerator=numerator,
@@ -136,25 +219,13 @@ class MLMLoss:
             variance=ratio_variance(row_sums, counts.to(row_sums)),
         )
 
-    def score(self, batch: Mapping[str, Any], model: Any = None) -> ScoredTokens:
-        """Negative log-likelihood (nats), correctness and weight of every scored position."""
-        batch = as_mlm_batch(batch)
-        model = model if model is not None else self.model
-        if model is None:
-            raise ValueError("MLMLoss has no model: give one at construction, MLMLoss(model=...), or with the call.")
-        targets: Int[Tensor, "batch seq"] = batch["target_ids"]
-        hidden = self._hidden(batch, model)
-        where = targets != IGNORED_TARGET
-        if not self.loss_on_visible_tokens:
-            where = where & hidden
-        if self._unscored_id is not None:
-            where = where & (targets != self._unscored_id)
-        logits = logits_where(model, batch, where)
-        wanted = targets[where]
-        weights = self._weights(batch, where, hidden)
+    def _read(self, batch: Mapping[str, Any], model: Any, scored: _Scored) -> ScoredTokens:
+        """From logits, of any model."""
+        logits = logits_where(model, batch, scored.index)
+        wanted = batch["target_ids"].flatten()[scored.index]
         nll = token_nll(logits, wanted)
         cost = training_cost(logits, nll, self.label_smoothing, self.z_loss)
-        return ScoredTokens(where, nll, logits.detach().argmax(-1) == wanted, weights, cost)
+        return ScoredTokens(scored.where, nll, logits.detach().argmax(-1) == wanted, scored.weights, cost)
 
     def _hidden(self, batch: Mapping[str, Any], model: Any) -> Bool[Tensor, "batch seq"]:
         if batch.get("noise_mask") is not None:
@@ -167,16 +238,17 @@ class MLMLoss:
             )
         return batch["input_ids"] == mask
 
-    def _weights(self, batch: Mapping[str, Any], where: Tensor, hidden: Tensor) -> Float[Tensor, " scored"]:
+    def _weights(self, batch: Mapping[str, Any], index: Tensor, hidden: Tensor) -> Float[Tensor, " scored"]:
         if self.weighting == "flat":
-            return torch.ones(int(where.sum()), device=where.device)
+            return torch.ones(len(index), device=index.device)
         if batch.get("p_mask") is None:
             raise ValueError(
                 f"weighting={getattr(self.weighting, 'name', self.weighting)!r} needs p_mask, the probability with which each "
                 "position was hidden, and this batch has none. Use a collator of unmask, or weighting='flat'."
             )
-        p = torch.where(hidden, batch["p_mask"], 1.0)[where]
-        return torch.where(hidden[where], token_weights(self.weighting, p), 1.0)
+        hidden = hidden.flatten()[index]
+        p = torch.where(hidden, batch["p_mask"].flatten()[index], 1.0)
+        return torch.where(hidden, token_weights(self.weighting, p), 1.0)
 
     def _supervised(self, batch: Mapping[str, Any], where: Tensor) -> Bool[Tensor, "batch seq"]:
         """Positions that could have been scored: eligible for hiding, with a target, and not an unscored PAD."""

@@ -1,0 +1,176 @@
+"""Rotary attention of whole documents on a CPU, as one differentiable operator.
+
+Documents lie end to end, those of one length side by side. The operator turns queries and keys, attends within each document,
+and its derivative does both backwards into the one gradient that the query-key-value product wants: nothing is sliced, padded
+or concatenated on the way. ``torch.compile`` sees a single call, whatever the lengths.
+
+    bf16, documents of up to 1,024 tokens   scores, softmax and values as matrix products, a cache-sized piece at a time
+    otherwise                               SDPA's flash kernel
+
+In bf16 the kernel multiplies in fp32 and products are more than twice as fast; in fp32 they are level. As everywhere under autocast,
+the products' scores are rounded to bf16 before the softmax.
+
+Shapes: ``T`` tokens, ``H`` heads of ``C`` channels, of which ``2 half`` are rotated; ``groups [G, 2]`` holds the number and the
+length of documents, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LONGEST_BY_PRODUCTS = 1024
+PIECE = 6 * 512 * 512  # scores worked on at a time: they stay in the cache between product and softmax
+
+
+def spans(groups: Tensor) -> Iterator[tuple[slice, int, int]]:
+    """The tokens of each group, with the number and the length of its documents."""
+    start = 0
+    for count, length in groups.tolist():
+        yield slice(start, start + count * length), count, length
+        start += count * length
+
+
+def _by_products(dtype: torch.dtype, length: int) -> bool:
+    return dtype == torch.bfloat16 and length <= LONGEST_BY_PRODUCTS
+
+
+@torch.library.custom_op("unmask::attend_documents", mutates_args=(), device_types="cpu", schema="(Tensor qkv, Tensor cos, Tensor sin, Tensor groups) -> (Tensor, Tensor, Tensor)")  # fmt: skip
+def _attend(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    tokens, _, heads, channels = qkv.shape
+    cos, sin = cos.to(qkv.dtype), sin.to(qkv.dtype)
+    out = qkv.new_empty(tokens, heads, channels)
+    turned = qkv.new_empty(3, tokens * heads * channels)  # group by group: (3, documents, H, length, C)
+    log_sums = qkv.new_empty(tokens * heads, dtype=torch.promote_types(qkv.dtype, torch.float32))
+    for where, count, length in spans(groups):
+        q, k, v = group = _group(turned, where, count, length, heads, channels)
+        rows = qkv[where].view(count, length, 3, heads, channels).permute(2, 0, 3, 1, 4)
+        _turn(group, rows, *_angles(cos, sin, where, count, length))
+        wanted = out[where].view(count, length, heads, channels).transpose(1, 2)
+        if _by_products(qkv.dtype, length):
+            _products(q, k, v, wanted)
+        else:
+            found, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
+            wanted.copy_(found)
+            log_sums[where.start * heads : where.stop * heads].view(count, heads, length).copy_(log_sum)
+    return out, turned, log_sums
+
+
+@torch.library.custom_op("unmask::attend_documents_backward", mutates_args=(), device_types="cpu", schema="(Tensor d_out, Tensor out, Tensor turned, Tensor log_sums, Tensor cos, Tensor sin, Tensor groups) -> Tensor")  # fmt: skip
+def _attend_backward(d_out: Tensor, out: Tensor, turned: Tensor, log_sums: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> Tensor:
+    tokens, heads, channels = out.shape
+    cos, sin = cos.to(out.dtype), sin.to(out.dtype)
+    d_out = d_out.contiguous()
+    d_qkv = out.new_empty(tokens, 3, heads, channels)
+    for where, count, length in spans(groups):
+        q, k, v = _group(turned, where, count, length, heads, channels)
+        d_rows = d_out[where].view(count, length, heads, channels).transpose(1, 2)
+        if _by_products(out.dtype, length):
+            d_group = torch.empty_like(turned[:, : q.numel()]).view(3, *q.shape)
+            _products_backward(d_rows.contiguous(), q, k, v, d_group)
+        else:
+            rows = out[where].view(count, length, heads, channels).transpose(1, 2)
+            log_sum = log_sums[where.start * heads : where.stop * heads].view(count, heads, length)
+            d_group = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(d_rows, q, k, v, rows, log_sum, 0.0, False)
+        cos_rows, sin_rows = _angles(cos, sin, where, count, length)
+        _turn(d_qkv[where].view(count, length, 3, heads, channels).permute(2, 0, 3, 1, 4), d_group, cos_rows, -sin_rows)
+    return d_qkv
+
+
+def _group(turned: Tensor, where: slice, count: int, length: int, heads: int, channels: int) -> Tensor:
+    size = heads * channels
+    return turned[:, where.start * size : where.stop * size].view(3, count, heads, length, channels)
+
+
+def _angles(cos: Tensor, sin: Tensor, where: slice, count: int, length: int) -> tuple[Tensor, Tensor]:
+    return cos[where].view(count, 1, length, -1), sin[where].view(count, 1, length, -1)
+
+
+def _turn(into: Tensor, rows: Tensor | tuple[Tensor, ...], cos: Tensor, sin: Tensor) -> None:
+    """Write ``(q, k, v)`` ``[3, documents, H, length, C]`` into another layout, queries and keys rotated."""
+    half = cos.shape[-1]
+    for turned, x in zip(into[:2], rows[:2], strict=True):
+        a, b = x[..., :half], x[..., half : 2 * half]
+        torch.mul(a, cos, out=turned[..., :half]).addcmul_(b, sin, value=-1)
+        torch.mul(b, cos, out=turned[..., half : 2 * half]).addcmul_(a, sin)
+        if 2 * half < x.shape[-1]:
+            turned[..., 2 * half :].copy_(x[..., 2 * half :])
+    into[2].copy_(rows[2])
+
+
+def _pieces(q: Tensor) -> Iterator[slice]:
+    """Slices over the leading dimension of ``q [n, length, C]`` whose scores fit into a cache."""
+    step = max(1, PIECE // q.shape[1] ** 2)
+    for start in range(0, len(q), step):
+        yield slice(start, start + step)
+
+
+def _probabilities(q: Tensor, k: Tensor) -> Tensor:
+    scores = q.new_empty(len(q), q.shape[1], q.shape[1])
+    torch.baddbmm(scores, q, k.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5, out=scores)
+    return torch.softmax(scores, -1)
+
+
+def _products(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
+    """Attention of ``[documents, H, length, C]``, into ``out``."""
+    q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+    found = torch.empty_like(q)
+    for piece in _pieces(q):
+        torch.bmm(_probabilities(q[piece], k[piece]), v[piece], out=found[piece])
+    out.copy_(found.view(out.shape))
+
+
+def _products_backward(d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, d_group: Tensor) -> None:
+    """The gradients of queries, keys and values, into ``d_group [3, documents, H, length, C]``; probabilities are made anew."""
+    d_out, q, k, v = (x.flatten(0, 1) for x in (d_out, q, k, v))
+    dq, dk, dv = d_group.flatten(1, 2)
+    scale = q.shape[-1] ** -0.5
+    for at in _pieces(q):
+        p = _probabilities(q[at], k[at])
+        torch.bmm(p.transpose(1, 2), d_out[at], out=dv[at])
+        d_scores = torch._softmax_backward_data(torch.bmm(d_out[at], v[at].transpose(1, 2)), p, -1, p.dtype)
+        torch.baddbmm(dq[at], d_scores, k[at], beta=0, alpha=scale, out=dq[at])
+        torch.baddbmm(dk[at], d_scores.transpose(1, 2), q[at], beta=0, alpha=scale, out=dk[at])
+
+
+@_attend.register_fake
+def _(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    tokens, _, heads, channels = qkv.shape
+    log_sums = qkv.new_empty(tokens * heads, dtype=torch.promote_types(qkv.dtype, torch.float32))
+    return qkv.new_empty(tokens, heads, channels), qkv.new_empty(3, tokens * heads * channels), log_sums
+
+
+@_attend_backward.register_fake
+def _(d_out: Tensor, out: Tensor, turned: Tensor, log_sums: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> Tensor:
+    return out.new_empty(out.shape[0], 3, *out.shape[1:])
+
+
+class _Attend(torch.autograd.Function):
+    """The two operators as a function and its derivative. (Registered as such, torch would fill gradients of all outputs with zeros.)"""
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> Tensor:  # type: ignore[override]
+        out, turned, log_sums = _attend(qkv, cos, sin, groups)
+        ctx.save_for_backward(out, turned, log_sums, cos, sin, groups)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        return _attend_backward(d_out, *ctx.saved_tensors), None, None, None
+
+
+def attend_documents(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> Tensor:
+    """Rotate queries and keys, and attend within each document.
+
+    Args:
+        qkv: ``[T, 3, H, C]`` on the CPU.
+        cos, sin: ``[T, half]``, of each token's angles.
+        groups: int64 ``[G, 2]``, number and length of documents; they hold the ``T`` tokens in order.
+
+    Returns:
+        ``[T, H, C]``.
+    """
+    return _Attend.apply(qkv, cos, sin, groups)  # type: ignore[no-any-return]

@@ -1,0 +1,143 @@
+"""Cross-entropy of a projection, with its gradients made on the way: ``sum(weight * cost(hidden @ W.T + b, target))``.
+
+Logits exist a chunk at a time and turn into their own gradient in place, so memory does not grow with the number of scored
+positions; the backward pass only scales what the forward pass left. Softmaxes are computed in float32 at least, a cache-sized
+piece of the chunk at a time. Under autocast the products run in its dtype.
+
+Shapes: ``N`` scored positions, ``D`` width, ``V`` vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK = 1 << 25  # logits that exist at a time: 134 MB of float32
+PIECE = 1 << 20  # logits worked on at a time, so that they stay in a processor's cache
+
+
+class ProjectedCost(NamedTuple):
+    """What :func:`linear_cross_entropy` finds. Only ``numerator`` has a gradient.
+
+    ``cost [N]`` is what training minimises before weighting, ``nll [N]`` the negative log-likelihood in it (nats), and
+    ``best [N]`` the most likely token.
+    """
+
+    numerator: Float[Tensor, ""]
+    cost: Float[Tensor, " scored"]
+    nll: Float[Tensor, " scored"]
+    best: Int[Tensor, " scored"]
+
+
+def linear_cross_entropy(
+    hidden: Float[Tensor, "scored width"],
+    weight: Float[Tensor, "vocab width"],
+    bias: Float[Tensor, " vocab"] | None,
+    targets: Int[Tensor, " scored"],
+    weights: Float[Tensor, " scored"],
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    chunk: int = CHUNK,
+) -> ProjectedCost:
+    """``sum(weights * cost)`` over positions, with ``unmask.ops.objective.training_cost`` as the cost, without keeping logits.
+
+    Args:
+        hidden: ``[N, D]``.
+        weight, bias: of the projection onto the vocabulary.
+        targets: int64 ``[N]``.
+        weights: ``[N]``, of each position; not differentiated.
+        label_smoothing, z_loss: see ``training_cost``.
+        chunk: logits (numbers, not rows) that exist at a time; at least one row of them does.
+
+    Returns:
+        The sum and what it was made of. ``best`` is only found where no gradient is wanted, and empty elsewhere.
+    """
+    device = hidden.device.type
+    if torch.is_autocast_enabled(device):
+        hidden = hidden.to(torch.get_autocast_dtype(device))
+    differentiate = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (hidden, weight, bias))
+    with torch.autocast(device, enabled=False):
+        return ProjectedCost(
+            *_LinearCrossEntropy.apply(hidden, weight, bias, targets, weights, (label_smoothing, z_loss, chunk, differentiate))
+        )
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Values and gradients in one pass over the chunks."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor, options: Any) -> Any:
+        smoothing, z_loss, chunk, differentiate = options
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        matrix = weight.to(hidden.dtype)
+        weights = weights.to(wide)
+        cost, nll = (hidden.new_empty(len(hidden), dtype=wide) for _ in range(2))
+        best = targets.new_empty(0 if differentiate else len(targets))
+        d_hidden = torch.empty_like(hidden) if differentiate else None
+        d_weight = torch.zeros_like(weight) if differentiate and not len(hidden) else None
+        d_bias = bias.new_zeros(bias.shape, dtype=wide) if differentiate and bias is not None else None
+        for at in _parts(len(hidden), len(weight), chunk):
+            logits = hidden[at] @ matrix.T if bias is None else torch.addmm(bias.to(hidden.dtype), hidden[at], matrix.T)
+            for part in _parts(len(logits), len(weight), PIECE if hidden.device.type == "cpu" else chunk):
+                here = slice(at.start + part.start, at.start + part.stop)
+                log_p = torch.log_softmax(logits[part], -1, dtype=wide)
+                nll[here] = -log_p.gather(1, targets[here, None])[:, 0]
+                log_z = logits[part].gather(1, targets[here, None])[:, 0] + nll[here]
+                cost[here] = _cost(nll[here], log_p, log_z, smoothing, z_loss)
+                if d_hidden is None:
+                    best[here] = log_p.argmax(-1)
+                    continue
+                slope = _slope(log_p, log_z, targets[here], smoothing, z_loss)
+                logits[part] = slope
+                if d_bias is not None:
+                    d_bias += weights[here] @ slope
+            if d_hidden is None:
+                continue
+            weighted = hidden[at] * weights[at, None].to(hidden.dtype)
+            d_hidden[at] = (logits @ matrix) * weights[at, None].to(hidden.dtype)
+            if d_weight is None:
+                d_weight = (logits.T @ weighted).to(weight.dtype)
+            elif d_weight.dtype == logits.dtype:
+                d_weight.addmm_(logits.T, weighted)
+            else:
+                d_weight += logits.T @ weighted
+        ctx.save_for_backward(d_hidden, d_weight, None if bias is None or d_bias is None else d_bias.to(bias.dtype))
+        ctx.mark_non_differentiable(cost, nll, best)
+        return (cost * weights).sum(), cost, nll, best
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor, *_: Tensor) -> Any:
+        # Training asks for the sum itself: then there is nothing to scale. (Elsewhere, reading the slope would stall the device.)
+        as_it_is = slope.device.type == "cpu" and float(slope) == 1.0
+        found = [d if d is None or as_it_is else d * slope.to(d.dtype) for d in ctx.saved_tensors]
+        return *found, None, None, None
+
+
+def _parts(rows: int, columns: int, largest: int) -> Iterator[slice]:
+    """Slices of rows that hold at most ``largest`` numbers each, or one row."""
+    step = max(1, largest // columns)
+    for start in range(0, rows, step):
+        yield slice(start, min(rows, start + step))
+
+
+def _cost(nll: Tensor, log_p: Tensor, log_z: Tensor, smoothing: float, z_loss: float) -> Tensor:
+    cost = (1 - smoothing) * nll if smoothing else nll
+    if smoothing:
+        cost = cost - smoothing * log_p.mean(-1)
+    return cost + z_loss * log_z**2 if z_loss else cost
+
+
+def _slope(log_p: Tensor, log_z: Tensor, targets: Tensor, smoothing: float, z_loss: float) -> Tensor:
+    """The derivative of each position's cost by its logits, made of ``log_p`` in place."""
+    slope = log_p.exp_()
+    if z_loss:
+        slope *= (1 + 2 * z_loss * log_z)[:, None]
+    if smoothing:
+        slope -= smoothing / slope.shape[1]
+    return slope.scatter_add_(1, targets[:, None], slope.new_full((len(slope), 1), smoothing - 1))
