@@ -113,6 +113,7 @@ def train_painter(config: Config, run: Path) -> NonAutoregressiveWrapper:
             collate=wrapper.masking,
             collate_valid=replace(wrapper.masking, seed=config.seed + 1),
             evaluate_rows=config.train.evaluate_rows,
+            steps=config.train.steps,
             seed=config.seed,
         )
         stop = CleanStop()
