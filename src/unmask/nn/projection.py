@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-
 _FIELDS = ("attention_mask", "positions", "block_mask", "segment_ids")
 Where = Bool[Tensor, "batch seq"] | Int[Tensor, " scored"]
 
