@@ -3,18 +3,15 @@
     python -m benchmarks.collate [--json collate.json] [--rounds 12]
 
 Both hide 15% of random tokens under 80/10/10. Ours is measured from lists of Python integers, which is what the peer takes,
-from ready int64 columns, as a token store hands them over, and from a token store itself, the drawing of windows included (what
-a loader does); with the other corruptions beside it. Each figure is the median of rounds in which all contestants take turns, so
-that a busy machine slows all of them alike. One thread.
+and from ready int64 columns, as a token store hands them over; with the other corruptions beside it. Each figure is the median
+of rounds in which all contestants take turns, so that a busy machine slows all of them alike. One thread.
 """
 
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +21,7 @@ import torch
 from benchmarks import harness
 from unmask.contracts import SpecialIds
 from unmask.data.collators import DefaultMLMCollator, MaskedLMCollator, PackedMLMCollator
-from unmask.data.store import TokenStore
 from unmask.ops.corruption import bert_corruption, corrupt_bert, corrupt_uniform, uniform_corruption
-from unmask.train.data import EndlessDraws, StoreWindows
 
 VOCAB = 30_000
 PAD, MASK, BOS, EOS, UNK = range(5)
@@ -47,17 +42,7 @@ def peer() -> Callable[[Any], Any]:
     return DataCollatorForLanguageModeling(PreTrainedTokenizerFast(tokenizer_object=backend, **roles), mlm_probability=0.15)
 
 
-def token_store(folder: Path, tokens: int = 2**22) -> TokenStore:
-    """A store of random documents of 350 tokens."""
-    stream = np.random.default_rng(0).integers(UNK + 1, VOCAB, tokens, dtype=np.uint16)
-    stream[349::350] = EOS
-    stream.tofile(folder / "tokens.bin")
-    np.save(folder / "docs.npy", np.array([[tokens, tokens, tokens]]))
-    shard = {"tokens": {"name": "tokens.bin"}, "docs": {"name": "docs.npy"}}
-    return TokenStore(folder, {"vocab_size": VOCAB, "dtype": "uint16", "pad": PAD, "shards": [shard]})
-
-
-def contestants(rows: int, length: int, folder: Path) -> dict[str, Callable[[], Any]]:
+def contestants(rows: int, length: int) -> dict[str, Callable[[], Any]]:
     """What is measured: a name, and a call that makes one batch."""
     ids = torch.randint(UNK + 1, VOCAB, (rows, length), generator=torch.Generator().manual_seed(0))
     ids[:, -1] = ids[:, length // 3] = EOS
@@ -72,8 +57,6 @@ def contestants(rows: int, length: int, folder: Path) -> dict[str, Callable[[], 
     default = DefaultMLMCollator(SPECIAL, length, bert, add_bos=False, add_eos=False)
     packed, packed_bert = PackedMLMCollator(SPECIAL, length), PackedMLMCollator(SPECIAL, length, bert)
     counted = PackedMLMCollator(SPECIAL, length, uniform_corruption(MASK, exact=True))
-    windows = StoreWindows(token_store(folder), length)
-    draws = iter(EndlessDraws(len(windows), rows, seed=0))
     return {
         PEER: lambda: theirs(lists),
         "DefaultMLMCollator, 80/10/10, from lists": lambda: default(lists),
@@ -82,17 +65,14 @@ def contestants(rows: int, length: int, folder: Path) -> dict[str, Callable[[], 
         "PackedMLMCollator, 80/10/10, from columns": lambda: packed_bert(columns),
         "PackedMLMCollator, diffusion, from columns": lambda: packed(columns),
         "PackedMLMCollator, diffusion, exact counts, from columns": lambda: counted(columns),
-        "PackedMLMCollator, 80/10/10, from a token store": lambda: packed_bert(windows.__getitems__(next(draws))),
-        "PackedMLMCollator, diffusion, from a token store": lambda: packed(windows.__getitems__(next(draws))),
-        "PackedMLMCollator, diffusion, exact counts, from a store": lambda: counted(windows.__getitems__(next(draws))),
         "corrupt_bert, ready tensors": lambda: corrupt_bert(ids, loss_mask, MASK, VOCAB, SPECIAL.all),
         "corrupt_uniform, ready tensors": lambda: corrupt_uniform(ids, loss_mask, MASK),
     }
 
 
-def measure(rows: int, length: int, rounds: int, folder: Path) -> dict[str, float]:
+def measure(rows: int, length: int, rounds: int) -> dict[str, float]:
     """Tokens per second of every contestant."""
-    calls = contestants(rows, length, folder)
+    calls = contestants(rows, length)
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -111,8 +91,7 @@ def main() -> None:
     options = harness.parse(parser)
     figures = []
     for rows, length in SHAPES:
-        with tempfile.TemporaryDirectory() as folder:
-            speeds = measure(rows, length, options.rounds, Path(folder))
+        speeds = measure(rows, length, options.rounds)
         ratios = {name: speed / speeds[PEER] for name, speed in speeds.items()}
         cells = [[name, f"{speed / 1e6:.1f}", f"{ratios[name]:.1f}"] for name, speed in speeds.items()]
         harness.show(f"{rows} × {length}", ["collator", "M tokens/s", "× peer"], cells)

@@ -110,7 +110,7 @@ def test_wrong_values_are_named(override, key):
     [
         (["train.batch_size=10", "train.accumulate=3"], ["train.batch_size=10", "train.accumulate=3"]),
         (["data.block_size=2048"], ["data.block_size=2048", "model.max_length"]),
-        (["objective.schedule=cosine"], ["objective.exact_count=false"]),
+        (["objective.schedule=cosine", "objective.choice=count"], ["objective.choice=coins"]),
     ],
 )
 def test_values_that_do_not_fit_together_say_so(overrides, words):

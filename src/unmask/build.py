@@ -1,4 +1,4 @@
-"""Where names become objects: the only file that turns config words into parts."""
+"""Where names become objects: with ``unmask.build_objective``, the only place that turns config words into parts."""
 
 from __future__ import annotations
 
@@ -11,22 +11,18 @@ from typing import Any
 
 import torch
 
-from unmask.config import Config, ModelConfig, ObjectiveConfig, TrainConfig, config_yaml, load_config, save_config
+from unmask.build_objective import build_collator, build_loss
+from unmask.config import Config, ModelConfig, TrainConfig, config_yaml, load_config, save_config
 from unmask.contracts import SpecialIds
-from unmask.data.collators import CorruptingCollator, PackedMLMCollator
 from unmask.data.prepare import Prepared, Progress, prepare
 from unmask.data.sources import Source
 from unmask.data.store import TokenStore
 from unmask.data.tokenizers import Tokenizer
-from unmask.data.traces.grain import require_next, trace_grain
+from unmask.data.traces.grain import require_next
 from unmask.models.files import INDEX, check_sealed, read_model, resolve_checkpoint, usable_checkpoint
 from unmask.models.instruction_trace import InstructionTraceMLMModel
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.nn.running import BlockRunner, can_compile
-from unmask.ops.corruption import Corruption, bert_corruption, scheduled_corruption, uniform_corruption, whole_words
-from unmask.ops.objective import Weighting
-from unmask.ops.schedule import as_schedule
-from unmask.train.loss import MLMLoss
 
 
 def build_source(name: str, config: Config) -> Source:
@@ -70,11 +66,10 @@ LONG_RUN = 1e15  # multiplications and additions that earn a compilation back: a
 def build_runner(config: TrainConfig, parameters: int, tokens_per_step: int) -> BlockRunner:
     """How a run's blocks are run.
 
-    Measured on two cores, compiling costs 20 to 60 seconds and gains a few percent in fp32 and more in bf16, so ``auto`` compiles
-    from about an hour of work on (``6 * parameters * tokens``, Kaplan et al. 2020).
+    Compiling costs 20 to 60 seconds of two idle cores, so ``auto`` compiles from about an hour of their work on (``6 * parameters * tokens``, Kaplan et al. 2020).
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    wanted = config.compile == "on" or (config.compile == "auto" and 6.0 * parameters * tokens_per_step * config.steps >= LONG_RUN)
+    wanted = config.compile is True or (config.compile == "auto" and 6.0 * parameters * tokens_per_step * config.steps >= LONG_RUN)
     if wanted and not can_compile(device):
         warnings.warn(
             "train.compile wants a C++ compiler, and there is none here: blocks run uncompiled. Install g++ (or name one in CXX), or "
@@ -83,36 +78,6 @@ def build_runner(config: TrainConfig, parameters: int, tokens_per_step: int) -> 
         )
         wanted = False
     return BlockRunner(compiled=wanted, recompute=config.checkpoint_activations)
-
-
-def build_corruption(config: ObjectiveConfig, tokenizer: Any) -> Corruption:
-    """What an objective hides, and how."""
-    special = SpecialIds.of(tokenizer)
-    if config.name == "bert":
-        corruption = bert_corruption(
-            special.mask, special.vocab_size, special.all, config.probability, config.mask_rate, config.random_rate
-        )
-    elif config.schedule == "linear":
-        corruption = uniform_corruption(special.mask, config.eps, exact=config.exact_count)
-    else:
-        corruption = scheduled_corruption(special.mask, as_schedule(config.schedule), config.eps)
-    return corruption if config.grain == "token" else whole_words(corruption, trace_grain(tokenizer, config.grain))
-
-
-def build_loss(config: ObjectiveConfig, tokenizer: Any) -> MLMLoss:
-    """How an objective weighs what was hidden."""
-    if config.name == "bert":
-        return MLMLoss(tokenizer=tokenizer)
-    weighting: Weighting = "inverse_p" if config.schedule == "linear" else as_schedule(config.schedule)
-    return MLMLoss(tokenizer=tokenizer, weighting=weighting, normaliser="supervised")
-
-
-def build_collator(config: Config, tokenizer: Any, seed: int) -> CorruptingCollator:
-    """From windows of the token stream to training batches."""
-    corruption = build_corruption(config.objective, tokenizer)
-    return PackedMLMCollator(
-        tokenizer, config.data.block_size, corruption, use_flex_attn=config.model.use_flex_attn, seed=seed
-    )
 
 
 @dataclass(frozen=True)
@@ -192,8 +157,9 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
         batch_size=config.train.batch_size,
         accumulate=config.train.accumulate,
         collate=build_collator(config, tokenizer, config.seed),
-        collate_valid=build_collator(config, tokenizer, config.seed + 1),
+        collate_valid=build_collator(config, tokenizer, config.seed + 1, progress=1.0),
         evaluate_rows=config.train.evaluate_rows,
+        steps=config.train.steps,
         seed=config.seed,
         workers=config.data.workers,
     )

@@ -3,7 +3,7 @@
     Config
       data        where text comes from, how it becomes rows
       model       a preset, or sizes of one's own
-      objective   what is hidden, how the loss weighs it
+      objective   what is hidden, how the loss weighs it (unmask.objective_config)
       optim       learning rate, its course, the optimiser
       train       steps, batches, precision, how often to look
 
@@ -21,19 +21,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_validator
 
+from unmask.objective_config import ObjectiveConfig
+from unmask.section import NonNegative, Positive, Section, Share
 from unmask.storage import write_text
-
-Share = typing.Annotated[float, Field(ge=0.0, le=1.0)]
-NonNegative = typing.Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-Positive = typing.Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-
-
-class Section(BaseModel):
-    """A part of the tree: unknown keys are errors, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class DataConfig(Section):
@@ -86,28 +78,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class ObjectiveConfig(Section):
-    """What is hidden and how the loss weighs it."""
-
-    name: Literal["diffusion", "bert"] = Field("diffusion", description="diffusion = masked diffusion (MDLM, LLaDA); bert = 80/10/10 at a fixed rate")
-    schedule: Literal["linear", "cosine", "quadratic", "square_root"] = Field("linear", description="diffusion: fraction hidden over time; the loss weighs by its derivative")
-    eps: float = Field(1e-3, gt=0.0, lt=1.0, description="diffusion: smallest time")
-    exact_count: bool = Field(True, description="diffusion, linear: hide exactly k tokens rather than tossing coins; lower variance")
-    probability: Share = Field(0.15, description="bert: share of the tokens that is selected")
-    mask_rate: Share = Field(0.8, description="bert: of the selected, the share replaced by [MASK]")
-    random_rate: Share = Field(0.1, description="bert: of the selected, the share replaced by a random token")
-    grain: Literal["token", "operand", "instruction"] = Field("token", description="what is hidden together; operands and whole instructions are those of traces")
-
-    @model_validator(mode="after")
-    def _exact_needs_linear(self) -> ObjectiveConfig:
-        if self.name == "diffusion" and self.exact_count and self.schedule != "linear":
-            raise ValueError(
-                f"objective.exact_count hides exactly k tokens with k uniform, which is the linear schedule, and "
-                f"objective.schedule is {self.schedule!r}: set objective.exact_count=false to use that schedule"
-            )
-        return self
-
-
 class OptimConfig(Section):
     """The optimiser and the course of the learning rate."""
 
@@ -131,7 +101,7 @@ class TrainConfig(Section):
     batch_size: PositiveInt = Field(32, description="rows per optimiser step, over all devices and accumulation steps")
     accumulate: PositiveInt = Field(1, description="forward-backward passes per optimiser step")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto = bf16 where the processor has it, else fp32")
-    compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile of the blocks, up to a minute once; auto = where the run is long enough to earn it back")
+    compile: Literal["auto"] | bool = Field("auto", description="torch.compile of the blocks, a minute or two once; auto = where the run is long enough to earn it back")
     checkpoint_activations: bool = Field(False, description="keep one activation a block and make the others again: less memory, about a quarter more time")
     devices: Literal["auto"] | PositiveInt = Field("auto", description="processors to train on")
     nodes: PositiveInt = Field(1, description="machines to train on")

@@ -13,9 +13,9 @@ import pytest
 PROMISED = ("config.yaml", "metrics.csv", "loss.png", "evaluation.json", "samples.md", "unmasking.html", "fill.html", "checkpoints/index.json")
 
 
-def start(run: Path) -> subprocess.Popen:
+def start(run: Path, *which: str) -> subprocess.Popen:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "2"}
-    command = [sys.executable, "-m", "unmask.cli.main", "demo", "--quick", "--run", str(run)]
+    command = [sys.executable, "-m", "unmask.cli.main", "demo", *which, "--quick", "--run", str(run)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -56,3 +56,23 @@ def test_demo_survives_kills_at_three_moments_and_keeps_its_promises(tmp_path):
     again = start(run)
     assert again.wait() == 0
     assert (run / "evaluation.json").stat().st_mtime_ns == began, "what is done is not done again"
+
+
+@pytest.mark.slow
+def test_the_traces_demo_goes_on_after_a_kill_and_keeps_its_promises(tmp_path):
+    run = tmp_path / "run"
+    process = start(run, "traces")
+    wait_for(lambda: (run / "metrics.csv").exists() and "30,train/loss" in (run / "metrics.csv").read_text(), process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    process = start(run, "traces")
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    for name in ("config.yaml", "metrics.csv", "loss.png", "classes.png", "evaluation.json", "samples.md", "fill.html", "checkpoints/index.json"):
+        assert (run / name).stat().st_size > 0, name
+    report = json.loads((run / "evaluation.json").read_text())
+    assert {"mnemonic", "register", "immediate", "bracket"} <= set(report["classes"])
+    models = report["classes"]["all"]["models"]
+    assert models["trained"]["bits_per_token"] < models["unigram"]["bits_per_token"]
+    assert (run / "samples.md").read_text().count("← filled in; it was:") == 3 and "[MASK]" not in (run / "samples.md").read_text()
+    assert "unmask fill" in output and "popped register" in output

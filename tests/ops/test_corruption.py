@@ -321,6 +321,13 @@ def test_counts_of_whole_words_count_words():
     assert abs(float((first & scored).sum() / n.sum()) - 0.5) < 0.01
 
 
+def test_only_the_eligible_are_hidden_whatever_the_units_are():
+    ids, eligible = clean(100, 9), torch.ones(100, 9, dtype=torch.bool)
+    eligible[:, 4:6] = False
+    _, scored, _ = whole_words(uniform_corruption(MASK), lambda ids, eligible: torch.zeros_like(ids))(ids, eligible, keyed(100))
+    assert torch.equal(scored, scored[:, :1] & eligible) and bool(scored.any())
+
+
 def test_spans_have_no_whole_words():
     with pytest.raises(ValueError, match="Spans are runs of tokens"):
         whole_words(span_corruption(MASK), SOLID)

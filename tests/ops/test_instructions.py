@@ -77,9 +77,9 @@ def test_operands_by_hand():
 
 
 def test_a_bracket_that_never_closes_ends_with_its_instruction():
-    ids = encode("mov [ rax [NEXT] ] rax rbp [NEXT] mov rax ] rbp")
+    ids = encode("mov [ rax [NEXT] mov rax rbp [NEXT] mov rax [ rbp 7 ]")
     unit = GRAINS["operand"](ids, ids > 3)
-    assert unit.tolist() == [[0, 1, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11]]
+    assert unit.tolist() == [[0, 1, 1, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10]]
 
 
 @pytest.mark.parametrize("seed", range(10))

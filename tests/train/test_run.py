@@ -101,7 +101,7 @@ def test_run_folder_and_reload(tiny):
     run = Path(config.run)
     assert (run / "config.yaml").is_file() and (run / "metrics.csv").is_file()
     names = {name for _, name, _ in read_metrics(run / "metrics.csv")}
-    assert names == {"train/loss", "train/lr", "valid/loss", "valid/accuracy"}
+    assert names == {"train/loss", "train/loss_error", "train/lr", "valid/loss", "valid/accuracy"}
     loaded = load(run)
     assert (loaded.step, loaded.config) == (12, config)
     ids = torch.arange(5, 15)[None]
@@ -187,18 +187,18 @@ def test_missing_and_unfinished_models_are_explained(tmp_path):
         load(tmp_path / "run")
 
 
-@pytest.mark.parametrize("option", ["objective.name=bert", "objective.exact_count=false", "optim.ema=0.5", "optim.clip=0.01", "optim.warmup=0.9",
+@pytest.mark.parametrize("option", ["objective.name=bert", "objective.choice=coins", "optim.ema=0.5", "optim.clip=0.01", "optim.warmup=0.9",
                                     "optim.decay=linear", "optim.beta2=0.5", "optim.beta1=0.1", "optim.weight_decay=10.0", "optim.final_lr=1.0",
                                     "model.neighbour_layers=0", "model.tie_embeddings=false", "model.dropout=0.5", "model.activation=relu",
                                     "model.rotary_emb_dim=2", "optim.lr=0.02", "optim.name=muon", "data.block_size=16", "train.batch_size=4",
                                     "objective.name=bert objective.probability=0.5", "objective.name=bert objective.mask_rate=0.5",
-                                    "objective.name=bert objective.random_rate=0.0", "optim.name=muon optim.muon_lr=0.1",
-                                    "objective.exact_count=false objective.schedule=cosine", "data.valid_fraction=0.5",
+                                    "objective.name=bert objective.random_rate=0.0", "objective.name=bert objective.start_probability=0.9", "optim.name=muon optim.muon_lr=0.1",
+                                    "objective.choice=coins objective.schedule=cosine", "data.valid_fraction=0.5",
                                     "model.dim_feedforward=8", "objective.eps=0.5", "seed=1", "train.precision=bf16"])  # fmt: skip
 def test_every_training_option_changes_the_result(tiny, corpus, option, tmp_path_factory):
     """No dead knobs: turning the last option of a line leaves other weights than the line without it."""
     *given, turned = option.split()
-    given += ["objective.exact_count=false"] if "eps" in turned else []
+    given += ["objective.choice=coins"] if "eps" in turned else []
     found = []
     for extra in (given, [*given, turned]):
         # Stores are shared where the option does not change them, so that a run of four steps is quick.
@@ -255,3 +255,21 @@ def test_samples_are_logged_after_each_validation(tiny):
     train(config, sampler=lambda network, tokenizer: f"{type(network).__name__} {len(tokenizer)}")
     log = (Path(config.run) / "samples.txt").read_text()
     assert log.count("── step") == 2 and "RotaryTransformerMLMModel 300" in log
+
+
+def test_the_standard_error_of_every_steps_loss_is_reported(tiny, monkeypatch):
+    """That of the whole step, over its passes, from what each pass knows of its rows."""
+    from unmask.train.loss import MLMLoss, global_loss
+
+    parts, real = [], MLMLoss.__call__
+
+    def noted(self, batch, model=None):
+        parts.append(real(self, batch, model))
+        return parts[-1]
+
+    monkeypatch.setattr(MLMLoss, "__call__", noted)
+    config = config_of(tiny, "train.steps=2", "train.accumulate=2", "train.log_every=1")
+    train(config)
+    reported = [value for _, name, value in read_metrics(Path(config.run) / "metrics.csv") if name == "train/loss_error"]
+    expected = [float(global_loss(parts[i : i + 2])["variance"].sqrt()) for i in (0, 2)]
+    assert len(parts) == 4 and reported == pytest.approx(expected, rel=1e-5) and min(reported) > 0

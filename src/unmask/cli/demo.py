@@ -15,6 +15,7 @@ from unmask.cli.options import DEMO_RUN
 
 DEMOS = {
     "text": "Python's own documentation: fill blanks, write",
+    "grid": "pictures: paint, complete, animate",
     "traces": "machine code of installed libraries: fill in instructions",
 }
 

@@ -151,10 +151,10 @@ def print_classes(report: dict[str, Any]) -> None:
     """First guesses and bits per token by class of token, every model beside the others."""
     from unmask.cli.screen import table
 
-    names = list(report["models"])
+    names = [name for name in report["models"] if name != "unigram"]  # the weaker floor is in the JSON
     rows = []
     for kind, found in report["classes"].items():
         values = [found["models"][name] for name in names]
-        rows.append([kind, f"{found['tokens']:,}", *(f"{v['accuracy']:.1%}" for v in values), *(f"{v['bits_per_token']:.3f}" for v in values)])
-    columns = ["hidden token", "asked", *(f"{name}, right" for name in names), *(f"{name}, bits" for name in names)]
-    table(f"Hidden tokens by class, {report['accuracy']['rate']:.0%} hidden", columns, rows)
+        rows.append([kind, f"{found['tokens']:,}", *(f"{v['accuracy']:.1%}, {v['bits_per_token']:.2f}" for v in values)])
+    title = f"Hidden tokens by class, {report['accuracy']['rate']:.0%} hidden: first guess right, bits per token"
+    table(title, ["token", "asked", *names], rows)

@@ -14,6 +14,7 @@ import typer
 from unmask.allocator import keep_freed_memory
 from unmask.cli.bench import bench
 from unmask.cli.demo import demo
+from unmask.cli.disassemble import disassemble
 from unmask.cli.evaluate import evaluate
 from unmask.cli.fill import fill
 from unmask.cli.generate import generate
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, prepare, train, evaluate, generate, fill, score, bench):
+for command in (demo, prepare, disassemble, train, evaluate, generate, fill, score, bench):
     app.command()(command)
 
 

@@ -11,7 +11,7 @@ from unmask.cli.options import Field, Json, Seed, Split, Unit
 
 
 def prepare(
-    source: Annotated[str, typer.Argument(help="python-docs, python-code, a text file, a folder, .jsonl, .parquet, or a Hugging Face dataset.")],
+    source: Annotated[str, typer.Argument(help="python-docs, python-code, a text file, a folder, .jsonl, .parquet, traces:wheels, traces:python, or a Hugging Face dataset.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to fill.")],
     tokenizer: Annotated[str | None, typer.Option(help="tokenizer.json, folder or hub name; by default one is trained.")] = None,
     vocab_size: Annotated[int, typer.Option(help="Size of the tokenizer that is trained.")] = 8192,

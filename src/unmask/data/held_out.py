@@ -1,8 +1,8 @@
-"""Which documents are held out: a pure function of ``(seed, text)``.
+"""Which documents are held out: a pure function of ``(seed, text)``, or what the corpus itself says.
 
 Every text has a position in ``[0, 2**64)``, a keyed hash of it. Documents below the cut are held out. The cut is
 ``fraction * 2**64`` unless that would leave one side without documents; then it moves just far enough to give
-that side one distinct text.
+that side one distinct text. A corpus that is divided already (traces, by binary) keeps its division.
 """
 
 from __future__ import annotations
@@ -33,10 +33,15 @@ class HeldOut:
         cut = int(fraction * 2**64)
         lowest, highest = 2**64, -1
         for document in source.documents():
-            position = _position(seed, document.text)
+            position = _position_of(document, seed)
             lowest, highest = min(lowest, position), max(highest, position)
             if lowest < cut <= highest:
                 return cls(source, seed, cut)
+        if lowest == highest and document.held_out is not None:
+            raise ValueError(
+                f"All traces of '{source.path}' are on one side of its split ({'test' if document.held_out else 'train'}), so there is nothing "
+                f"to {'train on' if document.held_out else 'validate with'}. Disassemble several binaries, or give a separate valid_source."
+            )
         if lowest == highest:
             raise ValueError(
                 f"'{source.path}' is one single document, so none can be held out for validation. For a text file choose smaller "
@@ -51,7 +56,14 @@ class HeldOut:
         return (document for document in self.source.documents() if self._holds(document))
 
     def _holds(self, document: Document) -> bool:
-        return _position(self.seed, document.text) < self.cut
+        return _position_of(document, self.seed) < self.cut
+
+
+def _position_of(document: Document, seed: int) -> int:
+    """Where a document is in ``[0, 2**64)``: at one end or the other if the corpus is divided already."""
+    if document.held_out is not None:
+        return 0 if document.held_out else 2**64 - 1
+    return _position(seed, document.text)
 
 
 def _position(seed: int, text: str) -> int:

@@ -7,7 +7,7 @@
     out/prepared.json    written last: the folder is complete
 
 Whether a document is held out depends only on ``(seed, its text)``: not on order, on other documents or on
-workers, and equal texts always land on the same side. The corpus is streamed, never held.
+workers, and equal texts always land on the same side. (Instruction traces are divided already, by binary.) The corpus is streamed, never held.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from unmask.data.sources import Source
 from unmask.data.store import TokenStore
 from unmask.data.store_writer import write_store
 from unmask.data.tokenizers import Tokenizer
+from unmask.data.traces.tokenizer import trace_tokenizer
 from unmask.storage import read_json, write_json
 
 TOKENIZER_TRAINING_CHARACTERS = 2**28  # the tokenizer learns from this much text from the front of the corpus
@@ -101,9 +102,11 @@ def prepare(
     Args:
         source: what to read; anything ``Source.parse`` takes.
         out: the folder to fill.
-        tokenizer: one to use (a path, a hub name, or the object); None trains a byte-level BPE.
+        tokenizer: one to use (a path, a hub name, or the object); None trains a byte-level BPE, or makes a trace tokenizer
+            where the source is instruction traces.
         vocab_size: size of the tokenizer to train; not read when one is given.
-        valid_fraction: share of the documents to hold out, in (0, 1); not read when ``valid_source`` is given.
+        valid_fraction: share of the documents to hold out, in (0, 1); not read when ``valid_source`` is given, or where
+            the corpus is divided already (traces).
         valid_source: the held-out corpus, if it is a separate one.
         workers: processes that tokenise (None = one per core); the result is the same for any number.
         shard_tokens: tokens per shard of the stores.
@@ -147,7 +150,7 @@ def prepare(
         split = HeldOut.find(source, valid_fraction, seed) if separate is None else None
         training = source.documents if split is None else split.training
         validation = separate.documents if separate is not None else split.validation  # type: ignore[union-attr]
-        used, count = _settle_tokenizer(out / "tokenizer.json", given, vocab_size, training(), report)
+        used, count = _settle_tokenizer(out / "tokenizer.json", given, vocab_size, training(), report, source.kind == "traces")
 
         def write(stage: str, documents: Iterator[Document], fingerprint: str, total: int | None) -> TokenStore:
             return write_store(
@@ -200,7 +203,7 @@ def _short(value: Any) -> Any:
 
 
 def _settle_tokenizer(
-    path: Path, given: Tokenizer | None, vocab_size: int, training: Iterator[Document], report: Progress
+    path: Path, given: Tokenizer | None, vocab_size: int, training: Iterator[Document], report: Progress, traces: bool
 ) -> tuple[Tokenizer, int | None]:
     """The tokenizer at ``path``: the given one, or trained now unless an earlier attempt did; and the number of
     training documents, if they were all read on the way."""
@@ -223,7 +226,7 @@ def _settle_tokenizer(
             report(done, None, "tokenizer")
             yield document.text
 
-    trained = Tokenizer.train(texts(), vocab_size)
+    trained = trace_tokenizer(texts(), vocab_size) if traces else Tokenizer.train(texts(), vocab_size)
     trained.save(path)
     return Tokenizer.load(path), done if whole else None
 

@@ -4,6 +4,7 @@
     jsonl     one JSON object a line, the text in a field
     parquet   read row group by row group, the text in a column
     dataset   a Hugging Face dataset, saved to disk or streamed from the hub
+    traces    instruction traces that ``unmask disassemble`` wrote (also Parquet), or a built-in corpus of them
 
 Line ends become ``\\n``. Documents with nothing but white space are skipped by whoever calls these.
 """
@@ -34,10 +35,12 @@ _COMPRESSED = {".gz": gzip.open, ".xz": lzma.open}
 
 @dataclass(frozen=True)
 class Document:
-    """One text that is kept or held out as a whole. ``name`` says where it came from."""
+    """One text that is kept or held out as a whole. ``name`` says where it came from; ``held_out``, in a corpus that is
+    divided already, on which side it is."""
 
     name: str
     text: str
+    held_out: bool | None = None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -166,6 +169,22 @@ def read_parquet(path: Path, name: str, field: str) -> Iterator[Document]:
             for value in batch.column(0).to_pylist():
                 yield Document(f"{name}:{number}", as_text(value, field, f"{path}, row {number}"))
                 number += 1
+
+
+def read_traces(path: str | Path) -> Iterator[Document]:
+    """The traces of a file that ``unmask disassemble`` wrote, each on the side of the split that its binary is on."""
+    from unmask.data.traces import table
+
+    for row in table.read_traces(path, ("binary", "name", "disassembly")):
+        yield Document(f"{row['binary']}:{row['name']}", row["disassembly"], held_out=row["split"] == "test")
+
+
+def built_in_traces(name: str) -> Iterator[Document]:
+    """The traces of a built-in corpus, ``wheels`` or ``python``."""
+    from unmask.data.traces.corpus import built_in_rows
+
+    for row in built_in_rows(name):
+        yield Document(f"{row.binary}:{row.name}", row.disassembly, held_out=row.split == "test")
 
 
 def read_dataset(path: str, field: str, split: str, subset: str | None, *, saved: bool) -> Iterator[Document]:

@@ -1,8 +1,9 @@
 """Where text comes from: one frozen description that yields documents, whatever the format.
 
 ``Source.parse("articles.jsonl.xz", field="body")`` guesses the kind from the path; a prefix decides instead
-(``text:``, ``jsonl:``, ``parquet:``, ``dataset:``, ``hub:name[:subset]``, ``builtin:``). A folder stands for
-the files in it, recursively and in sorted order.
+(``text:``, ``jsonl:``, ``parquet:``, ``dataset:``, ``hub:name[:subset]``, ``builtin:``, ``traces:``). A folder stands for
+the files in it, recursively and in sorted order. A Parquet file of instruction traces is known by its columns, and
+``traces:wheels`` and ``traces:python`` are built in.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from typing import Literal, cast, get_args
 
 from unmask.data import corpora, readers
 from unmask.data.readers import UNITS, Document, Unit, nearest
+from unmask.data.traces.table import BUILT_IN_TRACES, is_traces
 
-Kind = Literal["builtin", "text", "jsonl", "parquet", "dataset", "hub"]
+Kind = Literal["builtin", "text", "jsonl", "parquet", "dataset", "hub", "traces"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 _SUFFIXES: dict[str, Kind] = {
     ".txt": "text", ".text": "text", ".md": "text", ".rst": "text",
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet",
 }  # fmt: skip
+_BUILT_IN = (*corpora.BUILT_IN, *(f"traces:{name}" for name in BUILT_IN_TRACES))
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -82,7 +85,7 @@ class Source:
         prefix, colon, rest = written.partition(":")
         if not written or (colon and prefix in ("hub", "dataset") and not rest.strip(":")):
             raise ValueError(f"The source {written!r} names nothing. Give a text file, a folder, a .jsonl or .parquet file, owner/name of a "
-                             f"Hugging Face dataset, or a built-in corpus: {', '.join(corpora.BUILT_IN)}.")
+                             f"Hugging Face dataset, or a built-in corpus: {', '.join(_BUILT_IN)}.")
         kind: Kind
         if colon and prefix in KINDS:
             kind, path = cast(Kind, prefix), rest
@@ -90,6 +93,8 @@ class Source:
                 path, subset = path.split(":", 1)
         else:
             kind, path = _guess(written), written
+        if kind == "traces" and path in BUILT_IN_TRACES:
+            return cls(kind, path, field, unit, split, subset)
         if kind not in ("builtin", "hub"):
             path = str(Path(path).expanduser())
             if not Path(path).exists():
@@ -116,6 +121,8 @@ class Source:
     def _read(self) -> Iterator[Document]:
         if self.kind == "builtin":
             yield from corpora.documents(self.path)
+        elif self._is_built_in_traces:
+            yield from readers.built_in_traces(self.path)
         elif self.kind in ("hub", "dataset"):
             yield from readers.read_dataset(self.path, self.field, self.split, self.subset, saved=self.kind == "dataset")
         for name, path in self._files():
@@ -125,10 +132,16 @@ class Source:
                 yield from readers.read_jsonl(path, name, self.field)
             elif self.kind == "parquet":
                 yield from readers.read_parquet(path, name, self.field)
+            elif self.kind == "traces":
+                yield from readers.read_traces(path)
+
+    @property
+    def _is_built_in_traces(self) -> bool:
+        return self.kind == "traces" and self.path in BUILT_IN_TRACES
 
     def _files(self) -> list[tuple[str, Path]]:
         """``(name, path)`` of the files this source is made of; none for hub and built-in sources."""
-        if self.kind in ("builtin", "hub"):
+        if self.kind in ("builtin", "hub") or self._is_built_in_traces:
             return []
         root = Path(self.path)
         if not root.exists():
@@ -137,7 +150,8 @@ class Source:
             return [(root.name, root)]
         found = _visible_files(root)
         if self.kind != "dataset":
-            found = [path for path in found if _kind_of(path) == self.kind] or (found if self.kind == "text" else [])
+            kind = "parquet" if self.kind == "traces" else self.kind
+            found = [path for path in found if _kind_of(path) == kind] or (found if self.kind == "text" else [])
         return [(path.relative_to(root).as_posix(), path) for path in found]
 
     def fingerprint(self) -> str:
@@ -148,6 +162,10 @@ class Source:
             facts.append(corpora.version(self.path))
         elif self.kind == "hub":
             facts.append(self.path)
+        elif self._is_built_in_traces:
+            from unmask.data.traces.corpus import built_in_version
+
+            facts.append(built_in_version(self.path))
         for name, path in self._files():
             status = path.stat()
             facts.append(f"{name} {status.st_size} {status.st_mtime_ns}")
@@ -180,7 +198,8 @@ def _guess(written: str) -> Kind:
             )
         return kinds[0] if kinds else "text"
     if path.exists():
-        return _kind_of(path) or "text"
+        kind = _kind_of(path) or "text"
+        return "traces" if kind == "parquet" and is_traces(path) else kind
     if written in corpora.BUILT_IN:
         return "builtin"
     if _HUB_NAME.fullmatch(written) and _kind_of(path) is None and not written.startswith("."):
@@ -192,7 +211,7 @@ def _missing(written: str) -> str:
     path = Path(written).expanduser()
     beside = [str(path.parent / other.name) for other in path.parent.iterdir()] if path.parent.is_dir() else []
     return (
-        f"There is no file or folder '{written}'.{nearest(written, [*beside, *corpora.BUILT_IN])} A source is a text file, "
+        f"There is no file or folder '{written}'.{nearest(written, [*beside, *_BUILT_IN])} A source is a text file, "
         "a folder, a .jsonl or .parquet file, a dataset on the Hugging Face hub (owner/name), or a built-in corpus: "
-        f"{', '.join(corpora.BUILT_IN)}."
+        f"{', '.join(_BUILT_IN)}."
     )

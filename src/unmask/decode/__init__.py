@@ -8,8 +8,11 @@
     revision       which revealed tokens are hidden again: remasking
     tokens         which token to put there: temperature and filters
     constraints    which tokens may stand together: finite automata
+    regex          the automaton of a regular expression
     adjust         changes of the logits before they are scored: forbidden ids, penalties, hooks
     forward        from ids to logits at the positions somebody reads: plain, guided
+    conditioning a forward that hands each evaluation what the one before made of the row: self-conditioning
+    grid         orders of a two-dimensional canvas
     cache        a forward that remembers keys and values: faster, approximate
     named        the same from words and numbers
     view         what a rule sees of a step

@@ -149,7 +149,13 @@ class _State:
             target=self.plan[rows, step],
             certainty=self.certainty[rows],
             noise=_noise(canvas, self.seed, step),
+            left=self._left(rows, step),
         )
+
+    def _left(self, rows: Int[Tensor, " rows"], step: int) -> Float[Tensor, " rows"]:
+        """The share of each row's steps that come after this one; its steps are those until its plan is fulfilled."""
+        steps = (self.plan[rows] < self.wanted[rows].sum(-1, keepdim=True)).sum(-1) + 1
+        return (steps - 1 - step).clamp(min=0) / steps.double()
 
 
 class _Choice(NamedTuple):

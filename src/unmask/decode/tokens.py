@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unmask.decode.view import StepView
 from unmask.ops.confidence import LogProbs
 from unmask.ops.sampling import draw, keep_min_p, keep_top_k, keep_top_p
 
@@ -23,6 +25,8 @@ class Tokens:
         top_k: only the ``k`` most likely, or None.
         top_p: only the smallest set that reaches probability ``p``, the crossing token included, or None.
         min_p: only tokens at least this many times as likely as the likeliest, or None.
+        annealed: the temperature falls in even steps over the evaluations of a row: after ``i`` of ``S`` it is
+            ``temperature * (S - 1 - i) / S``, so the last tokens are the likeliest ones (MaskGIT).
 
     Raises:
         ValueError: an option outside its range, or ``top_k`` and ``top_p`` together.
@@ -32,6 +36,7 @@ class Tokens:
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    annealed: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -48,11 +53,24 @@ class Tokens:
         if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
             raise ValueError(f"top_p={self.top_p} is not a share of probability: give a number in (0, 1], such as 0.9.")
 
-    def draw(self, log_probs: LogProbs, uniforms: Float[Tensor, " scored"]) -> Int[Tensor, " scored"]:
-        """One id per position; ``uniforms`` float64 ``[N]`` in (0, 1)."""
-        if self.temperature == 0:
+    def shares(self, view: StepView, where: Bool[Tensor, "rows seq"]) -> Float[Tensor, " scored"] | None:
+        """The share of the temperature that is left at each position of ``where``; None where all of it always is."""
+        if not self.annealed or view.left is None:
+            return None
+        return view.left[where.nonzero()[:, 0]]
+
+    def draw(
+        self, log_probs: LogProbs, uniforms: Float[Tensor, " scored"], shares: Float[Tensor, " scored"] | None = None
+    ) -> Int[Tensor, " scored"]:
+        """One id per position; ``uniforms`` float64 ``[N]`` in (0, 1), ``shares`` as :meth:`shares` says."""
+        if self.temperature == 0 or (shares is not None and not bool(shares.any())):
             return log_probs.argmax(-1)
-        logits = log_probs / self.temperature if self.temperature != 1 else log_probs
+        if shares is not None:
+            drawn = self._draw(log_probs / (self.temperature * shares.masked_fill(shares == 0, 1.0)).to(log_probs.dtype)[:, None], uniforms)
+            return torch.where(shares > 0, drawn, log_probs.argmax(-1))
+        return self._draw(log_probs / self.temperature if self.temperature != 1 else log_probs, uniforms)
+
+    def _draw(self, logits: Float[Tensor, "scored vocab"], uniforms: Float[Tensor, " scored"]) -> Int[Tensor, " scored"]:
         if self.top_k is not None:
             logits = keep_top_k(logits, self.top_k)
         if self.top_p is not None:

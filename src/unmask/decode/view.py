@@ -31,6 +31,7 @@ class StepView:
         target: int64 ``[b]``, how many of the wanted the budget wants revealed when the step is over.
         certainty: ``[b, L]``, the probability each revealed token had when it was placed; 0 elsewhere.
         noise: keyed by (seed, row id, step), counted from each row's first real token.
+        left: ``[b]``, the share of the row's steps that are still to come when this one is over; None where nobody planned.
     """
 
     number: int
@@ -43,6 +44,7 @@ class StepView:
     target: Int[Tensor, " rows"]
     certainty: Float[Tensor, "rows seq"]
     noise: Noise
+    left: Float[Tensor, " rows"] | None = None
 
     @property
     def revealed(self) -> Bool[Tensor, "rows seq"]:
@@ -63,6 +65,7 @@ class StepView:
             self.target[which],
             self.certainty[which],
             Noise(self.noise.keys[which], None if counters is None else counters[which]),
+            None if self.left is None else self.left[which],
         )
 
 

@@ -89,6 +89,7 @@ class RotaryTransformerMLMModel(nn.Module):
         self.mask_idx = mask_idx
         self.padding_idx = padding_idx
         self.max_length = max_length
+        self.num_tokens, self.width, self.embedding_width = num_embeddings, d_model, d_model
         self.force_flash_attn = force_flash_attn
         self.use_flex_attn = use_flex_attn
         self.run_block = BlockRunner()
@@ -139,6 +140,7 @@ class RotaryTransformerMLMModel(nn.Module):
         positions: Int[Tensor, "*batch seq"] | None = None,
         block_mask: Any = None,
         segment_ids: Int[Tensor, "*batch seq"] | None = None,
+        sum_embeds: Float[Tensor, "*batch seq width"] | None = None,
     ) -> Float[Tensor, "*batch seq width"]:
         """Run the encoder.
 
@@ -148,6 +150,7 @@ class RotaryTransformerMLMModel(nn.Module):
             positions: rotary positions; None counts from the row's first real token, restarting at segments.
             block_mask: a FlexAttention BlockMask, used instead of the masks.
             segment_ids: packed rows; tokens attend only within their segment.
+            sum_embeds: ``[..., L, D]``, added to the embeddings of the tokens (self-conditioning, positions of a grid).
 
         Returns:
             ``[..., L, D]``; zero at padding where padding was dropped.
@@ -168,6 +171,9 @@ class RotaryTransformerMLMModel(nn.Module):
         )
         flat = [part.flatten() if token_index is None else part.flatten()[token_index] for part in (ids, *places)]
         x, angles = self._embed(*flat), self.rotary(flat[1])
+        if sum_embeds is not None:
+            added = sum_embeds.reshape(-1, sum_embeds.shape[-1])
+            x = x + (added if token_index is None else added[token_index])
         for block in self.blocks:
             x = self.run_block(block, x, angles, plan)
         x = self._leave(x)

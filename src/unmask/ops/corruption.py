@@ -79,9 +79,20 @@ def blockwise_corruption(
     return Corruption(UniformLevel(eps), choice, Replacement(mask_token_id), is_bound=False, block_size=block_size)
 
 
-def span_corruption(mask_token_id: int, probability: float = 0.15, success: float = 0.2, longest: int = 10) -> Corruption:
-    """SpanBERT's corruption: runs of geometric length that cover ``probability`` of the tokens; not a bound."""
-    return Corruption(ConstantLevel(probability), Spans(success, longest), Replacement(mask_token_id), is_bound=False)
+def span_corruption(
+    mask_token_id: int,
+    probability: float = 0.15,
+    success: float = 0.2,
+    longest: int = 10,
+    replacement: Replacement | None = None,
+) -> Corruption:
+    """SpanBERT's corruption: runs of geometric length that cover ``probability`` of the tokens; not a bound.
+
+    Everything hidden becomes ``[MASK]``, unless a ``replacement`` says other; SpanBERT's own is
+    ``Replacement(mask, 0.8, 0.1, ordinary_ids, runs=True)``, a whole span masked, randomised or kept together.
+    """
+    replacement = replacement if replacement is not None else Replacement(mask_token_id)
+    return Corruption(ConstantLevel(probability), Spans(success, longest), replacement, is_bound=False)
 
 
 def whole_words(corruption: Corruption, units: Units) -> Corruption:

@@ -4,6 +4,7 @@
                  inverse_p     1 / p                   LLaDA; the linear schedule of MDLM and MD4
                  a schedule    rate'(t) / rate(t)      MDLM, MD4 under that schedule, t found from p
                  DiscreteTime  T (rate_t - rate_s) / rate_t   MD4 in T steps
+                 CountTime     slope / rate for exact counts  MaskGIT's corruption under any schedule, as a bound
     normaliser   scored        positions with noise_mask
                  supervised    positions that could have been hidden (p_mask > 0)
                  sequence      rows
@@ -22,9 +23,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unmask.ops.schedule import DiscreteTime, Schedule
+from unmask.ops.schedule import CountTime, DiscreteTime, Schedule
 
-Weighting = Literal["flat", "inverse_p"] | Schedule | DiscreteTime
+Weighting = Literal["flat", "inverse_p"] | Schedule | DiscreteTime | CountTime
 Normaliser = Literal["scored", "supervised", "sequence", "answer"]
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Logits = Float[Tensor, "scored vocab"]
+_ROWS = 64  # of a vocabulary that are worked on together
 
 
 def forbid(logits: Logits, forbidden: Bool[Tensor, " vocab"]) -> Logits:
@@ -25,8 +27,16 @@ def keep_top_k(logits: Logits, k: int) -> Logits:
     """Keep the ``k`` largest logits of each row (all that tie with the k-th), ``-inf`` elsewhere."""
     if k >= logits.shape[-1]:
         return logits
-    floor = logits.topk(k, dim=-1).values[:, -1:]
-    return logits.masked_fill(logits < floor, -torch.inf)
+    return logits.masked_fill(logits < _kth_largest(logits, k), -torch.inf)
+
+
+def _kth_largest(logits: Logits, k: int) -> Float[Tensor, "scored 1"]:
+    """The ``k``-th largest number of each row. On a CPU NumPy's selection is several times faster than torch's, which sorts."""
+    if logits.device.type != "cpu" or logits.dtype not in (torch.float32, torch.float64):
+        return logits.topk(k, dim=-1).values[:, -1:]
+    place = logits.shape[-1] - k
+    floors = [np.partition(rows.detach().numpy(), place, axis=-1)[:, place] for rows in logits.split(_ROWS)]
+    return torch.from_numpy(np.concatenate(floors) if floors else np.empty(0, np.float32)).to(logits.dtype)[:, None]
 
 
 def keep_top_p(logits: Logits, p: float) -> Logits:
@@ -57,10 +67,23 @@ def draw(logits: Logits, uniforms: Float[Tensor, " scored"], temperature: float 
     """
     if temperature == 0:
         return logits.argmax(-1)
-    weights = (logits.double() / temperature).softmax(-1)
+    if logits.device.type != "cpu":
+        return _draw(logits, uniforms, temperature)
+    # A few rows at a time: fresh pages for [N, V] in float64 cost a CPU more than the sums.
+    parts = zip(logits.split(_ROWS), uniforms.split(_ROWS), strict=True)
+    drawn = [_draw(rows, own, temperature) for rows, own in parts]
+    return torch.cat(drawn) if drawn else logits.new_zeros(0, dtype=torch.int64)
+
+
+def _draw(logits: Logits, uniforms: Float[Tensor, " scored"], temperature: float) -> Int[Tensor, " scored"]:
+    scaled = logits.double()
+    scaled = scaled / temperature if temperature != 1 else scaled
+    weights = (scaled - scaled.amax(-1, keepdim=True)).exp_()
     cumulative = weights.cumsum(-1)
-    # Scaling by the total keeps the target below the last positive step whatever the rounding.
     target = uniforms.double()[:, None] * cumulative[:, -1:]
     drawn = torch.searchsorted(cumulative, target, right=True)[:, 0]
-    last = logits.shape[-1] - 1 - weights.flip(-1).gt(0).long().argmax(-1)
-    return torch.minimum(drawn, last)
+    # Only where rounding made the target the total itself is nothing above it; the last possible id is meant.
+    if bool((drawn == logits.shape[-1]).any()):
+        last = logits.shape[-1] - 1 - weights.flip(-1).gt(0).long().argmax(-1)
+        drawn = torch.minimum(drawn, last)
+    return drawn

@@ -71,6 +71,33 @@ class DiscreteTime:
         return self.steps * (p - self.schedule.rate(before)).clamp(min=0.0) / p
 
 
+@dataclass(frozen=True)
+class CountTime:
+    """The weight of a hidden token where exactly ``k = ceil(rate(t) n)`` of ``n`` tokens are hidden at a uniform time.
+
+    It is ``slope / rate`` with ``rate = k / n`` and the mean slope of the schedule over the times at which just ``k`` are hidden:
+    ``1 / (k P(k))``, ``P(k)`` being the probability of that count. For the linear schedule that is ``1/rate``, and for any other it
+    goes to ``rate'(t) / rate(t)`` as ``n`` grows. The sum of weighted negative log-likelihoods over ``n`` is then the likelihood
+    bound per token, exactly, under every schedule (ALGORITHMS 1.1). The weight at the drawn time itself would not do: over the
+    times at which one token is hidden its expectation is infinite.
+
+    Attributes:
+        schedule: of the mask rate.
+        tokens: ``n``, how many could be hidden.
+    """
+
+    schedule: Schedule
+    tokens: int
+
+    def weight_at_rate(self, p: Times) -> Times:
+        """The weight, for a row of which the share ``p = k / n`` is hidden."""
+        k = (p * self.tokens).round()
+        upper, lower = (self.schedule.inverse((c / self.tokens).clamp(0.0, 1.0)).clamp(0.0, 1.0) for c in (k, k - 1))
+        upper = torch.where(k == self.tokens, 1.0, upper)
+        lower = torch.where(k == 1, 0.0, lower)  # where less than one token is asked for, one is hidden
+        return 1 / (k * (upper - lower).clamp(min=1e-12))
+
+
 linear = Schedule("linear", lambda t: t, torch.ones_like, lambda p: p)
 
 # MD4's cosine schedule: alpha = 1 - cos(pi/2 (1 - t)).

@@ -63,7 +63,8 @@ class MetricsTable(Callback):
         # Averaged from one multiple of `every` to the next, wherever a run was interrupted in between.
         if trainer.global_step % self.every == 0:
             self.write(trainer, "train/loss", math.fsum(self.losses) / len(self.losses))
-            self.write(trainer, "train/lr", float(trainer.callback_metrics["train/lr"]))
+            for name in ("train/loss_error", "train/lr"):  # of this step
+                self.write(trainer, name, float(trainer.callback_metrics[name]))
             self.losses = []
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -18,6 +18,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unmask.data.store import TokenStore
+from unmask.data.token_array import TokenArray
 from unmask.randomness import Stream, permute, row_keys
 
 Collate = Callable[[dict[str, np.ndarray]], Any]
@@ -27,11 +28,17 @@ class StoreWindows(Dataset):
     """Windows of ``block_size`` tokens of a store, fetched a batch at a time as columns.
 
     A batch of draws is an int64 array ``[N, 3]`` of (epoch, place in the epoch, window).
+
+    Args:
+        store: the tokens.
+        block_size: tokens of a window.
+        draws: of the whole run; each row then says how far training is, which mask-rate curricula read.
     """
 
-    def __init__(self, store: TokenStore, block_size: int) -> None:
+    def __init__(self, store: TokenStore | TokenArray, block_size: int, draws: int | None = None) -> None:
         self.store = store
         self.block_size = block_size
+        self.draws = draws
 
     def __len__(self) -> int:
         return self.store.windows(self.block_size)
@@ -40,7 +47,8 @@ class StoreWindows(Dataset):
         """``input_ids [N, block_size]`` with the identity of each row for keyed noise."""
         epoch, place, window = np.asarray(draws, dtype=np.int64).T
         rows = self.store.gather_windows(window, self.block_size)
-        return {"input_ids": rows, "example_id": window, "epoch": epoch, "epoch_place": place}
+        columns = {"input_ids": rows, "example_id": window, "epoch": epoch, "epoch_place": place}
+        return columns if self.draws is None else {**columns, "progress": (epoch * len(self) + place) / self.draws}
 
 
 @dataclass(frozen=True)
@@ -62,21 +70,24 @@ class EndlessDraws(Sampler):  # type: ignore[type-arg]
     rank: int = 0
     ranks: int = 1
 
-    def draws(self, first: int) -> np.ndarray:
-        """The draws ``first .. first + rows - 1`` of the run, ``[rows, 3]``."""
-        number = torch.arange(first, first + self.rows)
-        epoch, place = number // self.windows, number % self.windows
-        window = torch.empty_like(place)
-        for e in epoch.unique():
-            key = row_keys(self.seed, int(Stream.ORDER), e[None])[0]
-            window[epoch == e] = permute(place[epoch == e], self.windows, key)
-        return torch.stack([epoch, place, window], dim=1).numpy()
+    def draws(self, number: np.ndarray) -> np.ndarray:
+        """The draws of the run of these numbers: ``[N]`` -> ``[N, 3]``."""
+        epoch, place = np.divmod(number, self.windows)
+        window = np.empty_like(place)
+        for e in np.unique(epoch):
+            key = row_keys(self.seed, int(Stream.ORDER), torch.tensor([e]))[0]
+            window[epoch == e] = permute(torch.from_numpy(place[epoch == e]), self.windows, key).numpy()
+        return np.stack([epoch, place, window], axis=1)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         at = self.start
-        while True:
-            yield self.draws((at * self.ranks + self.rank) * self.rows)
-            at += 1
+        while True:  # many passes are drawn at once, which costs little more than one
+            first = ((at + np.arange(_AT_ONCE)) * self.ranks + self.rank) * self.rows
+            yield from self.draws((first[:, None] + np.arange(self.rows)).ravel()).reshape(_AT_ONCE, self.rows, 3)
+            at += _AT_ONCE
+
+
+_AT_ONCE = 64
 
 
 def _one_thread(_: int) -> None:
@@ -87,12 +98,13 @@ class TokenStoreData(LightningDataModule):
     """Training and validation batches from token stores.
 
     Args:
-        train, valid: stores of training and held-out documents.
+        train, valid: stores (or arrays of tokens) to train on and held out.
         block_size: tokens per row.
         batch_size: rows per optimiser step, over all ranks and accumulation steps.
         accumulate: passes per optimiser step.
         collate, collate_valid: from columns to batches; the second keeps its noise over the whole run.
         evaluate_rows: held-out windows per validation, spread evenly over the held-out stream.
+        steps: optimiser steps of the run.
         seed: of the order.
         workers: loader processes.
 
@@ -102,8 +114,8 @@ class TokenStoreData(LightningDataModule):
 
     def __init__(
         self,
-        train: TokenStore,
-        valid: TokenStore,
+        train: TokenStore | TokenArray,
+        valid: TokenStore | TokenArray,
         *,
         block_size: int,
         batch_size: int,
@@ -111,11 +123,12 @@ class TokenStoreData(LightningDataModule):
         collate: Collate,
         collate_valid: Collate,
         evaluate_rows: int,
+        steps: int,
         seed: int,
         workers: int = 0,
     ) -> None:
         super().__init__()
-        self.train_rows = StoreWindows(train, block_size)
+        self.train_rows = StoreWindows(train, block_size, batch_size * steps)
         self.valid_rows = StoreWindows(valid, block_size)
         self.batch_size = batch_size
         self.accumulate = accumulate

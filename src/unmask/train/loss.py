@@ -50,6 +50,10 @@ class _Scored(NamedTuple):
     index: Int[Tensor, " scored"]
     weights: Float[Tensor, " scored"]
 
+    def targets(self, batch: Mapping[str, Any]) -> Int[Tensor, " scored"]:
+        """Of each; some id where the index only fills up."""
+        return batch["target_ids"].flatten()[self.index].clamp(min=0)
+
     @property
     def row(self) -> Int[Tensor, " scored"]:
         """Of each."""
@@ -136,7 +140,7 @@ class MLMLoss:
             tokens = self._read(batch, model, scored)
             weighted = tokens.cost * share
             return self._divided(weighted.sum(), weighted, scored, counts)
-        wanted = batch["target_ids"].flatten()[scored.index]
+        wanted = scored.targets(batch)
         found = linear_cross_entropy(*projected, wanted, share, self.label_smoothing, self.z_loss)
         return self._divided(found.numerator, found.cost * share, scored, counts)
 
@@ -154,7 +158,7 @@ class MLMLoss:
         projected = None if torch.is_grad_enabled() else projection_where(model, batch, scored.index)
         if projected is None:
             return self._read(batch, model, scored)
-        wanted = batch["target_ids"].flatten()[scored.index]
+        wanted = scored.targets(batch)
         found = linear_cross_entropy(*projected, wanted, scored.weights, self.label_smoothing, self.z_loss)
         return ScoredTokens(scored.where, found.nll, found.best == wanted, scored.weights, found.cost)
 
@@ -222,7 +226,7 @@ class MLMLoss:
     def _read(self, batch: Mapping[str, Any], model: Any, scored: _Scored) -> ScoredTokens:
         """From logits, of any model."""
         logits = logits_where(model, batch, scored.index)
-        wanted = batch["target_ids"].flatten()[scored.index]
+        wanted = scored.targets(batch)
         nll = token_nll(logits, wanted)
         cost = training_cost(logits, nll, self.label_smoothing, self.z_loss)
         return ScoredTokens(scored.where, nll, logits.detach().argmax(-1) == wanted, scored.weights, cost)

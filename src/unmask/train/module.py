@@ -19,6 +19,8 @@ from unmask.randomness import fold
 from unmask.train.loss import MLMLoss, as_mlm_batch
 from unmask.train.optim import build_optimizer, learning_rate_share
 
+SHAPES_APART = 256  # scored positions are counted in so many on an accelerator: few shapes, little waste
+
 
 class MaskedLMModule(LightningModule):
     """Trains ``model`` under ``loss``.
@@ -30,7 +32,8 @@ class MaskedLMModule(LightningModule):
         total_steps: optimiser steps of the whole run, which the learning-rate course spans; None = those the trainer will take.
         seed: of dropout.
 
-    Logs ``train/loss``, ``train/lr`` and ``train/gradient_norm`` (before clipping) per step, and per validation ``valid/loss`` (nats, the training objective) and
+    Logs per step ``train/loss``, ``train/loss_error`` (its standard error as an estimate from the step's rows and their noise),
+    ``train/lr`` and ``train/gradient_norm`` (before clipping), and per validation ``valid/loss`` (nats, the training objective) and
     ``valid/accuracy`` (share of scored tokens whose most likely token is the true one).
     """
 
@@ -41,7 +44,7 @@ class MaskedLMModule(LightningModule):
         self.optim = optim
         self.total_steps = total_steps
         self.seed = seed
-        self._sums = torch.zeros(2)  # numerator and denominator of the step under way
+        self._sums = torch.zeros(3)  # of the step under way: numerator, denominator, squared error of the numerator
         self._valid = torch.zeros(4)  # numerator, denominator, correct, scored
 
     def configure_optimizers(self) -> Any:
@@ -68,6 +71,10 @@ class MaskedLMModule(LightningModule):
             moved = passes - counts["processed"]
             counts.update({name: count + moved for name, count in counts.items()})
 
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """An accelerator is told where the scored positions are, rather than waited for to say how many."""
+        return self.loss.locate(batch, self.model, SHAPES_APART) if self.trainer.training and self.device.type != "cpu" else batch
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         accumulate = self.trainer.accumulate_grad_batches
         drawn = self.trainer.global_step * accumulate + batch_idx % accumulate
@@ -76,11 +83,13 @@ class MaskedLMModule(LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         parts = self.loss(batch, self.model)
-        self._sums = self._sums.to(self.device) + torch.stack([parts["numerator"].detach(), parts["denominator"]])
+        count = parts["denominator"]
+        spread = parts["variance"] * count.clamp(min=1) ** 2
+        self._sums = self._sums.to(self.device) + torch.stack([parts["numerator"].detach(), count, spread])
         return parts["numerator"]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        numerator, denominator = self.trainer.strategy.reduce(self._sums, reduce_op="sum").unbind()
+        numerator, denominator, spread = self.trainer.strategy.reduce(self._sums, reduce_op="sum").unbind()
         self._sums = torch.zeros_like(self._sums)
         if not bool(torch.isfinite(numerator)):
             raise ValueError(
@@ -93,6 +102,7 @@ class MaskedLMModule(LightningModule):
         gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
         torch._foreach_mul_(gradients, scale)
         self.log("train/loss", numerator / denominator.clamp(min=1))
+        self.log("train/loss_error", spread.sqrt() / denominator.clamp(min=1))
         self.log("train/lr", optimizer.param_groups[-1]["lr"])
 
     def configure_gradient_clipping(

@@ -96,7 +96,7 @@ def _fill(loaded: Any, run: Path, watch: bool) -> str:
         for number, (was, now) in enumerate(zip(truth, answer["text"].split(" [NEXT] "), strict=True)):
             note = f"    ← filled in; it was: {was}" if number == place else ""
             lines.append(now + note)
-            RESULTS.print(f"  {now}{note}", style="bold" if note else "dim", highlight=False, markup=False)
+            RESULTS.print(f"  {now}{note}", style="bold" if note else "dim", highlight=False, markup=False, soft_wrap=True)
         lines += ["```", ""]
         RESULTS.print()
     return "\n".join(lines)

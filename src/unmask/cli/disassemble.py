@@ -1,0 +1,61 @@
+"""``unmask disassemble``: from binaries to instruction traces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unmask.cli.options import Json, Seed
+
+
+def disassemble(
+    paths: Annotated[list[str], typer.Argument(help="ELF files and folders; or wheels (libraries of installed packages); or python (bytecode).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.")],
+    test_fraction: Annotated[float, typer.Option(help="Share of the binaries that are held out.")] = 0.1,
+    max_instructions: Annotated[int | None, typer.Option(help="Write at most this many, shared among the binaries.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one per core. The result is the same.")] = None,
+    seconds: Annotated[float, typer.Option(help="Skip a file that takes longer.")] = 60.0,
+    megabytes: Annotated[float, typer.Option(help="Skip a file that is larger.")] = 64.0,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Turn binaries into instruction traces, one row per distinct function, divided by binary into training and test."""
+    from unmask.cli.screen import counting, print_json, table
+    from unmask.data.traces.corpus import disassemble as disassemble_files
+
+    with counting("disassembling files") as progress:
+        done = disassemble_files(
+            paths,
+            out,
+            test_fraction=test_fraction,
+            seed=seed,
+            max_instructions=max_instructions,
+            workers=workers,
+            seconds=seconds,
+            megabytes=megabytes,
+            progress=lambda files, total, instructions: progress(files, total),
+        )
+    if as_json:
+        print_json({"out": str(out), **vars(done)})
+        return
+    rows = [
+        ["files", f"{done.files:,}"],
+        *([f"  skipped: {reason}, like {_short(done.skipped_examples[reason])}", f"{n:,}"] for reason, n in done.skipped.most_common()),
+        ["binaries", f"{done.binaries:,}"],
+        ["  of them test", f"{done.test_binaries:,}"],
+        ["functions found", f"{done.functions_found:,}"],
+        *([f"  left out: {reason}", f"{count:,}"] for reason, count in done.left_out.most_common() if count),
+        ["functions written", f"{done.functions:,}"],
+        ["  of them test", f"{done.test_functions:,}"],
+        [f"instructions disassembled in {done.seconds:.1f} s", f"{done.instructions_found:,}"],
+        ["  bytes that are none", f"{done.undecoded_bytes:,}"],
+        ["instructions written", f"{done.instructions:,}"],
+    ]
+    table(f"{out}", ["", "number"], rows)
+    print(f"Train on it: unmask train data.source={out} run=runs/NAME")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 24 else f"…{name[-23:]}"

@@ -1,0 +1,74 @@
+"""CPython bytecode of the standard library in the format of traces: a corpus that needs nothing but Python.
+
+    load_fast 0 [NEXT] load_const 42 [NEXT] binary_op + [NEXT] pop_jump_if_false rel 18 [NEXT] return_value
+
+A jump says how many bytes on it goes, as in machine code; comparisons and arithmetic name their operator; an integer constant
+is itself, another constant its type; everything else is the number that the bytecode holds. There are no names of variables,
+as there are none in machine code. A "binary" is a module, its "name" a function's qualified name, the "address" its line.
+"""
+
+from __future__ import annotations
+
+import dis
+import platform
+from collections.abc import Iterator
+from importlib.machinery import SourceFileLoader
+from types import CodeType
+
+from unmask.data.corpora import _module_files
+from unmask.data.traces.elf import Function
+from unmask.data.traces.files import Candidate, Skipped, TracedBinary, distinct_traces
+from unmask.data.traces.sweep import Trace
+from unmask.data.traces.tokenizer import NEXT
+
+_JUMPS = frozenset([*dis.hasjrel, *dis.hasjabs, *getattr(dis, "hasjump", ())])
+_OPERATORS = frozenset([*dis.hascompare, dis.opmap.get("BINARY_OP", -1)])
+_CONSTANTS = frozenset(dis.hasconst)
+_INTEGERS = range(-(2**63), 2**64)
+
+
+def architecture() -> str:
+    """What these traces are called: bytecode changes with every version."""
+    return f"python-{'.'.join(platform.python_version_tuple()[:2])}"
+
+
+def module_files() -> list[Candidate]:
+    """The modules of the standard library, by name."""
+    return [Candidate(str(path), name, path.stat().st_size) for name, path in _module_files()]
+
+
+def trace_module(module: Candidate) -> TracedBinary | Skipped:
+    """The distinct code objects of one module, by line."""
+    try:
+        code = SourceFileLoader(module.name, module.path).get_code(module.name)
+    except (SyntaxError, ValueError, OSError):
+        return Skipped(module.name, "does not compile")
+    codes = list(_codes(code)) if isinstance(code, CodeType) else []
+    functions = [(Function(c.co_qualname, max(c.co_firstlineno, 0), c.co_code), c) for c in codes]
+    return distinct_traces(module.name, architecture(), functions, trace_code, module.share, module.seed)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def trace_code(code: CodeType) -> Trace:
+    """The trace of one code object, without those inside it."""
+    texts = [" ".join([instruction.opname.lower(), *_operand(instruction)]) for instruction in dis.get_instructions(code)]
+    return Trace(f" {NEXT} ".join(texts), len(texts), 0)
+
+
+def _operand(instruction: dis.Instruction) -> list[str]:
+    if instruction.arg is None:
+        return []
+    if instruction.opcode in _JUMPS:
+        return ["rel", str(instruction.argval - instruction.offset)]
+    if instruction.opcode in _OPERATORS:
+        return instruction.argrepr.split() or [str(instruction.arg)]
+    if instruction.opcode in _CONSTANTS:
+        value = instruction.argval
+        return [str(value)] if type(value) is int and value in _INTEGERS else [type(value).__name__.lower()]
+    return [str(instruction.arg)]

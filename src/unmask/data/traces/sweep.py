@@ -1,0 +1,73 @@
+"""The linear sweep: the code of a function to its trace, every byte accounted for.
+
+Capstone decodes one instruction after the other, without operand detail (which costs ten times as much and says nothing that
+the text does not). Where bytes are no instruction, the sweep goes on behind them and the trace says ``.byte 6``, so the sizes
+of what is written always add up to the size of the function.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from unmask.data.traces.text import InstructionText
+from unmask.data.traces.tokenizer import NEXT
+
+_BETWEEN = f" {NEXT} "
+
+
+class Trace(NamedTuple):
+    """What a function does: its words, how many instructions they are, and how many bytes were none (``.byte``)."""
+
+    text: str
+    instructions: int
+    undecoded: int
+
+
+class Sweep:
+    """Traces of the functions of one binary.
+
+    Args:
+        architecture: one of ``unmask.data.traces.text.ARCHITECTURES``.
+        image: address ranges of a binary that is linked for a fixed place (see ``InstructionText``).
+
+    Raises:
+        ImportError: Capstone is not installed.
+    """
+
+    def __init__(self, architecture: str, image: tuple[tuple[int, int], ...] = ()) -> None:
+        self._capstone = capstone(architecture)
+        self._text = InstructionText(architecture, image)
+
+    def __call__(self, address: int, code: bytes) -> Trace:
+        """The trace of the ``code`` of a function that begins at ``address``; at least one byte."""
+        text, known, end = self._text, self._text.known, address + len(code)
+        texts = []
+        undecoded, at, size = 0, address, 0
+        for at, size, mnemonic, operands in self._capstone.disasm_lite(code, address):
+            if mnemonic == ".byte":
+                undecoded += size
+            texts.append(known.get((mnemonic, operands)) or text(mnemonic, operands, at, address, end))
+        for rest in range(at + size - address, len(code), 4):  # fewer bytes than any instruction of the architecture has
+            undecoded += len(code[rest : rest + 4])
+            texts.append(" ".join([".byte", *map(str, code[rest : rest + 4])]))
+        return Trace(_BETWEEN.join(texts), len(texts), undecoded)
+
+
+def capstone(architecture: str) -> Any:
+    """A Capstone handle that skips what it cannot decode.
+
+    Raises:
+        ImportError: Capstone is not installed.
+    """
+    try:
+        import capstone as library
+    except ImportError as error:
+        raise ImportError("Disassembling needs the `capstone` library, which is not installed. Type: pip install 'unmask[traces]'") from error
+    kinds = {
+        "x86": (library.CS_ARCH_X86, library.CS_MODE_32),
+        "x86-64": (library.CS_ARCH_X86, library.CS_MODE_64),
+        "aarch64": (library.CS_ARCH_ARM64, library.CS_MODE_ARM),
+    }
+    handle = library.Cs(*kinds[architecture])
+    handle.skipdata = True
+    return handle

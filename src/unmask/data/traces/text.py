@@ -1,0 +1,99 @@
+"""From Capstone's text of an instruction to the words of a trace.
+
+    mov eax, dword ptr [rbp - 4]      mov eax dword [ rbp - 4 ]
+    mov rax, qword ptr fs:[0x28]      mov rax qword [ fs + 40 ]
+    vpaddq zmm3 {k3} {z}, zmm3, zmm14 vpaddq zmm3 { k3 } { z } zmm3 zmm14
+    ldp x29, x30, [sp, #-0x10]!       ldp x29 x30 [ sp -16 ] !
+
+Integers are decimal, with the sign Capstone gives them, and never shortened. Nothing says where the code lies in memory:
+
+    rel N   a place in the same function, N bytes from the beginning of this instruction (jumps, ``adr``, literals)
+    ext     a place outside it: the targets of calls and of other jumps, ``[ rip + ext ]``, the page of ``adrp``, and in a
+            binary with a fixed place any integer that is an address of it
+
+The words of an instruction are remembered by its text, which repeats: parsing costs nothing for nearly all of them.
+"""
+
+from __future__ import annotations
+
+import re
+
+X86 = ("x86", "x86-64")
+ARCHITECTURES = (*X86, "aarch64")
+
+_WORD = re.compile(
+    r"(?P<number>-?(?:0x[0-9a-f]+|[0-9]+(?:\.[0-9]+)?)(?![\w]))"
+    r"|[a-z0-9_][\w.]*(?:-[a-z]+)*(?:/[mz])?(?:\([0-9]\))?|[\[\]{}()+*!:-]|[^\s,#]"
+)
+_SEGMENT = re.compile(r"\b([cdefgs]s):\[")
+_INSTRUCTION_POINTER = re.compile(r"\[([re]ip)[^\]]*\]")
+_X86_JUMPS = frozenset(["call", "loop", "loope", "loopne", "xbegin"])
+_ARM_JUMPS = frozenset(["b", "bl", "cbz", "cbnz", "tbz", "tbnz", "adr", "ldr", "ldrsw", "prfm"])  # the last three: literals
+_REMEMBERED = 2**16  # texts; then it starts afresh, so memory stays bounded
+
+
+class InstructionText:
+    """Words of the instructions of one binary.
+
+    Args:
+        architecture: one of ``ARCHITECTURES``.
+        image: ``(first, end)`` address ranges of a binary that is linked for a fixed place, whose integers in these ranges
+            are addresses; empty where the loader chooses the place.
+    """
+
+    def __init__(self, architecture: str, image: tuple[tuple[int, int], ...] = ()) -> None:
+        self._x86 = architecture in X86
+        self._image = image
+        self.known: dict[tuple[str, str], str] = {}
+
+    def __call__(self, mnemonic: str, operands: str, at: int, start: int, end: int) -> str:
+        """The words of one instruction.
+
+        Args:
+            mnemonic, operands: as Capstone writes them.
+            at: its address.
+            start, end: first address of its function, and the one behind it.
+        """
+        if self._x86:
+            if operands.startswith("0x") and _is_x86_jump(mnemonic):
+                return f"{mnemonic} {_place(int(operands, 16), at, start, end)}"
+            operands = _INSTRUCTION_POINTER.sub(r"[\1 + ext]", operands)
+        elif "#" in operands and "[" not in operands:
+            before, _, last = operands.rpartition("#")
+            if mnemonic == "adrp":
+                return " ".join([mnemonic, *self._words(before), "ext"])
+            if mnemonic in _ARM_JUMPS or mnemonic.startswith(("b.", "bc.")):
+                return " ".join([mnemonic, *self._words(before), _place(int(last, 0), at, start, end)])
+        key = mnemonic, operands
+        text = self.known.get(key)
+        if text is None:
+            text = " ".join([mnemonic, *self._words(operands)])
+            if len(self.known) >= _REMEMBERED:
+                self.known.clear()
+            self.known[key] = text
+        return text
+
+    def _words(self, operands: str) -> list[str]:
+        words = []
+        for found in _WORD.finditer(_SEGMENT.sub(r"[\1 + ", operands)):
+            word = found[0]
+            if found["number"] is not None:
+                word = self._number(word)
+            if word != "ptr":
+                words.append(word)
+        return words
+
+    def _number(self, text: str) -> str:
+        if "." in text:
+            return str(float(text))
+        value = int(text, 0)
+        return "ext" if any(first <= value < end for first, end in self._image) else str(value)
+
+
+def _is_x86_jump(mnemonic: str) -> bool:
+    last = mnemonic.rpartition(" ")[2]  # behind prefixes
+    return last.startswith("j") or last in _X86_JUMPS
+
+
+def _place(target: int, at: int, start: int, end: int) -> str:
+    return f"rel {target - at}" if start <= target < end else "ext"

@@ -1,0 +1,144 @@
+"""Networks of other houses, asked as ours are: hidden states first, logits only where somebody reads them.
+
+    x-transformers   a ``TransformerWrapper`` over an ``Encoder``
+    Hugging Face     a ``…ForMaskedLM``              (``unmask.models.hf``)
+    any other        a module ids -> logits; its projection is paid everywhere
+
+All become modules with ``num_tokens``, ``max_length``, ``width`` and ``embedding_width`` (None where unknown), ``hidden_states(x_t, ..., sum_embeds)`` and
+``logits_at(hidden, where)``. A causal network is refused: where nothing is to the right of a hidden token, it could not be filled
+in any order but one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from unmask.models.hf import HuggingFaceMLM
+from unmask.models.rotary_mlm import RotaryTransformerMLMModel
+from unmask.nn.modes import evaluating
+
+
+class XTransformerMLM(nn.Module):
+    """A ``TransformerWrapper`` of x-transformers as an ``MLMModel``.
+
+    Args:
+        net: over an ``Encoder``. Rows are all real: it is given no attention mask and counts its own positions.
+
+    Raises:
+        ValueError: it is causal, or its output is no single projection of its hidden states.
+    """
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        if net.attn_layers.causal:
+            raise ValueError(_CAUSAL.format(name="this TransformerWrapper", remedy="Build it over an Encoder rather than a Decoder."))
+        odd = [n for n in ("to_mixture", "has_multiple_heads", "cls_token", "attn_pool", "average_pool_embed", "sigsoftmax_logits") if getattr(net, n, None)]
+        if odd or getattr(net, "to_logits", None) is None:
+            raise ValueError(
+                f"This TransformerWrapper's output is not one projection of its hidden states ({', '.join(odd) or 'return_only_embed'}). "
+                "Give one without those options."
+            )
+        self.net = net
+        self.num_tokens: int = net.num_tokens
+        self.max_length: int = net.max_seq_len
+        self.width: int = net.attn_layers.dim
+        self.embedding_width: int = net.emb_dim
+
+    def forward(self, x_t: Tensor, attention_mask: Any = None, positions: Any = None, block_mask: Any = None) -> Tensor:
+        """Logits ``[B, L, V]``."""
+        return self.net(x_t)
+
+    def hidden_states(
+        self,
+        x_t: Int[Tensor, "batch seq"],
+        attention_mask: Any = None,
+        positions: Any = None,
+        block_mask: Any = None,
+        segment_ids: Any = None,
+        sum_embeds: Float[Tensor, "batch seq embedding"] | None = None,
+    ) -> Float[Tensor, "batch seq width"]:
+        """The encoder's output. Only ``x_t`` and ``sum_embeds`` (added to the embeddings) are read."""
+        return self.net(x_t, return_embeddings=True, sum_embeds=sum_embeds)
+
+    def logits_at(self, hidden: Float[Tensor, "batch seq width"], where: Bool[Tensor, "batch seq"]) -> Float[Tensor, "scored vocab"]:
+        """Logits at the True positions, row-major."""
+        return self.net.to_logits(hidden[where])
+
+
+class PlainNetwork(nn.Module):
+    """A module that maps ids ``[B, L]`` to logits ``[B, L, V]`` and offers no more.
+
+    Args:
+        net: with ``num_tokens`` and ``max_seq_len``.
+    """
+
+    width = embedding_width = None
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+        self.num_tokens: int = net.num_tokens
+        self.max_length: int | None = getattr(net, "max_seq_len", None)
+        refuse_causal(net, self.num_tokens, self.max_length or 4)
+
+    def forward(self, x_t: Tensor, attention_mask: Any = None, positions: Any = None, block_mask: Any = None) -> Tensor:
+        """Logits ``[B, L, V]``."""
+        return self.net(x_t)
+
+    def hidden_states(self, x_t: Tensor, *ignored: Any, sum_embeds: Tensor | None = None, **also: Any) -> Tensor:
+        """The logits: what this network has for hidden states."""
+        assert sum_embeds is None
+        return self.net(x_t)
+
+    def logits_at(self, hidden: Tensor, where: Tensor) -> Tensor:
+        """Logits at the True positions, row-major."""
+        return hidden[where]
+
+
+def as_network(net: Any) -> Any:
+    """The network that a caller means, with the calls described in the module.
+
+    Raises:
+        ValueError: nothing known, or a causal network.
+    """
+    if isinstance(net, RotaryTransformerMLMModel | HuggingFaceMLM | XTransformerMLM | PlainNetwork):
+        return net
+    if hasattr(net, "attn_layers") and hasattr(net, "to_logits"):
+        return XTransformerMLM(net)
+    if hasattr(net, "base_model") and hasattr(net, "config"):
+        return HuggingFaceMLM(net)
+    if callable(net) and hasattr(net, "num_tokens"):
+        return PlainNetwork(net)
+    raise ValueError(
+        f"A {type(net).__name__} is no network known here. Give a RotaryTransformerMLMModel, a Hugging Face model for masked LM, a "
+        "TransformerWrapper of x-transformers, or a module with num_tokens and max_seq_len whose call maps ids [B, L] to logits [B, L, V]."
+    )
+
+
+def refuse_causal(net: Any, num_tokens: int, length: int) -> None:
+    """Ask whether the first position hears of the last token while the last hears of the first.
+
+    Raises:
+        ValueError: only what comes before is heard: the network is causal.
+    """
+    parameter = next(iter(net.parameters()), None) if isinstance(net, nn.Module) else None
+    ids = torch.arange(length, device=None if parameter is None else parameter.device)[None] % num_tokens
+    with evaluating(net):
+        plain = net(ids)
+        last, first = ids.clone(), ids.clone()
+        last[0, -1] = (last[0, -1] + 1) % num_tokens
+        first[0, 0] = (first[0, 0] + 1) % num_tokens
+        hears_right = not torch.equal(net(last)[0, 0], plain[0, 0])
+        hears_left = not torch.equal(net(first)[0, -1], plain[0, -1])
+    if hears_left and not hears_right:
+        raise ValueError(_CAUSAL.format(name=f"this {type(net).__name__}", remedy="Give one without a causal mask."))
+
+
+_CAUSAL = (
+    "Each token of {name} sees only those before it (changing the last token changes nothing at the first): it is causal, and a hidden "
+    "token has to be told from both sides. {remedy}"
+)

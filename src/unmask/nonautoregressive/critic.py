@@ -1,0 +1,141 @@
+"""A critic: for every token of a filled row, the logit that it is *wrong* (Token-Critic, 2209.04439).
+
+It is trained on rows whose hidden tokens the network has guessed; a token is wrong where what was *placed* differs from what was
+there. In decoding it ranks the drawn tokens in place of their own probability.
+
+    HiddenCritic   one more output of a network's hidden states: of the generator itself (self-critic) or of one of its own
+    a module       ids ``[B, L]`` -> logits ``[B, L]`` or ``[B, L, 1]``, such as a ``TransformerWrapper`` with ``logits_dim=1``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from unmask.contracts import SpecialIds
+from unmask.decode.grid import Grid
+from unmask.decode.scores import Draft
+from unmask.decode.view import StepView
+from unmask.models.adapters import as_network
+from unmask.models.hf import HuggingFaceMLM
+from unmask.models.rotary_mlm import RotaryTransformerMLMModel
+from unmask.nonautoregressive.conditioning import Conditioning
+from unmask.ops.sampling import draw
+from unmask.ops.selection import gumbel
+from unmask.randomness import Stream, fold, uniform
+
+
+class HiddenCritic(nn.Module):
+    """A linear output of hidden states.
+
+    Args:
+        network: whose hidden states are judged by.
+        conditioning: what is added to its embeddings.
+        shared: the network (and its conditioning) belongs to somebody else, and is no part of this module's state.
+    """
+
+    def __init__(self, network: Any, conditioning: Conditioning, shared: bool) -> None:
+        super().__init__()
+        if network.width is None:
+            raise ValueError(
+                f"A critic reads the hidden states of a network, and {type(network).__name__} shows none. Give token_critic= a network of its "
+                "own: a module ids [B, L] -> logits [B, L] that each token is wrong."
+            )
+        self.own = None if shared else nn.ModuleList([network, conditioning])
+        self._parts = (network, conditioning)  # in a tuple: not registered
+        self.wrong = nn.Linear(network.width, 1)
+        nn.init.zeros_(self.wrong.bias)
+
+    def forward(self, ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
+        """Logits that each token is wrong."""
+        network, conditioning = self._parts
+        hidden = network.hidden_states(ids, sum_embeds=conditioning(None, (ids.shape[0], ids.shape[1])))
+        return self.wrong(F.layer_norm(hidden, hidden.shape[-1:]))[..., 0]
+
+
+class ModuleCritic(nn.Module):
+    """A module of the caller's."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
+        """Logits that each token is wrong.
+
+        Raises:
+            ValueError: the module answers in another shape.
+        """
+        logits = self.net(ids)
+        if logits.shape == (*ids.shape, 1):
+            logits = logits[..., 0]
+        if logits.shape != ids.shape:
+            raise ValueError(
+                f"A token critic answers one logit a token, [{ids.shape[0]}, {ids.shape[1]}] or with a last dimension of 1, and this one gave "
+                f"{list(logits.shape)}. With x-transformers: TransformerWrapper(..., logits_dim=1)."
+            )
+        return logits
+
+
+def as_critic(net: Any, grid: Grid | None) -> nn.Module:
+    """The critic that a caller means: a network of this package or Hugging Face's gets an output, any other module has one."""
+    if isinstance(net, RotaryTransformerMLMModel | HuggingFaceMLM) or (hasattr(net, "base_model") and hasattr(net, "config")):
+        network = as_network(net)
+        return HiddenCritic(network, Conditioning(network, False, grid), shared=False)
+    return ModuleCritic(net)
+
+
+def guessing_loss(
+    critic: nn.Module,
+    logits: Float[Tensor, "scored vocab"],
+    where: Bool[Tensor, "batch seq"],
+    targets: Int[Tensor, "batch seq"],
+    keys: Int[Tensor, " batch"],
+    temperature: Float[Tensor, " batch"],
+    special: SpecialIds,
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy, over all tokens, of which tokens of a guessed row are wrong.
+
+    Args:
+        critic: ids ``[B, L]`` -> logits ``[B, L]``.
+        logits: the generator's at the hidden positions, row-major.
+        where: the hidden positions, at which its guesses are placed.
+        targets: what was there, everywhere.
+        keys: of the rows' draws.
+        temperature: of each row's guesses.
+        special: ids that are not guessed.
+    """
+    row = where.nonzero()[:, 0]
+    allowed = logits.float().index_fill(1, torch.tensor(special.all, device=logits.device), -torch.inf)
+    counters = torch.arange(where.shape[1], device=where.device).expand(where.shape)
+    uniforms = uniform(fold(keys[:, None].expand(where.shape), counters))[where]
+    guessed = draw(allowed / temperature[row].clamp(min=1e-3).to(allowed.dtype)[:, None], uniforms)
+    placed = targets.masked_scatter(where, guessed)
+    return F.binary_cross_entropy_with_logits(critic(placed), (placed != targets).float())
+
+
+@dataclass(frozen=True)
+class NoisyCritic:
+    """The tokens a critic believes first, with chance that fades over the row's steps.
+
+    Attributes:
+        wrong: ids ``[b, L]`` -> logits ``[b, L]`` that each token is wrong.
+        noise: times Gumbel noise added to the logits in the first step; less in each further one, none in the last.
+    """
+
+    wrong: Callable[[Tensor], Tensor]
+    noise: float = 1.0
+    judges_revealed: bool = field(default=True, init=False)
+
+    def judge(self, view: StepView, draft: Draft) -> Float[Tensor, "rows seq"]:
+        """The belief in every token, in (0, 1)."""
+        right = -self.wrong(draft.ids).double()
+        if self.noise and view.left is not None:
+            right = right + self.noise * view.left[:, None] * gumbel(view.noise.per_token(Stream.ORDER, draft.ids.shape[1]))
+        return torch.sigmoid(right)

@@ -1,0 +1,102 @@
+"""Hugging Face masked language models: their own logits, the head only where asked, and padding that changes nothing."""
+
+import pytest
+import torch
+
+from unmask import HuggingFaceMLM, MLMLoss, MLMPredictor, SpecialIds
+
+transformers = pytest.importorskip("transformers")
+V, L = 37, 12
+SIZES = {"vocab_size": V, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "pad_token_id": 0}
+SPECIAL = SpecialIds(mask=4, pad=0, vocab_size=V)
+FAMILIES = {
+    "Bert": SIZES,
+    "Roberta": {**SIZES, "max_position_embeddings": 40},
+    "ModernBert": {**SIZES, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2, "global_attn_every_n_layers": 2, "local_attention": 6},
+    "DistilBert": {"vocab_size": V, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32, "pad_token_id": 0},
+    "Electra": {**SIZES, "embedding_size": 16},
+    "Albert": {**SIZES, "embedding_size": 16},
+    "DebertaV2": {**SIZES, "legacy": False},  # a head that is not known here
+}
+
+
+def network(family: str):
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**FAMILIES[family])
+    return getattr(transformers, f"{family}ForMaskedLM")(config).eval()
+
+
+def rows(padded: int = 0):
+    ids = torch.randint(5, V, (3, L))
+    return torch.cat([ids, torch.zeros(3, padded, dtype=torch.int64)], 1), torch.arange(L + padded).expand(3, -1) < L
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_logits_are_the_models_own_and_the_head_is_paid_where_asked(family):
+    model = network(family)
+    ours = HuggingFaceMLM(model)
+    ids, real = rows(padded=3)
+    where = real & (torch.rand(ids.shape) < 0.4)
+    dense = model(input_ids=ids, attention_mask=real.long()).logits
+    torch.testing.assert_close(ours(ids, real)[real], dense[real], atol=1e-5, rtol=1e-4)
+    asked = ours.logits_at(ours.hidden_states(ids, real), where)
+    torch.testing.assert_close(asked, dense[where], atol=1e-5, rtol=1e-4)
+    weights = list(model.parameters())
+    targets = torch.randint(5, V, (int(where.sum()),))
+    gradients = [torch.autograd.grad(torch.nn.functional.cross_entropy(x, targets), weights, allow_unused=True) for x in (asked, dense[where])]
+    for one, other in zip(*gradients, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "ModernBert", "DistilBert", "DebertaV2"])
+def test_padding_on_either_side_changes_no_logits_of_real_tokens(family):
+    ours = HuggingFaceMLM(network(family))
+    ids, _ = rows()
+    plain = ours(ids, torch.ones_like(ids, dtype=torch.bool))
+    for left, right in ((4, 0), (0, 4), (3, 2)):
+        padded = torch.nn.functional.pad(ids, (left, right), value=0)
+        real = torch.nn.functional.pad(torch.ones_like(ids, dtype=torch.bool), (left, right), value=False)
+        torch.testing.assert_close(ours(padded, real)[real].view_as(plain), plain, atol=1e-5, rtol=1e-4)
+
+
+def test_tied_weights_stay_one_and_training_the_wrapper_trains_the_model():
+    model = network("Bert")
+    ours = HuggingFaceMLM(model)
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    ids, real = rows()
+    batch = {"input_ids": ids.masked_fill(torch.rand(ids.shape) < 0.3, 4), "target_ids": ids, "attention_mask": real}
+    loss = MLMLoss(model=ours, tokenizer=SpecialOnly)(batch)
+    loss["loss"].backward()
+    assert model.get_input_embeddings().weight.grad.abs().sum() > 0
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+class SpecialOnly:
+    """A tokenizer reduced to its ids."""
+
+    mask_token_id, pad_token_id, vocab_size, all_special_ids = 4, 0, V, [0, 4]
+
+
+@pytest.mark.parametrize("family", ["Bert", "ModernBert", "DistilBert"])
+def test_a_predictor_fills_with_it(family):
+    ids, real = rows(padded=2)
+    batch = {"input_ids": ids.masked_fill((torch.arange(L + 2) % 3 == 0) & real, 4), "attention_mask": real}
+    predictor = MLMPredictor(4, model=HuggingFaceMLM(network(family)), special=SPECIAL, confidence="top_prob", seed=0)
+    found = predictor.predict(batch)["ids"]
+    assert not torch.isin(found[real], torch.tensor([0, 4])).any()
+    given = real & (batch["input_ids"] != 4)
+    assert torch.equal(found[given], ids[given])
+
+
+def test_what_is_no_masked_language_model_is_refused():
+    small = {**SIZES, "is_decoder": True}
+    with pytest.raises(ValueError, match="causal"):
+        HuggingFaceMLM(transformers.BertLMHeadModel(transformers.BertConfig(**small)))
+    with pytest.raises(ValueError, match="causal"):
+        HuggingFaceMLM(transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=V, n_embd=16, n_layer=1, n_head=2)))
+    with pytest.raises(ValueError, match="no vocabulary head"):
+        HuggingFaceMLM(transformers.BertModel(transformers.BertConfig(**SIZES)))
+    with pytest.raises(ValueError, match="Packed rows"):
+        HuggingFaceMLM(network("Bert")).hidden_states(*rows()[:1], segment_ids=rows()[0])

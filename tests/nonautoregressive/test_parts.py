@@ -1,0 +1,239 @@
+"""Self-conditioning, critics and the places of a grid, each by what it must and must not do."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from tests.nonautoregressive.networks import MASK_ID, L, V, rotary, toy, x_wrapper
+from unmask import NonAutoregressiveWrapper
+from unmask.decode.conditioning import ConditionedForward
+from unmask.decode.windows import Everywhere
+from unmask.models.adapters import PlainNetwork
+from unmask.nonautoregressive.conditioning import Conditioning
+from unmask.nonautoregressive.objective import WrapperObjective
+
+
+def wrapped(net=None, **options) -> NonAutoregressiveWrapper:
+    return NonAutoregressiveWrapper(rotary() if net is None else net, mask_id=MASK_ID, **options)
+
+
+class Recorder(nn.Module):
+    """A critic that remembers what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logit = nn.Parameter(torch.tensor(0.3))
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, ids):
+        self.seen.append(ids)
+        return self.logit * (1 + ids.float() / 10)
+
+
+@pytest.mark.parametrize("temperature", [None, 0.01, 5.0])
+def test_the_critic_is_told_of_the_tokens_that_were_placed(temperature):
+    critic = Recorder()
+    model = wrapped(token_critic=critic, no_replace_prob=0.0, random_token_prob=0.0, special_ids=(2,))
+    rows = torch.where(toy(200) == 2, 3, toy(200))
+    batch = model.hide(rows)
+    losses = model(batch, generator_sample_temperature=temperature)
+    (placed,) = critic.seen
+    hidden = batch["noise_mask"]
+    assert torch.equal(placed[~hidden], rows[~hidden]), "what is visible is what was there, and so is right"
+    assert not torch.isin(placed, torch.tensor([MASK_ID, 2])).any()
+    wrong = (placed != rows).float()
+    assert 0 < wrong.mean() < 1
+    by_hand = nn.functional.binary_cross_entropy_with_logits(critic.logit * (1 + placed.float() / 10), wrong)
+    torch.testing.assert_close(losses.critic_loss, by_hand)
+
+
+def test_guesses_follow_the_temperature():
+    def surest(temperature):
+        critic = Recorder()
+        model = wrapped(token_critic=critic)
+        torch.manual_seed(0)
+        batch = model.hide(toy(100))
+        model(batch, generator_sample_temperature=temperature)
+        logits = model.net(batch["input_ids"])[..., :V]
+        return (critic.seen[0] == logits.argmax(-1))[batch["noise_mask"]].double().mean()
+
+    assert surest(1e-3) > 0.98 and surest(50.0) < 0.3
+
+
+def test_a_critic_learns_to_tell_wrong_from_right():
+    torch.manual_seed(0)
+    model = wrapped(self_token_critic=True, critic_loss_weight=2.0)
+    losses = model(toy())
+    torch.testing.assert_close(losses.loss, losses.generator_loss + 2.0 * losses.critic_loss)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(150):
+        model(toy(64, seed=step)).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    rows = toy(200, seed=1000)
+    spoilt = rows.clone()
+    spoilt[:, 2] = (spoilt[:, 2] + 3) % V
+    with torch.no_grad():
+        wrong = model.critic(spoilt)
+    others = torch.arange(L) != 2
+    assert (wrong[:, 2:3] > wrong[:, others]).double().mean() > 0.95
+
+
+def test_a_self_critic_is_no_second_copy_of_the_network():
+    model = wrapped(self_token_critic=True)
+    names = [name for name in model.state_dict() if "critic" in name]
+    assert names == ["critic.wrong.weight", "critic.wrong.bias"]
+    own = wrapped(token_critic=rotary(seed=1), layout=(2, 3))
+    assert any(name.startswith("critic.own.0.blocks") for name in own.state_dict())
+
+
+def test_a_network_wrapped_anew_is_what_it_was():
+    """Self-conditioning starts at nothing: its projection is zero."""
+    net = rotary()
+    plain, conditioned = wrapped(net), wrapped(net, self_cond=True)
+    torch.manual_seed(0)
+    batch = plain.hide(toy())
+    torch.testing.assert_close(plain(batch).loss, conditioned(batch).loss)
+    assert torch.equal(plain.generate(4, seed=0), conditioned.generate(4, seed=0))
+
+
+def moved(**options) -> NonAutoregressiveWrapper:
+    """One whose conditioning does something."""
+    model = wrapped(self_cond=True, **options)
+    torch.manual_seed(1)
+    nn.init.normal_(model.conditioning.project.weight, std=0.5)
+    nn.init.normal_(model.conditioning.null)
+    return model
+
+
+def test_the_stated_share_of_the_rows_is_conditioned_and_no_gradient_goes_back_in_time():
+    model = moved(self_cond_train_prob=0.75)
+    calls = []
+    inner = model.net.hidden_states
+    model.net.hidden_states = lambda ids, *a, **k: calls.append((len(ids), torch.is_grad_enabled())) or inner(ids, *a, **k)
+    rows = 4000
+    model(toy(rows))
+    (first, graded), (second, graded_second) = calls
+    assert not graded and graded_second and second == rows
+    assert abs(first / rows - 0.75) < 4 * math.sqrt(0.75 * 0.25 / rows)
+    for p, expected in ((0.0, 1), (1.0, 2)):
+        calls.clear()
+        model.self_cond_train_prob = p
+        model(toy(8))
+        assert len(calls) == expected and calls[0][0] == 8
+
+
+def test_conditioned_rows_see_the_first_answer_and_the_others_the_learned_nothing():
+    model = moved(self_cond_train_prob=0.5).eval()
+    batch = model.hide({"input_ids": toy(40), "example_id": torch.arange(40)})
+    added = model.conditioned(batch).added
+    nothing = model.conditioning(None, (40, L))
+    first = model.net.hidden_states(batch["input_ids"], sum_embeds=nothing)
+    informed = model.conditioning(first, (40, L))
+    is_nothing = torch.isclose(added, nothing, atol=1e-5).flatten(1).all(-1)
+    is_informed = torch.isclose(added, informed, atol=1e-5).flatten(1).all(-1)
+    assert (is_nothing ^ is_informed).all() and 8 < is_nothing.sum() < 32
+
+
+def test_generation_hands_each_evaluation_the_states_of_the_one_before():
+    model = moved(steps=3)
+    calls = []
+    inner = model.net.hidden_states
+
+    def spy(ids, *positional, sum_embeds, **named):
+        hidden = inner(ids, *positional, sum_embeds=sum_embeds, **named)
+        calls.append((sum_embeds, hidden))
+        return hidden
+
+    model.net.hidden_states = spy
+    conditioned = model.generate(5, seed=0)
+    assert len(calls) == 3
+    with torch.inference_mode():
+        torch.testing.assert_close(calls[0][0], model.conditioning(None, (5, L)))
+        for before, after in itertools.pairwise(calls):
+            torch.testing.assert_close(after[0], model.conditioning(before[1], (5, L)))
+    assert not torch.equal(conditioned, wrapped().generate(5, seed=0))
+
+
+def test_a_grid_tells_cells_apart_that_relative_positions_cannot():
+    empty = torch.full((1, L), MASK_ID)
+    flat, grid = wrapped(), wrapped(layout=(2, 3))
+    alike = flat.net(empty)
+    torch.testing.assert_close(alike, alike[:, :1].expand_as(alike), msg="every cell of an empty canvas looks the same")
+    nn.init.normal_(grid.conditioning.row.weight)
+    nn.init.normal_(grid.conditioning.column.weight)
+    cells = grid.conditioning(None, (1, L))[0].view(2, 3, -1)
+    torch.testing.assert_close(cells[1, 2] - cells[0, 2], cells[1, 0] - cells[0, 0])
+    hidden = grid.net.hidden_states(empty, sum_embeds=grid.conditioning(None, (1, L)))[0]
+    assert (hidden[:, None] - hidden[None]).abs().amax(-1)[~torch.eye(L, dtype=torch.bool)].min() > 1e-3
+
+
+def test_networks_that_cannot_be_told_are_refused():
+    class Table(nn.Module):
+        num_tokens, max_seq_len = V + 1, L
+
+        def __init__(self):
+            super().__init__()
+            self.logits = nn.Parameter(torch.zeros(L, V + 1))
+
+        def forward(self, ids):
+            return self.logits.expand(len(ids), -1, -1)
+
+    assert isinstance(wrapped(Table()).net, PlainNetwork)
+    wrapped(Table())(toy()).backward()
+    for option in ({"self_cond": True}, {"layout": (2, 3)}, {"self_token_critic": True}):
+        with pytest.raises(ValueError, match=r"no way in|shows none"):
+            wrapped(Table(), **option)
+    with pytest.raises(ValueError, match="sees only those before it"):
+        import x_transformers
+
+        causal = x_transformers.Decoder(dim=16, depth=1, heads=2)
+        wrapped(x_transformers.TransformerWrapper(num_tokens=V + 1, max_seq_len=L, attn_layers=causal))
+
+
+def test_x_transformers_is_conditioned_at_the_width_of_its_embeddings():
+    model = wrapped(x_wrapper(emb_dim=24), self_cond=True, self_token_critic=True, layout=(2, 3))
+    assert model.conditioning.project.weight.shape == (24, 32)
+    model(toy()).backward()
+    assert model.generate(2, seed=0).shape == (2, L)
+
+
+@pytest.mark.parametrize("family", ["Bert", "Electra"])
+def test_hugging_face_models_are_trained_and_generate(family):
+    import transformers
+
+    sizes = {"vocab_size": V + 1, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": L}
+    more = {"embedding_size": 12} if family == "Electra" else {}
+    torch.manual_seed(0)
+    net = getattr(transformers, f"{family}ForMaskedLM")(getattr(transformers, f"{family}Config")(**sizes, **more, pad_token_id=None))
+    model = wrapped(net, self_cond=True, self_token_critic=True, layout=(2, 3))
+    model(toy()).backward()
+    assert net.get_input_embeddings().weight.grad.abs().sum() > 0
+    rows = model.generate(3, seed=0)
+    assert rows.shape == (3, L) and (rows != MASK_ID).all()
+
+
+def test_what_is_generated_may_be_trained_on():
+    model = wrapped()
+    model(model.generate(4, seed=0)).backward()
+
+
+def test_a_forward_without_memory_adds_the_same_every_time():
+    conditioning = Conditioning(rotary(), False, None)
+    assert not conditioning.active and conditioning(None, (2, L)) is None
+    assert ConditionedForward(conditioning, False).start(2, Everywhere()).memory is None
+
+
+def test_the_training_loop_s_objective_is_the_wrapper_s_loss():
+    model = wrapped(self_token_critic=True, critic_loss_weight=0.5)
+    batch = {"input_ids": toy(16), "example_id": torch.arange(16), "epoch": torch.zeros(16, dtype=torch.int64), "epoch_place": torch.arange(16)}
+    objective = WrapperObjective()
+    parts = objective(batch, model)
+    losses = model(batch)
+    torch.testing.assert_close(parts["numerator"] / parts["denominator"], losses.loss)
+    torch.testing.assert_close(parts["loss"], losses.loss)
+    hidden = model.hide(batch)
+    torch.testing.assert_close(objective.combine(hidden, objective.score(hidden, model))["loss"], losses.generator_loss)

@@ -1,0 +1,199 @@
+"""The objective's words: every scheme is a preset of the same parts, every part changes what is hidden or how it weighs, and
+what would never be read is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from unmask.build_objective import build_collator, build_corruption, build_loss, build_schedule
+from unmask.config import Config, config_yaml, load_config
+from unmask.contracts import SpecialIds
+from unmask.data.tokenizers import Tokenizer
+from unmask.objective_config import READ, SCHEMES, ObjectiveConfig
+from unmask.ops.corruption import (
+    Corruption,
+    bert_corruption,
+    block_diffusion_corruption,
+    blockwise_corruption,
+    count_corruption,
+    scheduled_corruption,
+    span_corruption,
+    uniform_corruption,
+)
+from unmask.ops.levels import ConstantLevel, Curriculum, DiscreteLevel, ScheduleLevel
+from unmask.ops.replacement import Replacement, ordinary_ids
+from unmask.ops.schedule import SCHEDULES, clipped, cosine, geometric, polynomial
+from unmask.ops.schedule import linear as linear_schedule
+from unmask.randomness import Noise, row_keys
+
+BLOCK, ROWS = 24, 16
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(["one two three counts beyond twelve words and wordings of a text"] * 3, 290)
+
+
+def config_of(*words: str) -> Config:
+    return load_config(overrides=[f"objective.{w}" for w in words] + [f"data.block_size={BLOCK}", f"train.batch_size={ROWS}"])
+
+
+def objective(*words: str) -> ObjectiveConfig:
+    return config_of(*words).objective
+
+
+def rows(tokenizer: Tokenizer, progress: float = 0.5) -> dict[str, np.ndarray]:
+    text = tokenizer.encode("one two three counts beyond twelve words and wordings of a text " * 40)
+    ids = np.resize(np.asarray(text, dtype=np.int64), (ROWS, BLOCK))
+    ids[::2, BLOCK // 2] = tokenizer.eos_token_id
+    number = np.arange(ROWS)
+    return {"input_ids": ids, "example_id": number, "epoch_place": number, "progress": np.full(ROWS, progress)}
+
+
+class Toy:
+    """Logits that depend on the id alone, far from even."""
+
+    def __call__(self, x_t, attention_mask=None, positions=None, block_mask=None, segment_ids=None):
+        return torch.sin(torch.arange(290.0) * 0.37 + x_t[..., None]) * 2 + 1
+
+
+def found(tokenizer: Tokenizer, *words: str) -> tuple:
+    """What a config hides, and what it costs."""
+    config = config_of(*words)
+    batch = build_collator(config, tokenizer, seed=3)(rows(tokenizer))
+    return tuple(batch["input_ids"].flatten().tolist()), float(build_loss(config.objective, tokenizer)(batch, Toy())["loss"])
+
+
+def same_corruption(a: Corruption, b: Corruption) -> bool:
+    ids = torch.randint(5, 290, (64, 20), generator=torch.Generator().manual_seed(1))
+    noise = Noise(row_keys(0, 0, torch.arange(64)))
+    one, two = (c(ids, torch.ones_like(ids, dtype=torch.bool), noise) for c in (a, b))
+    return a.is_bound == b.is_bound and all(torch.equal(x, y) for x, y in zip(one, two, strict=True))
+
+
+def test_every_scheme_is_its_corruption(tokenizer):
+    special = SpecialIds.of(tokenizer)
+    mask, everything = special.mask, (special.mask, special.vocab_size, special.all)
+    spans = Replacement(mask, 0.8, 0.1, ordinary_ids(special.vocab_size, special.all), runs=True)
+    named = {
+        "diffusion": uniform_corruption(mask, exact=True),
+        "block_diffusion": block_diffusion_corruption(mask, 16),
+        "blockwise": blockwise_corruption(mask),
+        "maskgit": count_corruption(mask, cosine),
+        "bert": bert_corruption(*everything),
+        "spanbert": span_corruption(mask, replacement=spans),
+    }
+    assert named.keys() == SCHEMES.keys()
+    for name, corruption in named.items():
+        assert same_corruption(build_corruption(objective(f"name={name}"), tokenizer), corruption), name
+    assert same_corruption(build_corruption(objective("choice=coins", "eps=0.01"), tokenizer), uniform_corruption(mask, 0.01))
+    assert same_corruption(build_corruption(objective("schedule=cosine"), tokenizer), scheduled_corruption(mask, cosine))
+
+
+@pytest.mark.parametrize("words, schedule", [
+    *[((f"schedule={name}",), schedule) for name, schedule in SCHEDULES.items()],
+    (("schedule=polynomial", "power=3"), polynomial(3.0)),
+    (("schedule=geometric", "sigma_min=0.001", "sigma_max=9"), geometric(0.001, 9.0)),
+    (("lowest=0.3", "highest=0.8"), clipped(linear_schedule, 0.3, 0.8)),
+])  # fmt: skip
+def test_every_schedule_is_reached_with_its_own_weight(tokenizer, words, schedule):
+    config = objective(*words)
+    t = torch.linspace(0.05, 0.95, 7, dtype=torch.float64)
+    assert torch.allclose(build_schedule(config).rate(t), schedule.rate(t))
+    loss = build_loss(config, tokenizer)
+    expected = 1 / t if config.weighting == "inverse_p" else schedule.weight_at_rate(schedule.rate(t))
+    given = 1 / t if loss.weighting == "inverse_p" else loss.weighting.weight_at_rate(schedule.rate(t))
+    assert torch.allclose(given, expected)
+
+
+def test_levels_are_constant_discrete_or_a_curriculum(tokenizer):
+    assert build_corruption(objective("level=constant", "probability=0.4"), tokenizer).level == ConstantLevel(0.4)
+    assert build_corruption(objective("schedule=cosine", "time_steps=8"), tokenizer).level == DiscreteLevel(cosine, 8)
+    level = build_corruption(objective("name=bert", "start_probability=0.4", "curriculum=0.5"), tokenizer).level
+    assert level == Curriculum(ConstantLevel(0.4), ConstantLevel(0.15), 0.5)
+    assert isinstance(build_corruption(objective(), tokenizer).level, ScheduleLevel)
+
+
+def test_a_curriculum_trains_from_the_rows_progress_and_validates_at_its_end(tokenizer):
+    config = config_of("name=bert", "start_probability=0.9")
+    shares = [float(build_collator(config, tokenizer, 3)(rows(tokenizer, at))["p_mask"].max()) for at in (0.0, 1.0)]
+    assert shares == pytest.approx([0.9, 0.15])
+    valid = rows(tokenizer)
+    del valid["progress"]
+    assert float(build_collator(config, tokenizer, 3, 1.0)(valid)["p_mask"].max()) == pytest.approx(0.15)
+
+
+TURNED = [
+    ("", "name", "bert"), ("", "name", "spanbert"), ("", "name", "maskgit"), ("", "name", "blockwise"), ("", "name", "block_diffusion"),
+    ("", "level", "constant"), ("", "schedule", "cosine"), ("schedule=polynomial", "power", "5"),
+    ("schedule=geometric", "sigma_min", "0.1"), ("schedule=geometric", "sigma_max", "2"), ("", "lowest", "0.5"), ("", "highest", "0.5"),
+    ("choice=coins", "eps", "0.5"), ("", "time_steps", "2"), ("level=constant", "probability", "0.7"),
+    ("", "start_probability", "0.9"), ("start_probability=0.9", "curriculum", "0.6"), ("", "times", "stratified"),
+    ("", "times", "shared_offset"), ("", "times", "antithetic"), ("", "times", "independent"), ("", "choice", "coins"),
+    ("choice=coins weighting=flat", "choice", "spans"), ("", "block_size", "4"), ("name=blockwise", "half_life_ratio", "0.02"),
+    ("name=spanbert", "span_success", "0.9"), ("name=spanbert", "span_longest", "1"), ("choice=coins", "grain", "word"), ("", "grain", "word"),
+    ("name=bert probability=0.7", "mask_rate", "0.2"), ("name=bert probability=0.7", "random_rate", "0.0"),
+    ("name=spanbert probability=0.5", "replace_spans", "false"), ("", "weighting", "flat"), ("choice=coins schedule=cosine", "weighting", "inverse_p"),
+    ("", "normaliser", "scored"), ("", "normaliser", "sequence"), ("", "normaliser", "answer"), ("weighting=flat", "normaliser", "row"),
+    ("", "loss_on_visible_tokens", "true"), ("", "label_smoothing", "0.2"), ("", "z_loss", "0.1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("given, part, value", TURNED)
+def test_turning_a_part_changes_what_is_hidden_or_what_it_costs(tokenizer, given, part, value):
+    assert found(tokenizer, *given.split()) != found(tokenizer, *given.split(), f"{part}={value}")
+
+
+def test_every_part_is_turned():
+    assert {part for _, part, _ in TURNED} == ObjectiveConfig.model_fields.keys()
+
+
+@pytest.mark.parametrize("words, message", [
+    ("probability=0.3", "objective.probability=0.3 is never read.*level=constant"),
+    ("name=bert schedule=cosine", "objective.schedule=cosine is never read.*objective.level=schedule"),
+    ("power=3", "objective.schedule=polynomial"),
+    ("sigma_max=3", "objective.schedule=geometric"),
+    ("eps=0.01", "objective.choice=coins"),
+    ("curriculum=0.5", "objective.start_probability"),
+    ("name=bert times=stratified", "objective.level=schedule"),
+    ("span_longest=3", "objective.choice=spans"),
+    ("replace_spans=true", "objective.choice=spans"),
+    ("half_life_ratio=2", "objective.choice=weighted"),
+    ("name=spanbert grain=word", "objective.choice=coins"),
+    ("name=bert time_steps=4", "objective.level=schedule"),
+    ("name=bert lowest=0.1", "objective.level=schedule"),
+    ("schedule=cosine choice=count", "objective.choice=coins.*objective.weighting=flat"),
+    ("choice=count time_steps=4 weighting=flat", "objective.time_steps=4"),
+    ("choice=count weighting=schedule", "objective.weighting=inverse_p"),
+    ("choice=coins start_probability=0.5 weighting=schedule", "without a curriculum"),
+    ("normaliser=row", "divide twice"),
+    ("name=bert mask_rate=0.95", "at most 1"),
+    ("lowest=0.6 highest=0.5", "below the second"),
+    ("schedule=geometric sigma_min=30", "below the second"),
+    ("level=sometimes", "objective.level = 'sometimes'"),
+])  # fmt: skip
+def test_parts_that_do_not_fit_say_what_to_type(words, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        objective(*words.split())
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_a_written_scheme_reads_back_the_same(name, tmp_path):
+    config = config_of(f"name={name}")
+    (tmp_path / "c.yaml").write_text(config_yaml(config))
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+def test_only_likelihood_bounds_are_called_bounds(tokenizer):
+    def bound(words):
+        return build_corruption(objective(*words.split()), tokenizer).is_bound
+
+    assert all(map(bound, ("name=diffusion", "schedule=cosine", "name=block_diffusion", "choice=coins", "schedule=cosine time_steps=9")))
+    for words in ("name=bert", "name=maskgit", "name=blockwise", "name=spanbert", "choice=coins grain=word", "grain=word", "lowest=0.3", "highest=0.8",
+                  "mask_rate=0.9", "start_probability=0.3", "choice=coins eps=0.3", "weighting=flat", "label_smoothing=0.1"):  # fmt: skip
+        assert not bound(words), words
+
+
+def test_every_part_that_may_go_unread_has_a_default_to_tell_it_by():
+    assert READ.keys() <= ObjectiveConfig.model_fields.keys()
