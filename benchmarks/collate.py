@@ -1,6 +1,6 @@
 """Collation: tokens per second, beside transformers' ``DataCollatorForLanguageModeling`` in the same run.
 
-    python benchmarks/collate.py [--json collate.json] [--rounds 12]
+    python -m benchmarks.collate [--json collate.json] [--rounds 12]
 
 Both hide 15% of random tokens under 80/10/10. Ours is measured from lists of Python integers, which is what the peer takes,
 and from ready int64 columns, as a token store hands them over; with the other corruptions beside it. Each figure is the median
@@ -9,18 +9,16 @@ of rounds in which all contestants take turns, so that a busy machine slows all 
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tokenizers
 import torch
 
+from benchmarks import harness
 from unmask.contracts import SpecialIds
 from unmask.data.collators import DefaultMLMCollator, MaskedLMCollator, PackedMLMCollator
 from unmask.ops.corruption import bert_corruption, corrupt_bert, corrupt_uniform, uniform_corruption
@@ -88,21 +86,19 @@ def measure(rows: int, length: int, rounds: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print a table, write JSON."""
-    parser = argparse.ArgumentParser(description="Tokens per second of collators, beside transformers'.")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser = harness.arguments(__doc__, threads=1)
     parser.add_argument("--rounds", type=int, default=12)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    options = harness.parse(parser)
     figures = []
     for rows, length in SHAPES:
         speeds = measure(rows, length, options.rounds)
-        print(f"\n{rows} × {length:<48}  M tokens/s   × peer")
-        for name, speed in speeds.items():
-            ratio = speed / speeds[PEER]
-            print(f"{name:<58}{speed / 1e6:10.1f}{ratio:9.1f}")
-            figures.append({"rows": rows, "length": length, "name": name, "tokens_per_second": speed, "ratio": ratio})
-    if options.json is not None:
-        options.json.write_text(json.dumps({"benchmark": "collate", "torch": torch.__version__, "figures": figures}, indent=2))
+        ratios = {name: speed / speeds[PEER] for name, speed in speeds.items()}
+        cells = [[name, f"{speed / 1e6:.1f}", f"{ratios[name]:.1f}"] for name, speed in speeds.items()]
+        harness.show(f"{rows} × {length}", ["collator", "M tokens/s", "× peer"], cells)
+        figures += [
+            {"rows": rows, "length": length, "name": name, "tokens_per_second": speed, "ratio": ratios[name]} for name, speed in speeds.items()
+        ]
+    harness.write(options.json, "collate", {"figures": figures})
 
 
 if __name__ == "__main__":

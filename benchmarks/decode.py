@@ -7,23 +7,20 @@ the block alone against the keys and values of the rest, logits at all its posit
 under a mask, PyTorch's own linear layers); a third line is the full-logits loop over our network. Variants take turns, so that
 a busy machine slows them alike; ratios are of medians within this run.
 
-    python benchmarks/decode.py --steps 64 --repeats 3 --out decode.json
+    python -m benchmarks.decode --steps 64 --repeats 3 --json decode.json
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks import harness
 from unmask.contracts import SpecialIds
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import unmask
@@ -174,29 +171,26 @@ def measure(rows: int, steps: int, repeats: int) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure, print a table, write JSON."""
+    parser = harness.arguments(__doc__)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="rows decoded together")
     parser.add_argument("--steps", type=int, default=64, help=f"network evaluations for {NEW_TOKENS} tokens, a multiple of {NEW_TOKENS // BLOCK}")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=Path("decode.json"))
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = harness.parse(parser)
     parameters = sum(p.numel() for p in network().parameters())
-    report = {
-        "parameters": parameters, "vocabulary": VOCAB, "prompt": PROMPT, "new_tokens": NEW_TOKENS, "steps": options.steps, "block": BLOCK,
-        "threads": options.threads, "repeats": options.repeats, "torch": torch.__version__, "machine": platform.machine(),
-        "batches": {rows: measure(rows, options.steps, options.repeats) for rows in options.batch},
-    }  # fmt: skip
-    options.out.write_text(json.dumps(report, indent=2) + "\n")
+    batches = {rows: measure(rows, options.steps, options.repeats) for rows in options.batch}
     print(f"{parameters / 1e6:.1f}M parameters, vocabulary {VOCAB:,}, {NEW_TOKENS} new tokens, {options.steps} steps, {options.threads} threads")
-    for rows, variants in report["batches"].items():  # type: ignore[attr-defined]
-        print(f"\n{f'batch {rows}':32}{'seconds':>9}{'tokens/s':>10}{'× full':>9}{'× dual':>9}{'same tokens':>13}")
-        for name, found in variants.items():
-            print(
-                f"{name:32}{found['seconds']:9.2f}{found['tokens_per_second']:10,.0f}{found['beside_full_logits']:9.2f}"
-                f"{found['beside_dual_cache']:9.2f}{found['same_tokens']:13.1%}"
-            )
+    for rows, variants in batches.items():
+        cells = [
+            [
+                name, f"{found['seconds']:.2f}", f"{found['tokens_per_second']:,.0f}", f"{found['beside_full_logits']:.2f}",
+                f"{found['beside_dual_cache']:.2f}", f"{found['same_tokens']:.1%}",
+            ]
+            for name, found in variants.items()
+        ]  # fmt: skip
+        harness.show(f"batch {rows}", ["decoding", "seconds", "tokens/s", "× full", "× dual", "same tokens"], cells)
+    report = {"parameters": parameters, "vocabulary": VOCAB, "prompt": PROMPT, "new_tokens": NEW_TOKENS, "steps": options.steps, "block": BLOCK}
+    harness.write(options.json, "decode", {**report, "repeats": options.repeats, "batches": batches})
 
 
 if __name__ == "__main__":

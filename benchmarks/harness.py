@@ -19,11 +19,11 @@ from unmask.storage import write_json
 WIDE = Console(width=150)
 
 
-def arguments(doc: str | None) -> argparse.ArgumentParser:
-    """A parser with ``--json`` and ``--threads``; ``doc`` is the script's own."""
+def arguments(doc: str | None, threads: int | None = None) -> argparse.ArgumentParser:
+    """A parser with ``--json`` and ``--threads`` (all that torch takes, if None); ``doc`` is the script's own."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write all figures here")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=threads or torch.get_num_threads())
     return parser
 
 

@@ -34,7 +34,7 @@ def networks(vocab: int, length: int, width: int, depth: int, heads: int, steps:
         return TransformerWrapper(num_tokens=vocab + 1, max_seq_len=length, attn_layers=layers)
 
     torch.manual_seed(0)
-    ours = RotaryTransformerMLMModel(vocab + 1, width, depth, heads, padding_idx=vocab, mask_idx=vocab, dropout=0.0, activation="gelu", max_length=length)
+    ours = RotaryTransformerMLMModel(vocab + 1, width, depth, heads, padding_idx=None, mask_idx=vocab, dropout=0.0, activation="gelu", max_length=length)
     return {
         "x-transformers, their wrapper": Theirs(theirs(), mask_id=vocab, steps=steps),
         "x-transformers, our wrapper": NonAutoregressiveWrapper(theirs(), mask_id=vocab, steps=steps),

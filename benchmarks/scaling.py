@@ -103,7 +103,7 @@ def plot(found: dict[str, Any], picture: Path) -> None:
 
 def section(turns: int, picture: Path | None, progress: Any = None) -> tuple[list[Row], dict[str, Any]]:
     """Rows and report, and the plot."""
-    found = measure(turns, progress=progress)
+    found = measure(turns, AXES, SIZE, progress)
     if picture is not None:
         plot(found, picture)
     return rows_of(found), {"axes": found}

@@ -42,7 +42,7 @@ def seconds(timings: dict[str, Timing]) -> dict[str, Any]:
 
 def mlm(turns: int, precision: str, compiled: bool, progress: Any = None) -> Section:
     """MLM at 15%: every peer, and the machine's own matrix products."""
-    work = masked_rows()
+    work = masked_rows(vocabulary=SIZE.vocabulary)
     products = MatrixProducts(SIZE, work.tokens, work.scored, precision)
     square = SquareProduct(2048, precision)
     contestants: dict[str, Callable[[], object]] = {OURS: ours(SIZE, work, precision)}
@@ -76,7 +76,7 @@ def mlm(turns: int, precision: str, compiled: bool, progress: Any = None) -> Sec
 
 def diffusion(turns: int, progress: Any = None) -> Section:
     """Masked diffusion, times evenly spread: half of the tokens are scored."""
-    work = diffusion_rows()
+    work = diffusion_rows(vocabulary=SIZE.vocabulary)
     contestants = {
         OURS: ours(SIZE, work, weighting="inverse_p"),
         DENSE: peers.plain(SIZE, work, weighted=True),
@@ -88,7 +88,7 @@ def diffusion(turns: int, progress: Any = None) -> Section:
 
 def documents(turns: int, precision: str, progress: Any = None) -> Section:
     """Documents of log-normal length, mean 180, at most 512: useful tokens per second."""
-    apart = padded(document_lengths(16))
+    apart = padded(document_lengths(16), vocabulary=SIZE.vocabulary)
     together = packed(apart)
     contestants = {
         OURS: ours(SIZE, together, precision),

@@ -66,11 +66,10 @@ LONG_RUN = 1e15  # multiplications and additions that earn a compilation back: a
 def build_runner(config: TrainConfig, parameters: int, tokens_per_step: int) -> BlockRunner:
     """How a run's blocks are run.
 
-    Measured on two cores, compiling costs 20 to 60 seconds and gains a few percent in fp32 and more in bf16, so ``auto`` compiles
-    from about an hour of work on (``6 * parameters * tokens``, Kaplan et al. 2020).
+    Compiling costs 20 to 60 seconds of two idle cores, so ``auto`` compiles from about an hour of their work on (``6 * parameters * tokens``, Kaplan et al. 2020).
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    wanted = config.compile == "on" or (config.compile == "auto" and 6.0 * parameters * tokens_per_step * config.steps >= LONG_RUN)
+    wanted = config.compile is True or (config.compile == "auto" and 6.0 * parameters * tokens_per_step * config.steps >= LONG_RUN)
     if wanted and not can_compile(device):
         warnings.warn(
             "train.compile wants a C++ compiler, and there is none here: blocks run uncompiled. Install g++ (or name one in CXX), or "

@@ -1,6 +1,7 @@
 """The axes of a decode on the command line: each turns something; files in, JSON lines out, in batches of any size."""
 
 import json
+import re
 
 import pytest
 
@@ -39,6 +40,7 @@ def texts(unmask, trained):
         ((), ("--top-p", 0.1)),
         ((), ("--min-p", 0.9)),
         ((), ("--repetition-penalty", 3.0)),
+        ((), ("--regex", "[a-z ]+")),
         ((), ("--guidance", 5.0)),
         (("--block", 8, "--temperature", 2.0), ("--cache", "dual")),
         (("--block", 8, "--temperature", 2.0, "--cache", "dual"), ("--cache-refresh", 2)),
@@ -88,3 +90,23 @@ def test_fill_takes_the_axes_and_files(unmask, trained, tmp_path):
     assert [len(row["blanks"]) for row in blocks] == [2, 2], "alternatives of every block"
     at_once = [json.loads(line) for line in unmask("fill", *options, "--threshold", 0.0).out.splitlines()]
     assert [row["steps"] for row in at_once] == [1, 1]
+
+
+def test_a_pattern_is_written_at_whatever_length_fits_it(unmask, trained):
+    texts = ("the cat [MASK] the moon.", "a dog [MASK] a stone.")
+    pattern = " (saw|likes the|[0-9]{3})"
+    answer = unmask("fill", *texts, "--model", trained, "--json", "--longest", 8, "--regex", pattern)
+    assert answer.code == 0, answer.err
+    for row, given in zip(json.loads(answer.out), texts, strict=True):
+        before, after = given.split("[MASK]")
+        assert re.fullmatch(re.escape(before.strip()) + pattern + re.escape(after), row["text"]), row
+        assert all(re.fullmatch(pattern, filling["token"]) for filling in row["blanks"][0])
+    for options, hint in ((("--longest", 1, "--regex", "[0-9]{9}"), "At no length up to 1"), (("--regex", "(a"), "cannot be read")):
+        answer = unmask("fill", *texts, "--model", trained, *options)
+        assert answer.code != 0 and hint in " ".join(answer.err.split())
+
+
+def test_alternatives_are_possible_tokens(unmask, trained):
+    rows = json.loads(unmask("fill", "the cat [MASK] the moon.", "--model", trained, "--json", "--top", 1_000_000).out)
+    offered = rows[0]["blanks"][0]
+    assert len(offered) > 100 and not any(a["token"].startswith("[") and a["token"].endswith("]") for a in offered)

@@ -37,6 +37,21 @@ def test_a_program_reads_json(unmask, binaries, tmp_path):
     assert said["functions"] == 4 == said["train_functions"] + said["test_functions"] and said["skipped"] == {"not an ELF file": 1}
 
 
+def test_limits_are_kept(unmask, binaries, tmp_path):
+    out = tmp_path / "t.parquet"
+    (binaries / "large").write_bytes(write_elf("x86", GOLDEN["x86"]) + b"\0" * 2**20)
+
+    def run(*options):
+        return json.loads(unmask("disassemble", binaries, "-o", out, "--json", "--workers", 1, *options).out)
+
+    done = run("--megabytes", 0.5, "--max-instructions", 30, "--seconds", 9)
+    assert done["skipped"] == {"larger than 0.5 MiB": 1, "not an ELF file": 1} and 0 < done["instructions"] <= 30
+    splits = [[row["split"] for row in read_traces(out)] for seed in (0, 1, 2) if run("--seed", seed, "--test-fraction", 0.5)]
+    assert len(set(map(str, splits))) > 1
+    answer = unmask("disassemble", binaries, "-o", out, "--seconds", 0)
+    assert answer.code == 1 and "more than nothing" in answer.err
+
+
 def test_errors_teach(unmask, binaries, tmp_path, monkeypatch):
     answer = unmask("disassemble", binaries / "notes.txt", "-o", tmp_path / "t.parquet")
     assert answer.code == 1 and "No function was found" in answer.err and not (tmp_path / "t.parquet").exists()

@@ -29,16 +29,27 @@ def test_it_is_a_plain_linear_layer_to_rounding(wide: Linear, rows: int, lay_out
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_faster_product_is_taken_without_gradients_only(wide: Linear, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(40,), (2, 3), (1,)])
+def test_its_gradients_are_those_of_a_plain_one(shape: tuple[int, ...], bias: bool) -> None:
+    layer, x = Linear(24, 30, bias=bias), torch.randn(*shape, 24, requires_grad=True)
+    inputs, weights = [x, *layer.parameters()], torch.randn(*shape, 30)
+    found = torch.autograd.grad((layer(x) * weights).sum(), inputs)
+    wanted = torch.autograd.grad((F.linear(x, layer.weight, layer.bias) * weights).sum(), inputs)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_faster_product_is_taken_in_float32(wide: Linear, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
-    monkeypatch.setattr(linear, "_wants_onednn", lambda x, w, real=linear._wants_onednn: taken.append(real(x, w)) or taken[-1])
+    monkeypatch.setattr(linear, "_served_by_onednn", lambda x, w, real=linear._served_by_onednn: taken.append(real(x, w)) or taken[-1])
     x = torch.randn(3, 24, requires_grad=True)
     wide(x).sum().backward()
     assert x.grad is not None and wide.weight.grad is not None
     with torch.no_grad():
         wide(x)
         wide.double()(x.double())
-    assert taken == [False, linear._has_onednn(), False]
+    assert taken == [linear._has_onednn(), linear._has_onednn(), False]
 
 
 def test_float64_and_bf16_autocast_are_those_of_torch(wide: Linear) -> None:

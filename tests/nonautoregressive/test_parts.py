@@ -60,7 +60,7 @@ def test_guesses_follow_the_temperature():
         logits = model.net(batch["input_ids"])[..., :V]
         return (critic.seen[0] == logits.argmax(-1))[batch["noise_mask"]].double().mean()
 
-    assert surest(1e-3) > 0.98 and surest(50.0) < 0.3
+    assert surest(1e-3) > 0.95 and surest(50.0) < 0.3
 
 
 def test_a_critic_learns_to_tell_wrong_from_right():

@@ -306,3 +306,49 @@ def test_ranks_and_accumulation_steps_are_summed_before_dividing(tmp_path):
 def test_a_supervised_count_ignores_what_has_no_target_even_without_p_mask():
     batch = {"input_ids": torch.full((1, 8), MASK), "target_ids": torch.tensor([[4, 5, 6, 7, *[-100] * 4]])}
     assert float(MLMLoss(model=UniformModel(VOCAB), normaliser="supervised")(batch)["denominator"]) == 4
+
+
+@pytest.mark.parametrize("options", [{}, {"weighting": "inverse_p", "normaliser": "answer"}, {"loss_on_visible_tokens": True}, {"use_num_masked_factor": True}])
+@pytest.mark.parametrize("dense", [False, True])
+def test_positions_found_beforehand_and_filled_up_change_nothing(model, batch, options, dense):
+    """What an accelerator is given: an index of a fixed size whose tail counts nothing."""
+    loss, network = MLMLoss(tokenizer=SPECIAL, **options), Dense(model) if dense else model
+    located = loss.locate(batch, model, 64)
+    assert len(located["scored_index"]) % 64 == 0 and (located["scored_index"] < 0).any() and "scored_index" not in batch
+    results = []
+    for given in (batch, located):
+        out = loss(given, network)
+        gradients = torch.autograd.grad(out["loss"], list(model.parameters()))
+        results.append([out[k].detach() for k in ("loss", "numerator", "denominator", "variance")] + list(gradients))
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, rtol=1e-6, atol=1e-12)
+    assert torch.equal(loss.score(located, network).nll, loss.score(batch, network).nll)
+
+
+def test_an_accelerator_is_given_the_positions_in_training(model, batch, monkeypatch):
+    from unmask.config import OptimConfig
+    from unmask.train.module import MaskedLMModule
+
+    class Trainer:
+        training = True
+
+    module = MaskedLMModule(model, MLMLoss(), OptimConfig(), 1)
+    monkeypatch.setattr(MaskedLMModule, "trainer", Trainer())
+    assert module.on_before_batch_transfer(batch, 0) is batch
+    monkeypatch.setattr(MaskedLMModule, "device", torch.device("meta"))
+    assert len(module.on_before_batch_transfer(batch, 0)["scored_index"]) == 256
+
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "z_loss": 0.01, "weighting": "inverse_p"}])
+def test_logits_that_are_never_held_give_the_same_loss_and_scores(model, batch, options):
+    """A model that offers projection_at, against the same one seen through its logits."""
+    loss = MLMLoss(**options)
+    results = []
+    for network in (model, Dense(model)):
+        out = loss(batch, network)
+        results.append([out[k].detach() for k in ("loss", "variance")] + list(torch.autograd.grad(out["loss"], list(model.parameters()))))
+        with torch.no_grad():
+            tokens = loss.score(batch, network)
+            results[-1] += [tokens.nll, tokens.cost, tokens.correct, loss.combine(batch, tokens)["loss"]]
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one.double(), other.double(), rtol=1e-9, atol=1e-12)

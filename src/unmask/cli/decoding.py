@@ -1,6 +1,6 @@
 """The axes of a decode as command-line options: one table, shared by every command that decodes.
 
-    where    --order --threshold … --block --remask      what   --temperature --top-k … --forbid --require --eos
+    where    --order --threshold … --block --remask      what   --temperature --top-k … --forbid --require --regex --eos
     budget   --steps --schedule                          network   --guidance --cache
 
 A command takes them with ``@decoding_options(**defaults)`` and receives one ``Decoding``.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
+    from unmask.decode.constraints import Constraint
     from unmask.decode.predictor import MLMPredictor
     from unmask.decode.rules import Rules
 
@@ -77,6 +78,9 @@ class Decoding:
     require: Annotated[
         list[str] | None, _AXIS("--require", help="A word that appears at least once; repeat for several.", show_default=False)
     ] = None
+    regex: Annotated[
+        str | None, _AXIS("--regex", help="A pattern that every run of blanks matches whole, such as '[0-9]{2} (cats|dogs)'.")
+    ] = None
     guidance: Annotated[float, _AXIS("--guidance", help="Follow the given text more closely; 0 = the plain model.")] = 0.0
     cache: Annotated[
         str | None, _AXIS("--cache", help="Remember keys and values: prefix or dual. Faster, approximate; meant for --block.")
@@ -124,6 +128,7 @@ class Decoding:
             repetition_penalty=self.repetition_penalty,
             forbidden_ids=[i for word in self.forbid or () for i in _spellings(tokenizer, word, "--forbid")],
             required_ids=[_spellings(tokenizer, word, "--require")[0] for word in self.require or ()],
+            constraint=None if self.regex is None else _pattern(tokenizer, self.regex),
             guidance=self.guidance,
             cache=self.cache,
             cache_refresh=self.cache_refresh,
@@ -166,6 +171,20 @@ def decoding_options(**defaults: Any) -> Callable[[Callable[..., None]], Callabl
         return run
 
     return give
+
+
+def _pattern(tokenizer: Any, regex: str) -> Constraint:
+    """The automaton of a pattern over what this tokenizer's tokens write."""
+    from unmask.contracts import SpecialIds
+    from unmask.decode.regex import regex_automaton
+
+    special = SpecialIds.of(tokenizer)
+
+    def text(id: int) -> str | None:
+        part_of_a_character = "\ufffd" in tokenizer.decode([id], skip_special_tokens=False)
+        return None if id in special.all or part_of_a_character else tokenizer.token_text(id)
+
+    return regex_automaton(regex, [text(id) for id in range(special.vocab_size)], special)
 
 
 def _spellings(tokenizer: Any, word: str, option: str) -> list[int]:

@@ -115,19 +115,25 @@ def fill_any(model: Any, tokenizer: Any, texts: list[str], decoding: Decoding, *
         its tokens' probabilities.
     """
     from unmask.contracts import SpecialIds
+    from unmask.decode.constraints import Automaton
     from unmask.decode.lengths import fill_any_length
 
     if longest < 1:
         raise ValueError(f"--longest {longest} leaves no room for a token: give 1 or more.")
     mask, rules, special = tokenizer.mask_token_id, decoding.rules(tokenizer, longest), SpecialIds.of(tokenizer)
+    lengths = list(range(1, longest + 1))
+    if isinstance(rules.constraint, Automaton) and rules.constraint.each_run:
+        lengths = [n for n in lengths if rules.constraint.accepts_length(n)]
+        if not lengths:
+            raise ValueError(f"At no length up to {longest} tokens does a filling match --regex {decoding.regex!r}: raise --longest, or change the pattern.")
     for text in texts:
         row = tokenizer.encode(text, allow_mask=True)
         if row.count(mask) != 1:
             raise ValueError(f"--longest fills one blank of any length, and {text!r} has {row.count(mask)}: write exactly one {tokenizer.mask_token}.")
         place = row.index(mask)
-        tried = fill_any_length(model, row[:place], row[place + 1 :], range(1, longest + 1), rules, special=special, seed=decoding.seed)
+        tried = fill_any_length(model, row[:place], row[place + 1 :], lengths, rules, special=special, seed=decoding.seed)
         best = tried.scores.argsort(descending=True)[:top].tolist()
-        fillings = [tokenizer.decode(tried.decoded.ids[n, place : place + n + 1].tolist()) for n in best]
+        fillings = [tokenizer.decode(tried.decoded.ids[n, place : place + lengths[n]].tolist()) for n in best]
         odds = [round(float(tried.scores[n].exp()), 4) for n in best]
         blank = [{"token": filling, "probability": p} for filling, p in zip(fillings, odds, strict=True)]
         yield {"prompt": text, "text": tokenizer.decode(tried.ids.tolist()), "steps": int(tried.decoded.steps_taken[best[0]]), "blanks": [blank]}

@@ -8,6 +8,7 @@
     revision       which revealed tokens are hidden again: remasking
     tokens         which token to put there: temperature and filters
     constraints    which tokens may stand together: finite automata
+    regex          the automaton of a regular expression
     adjust         changes of the logits before they are scored: forbidden ids, penalties, hooks
     forward        from ids to logits at the positions somebody reads: plain, guided
     conditioning a forward that hands each evaluation what the one before made of the row: self-conditioning

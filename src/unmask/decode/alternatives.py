@@ -12,7 +12,7 @@ from unmask.contracts import MLMStepResults
 
 @dataclass
 class Alternatives:
-    """The ``k`` likeliest tokens of every blank.
+    """The ``k`` likeliest tokens of every blank; fewer where fewer are possible.
 
     Attributes:
         k: how many to keep.
@@ -33,4 +33,5 @@ class Alternatives:
         log_probs = step_results["log_probs"][new]
         best = log_probs.topk(min(self.k, log_probs.shape[-1]), dim=-1)
         for n, ids, odds in zip(new, best.indices.tolist(), best.values.exp().tolist(), strict=True):
-            self.found[places[n]] = (ids, odds)
+            possible = sum(p > 0 for p in odds)  # what may not be placed has no probability, and comes last
+            self.found[places[n]] = (ids[:possible], odds[:possible])

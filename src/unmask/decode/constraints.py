@@ -29,6 +29,8 @@ from unmask.decode.view import StepView
 from unmask.ops.confidence import LogProbs
 from unmask.ops.sampling import Logits
 
+_BETWEEN = -1  # stands for what is given between two runs of blanks
+
 
 @runtime_checkable
 class Constraint(Protocol):
@@ -81,12 +83,15 @@ class Automaton:
         accepting: bool ``[S]``, the states a row may end in.
         special: ids that are never placed.
         start: the first state.
+        each_run: read every run of blanks by itself, from ``start`` to an accepting state, and what is given around them not at
+            all.
     """
 
     transitions: Int[Tensor, "states vocab"]
     accepting: Bool[Tensor, " states"]
     special: SpecialIds
     start: int = 0
+    each_run: bool = False
 
     def __post_init__(self) -> None:
         states = len(self.transitions)
@@ -120,6 +125,21 @@ class Automaton:
             transitions[state, list(ids)] = state + 1
         return cls(transitions, torch.arange(len(allowed) + 1) == len(allowed), special)
 
+    @property
+    def possible(self) -> bool:
+        """Whether any sequence of tokens is accepted."""
+        reached = self._beginning
+        for _ in range(len(self.accepting)):
+            reached = reached | self._after(reached, None)
+        return bool((reached & self.accepting).any())
+
+    def accepts_length(self, tokens: int) -> bool:
+        """Whether some sequence of exactly so many tokens is accepted."""
+        reached = self._beginning
+        for _ in range(tokens):
+            reached = self._after(reached, None)
+        return bool((reached & self.accepting).any())
+
     @cached_property
     def _after_any(self) -> Bool[Tensor, "states states"]:
         """``[s, s']`` True where some id that may be placed leads from ``s`` to ``s'``."""
@@ -128,8 +148,14 @@ class Automaton:
         reach = torch.zeros(len(transitions), len(transitions) + 1, dtype=torch.bool)
         return reach.scatter(1, transitions.masked_fill(transitions < 0, len(transitions)), True)[:, :-1]
 
+    @cached_property
+    def _beginning(self) -> Bool[Tensor, " states"]:
+        return torch.arange(len(self.accepting)) == self.start
+
     def _after(self, states: Bool[Tensor, " states"], token: int | None) -> Bool[Tensor, " states"]:
         """The states after one more token; None = any."""
+        if token == _BETWEEN:
+            return self._beginning & (states & self.accepting).any()
         if token is None:
             return self._after_any[states].any(0)
         after = torch.zeros_like(states)
@@ -139,6 +165,8 @@ class Automaton:
 
     def _before(self, states: Bool[Tensor, " states"], token: int | None) -> Bool[Tensor, " states"]:
         """The states from which one more token leads into ``states``."""
+        if token == _BETWEEN:
+            return self.accepting & states[self.start]
         if token is None:
             return (self._after_any & states).any(1)
         if token >= self.transitions.shape[1]:
@@ -153,6 +181,8 @@ class Automaton:
         columns = [column for column in real if column >= first]
         ids, blank = view.ids[row].tolist(), view.blanks[row].tolist()
         tokens = [None if blank[column] else ids[column] for column in columns]
+        if self.each_run:
+            columns, tokens = _runs(columns, tokens, view.wanted[row].tolist())
         future = [self.accepting]
         for token in reversed(tokens):
             future.append(self._before(future[-1], token))
@@ -178,7 +208,7 @@ class Automaton:
         allowed = []
         for row in range(len(view.rows)):
             columns, tokens, future = self._row(view, row)
-            states = torch.arange(len(self.accepting)) == self.start
+            states = self._beginning
             for column, token, rest in zip(columns, tokens, future, strict=True):
                 if places[row, column]:
                     allowed.append(self._allowed(states, rest, logits.shape[-1]))
@@ -198,7 +228,7 @@ class Automaton:
         drawn: list[Tensor] = []
         for row in range(len(view.rows)):
             columns, known, future = self._row(view, row)
-            states = torch.arange(len(self.accepting)) == self.start
+            states = self._beginning
             for column, known_token, rest in zip(columns, known, future, strict=True):
                 token = known_token
                 if places[row, column]:
@@ -210,3 +240,16 @@ class Automaton:
                     token = int(drawn[-1])
                 states = self._after(states, token)
         return torch.cat(drawn) if drawn else log_probs.new_zeros(0, dtype=torch.int64)
+
+
+def _runs(columns: list[int], tokens: list[int | None], wanted: list[bool]) -> tuple[list[int], list[int | None]]:
+    """The runs of wanted tokens, with one ``_BETWEEN`` (at a given column) between two."""
+    kept: list[tuple[int, int | None]] = []
+    for column, token in zip(columns, tokens, strict=True):
+        if wanted[column]:
+            kept.append((column, token))
+        elif kept and kept[-1][1] != _BETWEEN:
+            kept.append((column, _BETWEEN))
+    if kept and kept[-1][1] == _BETWEEN:
+        kept.pop()
+    return [column for column, _ in kept], [token for _, token in kept]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from unmask.measure.flops import Size
 from unmask.measure.work import MASK, PAD, Work
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
+from unmask.nn.running import BlockRunner
 from unmask.ops.objective import Weighting
 from unmask.train.loss import MLMLoss
 
@@ -65,7 +66,7 @@ def ours(
 
     Args:
         weighting: ``"flat"`` for MLM, ``"inverse_p"`` for masked diffusion.
-        compiled: the encoder through ``torch.compile``.
+        compiled: as ``train.compile=on`` does it.
         flex: FlexAttention for padded and packed rows (CUDA).
     """
     torch.manual_seed(0)
@@ -83,8 +84,7 @@ def ours(
         tie_embeddings=True,
         use_flex_attn=flex,
     ).to(device)
-    if compiled:
-        model.hidden_states = torch.compile(model.hidden_states)  # type: ignore[method-assign]
+    model.run_block = BlockRunner(compiled=compiled)
     loss = MLMLoss(weighting=weighting, normaliser="scored" if weighting == "flat" else "supervised")
     batch = work.to(device).batch
     return TrainingStep(model, lambda: loss(batch, model)["loss"], precision)

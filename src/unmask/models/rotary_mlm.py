@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unmask.nn.attention import plan_attention
 from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, attend_to_neighbours, initialise
-from unmask.nn.heads import VocabularyHead
+from unmask.nn.heads import MaskedLMHead, VocabularyHead
 from unmask.nn.memory import KeyValues
 from unmask.nn.rotary import RotaryTable
 from unmask.nn.running import BlockRunner
@@ -99,7 +99,7 @@ class RotaryTransformerMLMModel(nn.Module):
             EncoderBlock(d_model, nhead, dim_feedforward or 4 * d_model, dropout, activation, layer_norm_eps)
             for _ in range(num_layers)
         )
-        self.head: nn.Module = VocabularyHead(
+        self.head: VocabularyHead | MaskedLMHead = VocabularyHead(
             d_model,
             num_embeddings,
             layer_norm_eps,

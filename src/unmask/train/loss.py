@@ -44,16 +44,20 @@ class ScoredTokens(NamedTuple):
 
 
 class _Scored(NamedTuple):
-    """``index [N]`` of the scored positions among all ``B L`` (0 with weight 0 where there is none), and their weights."""
+    """``place [N]`` of the scored positions among all ``B L`` (0 with weight 0 where there is none), and their weights."""
 
     where: Bool[Tensor, "batch seq"]
-    index: Int[Tensor, " scored"]
+    place: Int[Tensor, " scored"]
     weights: Float[Tensor, " scored"]
+
+    def targets(self, batch: Mapping[str, Any]) -> Int[Tensor, " scored"]:
+        """Of each; some id where the index only fills up."""
+        return batch["target_ids"].flatten()[self.place].clamp(min=0)
 
     @property
     def row(self) -> Int[Tensor, " scored"]:
         """Of each."""
-        return self.index // self.where.shape[1]
+        return self.place // self.where.shape[1]
 
 
 class MLMLoss:
@@ -131,12 +135,12 @@ class MLMLoss:
         batch, model = as_mlm_batch(batch), self._model(model)
         scored = self._scored(batch, model)
         share, counts = self._shares(batch, scored)
-        projected = projection_where(model, batch, scored.index)
+        projected = projection_where(model, batch, scored.place)
         if projected is None:
             tokens = self._read(batch, model, scored)
             weighted = tokens.cost * share
             return self._divided(weighted.sum(), weighted, scored, counts)
-        wanted = batch["target_ids"].flatten()[scored.index]
+        wanted = scored.targets(batch)
         found = linear_cross_entropy(*projected, wanted, share, self.label_smoothing, self.z_loss)
         return self._divided(found.numerator, found.cost * share, scored, counts)
 
@@ -151,10 +155,10 @@ class MLMLoss:
         """Negative log-likelihood (nats), correctness and weight of every scored position."""
         batch, model = as_mlm_batch(batch), self._model(model)
         scored = self._scored({k: v for k, v in batch.items() if k != "scored_index"}, model)
-        projected = None if torch.is_grad_enabled() else projection_where(model, batch, scored.index)
+        projected = None if torch.is_grad_enabled() else projection_where(model, batch, scored.place)
         if projected is None:
             return self._read(batch, model, scored)
-        wanted = batch["target_ids"].flatten()[scored.index]
+        wanted = scored.targets(batch)
         found = linear_cross_entropy(*projected, wanted, scored.weights, self.label_smoothing, self.z_loss)
         return ScoredTokens(scored.where, found.nll, found.best == wanted, scored.weights, found.cost)
 
@@ -221,8 +225,8 @@ class MLMLoss:
 
     def _read(self, batch: Mapping[str, Any], model: Any, scored: _Scored) -> ScoredTokens:
         """From logits, of any model."""
-        logits = logits_where(model, batch, scored.index)
-        wanted = batch["target_ids"].flatten()[scored.index]
+        logits = logits_where(model, batch, scored.place)
+        wanted = scored.targets(batch)
         nll = token_nll(logits, wanted)
         cost = training_cost(logits, nll, self.label_smoothing, self.z_loss)
         return ScoredTokens(scored.where, nll, logits.detach().argmax(-1) == wanted, scored.weights, cost)

@@ -19,6 +19,8 @@ from unmask.randomness import fold
 from unmask.train.loss import MLMLoss, as_mlm_batch
 from unmask.train.optim import build_optimizer, learning_rate_share
 
+SHAPES_APART = 256  # scored positions are counted in so many on an accelerator: few shapes, little waste
+
 
 class MaskedLMModule(LightningModule):
     """Trains ``model`` under ``loss``.
@@ -68,6 +70,10 @@ class MaskedLMModule(LightningModule):
         for counts in (progress["total"], progress["current"]):
             moved = passes - counts["processed"]
             counts.update({name: count + moved for name, count in counts.items()})
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """An accelerator is told where the scored positions are, rather than waited for to say how many."""
+        return self.loss.locate(batch, self.model, SHAPES_APART) if self.trainer.training and self.device.type != "cpu" else batch
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         accumulate = self.trainer.accumulate_grad_batches

@@ -29,6 +29,7 @@ def make_trainer(config: Config, run: Path, checkpoint_io: SealedCheckpointIO, c
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*overridden `on_before_batch_transfer`.*")  # on purpose: the module knows what is scored
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     averaging: list[Callback] = [AveragedWeights(config.optim.ema)] if config.optim.ema else []
     return Trainer(

@@ -14,7 +14,7 @@ FULL: dict[str, Any] = {
     "data": {"source": "pictures", "block_size": 256},
     "model": _MODEL,
     "optim": {"name": "muon", "lr": 0.003},
-    "train": {"steps": 800, "batch_size": 16, "evaluate_every": 200, "checkpoint_every": 100, "evaluate_rows": 128},
+    "train": {"steps": 500, "batch_size": 16, "evaluate_every": 200, "checkpoint_every": 100, "evaluate_rows": 128},
 }
 QUICK: dict[str, Any] = {
     **FULL,
@@ -34,6 +34,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 def demo(quick: bool, run: Path, watch: bool | None) -> None:
     """Train, paint a sheet, complete half-hidden pictures, animate; ``watch`` None draws the painting on a terminal."""
+    from unmask.cli.demos.closing import where_it_all_is
     from unmask.cli.screen import NOTES, RESULTS
     from unmask.config import load_config
 
@@ -46,36 +47,39 @@ def demo(quick: bool, run: Path, watch: bool | None) -> None:
     _report(wrapper, run, 16 if quick else 96)
     RESULTS.rule("[bold]3 · complete pictures of which half is hidden, and watch", align="left")
     _show(wrapper, run, NOTES.is_terminal if watch is None else watch)
-    RESULTS.rule("[bold]Where it all is", align="left")
-    for name, meaning in (
-        ("samples.png", f"{SHEET} pictures it painted from nothing"),
-        ("unmasking.gif", "the same, step by step"),
-        ("completed.png", "half hidden, completed, as it was"),
-        ("order.png", "when each cell of the first pictures was painted: rust early, teal late"),
-        ("data.png", "pictures it learnt from"),
-        ("loss.png", "loss curve"),
-        ("evaluation.json", "the figures above"),
-        ("checkpoints/", "weights (safetensors) and training state"),
-    ):
-        RESULTS.print(f"  {run / name}  [dim]{meaning}[/dim]", highlight=False, soft_wrap=True)
+    where_it_all_is(
+        run,
+        (
+            ("samples.png", f"{SHEET} pictures it painted from nothing"),
+            ("unmasking.gif", "the same, step by step"),
+            ("completed.png", "half hidden, completed, as it was"),
+            ("order.png", "when each cell of the first pictures was painted: rust early, teal late"),
+            ("data.png", "pictures it learnt from"),
+            ("loss.png", "loss curve"),
+            ("evaluation.json", "the figures above"),
+            ("checkpoints/", "weights (safetensors) and training state"),
+        ),
+        ("unmask demo grid --watch   # draw a picture in the terminal while it is painted",),
+    )
 
 
 def make_painter(config: Config) -> NonAutoregressiveWrapper:
     """The network of a config, wrapped for pictures, with fresh weights."""
     import torch
 
+    from unmask.build import build_model
+    from unmask.contracts import SpecialIds
     from unmask.data.pictures import COLOURS, SIDE
-    from unmask.models.rotary_mlm import RotaryTransformerMLMModel
     from unmask.nonautoregressive.wrapper import NonAutoregressiveWrapper
 
-    mask, pad = COLOURS, COLOURS + 1
+    special = SpecialIds(mask=COLOURS, pad=COLOURS + 1, vocab_size=COLOURS + 2)
+    net = build_model(config.model, special, config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        net = RotaryTransformerMLMModel(COLOURS + 2, padding_idx=pad, mask_idx=mask, **config.model.model_dump(exclude={"preset"}))
         # Nothing is kept or made random: an empty canvas is part of what is learnt.
         return NonAutoregressiveWrapper(
-            net, mask_id=mask, special_ids=(pad,), steps=STEPS, schedule="cosine", layout=(SIDE, SIDE), no_replace_prob=0.0,
-            random_token_prob=0.0, use_simple_mdlm_loss_weight=False, seed=config.seed,
+            net, mask_id=special.mask, special_ids=special.all[1:], steps=STEPS, schedule="cosine", layout=(SIDE, SIDE),
+            no_replace_prob=0.0, random_token_prob=0.0, use_simple_mdlm_loss_weight=False, seed=config.seed,
         )  # fmt: skip
 
 
@@ -109,6 +113,7 @@ def train_painter(config: Config, run: Path) -> NonAutoregressiveWrapper:
             collate=wrapper.masking,
             collate_valid=replace(wrapper.masking, seed=config.seed + 1),
             evaluate_rows=config.train.evaluate_rows,
+            steps=config.train.steps,
             seed=config.seed,
         )
         stop = CleanStop()
@@ -167,7 +172,7 @@ def _show(wrapper: NonAutoregressiveWrapper, run: Path, watch: bool) -> None:
     from unmask.decode.trace import Trace
 
     grid, trace = Grid(SIDE, SIDE), Trace()
-    best = next(iter(WAYS.values()))
+    best = WAYS["coarse to fine"]  # the surest of the drawn are the likeliest of all, and much alike
     with GridView(grid, PALETTE, RESULTS) if watch else contextlib.nullcontext() as view:
         painted = wrapper.generate(SHEET, filter_thres=None, seed=1, observers=[trace, *([view] if view else [])], **best)
     sheet_png(run / "samples.png", painted, grid, PALETTE, columns=8, scale=6)

@@ -191,7 +191,7 @@ def gather(
             summary.skip(binary)
             yield []
             continue
-        taken = [f for f in binary.functions if _is_new(binary.architecture, f, seen)]
+        taken = [f for f in binary.functions if _is_new(f, seen)]
         side = "test" if family(binary.name) in held_out else "train"
         written = sum(function.trace.instructions for function in taken)
         summary.binaries += 1
@@ -211,8 +211,8 @@ def gather(
         ]
 
 
-def _is_new(architecture: str, function: TracedFunction, seen: set[bytes]) -> bool:
-    key = blake2b(f"{architecture}\n{function.trace.text}".encode(), digest_size=16).digest()
+def _is_new(function: TracedFunction, seen: set[bytes]) -> bool:
+    key = blake2b(function.trace.text.encode(), digest_size=16).digest()
     if key in seen:
         return False
     seen.add(key)

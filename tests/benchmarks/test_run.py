@@ -1,0 +1,57 @@
+"""`make bench` from beginning to end, with a toy for a network."""
+
+import json
+import sys
+
+import pytest
+from benchmarks.readme import BEGIN, END
+
+from benchmarks import decode, run, scaling, train_step
+from unmask.measure.flops import TINY
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The benchmark's sizes, replaced by a toy's; decoding and memory, which take processes and seconds, by their answers."""
+    monkeypatch.setattr(train_step, "SIZE", TINY)
+    monkeypatch.setattr(train_step, "step_peaks", lambda *_: (2**20, 2**22))
+    monkeypatch.setattr(scaling, "SIZE", TINY)
+    monkeypatch.setattr(scaling, "AXES", {axis: (64, 128, 256) for axis in scaling.AXES} | {"depth": (1, 2, 3), "batch": (1, 2, 3)})
+    found = {"beside_full_logits": 3.0, "beside_dual_cache": 1.25}
+    monkeypatch.setattr(decode, "measure", lambda *_: {"exact, surest first": found, "blocks, dual cache": found})
+
+
+def measure(monkeypatch, *arguments) -> None:
+    monkeypatch.setattr(sys, "argv", ["run", "--eager", "--turns", "1", "--threads", "1", *map(str, arguments)])
+    run.main()
+
+
+@pytest.mark.slow
+def test_a_whole_run_prints_every_figure_and_refreshes_the_readme(small, monkeypatch, tmp_path, capsys):
+    readme, figures, picture = tmp_path / "README.md", tmp_path / "all.json", tmp_path / "scaling.png"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    measure(monkeypatch, "--readme", readme, "--json", figures, "--plot", picture)
+    report = json.loads(figures.read_text())
+    works = [row["work"] for row in report["rows"]]
+    for work in ("MLM step at 15%, fp32", "masked-diffusion step, fp32", "peak memory of that step, whole process", "loader's share of a step"):
+        assert work in works
+    assert all(row["met"] is not None for row in report["rows"]) and picture.is_file() and report["machine"]["threads"] == 1
+    text = readme.read_text()
+    assert "old" not in text and text.startswith("before\n") and text.endswith("after\n")
+    assert "| generation, cached blocks, beside a dual-cache loop | 1.25× | ≥ 1.30× | ✗ |" in text
+    assert "| peak memory of that step, whole process, beside Hugging Face BERT | 0.25× | ≤ 0.50× | ✓ |" in text
+    assert "cost grows" not in text and "cost grows with depth" in capsys.readouterr().out
+
+
+def test_a_part_of_the_run_leaves_the_readme_alone(small, monkeypatch, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("as it was")
+    measure(monkeypatch, "--only", "decode", "--readme", readme, "--json", tmp_path / "some.json")
+    assert readme.read_text() == "as it was"
+    assert len(json.loads((tmp_path / "some.json").read_text())["rows"]) == 3
+
+
+def test_an_unknown_section_is_refused(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        measure(monkeypatch, "--only", "mlmm")
+    assert "no section mlmm; there are mlm," in capsys.readouterr().err

@@ -1,0 +1,51 @@
+"""``train.compile`` and ``train.checkpoint_activations``: how a run computes, never what."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.train.conftest import config_of
+from unmask import build
+from unmask.build import build_runner, train
+from unmask.models.files import resolve_checkpoint
+from unmask.nn import running
+
+
+def weights(run) -> dict:
+    return load_file(resolve_checkpoint(run) / "model.safetensors")
+
+
+def test_a_run_that_recomputes_and_then_does_not_is_the_same_bit_for_bit(tiny, tmp_path):
+    whole, changed = tmp_path / "whole", tmp_path / "changed"
+    train(config_of(tiny, f"run={whole}", "train.steps=4", "optim.decay=constant", "optim.warmup=0"))
+    train(config_of(tiny, f"run={changed}", "train.steps=2", "optim.decay=constant", "optim.warmup=0", "train.checkpoint_activations=true"))
+    train(config_of(tiny, f"run={changed}", "train.steps=4", "optim.decay=constant", "optim.warmup=0"))
+    assert all(torch.equal(value, weights(changed)[name]) for name, value in weights(whole).items())
+
+
+def test_a_compiled_run_leaves_the_checkpoint_of_an_eager_one_and_resumes_it(tiny, tmp_path, monkeypatch):
+    """Compilation itself is tested with the blocks; here a stand-in counts its calls."""
+    calls = []
+    monkeypatch.setattr(running, "_compiled", lambda: lambda block, x, angles, plan: calls.append(block) or block(x, angles, plan))
+    monkeypatch.setattr(build, "can_compile", lambda device: True)
+    whole, compiled = tmp_path / "whole", tmp_path / "compiled"
+    train(config_of(tiny, f"run={whole}", "train.steps=4", "optim.decay=constant", "optim.warmup=0"))
+    assert not calls
+    train(config_of(tiny, f"run={compiled}", "train.steps=2", "optim.decay=constant", "optim.warmup=0", "train.compile=on"))
+    assert len(calls) == 2 * 2  # steps times blocks: validation is eager
+    train(config_of(tiny, f"run={compiled}", "train.steps=4", "optim.decay=constant", "optim.warmup=0", "train.compile=off"))
+    assert {name: value.tolist() for name, value in weights(compiled).items()} == {n: v.tolist() for n, v in weights(whole).items()}
+
+
+@pytest.mark.parametrize(("wanted", "steps", "compiled"), [("auto", 10, False), ("auto", 10**6, True), ("on", 10, True), ("off", 10**6, False)])
+def test_auto_compiles_long_runs(tiny, wanted, steps, compiled, monkeypatch):
+    monkeypatch.setattr(build, "can_compile", lambda device: True)
+    config = config_of(tiny, f"train.steps={steps}", f"train.compile={wanted}").train
+    assert build_runner(config, 10_000_000, 4096).compiled is compiled
+
+
+def test_without_a_compiler_blocks_run_eagerly_and_say_so(tiny, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.warns(UserWarning, match=r"wants a C\+\+ compiler.*train.compile=off"):
+        assert not build_runner(config_of(tiny, "train.compile=on").train, 1, 1).compiled
