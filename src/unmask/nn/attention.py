@@ -64,8 +64,8 @@ class DocumentPlan:
     def __call__(self, q: Heads, k: Heads, v: Heads, dropout: float) -> Heads:
         outs = [v[:0]]
         for where, count, length in spans(self.groups):
-            rows = (x[where].view(count, length, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
-            outs.append(F.scaled_dot_product_attention(*rows, dropout_p=dropout).transpose(1, 2).flatten(0, 1))
+            q_rows, k_rows, v_rows = (x[where].view(count, length, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
+            outs.append(F.scaled_dot_product_attention(q_rows, k_rows, v_rows, dropout_p=dropout).transpose(1, 2).flatten(0, 1))
         return torch.cat(outs)
 
 

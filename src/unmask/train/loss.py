@@ -44,20 +44,20 @@ class ScoredTokens(NamedTuple):
 
 
 class _Scored(NamedTuple):
-    """``index [N]`` of the scored positions among all ``B L`` (0 with weight 0 where there is none), and their weights."""
+    """``places [N]``: flat index of the scored positions among all ``B L`` (0 with weight 0 where there is none), and their weights."""
 
     where: Bool[Tensor, "batch seq"]
-    index: Int[Tensor, " scored"]
+    places: Int[Tensor, " scored"]
     weights: Float[Tensor, " scored"]
 
     def targets(self, batch: Mapping[str, Any]) -> Int[Tensor, " scored"]:
         """Of each; some id where the index only fills up."""
-        return batch["target_ids"].flatten()[self.index].clamp(min=0)
+        return batch["target_ids"].flatten()[self.places].clamp(min=0)
 
     @property
     def row(self) -> Int[Tensor, " scored"]:
         """Of each."""
-        return self.index // self.where.shape[1]
+        return self.places // self.where.shape[1]
 
 
 class MLMLoss:
@@ -135,7 +135,7 @@ class MLMLoss:
         batch, model = as_mlm_batch(batch), self._model(model)
         scored = self._scored(batch, model)
         share, counts = self._shares(batch, scored)
-        projected = projection_where(model, batch, scored.index)
+        projected = projection_where(model, batch, scored.places)
         if projected is None:
             tokens = self._read(batch, model, scored)
             weighted = tokens.cost * share
@@ -155,7 +155,7 @@ class MLMLoss:
         """Negative log-likelihood (nats), correctness and weight of every scored position."""
         batch, model = as_mlm_batch(batch), self._model(model)
         scored = self._scored({k: v for k, v in batch.items() if k != "scored_index"}, model)
-        projected = None if torch.is_grad_enabled() else projection_where(model, batch, scored.index)
+        projected = None if torch.is_grad_enabled() else projection_where(model, batch, scored.places)
         if projected is None:
             return self._read(batch, model, scored)
         wanted = scored.targets(batch)
@@ -225,7 +225,7 @@ class MLMLoss:
 
     def _read(self, batch: Mapping[str, Any], model: Any, scored: _Scored) -> ScoredTokens:
         """From logits, of any model."""
-        logits = logits_where(model, batch, scored.index)
+        logits = logits_where(model, batch, scored.places)
         wanted = scored.targets(batch)
         nll = token_nll(logits, wanted)
         cost = training_cost(logits, nll, self.label_smoothing, self.z_loss)
