@@ -19,7 +19,8 @@ ROWS = masked_rows(3, 20, SIZE.vocabulary)
 
 
 def counted(call) -> int:
-    with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:  # torch does not count oneDNN's products
+    """FLOPs as torch counts them; it knows no products of oneDNN's."""
+    with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
 
