@@ -1,4 +1,4 @@
-"""A network trained under the wrapper on a Markov chain on a grid samples its law, with self-conditioning and a critic too."""
+"""A network trained under the wrapper on a Markov chain on a grid samples its law."""
 
 import pytest
 import torch
@@ -22,12 +22,11 @@ def distance(rows: torch.Tensor, joint: torch.Tensor) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"self_cond": True}, {"self_token_critic": True}, {"schedule": "cosine"}], ids=["plain", "self-cond", "self-critic", "cosine"])
-def test_a_trained_network_samples_the_law_of_its_grid(options):
+def test_a_trained_network_samples_the_law_of_its_grid():
     joint = grid_chain(HEIGHT, WIDTH, seed=1)
     torch.manual_seed(0)
     model = NonAutoregressiveWrapper(
-        rotary(vocab=2, width=32), mask_id=2, layout=(HEIGHT, WIDTH), no_replace_prob=0.0, random_token_prob=0.0, **options
+        rotary(vocab=2, width=32), mask_id=2, layout=(HEIGHT, WIDTH), no_replace_prob=0.0, random_token_prob=0.0
     )
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     steps = 600
@@ -43,6 +42,3 @@ def test_a_trained_network_samples_the_law_of_its_grid(options):
     assert distance(sampled, joint) < true_rows + 0.05
     independent = distance(torch.stack([sampled[torch.randperm(count), i] for i in range(CELLS)], 1), joint)
     assert independent > true_rows + 0.1, "the test would see cells that know nothing of each other"
-    if "self_token_critic" in options:
-        judged = model.generate(count, annealed=False, filter_thres=None, steps=CELLS, seed=0)
-        assert distance(judged, joint) < independent

@@ -14,7 +14,7 @@ FULL: dict[str, Any] = {
     "data": {"source": "pictures", "block_size": 256},
     "model": _MODEL,
     "optim": {"name": "muon", "lr": 0.003},
-    "train": {"steps": 500, "batch_size": 16, "evaluate_every": 200, "checkpoint_every": 100, "evaluate_rows": 128},
+    "train": {"steps": 1200, "batch_size": 16, "evaluate_every": 200, "checkpoint_every": 100, "evaluate_rows": 128},
 }
 QUICK: dict[str, Any] = {
     **FULL,
