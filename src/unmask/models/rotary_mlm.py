@@ -131,8 +131,7 @@ class RotaryTransformerMLMModel(nn.Module):
         self, hidden: Float[Tensor, "*batch seq width"], index: Int[Tensor, " scored"]
     ) -> tuple[Float[Tensor, "scored width"], Float[Tensor, "vocab width"], Float[Tensor, " vocab"] | None]:
         """Features, weight and bias whose product are the logits at a flat index: for a loss that never holds them all."""
-        head: Any = self.head
-        return head.features(hidden.reshape(-1, hidden.shape[-1])[index]), *head.product
+        return self.head.features(hidden.reshape(-1, hidden.shape[-1])[index]), *self.head.product
 
     def hidden_states(
         self,
