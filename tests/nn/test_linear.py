@@ -49,7 +49,7 @@ def test_the_faster_product_is_taken_in_float32(wide: Linear, monkeypatch: pytes
     with torch.no_grad():
         wide(x)
         wide.double()(x.double())
-    assert taken == [linear._has_onednn(), linear._has_onednn(), False]
+    assert taken == [linear.has_onednn(), linear.has_onednn(), False]
 
 
 def test_float64_and_bf16_autocast_are_those_of_torch(wide: Linear) -> None:
@@ -66,7 +66,7 @@ def test_a_layout_lasts_no_longer_than_it_was_asked_for(wide: Linear) -> None:
     model = nn.Sequential(wide)
     with torch.no_grad():
         with pytest.raises(RuntimeError), packed(model):
-            assert (wide._laid_out is not None) == linear._has_onednn()
+            assert (wide._laid_out is not None) == linear.has_onednn()
             raise RuntimeError
         wide.weight.zero_()
         assert wide._laid_out is None

@@ -1,14 +1,16 @@
 """What the machine is, and how fast it multiplies matrices at the shapes of a model.
 
 ``MatrixProducts`` does the weight products of one training step and nothing else: forward ``y = x W``, and backward ``dx = dy Wᵀ``
-and ``dW = xᵀ dy``, into buffers that are there already. Its time is the floor that no program for this model gets under, and its
-FLOPs over its time the rate that a share of the machine's own rate is a share of.
+and ``dW = xᵀ dy``, each by BLAS or by oneDNN, whichever is the faster at its shape. Its time is the floor that no program for this
+model gets under, and its FLOPs over its time the rate that a share of the machine's own rate is a share of.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from unmask.measure.flops import Size
+from unmask.nn.linear import has_onednn
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -91,10 +94,35 @@ class _Product:
         self.x, self.weight, self.y = buffer(rows, inner), buffer(columns, inner), buffer(rows, columns)
         self.out, self.dx, self.dweight = torch.empty_like(self.y), torch.empty_like(self.x), torch.empty_like(self.weight)
 
+        self.ways = [
+            _fastest(lambda: torch.mm(self.x, self.weight.T, out=self.out), self.x, self.weight),
+            _fastest(lambda: torch.mm(self.y, self.weight, out=self.dx), self.y, self.weight.T),
+            _fastest(lambda: torch.mm(self.y.T, self.x, out=self.dweight), self.y.T, self.x.T),
+        ]
+
     def __call__(self) -> None:
-        torch.mm(self.x, self.weight.T, out=self.out)
-        torch.mm(self.y, self.weight, out=self.dx)
-        torch.mm(self.y.T, self.x, out=self.dweight)
+        for product in self.ways:
+            product()
+
+
+def _fastest(by_blas: Callable[[], Tensor], x: Tensor, weight: Tensor, tries: int = 3) -> Callable[[], Tensor]:
+    """``x @ weight.T`` by BLAS or by oneDNN, after a few tries of each."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or not torch.backends.mkldnn.enabled or not has_onednn():  # type: ignore[attr-defined]
+        return by_blas  # bf16 is oneDNN's already
+
+    def by_onednn() -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")  # type: ignore[no-any-return]
+
+    def seconds(product: Callable[[], Tensor]) -> float:
+        product()
+        found = []
+        for _ in range(tries):
+            begun = time.perf_counter()
+            product()
+            found.append(time.perf_counter() - begun)
+        return min(found)
+
+    return min((by_blas, by_onednn), key=seconds)
 
 
 class SquareProduct:

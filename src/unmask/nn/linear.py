@@ -86,11 +86,12 @@ def _served_by_onednn(x: Tensor, weight: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
         and bool(torch.backends.mkldnn.enabled)  # type: ignore[attr-defined]
-        and _has_onednn()
+        and has_onednn()
     )
 
 
 @cache
-def _has_onednn() -> bool:
+def has_onednn() -> bool:
+    """Whether this PyTorch has oneDNN's product, and its layout of weights, for the CPU."""
     ops = torch.ops.mkldnn
     return bool(torch.backends.mkldnn.is_available()) and hasattr(ops, "_linear_pointwise") and hasattr(ops, "_reorder_linear_weight")
