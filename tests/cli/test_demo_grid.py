@@ -37,4 +37,4 @@ def test_the_demo_goes_on_after_a_kill_and_keeps_its_promises(tmp_path):
     assert steps == sorted(set(steps)) and steps[-1] == 60
     report = json.loads((run / "evaluation.json").read_text())
     assert set(next(iter(report["painted"].values()))) >= {"sky", "light", "land", "lake", "all", "not_in_training"}
-    assert "unmasking.gif" in output and "share that keeps each law" in output
+    assert "unmasking.gif" in output and "that keep each law" in " ".join(output.split())
