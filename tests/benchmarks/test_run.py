@@ -17,8 +17,9 @@ def small(monkeypatch):
     monkeypatch.setattr(train_step, "step_peaks", lambda *_: (2**20, 2**22))
     monkeypatch.setattr(scaling, "SIZE", TINY)
     monkeypatch.setattr(scaling, "AXES", {axis: (64, 128, 256) for axis in scaling.AXES} | {"depth": (1, 2, 3), "batch": (1, 2, 3)})
-    found = {"beside_full_logits": 3.0, "beside_dual_cache": 1.25}
-    monkeypatch.setattr(decode, "measure", lambda *_: {"exact, surest first": found, "blocks, dual cache": found})
+    found = {"seconds": 2.0, "beside_full_logits": 3.0, "beside_dual_cache": 1.25}
+    names = ("full-logits loop, our network", "exact, surest first", "blocks, dual cache")
+    monkeypatch.setattr(decode, "measure", lambda *_: dict.fromkeys(names, found))
 
 
 def measure(monkeypatch, *arguments) -> None:
@@ -48,7 +49,7 @@ def test_a_part_of_the_run_leaves_the_readme_alone(small, monkeypatch, tmp_path)
     readme.write_text("as it was")
     measure(monkeypatch, "--only", "decode", "--readme", readme, "--json", tmp_path / "some.json")
     assert readme.read_text() == "as it was"
-    assert len(json.loads((tmp_path / "some.json").read_text())["rows"]) == 3
+    assert len(json.loads((tmp_path / "some.json").read_text())["rows"]) == 5
 
 
 def test_an_unknown_section_is_refused(monkeypatch, capsys):
