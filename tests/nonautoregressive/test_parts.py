@@ -218,7 +218,9 @@ def test_hugging_face_models_are_trained_and_generate(family):
 
 def test_what_is_generated_may_be_trained_on():
     model = wrapped()
-    model(model.generate(4, seed=0)).backward()
+    loss = model(model.generate(4, seed=0)).loss
+    loss.backward()
+    assert 0 < float(loss.detach()) < 2 * math.log(V)
 
 
 def test_a_forward_without_memory_adds_the_same_every_time():
