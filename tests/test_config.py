@@ -177,3 +177,8 @@ def test_an_empty_file_is_the_defaults(tmp_path):
 def test_a_config_does_not_change():
     with pytest.raises(ValueError, match="frozen"):
         load_config().train.steps = 5
+
+
+def test_a_key_of_an_earlier_version_is_told_its_new_name():
+    with pytest.raises(ValueError, match=r"'objective\.exact_count' of an earlier version is now 'objective\.choice': count for true"):
+        load_config(overrides=["objective.exact_count=true"])

@@ -167,12 +167,18 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
+RENAMED = {"objective.exact_count": "'objective.choice': count for true, coins for false"}
+
+
 def _explain(error: ValidationError, origin: str) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("literal") and part not in ("int", "constrained-int"))
         if problem["type"] == "extra_forbidden":
             known = _known_keys(Config)
+            if key in RENAMED:
+                lines.append(f"The config key {key!r} of an earlier version is now {RENAMED[key]}.")
+                continue
             elsewhere = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
             near = elsewhere or difflib.get_close_matches(key, known, 1, 0.4)
             hint = f" Did you mean {near[0]!r}?" if near else ""
