@@ -12,14 +12,12 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
 from unmask.contracts import MLMStepResults, SpecialIds
@@ -27,6 +25,7 @@ from unmask.decode.canvas import Canvas
 from unmask.decode.grid import Grid
 from unmask.decode.observers import Decoded
 from unmask.decode.render.colour import confidence_colour
+from unmask.decode.render.live import LiveView
 from unmask.decode.trace import Trace
 from unmask.storage import atomic_file
 
@@ -127,7 +126,7 @@ def terminal_picture(ids: Any, grid: Grid, palette: Palette) -> Text:
 
 
 @dataclass
-class GridView:
+class GridView(LiveView):
     """An observer that draws one row of the batch as a picture while it is decoded; in a pipe it says how far it is.
 
     Attributes:
@@ -140,18 +139,6 @@ class GridView:
     palette: Palette
     console: Console = field(default_factory=Console)
     row: int = 0
-    _live: Live | None = field(default=None, init=False)
-
-    def __enter__(self) -> GridView:
-        if self.console.is_terminal:
-            self._live = Live(console=self.console, auto_refresh=False)
-            self._live.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
 
     def begin(self, canvas: Canvas, special: SpecialIds) -> None:
         """Draw the canvas as given."""

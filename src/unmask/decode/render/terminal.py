@@ -6,11 +6,9 @@ Given text is dim, blanks are shaded, tokens have the colour of their probabilit
 from __future__ import annotations
 
 import time
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.text import Text
 from torch import Tensor
 
@@ -18,12 +16,13 @@ from unmask.contracts import MLMStepResults, SpecialIds
 from unmask.decode.canvas import Canvas
 from unmask.decode.observers import Decoded
 from unmask.decode.render.colour import confidence_hex
+from unmask.decode.render.live import LiveView
 from unmask.decode.render.pieces import Pieces
 
 _BLANK = "░░"
 
 
-class TerminalView:
+class TerminalView(LiveView):
     """An observer that draws every step.
 
     Args:
@@ -42,19 +41,7 @@ class TerminalView:
         self.pause = pause
         self.max_rows = max_rows
         self._pieces = Pieces(tokenizer)
-        self._live: Live | None = None
         self._wanted = 0
-
-    def __enter__(self) -> TerminalView:
-        if self.console.is_terminal:
-            self._live = Live(console=self.console, auto_refresh=False, vertical_overflow="ellipsis")
-            self._live.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
 
     def begin(self, canvas: Canvas, special: SpecialIds) -> None:
         """Draw the canvas as given."""
