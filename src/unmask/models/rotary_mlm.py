@@ -19,6 +19,7 @@ from unmask.nn.attention import plan_attention
 from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, attend_to_neighbours, initialise
 from unmask.nn.heads import MaskedLMHead, VocabularyHead
 from unmask.nn.memory import KeyValues
+from unmask.nn.reading import Reading
 from unmask.nn.rotary import RotaryTable
 from unmask.nn.running import BlockRunner
 from unmask.ops.segments import positions_from_mask, positions_from_segments
@@ -127,11 +128,11 @@ class RotaryTransformerMLMModel(nn.Module):
         """Logits of the positions where ``where`` is True, in row-major order: the projection is paid only there."""
         return self.head(hidden[where])
 
-    def projection_at(
-        self, hidden: Float[Tensor, "*batch seq width"], index: Int[Tensor, " scored"]
+    def projection_of(
+        self, states: Float[Tensor, "scored width"]
     ) -> tuple[Float[Tensor, "scored width"], Float[Tensor, "vocab width"], Float[Tensor, " vocab"] | None]:
-        """Features, weight and bias whose product are the logits at a flat index: for a loss that never holds them all."""
-        return self.head.features(hidden.reshape(-1, hidden.shape[-1])[index]), *self.head.product
+        """Features, weight and bias whose product are the logits of some states: for a loss that never holds them all."""
+        return self.head.features(states), *self.head.product
 
     def hidden_states(
         self,
@@ -158,8 +159,39 @@ class RotaryTransformerMLMModel(nn.Module):
         Raises:
             ValueError: a position reaches beyond ``max_length``.
         """
-        shape = x_t.shape
-        ids = x_t.reshape(-1, shape[-1])
+        x, token_index = self._run(None, x_t, attention_mask, positions, block_mask, segment_ids, sum_embeds)
+        if token_index is not None:
+            x = x.new_zeros(x_t.numel(), x.shape[-1]).index_copy(0, token_index, x)
+        return x.view(*x_t.shape, -1)
+
+    def hidden_states_where(
+        self,
+        x_t: Int[Tensor, "*batch seq"],
+        index: Int[Tensor, " read"],
+        attention_mask: Bool[Tensor, "*batch seq"] | None = None,
+        positions: Int[Tensor, "*batch seq"] | None = None,
+        block_mask: Any = None,
+        segment_ids: Int[Tensor, "*batch seq"] | None = None,
+    ) -> Float[Tensor, "read width"]:
+        """The states ``[N, D]`` at a flat index ``[N]`` over all positions of ``x_t``, and no more than they need.
+
+        The last block attends from these positions only, and its feed-forward layer runs there. The other arguments, and errors,
+        are those of :meth:`hidden_states`.
+        """
+        return self._run(index, x_t, attention_mask, positions, block_mask, segment_ids, None)[0]
+
+    def _run(
+        self,
+        index: Tensor | None,
+        x_t: Tensor,
+        attention_mask: Tensor | None,
+        positions: Tensor | None,
+        block_mask: Any,
+        segment_ids: Tensor | None,
+        sum_embeds: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """States at a flat index; or, if that is None, at the tokens that were run, and the flat index of those (None = all)."""
+        ids = x_t.reshape(-1, x_t.shape[-1])
         attention_mask, positions, segment_ids = (
             None if x is None else x.reshape(ids.shape) for x in (attention_mask, positions, segment_ids)
         )
@@ -174,12 +206,13 @@ class RotaryTransformerMLMModel(nn.Module):
         if sum_embeds is not None:
             added = sum_embeds.reshape(-1, sum_embeds.shape[-1])
             x = x + (added if token_index is None else added[token_index])
-        for block in self.blocks:
+        blocks: list[Any] = list(self.blocks)
+        for block in blocks if index is None else blocks[:-1]:
             x = self.run_block(block, x, angles, plan)
-        x = self._leave(x)
-        if token_index is not None:
-            x = x.new_zeros(ids.numel(), x.shape[-1]).index_copy(0, token_index, x)
-        return x.view(*shape, -1)
+        if index is None:
+            return self._leave(x), token_index
+        read = Reading.of(index, token_index, ids.numel())
+        return read.put(self._leave(self.run_block(blocks[-1], x, angles, plan, read.places))), None
 
     def hidden_states_at(
         self,

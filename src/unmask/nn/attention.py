@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ from unmask.nn.rotary import Angles, rotate
 from unmask.ops.segments import document_mask
 
 Heads = Float[Tensor, "tokens heads channels"]
+Reads = Float[Tensor, "read heads channels"]
 
 
 @runtime_checkable
@@ -67,6 +68,24 @@ class DocumentPlan:
             q_rows, k_rows, v_rows = (x[where].view(count, length, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
             out = F.scaled_dot_product_attention(q_rows, k_rows, v_rows, dropout_p=dropout)
             outs.append(out.transpose(1, 2).flatten(0, 1))
+        return torch.cat(outs)
+
+    def at(self, read: Int[Tensor, " read"], q: Reads, k: Heads, v: Heads, dropout: float) -> Reads:
+        """Attention of some tokens' queries ``q [N, H, C]``, those of ``read`` (ascending), to all keys of their documents."""
+        outs = [v[:0]]
+        bounds = torch.tensor([0] + [where.stop for where, _, _ in spans(self.groups)])
+        first = torch.searchsorted(read, bounds).tolist()
+        for (where, count, length), start, stop in zip(spans(self.groups), first, first[1:], strict=False):
+            if start == stop:
+                continue
+            document = (read[start:stop] - where.start) // length
+            asked = document.bincount(minlength=count)
+            most = int(asked.max())
+            slot = document * most + torch.arange(stop - start) - (asked.cumsum(0) - asked)[document]
+            q_rows = q.new_zeros(count * most, *q.shape[1:]).index_copy(0, slot, q[start:stop])
+            q_rows, k_rows, v_rows = (x.view(count, -1, *x.shape[1:]).transpose(1, 2) for x in (q_rows, k[where], v[where]))
+            out = F.scaled_dot_product_attention(q_rows, k_rows, v_rows, dropout_p=dropout)
+            outs.append(out.transpose(1, 2).flatten(0, 1)[slot])
         return torch.cat(outs)
 
 
@@ -123,6 +142,11 @@ def rotary_attention(
         return attend_documents(qkv, cos[:, 0], sin[:, 0], plan.groups)
     q, k, v = qkv.unbind(1)
     return plan(rotate(q, angles), rotate(k, angles), v, dropout)
+
+
+def asks_in_part(plan: AttentionPlan) -> TypeGuard[DocumentPlan]:
+    """Whether a plan can attend for some queries only. (A compiled block takes them all: it may not read how many there are.)"""
+    return isinstance(plan, DocumentPlan) and not torch.compiler.is_compiling()
 
 
 def documents(

@@ -1,7 +1,7 @@
 """MLMLoss: ``sum(weight * cross_entropy) / normaliser`` of a batch under a model.
 
 The vocabulary projection runs on scored positions only when the model offers ``hidden_states`` and ``logits_at``, and without
-ever holding all their logits when it offers ``projection_at`` too. The sum and the count are kept apart, so that ranks and
+ever holding all their logits when it offers ``projection_of`` too. The sum and the count are kept apart, so that ranks and
 accumulation steps can be added before dividing. A batch is never mutated.
 """
 
