@@ -79,9 +79,8 @@ class DocumentPlan:
             if start == stop:
                 continue
             document = (read[start:stop] - where.start) // length
-            asked = document.bincount(minlength=count)
-            most = int(asked.max())
-            slot = document * most + torch.arange(stop - start) - (asked.cumsum(0) - asked)[document]
+            most = int(document.bincount().max())
+            slot = document * most + torch.arange(stop - start) % most  # those of one document follow each other: all differ
             q_rows = q.new_zeros(count * most, *q.shape[1:]).index_copy(0, slot, q[start:stop])
             q_rows, k_rows, v_rows = (x.view(count, -1, *x.shape[1:]).transpose(1, 2) for x in (q_rows, k[where], v[where]))
             out = F.scaled_dot_product_attention(q_rows, k_rows, v_rows, dropout_p=dropout)
