@@ -19,7 +19,8 @@ from unmask.ops.corruption import (
     uniform_corruption,
 )
 from unmask.ops.schedule import SCHEDULES
-from unmask.train.loss import MLMLoss, global_loss
+from unmask.train.loss import MLMLoss
+from unmask.train.reduction import global_loss
 
 PAD, MASK, BOS, EOS, VOCAB = 0, 1, 2, 3, 12
 SPECIAL = SpecialIds(mask=MASK, vocab_size=VOCAB, pad=PAD, bos=BOS, eos=EOS)
