@@ -73,7 +73,7 @@ def mlm(turns: int, precision: str, compiled: bool, progress: Any = None) -> Sec
     needed = SIZE.needed_flops(work.lengths, work.batch["noise_mask"].sum(-1).tolist())
     report = {
         "seconds": seconds(timings), "tokens": work.tokens, "scored": work.scored, "step_flops": flops, "needed_flops": needed,
-        "share": share.median, "share_of_needed": share.median * needed / flops, "product_gflops": rates,
+        "share": share.value, "share_of_needed": share.value * needed / flops, "product_gflops": rates,
     }  # fmt: skip
     return rows, report
 
