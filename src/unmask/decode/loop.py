@@ -129,7 +129,7 @@ class _State:
     def start(cls, canvas: Canvas, rules: Rules, special: SpecialIds, seed: int) -> _State:
         wanted = canvas.blanks(special.mask)
         limit = torch.full((len(wanted),), rules.max_steps, device=wanted.device)
-        plan = rules.window.plan(rules.budget, wanted, limit, _noise(canvas, seed, 0))
+        plan = rules.window.plan(rules.budget, wanted, canvas.positions, limit, _noise(canvas, seed, 0))
         certainty = torch.zeros(wanted.shape, dtype=torch.float64, device=wanted.device)
         return cls(canvas, special.mask, seed, wanted, plan, canvas.ids.clone(), certainty)
 
@@ -145,7 +145,7 @@ class _State:
             canvas=canvas,
             wanted=self.wanted[rows],
             blanks=blanks,
-            candidates=window.open(self.wanted[rows], blanks),
+            candidates=window.open(self.wanted[rows], blanks, canvas.positions),
             target=self.plan[rows, step],
             certainty=self.certainty[rows],
             noise=_noise(canvas, self.seed, step),

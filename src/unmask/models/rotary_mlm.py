@@ -45,6 +45,8 @@ class RotaryTransformerMLMModel(nn.Module):
         tie_embeddings: the vocabulary projection shares the embedding's weight.
         rotary_base: the longest wavelength is ``2 pi rotary_base`` tokens; small values tell near positions apart better.
         neighbour_layers: in the first so many layers, heads start out attending to their nearest neighbours.
+        causal_block: a token attends to its own block of so many positions and to all earlier ones of its document, so that a
+            finished block can be remembered exactly (``unmask.decode.block_cache``); None = to the whole document.
 
     ``run_block`` says how blocks are run while training (compiled, activations kept or made anew); it is no part of what the
     network computes, and of no checkpoint.
@@ -73,6 +75,7 @@ class RotaryTransformerMLMModel(nn.Module):
         tie_embeddings: bool = False,
         rotary_base: float = 10_000.0,
         neighbour_layers: int = 0,
+        causal_block: int | None = None,
     ) -> None:
         given = {k: v for k, v in locals().items() if k in inspect.signature(RotaryTransformerMLMModel).parameters}
         super().__init__()
@@ -86,7 +89,10 @@ class RotaryTransformerMLMModel(nn.Module):
         for name, id in (("padding_idx", padding_idx), ("mask_idx", mask_idx)):
             if id is not None and not 0 <= id < num_embeddings:
                 raise ValueError(f"{name}={id} is not an id of a vocabulary of {num_embeddings}: it must be 0 to {num_embeddings - 1}.")
+        if causal_block is not None and causal_block < 1:
+            raise ValueError(f"causal_block={causal_block} holds no position: give 1 or more, or None for attention in both directions.")
         self.config: dict[str, Any] = given
+        self.causal_block = causal_block
         self.mask_idx = mask_idx
         self.padding_idx = padding_idx
         self.max_length = max_length
@@ -157,7 +163,7 @@ class RotaryTransformerMLMModel(nn.Module):
             ``[..., L, D]``; zero at padding where padding was dropped.
 
         Raises:
-            ValueError: a position reaches beyond ``max_length``.
+            ValueError: a position reaches beyond ``max_length``, or a ``block_mask`` for a block-causal model.
         """
         x, token_index = self._run(None, x_t, attention_mask, positions, block_mask, segment_ids, sum_embeds)
         if token_index is not None:
@@ -198,9 +204,15 @@ class RotaryTransformerMLMModel(nn.Module):
         attention_mask = None if attention_mask is None else attention_mask.bool()
         places = self._places(ids, attention_mask, positions, segment_ids)
         self._check_length(ids, places[0])
+        if block_mask is not None and self.causal_block is not None:
+            raise ValueError(
+                "A block_mask alone says who attends to whom, and this model's causal_block does too. Give segment_ids and "
+                "attention_mask instead; with use_flex_attn=True the model makes the mask of both."
+            )
         plan, token_index = plan_attention(
-            ids.shape[0], ids.shape[1], ids.device, attention_mask, segment_ids, block_mask, self.use_flex_attn, self.force_flash_attn
-        )
+            ids.shape[0], ids.shape[1], ids.device, attention_mask, segment_ids, block_mask, self.use_flex_attn, self.force_flash_attn,
+            blocks=self._attention_blocks(places[0]),
+        )  # fmt: skip
         flat = [part.flatten() if token_index is None else part.flatten()[token_index] for part in (ids, *places)]
         x, angles = self._embed(*flat), self.rotary(flat[1])
         if sum_embeds is not None:
@@ -239,7 +251,8 @@ class RotaryTransformerMLMModel(nn.Module):
         self._check_length(x_t, positions)
         ids, *places = (part[where] for part in (x_t, *self._places(x_t, attention_mask, positions, None)))
         x, angles = self._embed(ids, *places), self.rotary(places[0])
-        for block, plan in zip(self.blocks, memory.plans(len(self.blocks), where, rows, attention_mask), strict=True):
+        plans = memory.plans(len(self.blocks), where, rows, attention_mask, self._attention_blocks(positions))
+        for block, plan in zip(self.blocks, plans, strict=True):
             x = block(x, angles, plan)
         return self._leave(x)
 
@@ -254,6 +267,10 @@ class RotaryTransformerMLMModel(nn.Module):
         if attention_mask is not None:
             return (positions_from_mask(attention_mask),)
         return (torch.arange(ids.shape[1], device=ids.device).expand_as(ids),)
+
+    def _attention_blocks(self, positions: Tensor) -> Tensor | None:
+        """The block of each rotary position, or None where attention goes both ways."""
+        return None if self.causal_block is None else positions // self.causal_block
 
     def _embed(self, ids: Tensor, *places: Tensor) -> Tensor:
         """What enters the first block, ``[T, D]``, of flat tokens and their places."""

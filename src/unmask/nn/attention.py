@@ -8,7 +8,8 @@ they form rows:
     FlexPlan       B rows of L tokens under a FlexAttention BlockMask
 
 On a CPU, padding is dropped, documents are laid in order of their lengths, and attended one length at a time: measured, that
-beats every masked form. On an accelerator, where a loop would stall the device, rows stay dense under a mask.
+beats every masked form. On an accelerator, where a loop would stall the device, rows stay dense under a mask; so they do everywhere
+where attention is block-causal, that is, where a token attends to its own block and to all earlier ones.
 
 Shapes: q, k, v ``[T, H, C]``.
 """
@@ -118,9 +119,14 @@ def _flex_attention(device_type: str) -> Any:
 
 
 def flex_block_mask(
-    segment_ids: Int[Tensor, "batch seq"] | None, attention_mask: Bool[Tensor, "batch seq"] | None, batch: int, seq: int, device: torch.device
+    segment_ids: Int[Tensor, "batch seq"] | None,
+    attention_mask: Bool[Tensor, "batch seq"] | None,
+    batch: int,
+    seq: int,
+    device: torch.device,
+    blocks: Int[Tensor, "batch seq"] | None = None,
 ) -> Any:
-    """A BlockMask under which a token attends to the real tokens of its own segment; padding attends to itself."""
+    """A BlockMask under which a token attends to the real tokens of its own segment, up to its own block; padding attends to itself."""
     from torch.nn.attention.flex_attention import and_masks, create_block_mask, or_masks
 
     conditions = []
@@ -128,6 +134,8 @@ def flex_block_mask(
         conditions.append(lambda b, h, i, j: segment_ids[b, i] == segment_ids[b, j])
     if attention_mask is not None:
         conditions.append(lambda b, h, i, j: attention_mask[b, j])
+    if blocks is not None:
+        conditions.append(lambda b, h, i, j: blocks[b, j] <= blocks[b, i])
     may_attend = or_masks(and_masks(*conditions), lambda b, h, i, j: i == j)
     return create_block_mask(may_attend, batch, None, seq, seq, device=str(device))
 
@@ -183,6 +191,7 @@ def plan_attention(
     block_mask: Any = None,
     use_flex: bool = False,
     only_flash: bool = False,
+    blocks: Int[Tensor, "batch seq"] | None = None,
 ) -> tuple[AttentionPlan, Int[Tensor, " tokens"] | None]:
     """The plan for a batch, and the flat index of the tokens to run, in the order in which to lay them (None = all, as they are).
 
@@ -194,12 +203,13 @@ def plan_attention(
         block_mask: a ready BlockMask; used as it is.
         use_flex: build a BlockMask from the two masks.
         only_flash: let SDPA use nothing but its flash kernel, or fail.
+        blocks: each token's attention block: it attends to no later one. None = to all.
     """
     if block_mask is not None:
         return FlexPlan(batch, seq, block_mask), None
-    if use_flex and (attention_mask is not None or segment_ids is not None):
-        return FlexPlan(batch, seq, flex_block_mask(segment_ids, attention_mask, batch, seq, device)), None
-    if device.type == "cpu":
+    if use_flex and not (attention_mask is None and segment_ids is None and blocks is None):
+        return FlexPlan(batch, seq, flex_block_mask(segment_ids, attention_mask, batch, seq, device, blocks)), None
+    if device.type == "cpu" and blocks is None:
         unpadded = attention_mask is None or bool(attention_mask.all())
         if unpadded and (segment_ids is None or bool((segment_ids == segment_ids[:, :1]).all())):
             whole = torch.tensor([[batch, seq]][: batch * seq]).view(-1, 2)
@@ -210,6 +220,9 @@ def plan_attention(
     mask = None
     if segment_ids is not None:
         mask = document_mask(segment_ids)[:, None]
+    if blocks is not None:
+        earlier = (blocks[:, None, :] <= blocks[:, :, None])[:, None]
+        mask = earlier if mask is None else mask & earlier
     if attention_mask is not None:
         keys = attention_mask[:, None, None, :]
         # A padded query attends to itself, so that no softmax runs over nothing.

@@ -1,7 +1,8 @@
 """Keys and values that are kept from one call of an encoder to the next.
 
 A call runs some positions only. Their keys and values replace those stored for them; their queries attend to all real
-positions of their row, whatever is stored there. Run on every real position, that is plain attention.
+positions of their row (where attention is block-causal: to those of no later block), whatever is stored there. Run on every real
+position, that is plain attention.
 
 Shapes: ``B`` rows are remembered; a call is about ``b`` of them, ``L`` positions each, and runs ``T`` tokens, the True ones
 of ``where [b, L]``, row-major.
@@ -43,6 +44,7 @@ class KeyValues:
         where: Bool[Tensor, "rows seq"],
         rows: Int[Tensor, " rows"],
         attention_mask: Bool[Tensor, "rows seq"],
+        blocks: Int[Tensor, "rows seq"] | None = None,
     ) -> list[AttentionPlan]:
         """One attention plan per layer.
 
@@ -51,16 +53,17 @@ class KeyValues:
             where: ``[b, L]``, the positions that are run.
             rows: int64 ``[b]`` in ``0..B-1``, which of the remembered rows these are.
             attention_mask: ``[b, L]``, True = real.
+            blocks: ``[b, L]``, each position's attention block, where attention is block-causal.
         """
         row, column = where.nonzero(as_tuple=True)
         places = rows[row] * where.shape[1] + column
-        groups = _by_query_count(where, rows, attention_mask)
+        groups = _by_query_count(where, rows, attention_mask, blocks)
         return [_RememberingPlan(self, number, where.shape[1], places, groups) for number in range(layers)]
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Rows ``[n]`` with equally many queries, ``index [n, m]`` into the tokens; ``mask [n, 1, 1, l]`` over ``span``, or None."""
+    """Rows ``[n]`` with equally many queries, ``index [n, m]`` into the tokens; ``mask [n, 1, 1 or m, l]`` over ``span``, or None."""
 
     rows: Int[Tensor, " n"]
     index: Int[Tensor, "n m"]
@@ -69,7 +72,10 @@ class _Group:
 
 
 def _by_query_count(
-    where: Bool[Tensor, "rows seq"], rows: Int[Tensor, " rows"], attention_mask: Bool[Tensor, "rows seq"]
+    where: Bool[Tensor, "rows seq"],
+    rows: Int[Tensor, " rows"],
+    attention_mask: Bool[Tensor, "rows seq"],
+    blocks: Int[Tensor, "rows seq"] | None,
 ) -> tuple[_Group, ...]:
     counts = where.sum(-1)
     starts = counts.cumsum(0) - counts
@@ -77,10 +83,14 @@ def _by_query_count(
     for count in [n for n in counts.unique().tolist() if n]:
         chosen = (counts == count).nonzero()[:, 0]
         index = starts[chosen][:, None] + torch.arange(count, device=where.device)
-        columns = attention_mask[chosen].any(0).nonzero()[:, 0]
+        visible = attention_mask[chosen][:, None]  # [n, 1 or m, L]
+        if blocks is not None:
+            own = blocks[chosen]
+            visible = visible & (own[:, None] <= own[where[chosen]].view(len(chosen), count, 1))
+        columns = visible.flatten(0, 1).any(0).nonzero()[:, 0]
         span = slice(int(columns[0]), int(columns[-1]) + 1)
-        real = attention_mask[chosen, span]
-        groups.append(_Group(rows[chosen], index, span, None if bool(real.all()) else real[:, None, None, :]))
+        visible = visible[..., span]
+        groups.append(_Group(rows[chosen], index, span, None if bool(visible.all()) else visible[:, None]))
     return tuple(groups)
 
 
