@@ -128,5 +128,5 @@ def logits_by_memory(
             "methods hidden_states_at and logits_at. Decode it without a cache (cache=None), or use RotaryTransformerMLMModel."
         )
     assert bool((where & ~queries).sum() == 0), "a position was asked for that is not run"
-    hidden = model.hidden_states_at(view.ids, queries, memory, view.rows, view.canvas.attention_mask, view.canvas.positions)
-    return model.logits_at(hidden, where[queries])
+    states = model.hidden_states_at(view.ids, queries, memory, view.rows, view.canvas.attention_mask, view.canvas.positions, where)
+    return model.logits_at(states, states.new_ones(len(states), dtype=torch.bool))  # type: ignore[no-any-return]

@@ -234,6 +234,7 @@ class RotaryTransformerMLMModel(nn.Module):
         rows: Int[Tensor, " rows"],
         attention_mask: Bool[Tensor, "rows seq"],
         positions: Int[Tensor, "rows seq"],
+        read: Bool[Tensor, "rows seq"] | None = None,
     ) -> Float[Tensor, "asked width"]:
         """Run the encoder at ``where`` only, against the keys and values that ``memory`` has of the other positions.
 
@@ -244,17 +245,19 @@ class RotaryTransformerMLMModel(nn.Module):
             rows: int64 ``[b]``, which of the remembered rows these are.
             attention_mask: True = real token.
             positions: rotary positions.
+            read: the part of ``where`` whose states are wanted; None = all of it. The last block works for them alone.
 
         Returns:
-            ``[T, D]`` at the True positions of ``where``, row-major.
+            ``[T, D]`` at the True positions of ``read``, row-major.
         """
         self._check_length(x_t, positions)
         ids, *places = (part[where] for part in (x_t, *self._places(x_t, attention_mask, positions, None)))
         x, angles = self._embed(ids, *places), self.rotary(places[0])
-        plans = memory.plans(len(self.blocks), where, rows, attention_mask, self._attention_blocks(positions))
-        for block, plan in zip(self.blocks, plans, strict=True):
+        plans = memory.plans(len(self.blocks), where, rows, attention_mask, self._attention_blocks(positions), read)
+        blocks: list[Any] = list(self.blocks)
+        for block, plan in zip(blocks[:-1], plans, strict=False):
             x = block(x, angles, plan)
-        return self._leave(x)
+        return self._leave(blocks[-1](x, angles, plans[-1], None if read is None else read[where].nonzero()[:, 0]))
 
     def _places(
         self, ids: Tensor, attention_mask: Tensor | None, positions: Tensor | None, segment_ids: Tensor | None

@@ -151,9 +151,16 @@ def rotary_attention(
     return plan(rotate(q, angles), rotate(k, angles), v, dropout)
 
 
-def asks_in_part(plan: AttentionPlan) -> TypeGuard[DocumentPlan]:
-    """Whether a plan can attend for some queries only. (A compiled block takes them all: it may not read how many there are.)"""
-    return isinstance(plan, DocumentPlan) and not torch.compiler.is_compiling()
+@runtime_checkable
+class PartialPlan(AttentionPlan, Protocol):
+    """A plan that attends for some tokens' queries alone: those of ``read``, ascending; ``q`` holds no others."""
+
+    def at(self, read: Int[Tensor, " read"], q: Reads, k: Heads, v: Heads, dropout: float) -> Reads: ...
+
+
+def asks_in_part(plan: AttentionPlan) -> TypeGuard[PartialPlan]:
+    """Whether a plan can. (A compiled block attends for all tokens: it may not look how many are read.)"""
+    return not torch.compiler.is_compiling() and isinstance(plan, PartialPlan)
 
 
 def documents(

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from unmask.nn.attention import AttentionPlan, Heads
+from unmask.nn.attention import AttentionPlan, Heads, Reads
 
 
 class KeyValues:
@@ -45,6 +45,7 @@ class KeyValues:
         rows: Int[Tensor, " rows"],
         attention_mask: Bool[Tensor, "rows seq"],
         blocks: Int[Tensor, "rows seq"] | None = None,
+        read: Bool[Tensor, "rows seq"] | None = None,
     ) -> list[AttentionPlan]:
         """One attention plan per layer.
 
@@ -54,11 +55,15 @@ class KeyValues:
             rows: int64 ``[b]`` in ``0..B-1``, which of the remembered rows these are.
             attention_mask: ``[b, L]``, True = real.
             blocks: ``[b, L]``, each position's attention block, where attention is block-causal.
+            read: ``[b, L]``, the part of ``where`` whose queries the last layer's plan can be asked for alone.
         """
         row, column = where.nonzero(as_tuple=True)
         places = rows[row] * where.shape[1] + column
         groups = _by_query_count(where, rows, attention_mask, blocks)
-        return [_RememberingPlan(self, number, where.shape[1], places, groups) for number in range(layers)]
+        reading = () if read is None else _by_query_count(read, rows, attention_mask, blocks)
+        return [
+            _RememberingPlan(self, number, where.shape[1], places, groups, reading if number == layers - 1 else ()) for number in range(layers)
+        ]
 
 
 @dataclass(frozen=True)
@@ -103,13 +108,21 @@ class _RememberingPlan:
     seq: int
     places: Int[Tensor, " tokens"]
     groups: tuple[_Group, ...]
+    reading: tuple[_Group, ...]
 
     def __call__(self, q: Heads, k: Heads, v: Heads, dropout: float) -> Heads:
+        return self._attend(self.groups, q, k, v, dropout)
+
+    def at(self, read: Int[Tensor, " read"], q: Reads, k: Heads, v: Heads, dropout: float) -> Reads:
+        """As :meth:`unmask.nn.attention.DocumentPlan.at`; ``read`` are the tokens that the plan was made to be asked for."""
+        return self._attend(self.reading, q, k, v, dropout)
+
+    def _attend(self, groups: tuple[_Group, ...], q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
         keys, values = self.memory.layer(self.layer, k, self.seq)
         keys.view(-1, *k.shape[1:])[self.places] = k
         values.view(-1, *v.shape[1:])[self.places] = v
         out = torch.empty_like(q)
-        for group in self.groups:
+        for group in groups:
             # Indexing copies; as long as no row has left, and all have equally many queries, there is no need to.
             whole = len(group.rows) == len(keys) and bool((group.rows.diff() == 1).all())
             k_rows, v_rows = ((x if whole else x[group.rows])[:, group.span].transpose(1, 2) for x in (keys, values))
