@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unmask import allocator
 from unmask.contracts import MLMStepResults, SpecialIds
 from unmask.decode.adjust import OrdinaryIds, as_logits
 from unmask.decode.budget import Plan
@@ -110,6 +111,7 @@ def unmask(
     assert not len(unfinished), "a budget left blanks"
     decoded = Decoded(state.ids, steps_taken, time_taken, evaluations, positions_computed)
     audience.end(decoded)
+    allocator.watch.look()
     return decoded
 
 
