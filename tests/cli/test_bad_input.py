@@ -48,7 +48,7 @@ def assert_taught(answer, *words: str) -> None:
         (["generate", "--model", "{trained}", "--block", "4", "--remask", "cap"], ["blocks or remasking"]),
         (["generate", "--model", "{trained}", "--require", "zqxj"], ["--require 'zqxj'", "single tokens"]),
         (["generate", "--model", "{trained}", "--forbid", ""], ["--forbid ''"]),
-        (["generate", "--model", "{trained}", "--cache", "vicinity"], ["prefix, dual"]),
+        (["generate", "--model", "{trained}", "--cache", "suffix"], ["prefix, dual", "block"]),
         (["generate", "--model", "{trained}", "--cache-refresh", "2"], ["there is none"]),
         (["generate", "--model", "{trained}", "--batch-size", "0"], ["--batch-size 0"]),
         (["generate", "--model", "{trained}", "--samples", "3", "--batch-size", "2", "--watch"], ["--batch-size 2"]),

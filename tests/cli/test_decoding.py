@@ -5,11 +5,23 @@ import re
 
 import pytest
 
+from unmask.cli.decoding import Decoding
 from unmask.decode.cache import CACHES, CachedForward
 from unmask.decode.forward import PlainForward
 
 BASE = ("--prompt", "the cat", "--new-tokens", 16, "--samples", 4, "--json")
 SURE = ("--order", "top_prob", "--order-temperature", 1.0)
+
+
+class Stranger:
+    """A tokenizer that no run was trained with."""
+
+    fingerprint = "of another"
+    mask_token_id, vocab_size = 1, 9
+    pad_token_id = bos_token_id = eos_token_id = unk_token_id = None
+
+    def __len__(self) -> int:
+        return self.vocab_size
 
 
 @pytest.fixture
@@ -34,6 +46,9 @@ def texts(unmask, trained):
         (SURE, ("--cumulative-error", 4.0)),
         (SURE, ("--factor", 4.0)),
         (SURE, ("--entropy-bound", 8.0)),
+        (("--steps", 8), ("--order", "critic")),
+        (("--steps", 8, "--order", "critic"), ("--critic", "shown")),
+        (("--steps", 8, "--order", "critic", "--critic", "shown"), ("--remask", "keep_surest")),
         (("--steps", 5), ("--schedule", "quadratic")),
         (("--steps", 16), ("--block", 4)),
         (("--steps", 32), ("--remask", "cap")),
@@ -82,6 +97,24 @@ def test_the_block_cache_changes_no_token_and_blocks_are_the_networks(unmask, tr
         assert answer.code != 0 and re.search("prefix('|,) (or|dual)", " ".join(answer.err.split())), answer.err
     answer = unmask("generate", "--model", block_causal, *BASE, "--cache", "block", "--block", 6)
     assert answer.code != 0 and "Give block_length=4" in " ".join(answer.err.split())
+
+
+def test_a_critic_is_the_model_itself_or_another_run(unmask, trained, block_causal):
+    critic = ("--order", "critic", "--critic", "shown")
+
+    def rows(*options: object) -> list[dict]:
+        answer = unmask("generate", "--model", trained, *BASE, *critic, *options)
+        assert answer.code == 0, answer.err
+        return json.loads(answer.out)
+
+    itself, other = rows(), rows("--critic-model", block_causal)
+    texts = [[row["text"] for row in found] for found in (itself, rows("--critic-model", trained), other)]
+    assert texts[0] == texts[1] != texts[2]
+    assert [r["steps_taken"] for r in itself] == [2 * 16 - 1] * 4, "each step but the last asks twice"
+    with pytest.raises(ValueError, match="another tokenizer"):
+        Decoding(order="critic", critic_model=trained).rules(None, Stranger(), 4)
+    answer = unmask("generate", "--model", trained, *BASE, "--critic", "shown")
+    assert answer.code != 0 and "order='critic'" in answer.err
 
 
 def test_first_hitting_takes_one_step_for_every_blank(unmask, trained):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.naive.decoding import even_quotas
@@ -37,6 +37,7 @@ def plan(budget, counts, max_steps):
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=["even", "least", "ancestral", *(s.name for s in CURVES)])
+@settings(deadline=None)
 @given(counts=st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(any), max_steps=st.integers(1, 50))
 def test_quotas_sum_to_the_blanks_and_none_is_zero(budget, counts, max_steps):
     given_out = plan(budget, counts, max_steps)
@@ -49,6 +50,7 @@ def test_quotas_sum_to_the_blanks_and_none_is_zero(budget, counts, max_steps):
             assert steps == min(blanks, max_steps)
 
 
+@settings(deadline=None)
 @given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=4), max_steps=st.integers(1, 70))
 def test_even_quotas_differ_by_at_most_one(counts, max_steps):
     for row, blanks in zip(plan(EvenBudget(), counts, max_steps).tolist(), counts, strict=True):

@@ -81,6 +81,7 @@ def admitted(admission, confidence, log_probs=None, quota=1):
 scores = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
 
+@settings(deadline=None)
 @given(scores, st.floats(0.01, 3))
 def test_cumulative_error_is_its_definition(confidence, most):
     n = max(1, cumulative_error_count(confidence, most))
@@ -89,6 +90,7 @@ def test_cumulative_error_is_its_definition(confidence, most):
     assert len(admitted(CumulativeError(most), confidence)) in near
 
 
+@settings(deadline=None)
 @given(scores, st.floats(0.01, 5))
 def test_factor_is_its_definition(confidence, most):
     assert len(admitted(Factor(most), confidence)) == max(1, factor_count(confidence, most))

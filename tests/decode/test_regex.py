@@ -54,9 +54,12 @@ def test_every_run_of_blanks_is_matched_by_itself_at_any_number_of_steps(max_ste
         for run in (found[1:3], found[5:8]):
             assert re.fullmatch("(ab|1)-?[12]b?", "".join(TEXTS[i] for i in run))
     assert len(ids.unique(dim=0)) > 5
-    canvas = Canvas.infill(torch.tensor([[MASK] * 6]), SPECIAL)
-    with pytest.raises(ValueError, match="accepts no filling of row 0: 6 blanks"):
-        unmask(uniform, canvas, Rules(2, constraint=automaton), special=SPECIAL, seed=0)
+    # A run that no filling matches is refused before anything is placed, wherever it stands.
+    for runs in ([MASK] * 6, [MASK] * 2 + [FIRST_WORD] + [MASK] * 6, [MASK] * 6 + [FIRST_WORD] + [MASK] * 2):
+        asked = uniform.evaluations
+        with pytest.raises(ValueError, match=f"accepts no filling of row 0: {runs.count(MASK)} blanks"):
+            unmask(uniform, Canvas.infill(torch.tensor([runs]), SPECIAL), Rules(2, constraint=automaton), special=SPECIAL, seed=0)
+        assert uniform.evaluations <= asked + 1
 
 
 @pytest.mark.parametrize(

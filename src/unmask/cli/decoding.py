@@ -1,6 +1,6 @@
 """The axes of a decode as command-line options: one table, shared by every command that decodes.
 
-    where    --order --threshold … --block --remask      what   --temperature --top-k … --forbid --require --regex --eos
+    where    --order --critic --threshold … --block --remask      what   --temperature --top-k … --forbid --require --regex --eos
     budget   --steps --schedule                          network   --guidance --cache
 
 A command takes them with ``@decoding_options(**defaults)`` and receives one ``Decoding``.
@@ -12,6 +12,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -36,10 +37,21 @@ class Decoding:
         _AXIS(
             "--order",
             "--confidence",
-            help="Which blanks first: top_prob, prob_diff, entropy (the surest), random, left_to_right, drawn_prob (MaskGIT), first_hitting (random, "
-            "one a step: exact), ancestral (random, each at its own time).",
+            help="Which blanks first: top_prob, prob_diff, entropy (the surest), random, left_to_right, drawn_prob (MaskGIT), critic (draw, then keep what "
+            "a network believes), first_hitting (random, one a step: exact), ancestral (random, each at its own time).",
         ),
     ] = "random"
+    critic: Annotated[
+        str | None,
+        _AXIS(
+            "--critic",
+            help="How --order critic asks: hidden (each drawn token hidden in turn: a row each; the default) or shown (all at once; for networks that "
+            "were trained on visible tokens too).",
+        ),
+    ] = None
+    critic_model: Annotated[
+        Path | None, _AXIS("--critic-model", help="The run that judges, with the same tokenizer; by default the model itself.", show_default=False)
+    ] = None
     order_temperature: Annotated[float, _AXIS("--order-temperature", help="Chance in the choice of blanks; 0 = the surest.")] = 0.0
     threshold: Annotated[
         float | None, _AXIS("--threshold", help="Reveal every blank at least this sure (0 to 1) instead of a fixed number a step.")
@@ -98,7 +110,7 @@ class Decoding:
     ] = "never"
     seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0
 
-    def rules(self, tokenizer: Any, blanks: int, causal_block: int | None = None) -> Rules:
+    def rules(self, model: Any, tokenizer: Any, blanks: int) -> Rules:
         """The rules for rows of at most ``blanks`` blanks. Blocks are lined up with the attention blocks of a network that has them.
 
         Raises:
@@ -107,17 +119,23 @@ class Decoding:
         from unmask.contracts import SpecialIds
         from unmask.decode.named import ORDERS, make_rules
 
-        if self.order not in (*ORDERS, *_RANDOM_ORDERS):
-            raise ValueError(f"--order {self.order} is not known: choose {', '.join((*ORDERS, *_RANDOM_ORDERS))}.")
+        orders = (*ORDERS, "critic", *_RANDOM_ORDERS)
+        if self.order not in orders:
+            raise ValueError(f"--order {self.order} is not known: choose {', '.join(orders)}.")
         if self.eos not in _EOS:
             raise ValueError(f"--eos {self.eos} is not known: choose {', '.join(_EOS)}.")
+        causal_block = getattr(model, "causal_block", None)
+        judge = None if self.order != "critic" and self.critic_model is None else _judge(model, tokenizer, self.critic_model)
+        evaluations = 2 * blanks - 1 if self.order == "critic" else blanks  # that place one token a step
         return make_rules(
-            blanks if self.steps is None else self.steps,
+            evaluations if self.steps is None else self.steps,
             special=SpecialIds.of(tokenizer),
             order="random" if self.order in _RANDOM_ORDERS else self.order,
             ancestral=self.order == "ancestral",
             one_by_one=self.order == "first_hitting",
             order_temperature=self.order_temperature,
+            critic=self.critic,
+            critic_model=judge,
             threshold=self.threshold,
             cumulative_error=self.cumulative_error,
             factor=self.factor,
@@ -147,7 +165,7 @@ class Decoding:
         """A predictor under these rules; ``blanks`` of the row that has most, ``new_tokens`` appended to every row."""
         from unmask.decode.predictor import MLMPredictor
 
-        rules = self.rules(tokenizer, blanks, getattr(model, "causal_block", None))
+        rules = self.rules(model, tokenizer, blanks)
         return MLMPredictor(rules.max_steps, new_tokens, tokenizer, model, rules=rules, seed=self.seed)
 
 
@@ -177,6 +195,25 @@ def decoding_options(**defaults: Any) -> Callable[[Callable[..., None]], Callabl
         return run
 
     return give
+
+
+def _judge(model: Any, tokenizer: Any, run: Path | None) -> Any:
+    """The network that judges: that of another run, or the one that decodes.
+
+    Raises:
+        ValueError: the other run has another tokenizer, so that its ids mean other words.
+    """
+    if run is None:
+        return model
+    from unmask.build import load
+
+    other = load(run)
+    if other.tokenizer.fingerprint != tokenizer.fingerprint:
+        raise ValueError(
+            f"--critic-model {run} has another tokenizer than --model, so it would judge other words. Give a run trained on the same store or "
+            "with the same data.tokenizer."
+        )
+    return other.model
 
 
 def _pattern(tokenizer: Any, regex: str) -> Constraint:

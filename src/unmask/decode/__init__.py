@@ -3,6 +3,7 @@
     canvas       what is given and what is blank: unconditional, prefix, infill
     rules        everything a decode is asked to do, as one frozen value; each field is an axis:
     selectors      which blanks to reveal: scores, admissions, and the temperature between them
+    critics        networks that judge drawn tokens
     budget         how many at each step
     windows        which blanks may be revealed yet: everywhere, or block by block
     revision       which revealed tokens are hidden again: remasking
@@ -14,6 +15,7 @@
     conditioning a forward that hands each evaluation what the one before made of the row: self-conditioning
     grid         orders of a two-dimensional canvas
     cache        a forward that remembers keys and values: faster, approximate
+    block_cache  the same for block-causal networks: exact
     named        the same from words and numbers
     view         what a rule sees of a step
     loop         unmask(): the loop

@@ -155,7 +155,7 @@ class Automaton:
     def _after(self, states: Bool[Tensor, " states"], token: int | None) -> Bool[Tensor, " states"]:
         """The states after one more token; None = any."""
         if token == _BETWEEN:
-            return self._beginning & (states & self.accepting).any()
+            return self._beginning  # what came before was accepted: every token so far left that open
         if token is None:
             return self._after_any[states].any(0)
         after = torch.zeros_like(states)

@@ -95,6 +95,7 @@ def unmask(
                 continue
             view = view.take(acting.nonzero()[:, 0])
             positions_computed += ask.positions(view)
+            judged = rules.selector.asks(view)
             choice = _step(model, ask, view, rules, special, every_candidate=audience.every_candidate)
             after = _commit(view, choice, rules, special)
             if audience:
@@ -104,6 +105,10 @@ def unmask(
             state.certainty[view.rows] = choice.certainty(view)
             evaluations += 1
             steps_taken[view.rows.cpu()] += 1
+            if judged is not None:
+                positions_computed += int(judged.sum())
+                evaluations += int(bool(judged.any()))
+                steps_taken[view.rows.cpu()] += (judged > 0).long().cpu()
             blank = state.blanks(unfinished).any(-1)
             time_taken[unfinished[~blank].cpu()] = time.perf_counter() - started
             unfinished = unfinished[blank]
@@ -130,7 +135,7 @@ class _State:
     @classmethod
     def start(cls, canvas: Canvas, rules: Rules, special: SpecialIds, seed: int) -> _State:
         wanted = canvas.blanks(special.mask)
-        limit = torch.full((len(wanted),), rules.max_steps, device=wanted.device)
+        limit = torch.full((len(wanted),), rules.selector.steps(rules.max_steps), device=wanted.device)
         plan = rules.window.plan(rules.budget, wanted, canvas.positions, limit, _noise(canvas, seed, 0))
         certainty = torch.zeros(wanted.shape, dtype=torch.float64, device=wanted.device)
         return cls(canvas, special.mask, seed, wanted, plan, canvas.ids.clone(), certainty)

@@ -26,6 +26,7 @@ from unmask.decode.budget import (
 )
 from unmask.decode.cache import CACHES, CachedForward
 from unmask.decode.constraints import Automaton, Constraint, Unconstrained
+from unmask.decode.critics import NetworkCritic
 from unmask.decode.forward import Forward, GuidedForward, PlainForward
 from unmask.decode.revision import Capped, KeepSurest, NoRevision, Remasking, Rescaled, Revision
 from unmask.decode.rules import Rules
@@ -65,7 +66,7 @@ def make_order(name: str) -> Score | DraftScore:
         ValueError: there is none of that name.
     """
     if name not in ORDERS:
-        raise ValueError(f"There is no order {name!r}. Choose one of {', '.join(ORDERS)}.")
+        raise ValueError(f"There is no order {name!r}. Choose one of {', '.join(ORDERS)}, critic.")
     return ORDERS[name]
 
 
@@ -75,6 +76,8 @@ def make_rules(
     special: SpecialIds | None = None,
     order: str = "random",
     order_temperature: float = 0.0,
+    critic: str | None = None,
+    critic_model: Any = None,
     threshold: float | None = None,
     cumulative_error: float | None = None,
     factor: float | None = None,
@@ -107,7 +110,9 @@ def make_rules(
     Args:
         max_steps: network evaluations a row may take part in, at most.
         special: special ids; needed by ``repetition_penalty``, ``required_ids``, ``guidance`` and ``late_eos``.
-        order: a name of ``ORDERS``.
+        order: a name of ``ORDERS``, or ``"critic"``: draw everywhere, then keep what ``critic_model`` believes.
+        critic: how it is asked, ``"hidden"`` (each token hidden in turn) or ``"shown"`` (all at once); None is ``"hidden"``.
+        critic_model: the network that judges: the one that decodes, or another with the same ids.
         order_temperature: of the choice of places; 0 takes the best.
         threshold, cumulative_error, factor, entropy_bound: admission by confidence; one of them at most.
         schedule: drives the budget: a name, a ``Schedule``, or a function of time. None = even.
@@ -138,7 +143,7 @@ def make_rules(
         raise ValueError("required_ids makes a constraint of its own, and one was given. Build the product automaton, or drop one.")
     return Rules(
         max_steps=max_steps,
-        selector=Selector(make_order(order), admission or Quota(), order_temperature),
+        selector=Selector(_score(order, critic, critic_model, remask, special, allow_eos), admission or Quota(), order_temperature),
         budget=_budget(None if schedule is None else as_schedule(schedule), ancestral, one_by_one, admission, remask, order),
         window=_window(block_length, aligned_blocks or cache == "block", cache),
         revision=_revision(remask, remask_rate),
@@ -149,6 +154,16 @@ def make_rules(
         allow_eos=allow_eos,
         stop_at_eos=stop_at_eos,
     )
+
+
+def _score(order: str, critic: str | None, model: Any, remask: str | None, special: SpecialIds | None, allow_eos: bool) -> Score | DraftScore:
+    if order == "critic":
+        if model is None:
+            raise ValueError("order='critic' keeps what a network believes: give critic_model, the network that decodes or another one.")
+        return NetworkCritic(model, _need(special, "order='critic'"), critic or "hidden", remask == "keep_surest", allow_eos)
+    if critic is not None or model is not None:
+        raise ValueError(f"critic and critic_model say who judges drawn tokens, and the order {order!r} has no judge. Give order='critic', or drop them.")
+    return make_order(order)
 
 
 def _one_of(bounds: dict[str, float | None]) -> Admission | None:

@@ -7,7 +7,8 @@
     DrawnProbability   draw everywhere, then keep the likeliest of what was drawn   (MaskGIT, 2202.04200)
     Critic             draw everywhere, then keep what a critic believes            (Token-Critic, 2209.04439)
 
-A score that reads no logits is asked before the network runs, so logits are paid only where a token is drawn. The last two are
+A critic that is a network is in ``unmask.decode.critics``. A score that reads no logits is asked before the network runs, so logits
+are paid only where a token is drawn. The last two are
 ``DraftScore``s, a type of their own: choosing among drawn tokens favours likely ones, so they are not exact even with one token
 a step.
 
@@ -67,6 +68,15 @@ class DraftScore(Protocol):
     def judges_revealed(self) -> bool: ...
 
     def judge(self, view: StepView, draft: Draft) -> Float[Tensor, "rows seq"]: ...
+
+
+@runtime_checkable
+class NetworkScore(DraftScore, Protocol):
+    """A ``DraftScore`` that asks a network, which counts as an evaluation of the rows it is asked about."""
+
+    def asks(self, view: StepView) -> Int[Tensor, " rows"]:
+        """How many tokens of each row judging runs through the network; 0 where it is not asked."""
+        ...
 
 
 @dataclass(frozen=True)

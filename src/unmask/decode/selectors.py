@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unmask.decode.admissions import Admission, Evidence, Quota
 from unmask.decode.revision import Revision
-from unmask.decode.scores import Draft, DraftScore, RandomOrder, Score
+from unmask.decode.scores import Draft, DraftScore, NetworkScore, RandomOrder, Score
 from unmask.decode.view import StepView
 from unmask.ops.confidence import LogProbs
 from unmask.ops.selection import gumbel
@@ -65,6 +65,14 @@ class Selector:
     def draws_first(self) -> bool:
         """Whether a draft has to be drawn before places are chosen."""
         return isinstance(self.score, DraftScore)
+
+    def steps(self, max_steps: int) -> int:
+        """How many steps so many evaluations are enough for: a network that judges is asked in all of them but the last."""
+        return (max_steps + 1) // 2 if isinstance(self.score, NetworkScore) else max_steps
+
+    def asks(self, view: StepView) -> Int[Tensor, " rows"] | None:
+        """How many tokens of each row judging runs through a network; None where no network judges."""
+        return self.score.asks(view) if isinstance(self.score, NetworkScore) else None
 
     def choose(self, view: StepView, log_probs: LogProbs | None, revision: Revision, draft: Draft | None = None) -> Selection:
         """What to reveal and what to hide again, so that the row meets its target."""
