@@ -1,16 +1,18 @@
-"""What each order restores of held-out text, against the network evaluations it takes.
+"""What each order gets right, against the network evaluations it takes.
 
-Half of the tokens of held-out windows are hidden and filled greedily; quality is the share restored exactly. Fixed budgets run
-at several numbers of steps, adaptive rules at several bounds. Writes the table as JSON and a plot beside it.
+On sudoku of 6 × 6 cells, made here: a network of 450,000 parameters is trained on whole grids (a minute or two, once; ``--run``), then
+asked puzzles with one solution by every order, at several numbers of evaluations or bounds. Quality is the share of puzzles solved
+whole, with Wilson's 95% interval. With ``--model`` the text network of a run is asked instead: half of the tokens of held-out windows
+are hidden, and quality is the share restored.
 
-    python benchmarks/order.py --model runs/demo --rows 32 --out order.png
+    python -m benchmarks.order --plot docs/orders.png --json benchmarks/results/order.json
+    python -m benchmarks.order --model runs/demo --rows 32 --plot order.png
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,100 +20,200 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import harness
+from benchmarks.order_plot import plot
+from benchmarks.sudoku import asked, config_of, trained
 from unmask.build import load
+from unmask.cli.screen import counting
 from unmask.contracts import SpecialIds
 from unmask.data.store import TokenStore
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import unmask
 from unmask.decode.named import make_rules
+from unmask.evaluate.estimate import ratio, share
 from unmask.evaluate.windows import Windows, stack
+from unmask.tasks.sudoku import Sudoku
 
-BUDGETS: dict[str, dict[str, Any]] = {
-    "random": {"order": "random"},
-    "ancestral": {"order": "random", "ancestral": True},
-    "left to right": {"order": "left_to_right"},
-    "top probability": {"order": "top_prob"},
-    "margin": {"order": "prob_diff"},
-    "entropy": {"order": "entropy"},
-    "drawn probability": {"order": "drawn_prob"},
-    "top probability, blocks of 16": {"order": "top_prob", "block_length": 16},
-    "blocks of 16, prefix cache": {"order": "top_prob", "block_length": 16, "cache": "prefix"},
-    "blocks of 16, dual cache": {"order": "top_prob", "block_length": 16, "cache": "dual"},
-}
-ADAPTIVE: dict[str, tuple[dict[str, Any], str, tuple[float, ...]]] = {
-    "threshold": ({"order": "top_prob"}, "threshold", (0.3, 0.5, 0.7, 0.9)),
-    "cumulative error": ({"order": "top_prob"}, "cumulative_error", (0.3, 1.0, 3.0, 10.0)),
-    "factor": ({"order": "top_prob"}, "factor", (1.0, 2.0, 4.0, 8.0)),
-    "entropy bound": ({"order": "entropy"}, "entropy_bound", (0.3, 1.0, 4.0, 16.0)),
-}
+GREEDY, DRAWN = "greedy", "drawn"
 
 
-def half_hidden(folder: Path, block: int, rows: int, special: SpecialIds) -> tuple[Canvas, Tensor]:
-    """Whole windows of held-out text with half of their tokens hidden, and the text ``[B, L]``."""
-    windows = Windows.of_store(TokenStore.open(folder / "valid"), block)
+@dataclass(frozen=True)
+class Family:
+    """One way to decode, at several settings of one knob.
+
+    Attributes:
+        name, panel: of the curve; ``panel`` says what it is compared with.
+        options: of ``make_rules``.
+        knob: the option that is varied; ``max_steps`` are evaluations.
+        values: of the knob; None for ``max_steps`` = those asked for.
+    """
+
+    name: str
+    panel: str
+    options: dict[str, Any]
+    knob: str = "max_steps"
+    values: tuple[float, ...] | None = None
+
+
+def families(block: int) -> list[Family]:
+    """Every order, greedy and drawn; ``block`` is the length of blocks."""
+    fixed = {
+        "random": {"order": "random"},
+        "ancestral": {"order": "random", "ancestral": True},
+        "left to right": {"order": "left_to_right"},
+        "top probability": {"order": "top_prob"},
+        "margin": {"order": "prob_diff"},
+        "entropy": {"order": "entropy"},
+    }
+    bounds: dict[str, tuple[str, str, tuple[float, ...]]] = {
+        "threshold": ("top_prob", "threshold", (0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)),
+        "cumulative error": ("top_prob", "cumulative_error", (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)),
+        "factor": ("top_prob", "factor", (0.03, 0.1, 0.3, 1.0, 3.0)),
+        "entropy bound": ("entropy", "entropy_bound", (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)),
+    }
+    adaptive = [Family(name, "adaptive", {"order": order}, knob, values) for name, (order, knob, values) in bounds.items()]
+    one, top = {"order": "random", "one_by_one": True}, {"order": "top_prob", "block_length": block}
+    whole: tuple[float, ...] = (10_000,)  # steps, more than blanks
+    return [
+        *(Family(name, GREEDY, options) for name, options in fixed.items()),
+        *adaptive,
+        *(Family(f"blocks of {block}{words}", "blocks", top | cache) for words, cache in (
+            ("", {}), (", prefix cache", {"cache": "prefix"}), (", dual cache", {"cache": "dual"}),
+            (", dual cache, refreshed every 4", {"cache": "dual", "cache_refresh": 4}),
+        )),
+        *(Family(name, DRAWN, options | {"temperature": 1.0}) for name, options in fixed.items()),
+        Family("first hitting", DRAWN, one | {"temperature": 1.0}, values=whole),
+        Family("drawn probability", DRAWN, {"order": "drawn_prob", "temperature": 1.0}),
+        *(Family(f.name, DRAWN, f.options | {"temperature": 1.0}, f.knob, f.values) for f in adaptive if f.knob in ("threshold", "entropy_bound")),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows to fill, and what is right.
+
+    Attributes:
+        model: the network.
+        canvas, answer, special: rows with blanks, the rows whole ``[B, L]``, the ids.
+    """
+
+    model: Any
+    canvas: Canvas
+    answer: Tensor
+    special: SpecialIds
+
+    def ask(self, **options: Any) -> dict[str, Any]:
+        """One decode: what it took of a row, and what of it was right."""
+        rules = make_rules(**{"special": self.special, "temperature": 0.0, **options})
+        decoded = unmask(self.model, self.canvas, rules, special=self.special, seed=0)
+        hidden = self.canvas.blanks(self.special.mask)
+        right = ((decoded.ids == self.answer) & hidden).sum(-1)
+        rows = len(right)
+        return {
+            "evaluations": float(decoded.steps_taken.double().mean()),
+            "tokens_run": decoded.positions_computed / rows,
+            "whole": share(int((right == hidden.sum(-1)).sum()), rows).as_dict(),
+            "tokens": ratio(right[None].double().numpy(), hidden.sum(-1).numpy()).as_dict(),
+        }
+
+
+def measure(task: Task, block: int, steps: Sequence[int], bounds: int | None = None, told: Callable[[int, int], None] | None = None) -> list[dict[str, Any]]:
+    """Every family at every setting.
+
+    Args:
+        block: length of blocks.
+        steps: evaluations to ask for.
+        bounds: how many settings of each bound; all if None.
+        told: of ``(done, total)`` settings.
+
+    Returns:
+        Of each family its name, panel, options and points.
+    """
+    most = int(task.canvas.blanks(task.special.mask).sum(-1).max())
+    blocks = -(-task.answer.shape[1] // block)
+    settings: list[tuple[dict[str, Any], dict[str, Any], str, float]] = []
+    curves = []
+    for family in families(block):
+        curve: dict[str, Any] = {**asdict(family), "points": []}
+        del curve["values"]
+        curves.append(curve)
+        least = blocks if "block_length" in family.options else 1
+        values = [n for n in steps if n >= least] if family.values is None else family.values
+        limit = {} if family.knob == "max_steps" else {"max_steps": most}
+        settings += [(curve, family.options | limit, family.knob, value) for value in (values if family.knob == "max_steps" else values[:bounds])]
+    for number, (curve, options, knob, value) in enumerate(settings):
+        given = min(int(value), most) if knob == "max_steps" else value
+        curve["points"].append({knob: given, **task.ask(**options, **{knob: given})})
+        if told is not None:
+            told(number + 1, len(settings))
+    return curves
+
+
+def sudoku_task(sudoku: Sudoku, run: Path, puzzles: int, quick: bool = False) -> Task:
+    """Puzzles on grids that the network has not seen."""
+    wrapper = trained(sudoku, run, quick)
+    canvas, solutions, special = asked(sudoku, puzzles)
+    return Task(wrapper.net, canvas, solutions, special)
+
+
+def text_task(run: Path, rows: int) -> tuple[Task, dict[str, Any]]:
+    """Whole windows of a run's held-out text with half of their tokens hidden."""
+    loaded = load(run)
+    special, block = SpecialIds.of(loaded.tokenizer), loaded.config.data.block_size
+    windows = Windows.of_store(TokenStore.open(run / "data" / "valid"), block)
     whole = [row for row in windows.rows if len(row) == block] or list(windows.rows)
     chosen = np.random.default_rng(0).permutation(len(whole))[:rows]
     text, real, may_hide = stack([whole[i] for i in chosen], special, torch.device("cpu"))
     hidden = may_hide & (torch.rand(text.shape, generator=torch.Generator().manual_seed(0)) < 0.5)
-    return Canvas.infill(text.masked_fill(hidden, special.mask), special, real), text
+    canvas = Canvas.infill(text.masked_fill(hidden, special.mask), special, real)
+    return Task(loaded.model, canvas, text, special), {"model": str(run), "step": loaded.step, "block": block}
 
 
-def restored(model: Any, canvas: Canvas, text: Tensor, special: SpecialIds, **options: Any) -> dict[str, float]:
-    """Evaluations of a row and share of its hidden tokens restored, with the 95% interval's half width, over rows."""
-    decoded = unmask(model, canvas, make_rules(special=special, temperature=0.0, **options), special=special, seed=0)
-    hidden = canvas.blanks(special.mask)
-    share = ((decoded.ids == text) & hidden).sum(-1).double() / hidden.sum(-1).clamp(min=1)
-    half_width = 1.96 * float(share.std()) / math.sqrt(len(share))
-    return {"evaluations": float(decoded.steps_taken.double().mean()), "restored": float(share.mean()), "half_width": half_width}
-
-
-def plot(curves: dict[str, list[dict[str, float]]], picture: Path, title: str) -> None:
-    """One line per order; evaluations on a logarithmic axis."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for name, points in curves.items():
-        ordered = sorted(points, key=lambda p: p["evaluations"])
-        style = {"linestyle": "--", "marker": "s"} if name in ADAPTIVE else {"linestyle": "-", "marker": "o"}
-        axes.plot([p["evaluations"] for p in ordered], [100 * p["restored"] for p in ordered], label=name, markersize=4, **style)
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("network evaluations per row")
-    axes.set_ylabel("hidden tokens restored, %")
-    axes.set_title(title, loc="left")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
-    figure.savefig(picture, format="png")
+def show(curves: list[dict[str, Any]], quality: str) -> None:
+    """One line per setting."""
+    for title in dict.fromkeys(curve["panel"] for curve in curves):
+        cells = [
+            [
+                curve["name"] if number == 0 else "", f"{point[curve['knob']]:g}", f"{point['evaluations']:.1f}", f"{point['tokens_run']:,.0f}",
+                f"{100 * point[quality]['value']:.1f}%", "{low:.1%} to {high:.1%}".format(**point[quality]), f"{100 * point['tokens']['value']:.1f}%",
+            ]
+            for curve in curves if curve["panel"] == title
+            for number, point in enumerate(curve["points"])
+        ]  # fmt: skip
+        what = {"whole": "rows right", "tokens": "tokens right"}[quality]
+        harness.show(title, ["order", "asked for", "evaluations", "tokens run", what, "95%", "tokens right"], cells)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="run folder, with its data beside it")
-    parser.add_argument("--rows", type=int, default=64, help="held-out windows")
-    parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
-    parser.add_argument("--out", type=Path, default=Path("order.png"), help="the plot; figures go beside it as .json")
-    options = parser.parse_args()
-    loaded = load(options.model)
-    special, block = SpecialIds.of(loaded.tokenizer), loaded.config.data.block_size
-    canvas, text = half_hidden(options.model / "data", block, options.rows, special)
-    most = int(canvas.blanks(special.mask).sum(-1).max())
-    curves: dict[str, list[dict[str, float]]] = {}
-    for name, rule in BUDGETS.items():
-        blocks = math.ceil(block / rule.get("block_length", block))
-        curves[name] = [restored(loaded.model, canvas, text, special, max_steps=n, **rule) for n in options.steps if n >= blocks]
-    for name, (rule, bound, values) in ADAPTIVE.items():
-        curves[name] = [
-            {bound: v, **restored(loaded.model, canvas, text, special, max_steps=most, **rule, **{bound: v})} for v in values
-        ]
-    report = {"model": str(options.model), "step": loaded.step, "rows": len(text), "block": block, "orders": curves}
-    options.out.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
-    plot(curves, options.out, f"{len(text)} held-out rows of {block} tokens, half of them hidden")
-    for name, points in curves.items():
-        print(f"{name:30}" + "  ".join(f"{p['evaluations']:.0f}: {p['restored']:.1%}" for p in points))
-    print(f"evaluations: tokens restored; ± {100 * curves['random'][-1]['half_width']:.1f} points at 95%")
+    parser = harness.arguments(__doc__)
+    parser.add_argument("--run", type=Path, default=Path("runs/sudoku"), help="folder of the sudoku network: trained there, or found")
+    parser.add_argument("--puzzles", type=int, default=1000)
+    parser.add_argument("--model", type=Path, help="ask the text network of this run instead, with its data beside it")
+    parser.add_argument("--rows", type=int, default=64, help="held-out windows of text")
+    parser.add_argument("--steps", type=int, nargs="+", help="evaluations to ask for; more than blanks = one blank each")
+    parser.add_argument("--quick", action="store_true", help="4 × 4 cells, a toy network, few settings: only to see it run")
+    parser.add_argument("--plot", type=Path, help="draw it here")
+    options = harness.parse(parser)
+    report: dict[str, Any]
+    if options.model is None:
+        sudoku = Sudoku(2, 2) if options.quick else Sudoku(2, 3)
+        task = sudoku_task(sudoku, options.run, min(options.puzzles, 40) if options.quick else options.puzzles, options.quick)
+        block, quality, steps = 2 * sudoku.side, "whole", options.steps or ([1, 4] if options.quick else [1, 2, 4, 8, 16, sudoku.cells])
+        blanks = task.canvas.blanks(task.special.mask).sum(-1).double()
+        report = {"task": "sudoku", "side": sudoku.side, "puzzles": len(task.answer), "blanks": float(blanks.mean()), "training": config_of(sudoku, options.run, options.quick).train.model_dump(include={"steps", "batch_size"})}
+        title = f"{len(task.answer):,} sudoku puzzles of {sudoku.side} × {sudoku.side} cells, {blanks.mean():.0f} of them blank"
+    else:
+        task, facts = text_task(options.model, options.rows)
+        block, quality, steps = 16, "tokens", options.steps or [1, 2, 4, 8, 16, 32, 64]
+        report = {"task": "text", **facts, "rows": len(task.answer)}
+        title = f"{len(task.answer)} held-out rows of {facts['block']} tokens, half of them hidden"
+    report |= {"parameters": sum(p.numel() for p in task.model.parameters()), "title": title, "quality": quality}
+    with counting("decoding") as told:
+        report["curves"] = measure(task, block, steps, 2 if options.quick else None, told)
+    show(report["curves"], quality)
+    harness.write(options.json, "order", report)
+    if options.plot is not None:
+        plot(report, options.plot)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,16 @@ import pytest
 import torch
 from torch import nn
 
+from tests.naive.decoding import chi_square
 from tests.nonautoregressive.networks import MASK_ID, L, V, rotary, toy, x_wrapper
 from unmask import NonAutoregressiveWrapper
 from unmask.decode.conditioning import ConditionedForward
 from unmask.decode.windows import Everywhere
 from unmask.models.adapters import PlainNetwork
 from unmask.nonautoregressive.conditioning import Conditioning
+from unmask.nonautoregressive.masking import earlier
 from unmask.nonautoregressive.objective import WrapperObjective
+from unmask.randomness import row_keys
 
 
 def wrapped(net=None, **options) -> NonAutoregressiveWrapper:
@@ -110,32 +113,55 @@ def moved(**options) -> NonAutoregressiveWrapper:
 
 
 def test_the_stated_share_of_the_rows_is_conditioned_and_no_gradient_goes_back_in_time():
-    model = moved(self_cond_train_prob=0.75)
+    model = moved(self_cond_train_prob=0.75, no_replace_prob=0.0, random_token_prob=0.0)
     calls = []
     inner = model.net.hidden_states
-    model.net.hidden_states = lambda ids, *a, **k: calls.append((len(ids), torch.is_grad_enabled())) or inner(ids, *a, **k)
+    model.net.hidden_states = lambda ids, *a, **k: calls.append((ids, torch.is_grad_enabled())) or inner(ids, *a, **k)
     rows = 4000
     model(toy(rows))
     (first, graded), (second, graded_second) = calls
-    assert not graded and graded_second and second == rows
-    assert abs(first / rows - 0.75) < 4 * math.sqrt(0.75 * 0.25 / rows)
+    shown = (second != MASK_ID).any(-1)
+    assert not graded and graded_second and len(second) == rows and (~shown).sum() > 0
+    assert abs(len(first) / shown.sum() - 0.75) < 4 * math.sqrt(0.75 * 0.25 / rows)
     for p, expected in ((0.0, 1), (1.0, 2)):
         calls.clear()
         model.self_cond_train_prob = p
         model(toy(8))
-        assert len(calls) == expected and calls[0][0] == 8
+        assert len(calls) == expected and len(calls[-1][0]) == 8
+    assert len(calls[0][0]) == (calls[1][0] != MASK_ID).any(-1).sum(), "a row hidden whole has no evaluation before it"
 
 
-def test_conditioned_rows_see_the_first_answer_and_the_others_the_learned_nothing():
+def test_conditioned_rows_see_the_answer_to_a_row_before_and_the_others_the_learned_nothing():
     model = moved(self_cond_train_prob=0.5).eval()
     batch = model.hide({"input_ids": toy(40), "example_id": torch.arange(40)})
-    added = model.conditioned(batch).added
+    asked = []
+    inner = model.net.hidden_states
+    model.net.hidden_states = lambda ids, *a, **k: asked.append(ids) or inner(ids, *a, **k)
+    added, ids = model.conditioned(batch).added, batch["input_ids"]
     nothing = model.conditioning(None, (40, L))
-    first = model.net.hidden_states(batch["input_ids"], sum_embeds=nothing)
-    informed = model.conditioning(first, (40, L))
     is_nothing = torch.isclose(added, nothing, atol=1e-5).flatten(1).all(-1)
-    is_informed = torch.isclose(added, informed, atol=1e-5).flatten(1).all(-1)
-    assert (is_nothing ^ is_informed).all() and 8 < is_nothing.sum() < 32
+    assert 8 < is_nothing.sum() < 32 and len(asked[0]) == (~is_nothing).sum()
+    before, now = asked[0], ids[~is_nothing]
+    assert ((before == now) | (before == MASK_ID)).all() and (before != now).any(-1).all(), "the same rows, each with more of it hidden"
+    first = inner(before, sum_embeds=nothing[~is_nothing])
+    torch.testing.assert_close(added[~is_nothing], model.conditioning(first, tuple(before.shape)))
+
+
+def test_a_row_before_has_any_number_more_hidden_each_as_likely():
+    shown = 5
+    ids = torch.arange(L + 3).expand(20_000, -1).clone()
+    ids[:, shown:] = MASK_ID
+    keys = row_keys(0, 0, torch.arange(len(ids)))
+    before = earlier(ids, MASK_ID, keys)
+    more = (before[:, :shown] == MASK_ID).sum(-1)
+    assert (before[:, shown:] == MASK_ID).all() and ((before == ids) | (before == MASK_ID)).all()
+    assert chi_square(torch.bincount(more, minlength=shown + 1)[1:], torch.full((shown,), 1 / shown)) < 4
+    which = ((before[:, :shown] == MASK_ID) << torch.arange(shown)).sum(-1)[more == 2]
+    pairs = torch.bincount(which, minlength=32)
+    assert chi_square(pairs[pairs > 0], torch.full((10,), 0.1)) < 4
+    assert torch.equal(earlier(ids[5:9], MASK_ID, keys[5:9]), before[5:9])
+    whole = torch.full((3, L), MASK_ID)
+    assert torch.equal(earlier(whole, MASK_ID, keys[:3]), whole)
 
 
 def test_generation_hands_each_evaluation_the_states_of_the_one_before():

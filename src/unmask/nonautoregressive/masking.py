@@ -22,7 +22,8 @@ from unmask.ops.levels import ScheduleLevel
 from unmask.ops.replacement import Replacement, ordinary_ids
 from unmask.ops.schedule import Schedule
 from unmask.ops.scheme import Corruption
-from unmask.randomness import Noise, low_discrepancy, row_keys, uniform
+from unmask.ops.selection import select_top
+from unmask.randomness import Noise, Stream, low_discrepancy, row_keys, uniform
 
 NOISE_KEYS = "noise_keys"  # the field of a batch that names its rows for further draws
 
@@ -121,3 +122,19 @@ class Masking:
                 "data do not use."
             )
         return ids
+
+
+def earlier(ids: Int[Tensor, "batch seq"], mask_id: int, keys: Int[Tensor, " batch"]) -> Int[Tensor, "batch seq"]:
+    """Rows as they may have stood at an evaluation before: of the tokens that are shown one or more are hidden too.
+
+    Every number of them is equally likely, up to all; which they are is chance. A row that shows none is left as it is.
+
+    Args:
+        ids: int64 ``[B, L]``.
+        mask_id: what hides a token.
+        keys: of each row's draws.
+    """
+    shown = ids != mask_id
+    noise = Noise(keys)
+    more = (noise.per_row(Stream.LEVEL) * shown.sum(-1)).long() + 1
+    return ids.masked_fill(select_top(noise.per_token(Stream.SELECTION, ids.shape[1]), shown, more), mask_id)

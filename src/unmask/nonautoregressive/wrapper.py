@@ -24,13 +24,13 @@ from unmask.models.adapters import as_network
 from unmask.nn.modes import evaluating
 from unmask.nonautoregressive.conditioning import Conditioned, Conditioning
 from unmask.nonautoregressive.critic import HiddenCritic, as_critic, guessing_loss
-from unmask.nonautoregressive.masking import NOISE_KEYS, Masking
+from unmask.nonautoregressive.masking import NOISE_KEYS, Masking, earlier
 from unmask.nonautoregressive.rules import Order, generation_rules
 from unmask.ops.schedule import CountTime, Schedule, as_schedule
 from unmask.randomness import fold, uniform
 from unmask.train.loss import MLMLoss, ScoredTokens
 
-_CONDITIONED, _DRAFT, _DRAFT_TEMPERATURE = 101, 102, 103  # what a row's key is folded with for draws beyond its corruption
+_CONDITIONED, _DRAFT, _DRAFT_TEMPERATURE, _EARLIER = 101, 102, 103, 104  # what a row's key is folded with for draws beyond its corruption
 
 
 class Losses(NamedTuple):
@@ -54,7 +54,8 @@ class NonAutoregressiveWrapper(nn.Module):
         mask_id: id of the mask; never in the data, never generated.
         steps: evaluations of the network in which ``generate`` fills a row.
         self_cond: hand each evaluation the hidden states of the one before (2208.04202).
-        self_cond_train_prob: share of the training rows that are given them; the others see the learned "nothing yet".
+        self_cond_train_prob: share of the training rows that are given them; the others, and all that are hidden whole, see the
+            learned "nothing yet".
         no_replace_prob: of the tokens chosen to be hidden, the share that stays as it is. Set it (and the next) to 0 to train for
             generation alone: an empty canvas is then no surprise, and the loss is a likelihood bound.
         random_token_prob: the share that becomes a random ordinary token.
@@ -174,16 +175,19 @@ class NonAutoregressiveWrapper(nn.Module):
         return batch if isinstance(batch, Mapping) and "noise_mask" in batch else self.masking(batch)
 
     def conditioned(self, hidden: Mapping[str, Any]) -> Conditioned:
-        """The network for one batch, told of the grid and, by a coin for each row, of its own first answer."""
+        """The network for one batch, told of the grid and, by a coin for each row, of its answer to the row as it stood before
+        (``earlier``). Its answer to the row as it stands it would learn to repeat, and so pass over the tokens placed since."""
         ids: Tensor = hidden["input_ids"]
         shape = (ids.shape[0], ids.shape[1])
         if not self.conditioning.self_cond:
             return Conditioned(self.net, self.conditioning(None, shape))
-        given = uniform(fold(self._keys(hidden), _CONDITIONED)) < self.self_cond_train_prob
+        keys = self._keys(hidden)
+        given = (uniform(fold(keys, _CONDITIONED)) < self.self_cond_train_prob) & (ids != self.mask_id).any(-1)
         before = None
         if bool(given.any()):
             with torch.no_grad():
-                first = self.net.hidden_states(ids[given], sum_embeds=self.conditioning(None, (int(given.sum()), shape[1])))
+                stood = earlier(ids[given], self.mask_id, fold(keys[given], _EARLIER))
+                first = self.net.hidden_states(stood, sum_embeds=self.conditioning(None, (len(stood), shape[1])))
             before = first.new_zeros(*shape, first.shape[-1]).index_copy(0, given.nonzero()[:, 0], first)
         return Conditioned(self.net, self.conditioning(before, shape, given))
 

@@ -85,48 +85,14 @@ def make_painter(config: Config) -> NonAutoregressiveWrapper:
 
 def train_painter(config: Config, run: Path) -> NonAutoregressiveWrapper:
     """Train, or go on, or find it done; through the one training loop."""
-    from dataclasses import replace
-
-    from unmask.build import claim_run
-    from unmask.cli.screen import NOTES
-    from unmask.config import config_yaml
-    from unmask.data.pictures import SIDE, pictures
-    from unmask.data.token_array import TokenArray
-    from unmask.models.files import check_sealed, resolve_checkpoint
-    from unmask.nonautoregressive.files import WrapperCheckpointIO, read_weights
-    from unmask.nonautoregressive.objective import WrapperObjective
-    from unmask.train.callbacks import CleanStop, MetricsTable, ProgressLine
-    from unmask.train.data import TokenStoreData
-    from unmask.train.module import MaskedLMModule
+    from unmask.cli.demos.training import train_wrapper
+    from unmask.data.pictures import pictures
     from unmask.train.plots import plot_loss
-    from unmask.train.trainer import make_trainer
 
     wrapper = make_painter(config)
-    resume = claim_run(config, run)
-    if resume is None or check_sealed(resume)["step"] < config.train.steps:
-        data = TokenStoreData(
-            TokenArray(pictures(PICTURES, config.seed).flatten()),
-            TokenArray(pictures(config.train.evaluate_rows, HELD_OUT_SEED).flatten()),
-            block_size=SIDE * SIDE,
-            batch_size=config.train.batch_size,
-            accumulate=config.train.accumulate,
-            collate=wrapper.masking,
-            collate_valid=replace(wrapper.masking, seed=config.seed + 1),
-            evaluate_rows=config.train.evaluate_rows,
-            steps=config.train.steps,
-            seed=config.seed,
-        )
-        stop = CleanStop()
-        progress = ProgressLine(NOTES, max(config.train.log_every, config.train.steps // 20), config.train.batch_size * SIDE * SIDE)
-        io = WrapperCheckpointIO(wrapper, wrapper.net.config, {"run.yaml": config_yaml(config)})
-        trainer = make_trainer(config, run, io, [MetricsTable(run / "metrics.csv", config.train.log_every), progress, stop])
-        module = MaskedLMModule(wrapper, WrapperObjective(), config.optim, config.train.steps, config.seed)  # type: ignore[arg-type]
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-        if stop.stopped is not None:
-            raise KeyboardInterrupt
-    read_weights(resolve_checkpoint(run), wrapper)
+    train_wrapper(wrapper, config, run, lambda: (pictures(PICTURES, config.seed), pictures(config.train.evaluate_rows, HELD_OUT_SEED)))
     plot_loss(run / "metrics.csv", run / "loss.png", f"{run}: cross-entropy of hidden cells")
-    return wrapper.eval()
+    return wrapper
 
 
 def _report(wrapper: NonAutoregressiveWrapper, run: Path, count: int) -> None:

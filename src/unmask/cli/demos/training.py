@@ -1,0 +1,66 @@
+"""Train a wrapper on rows that are at hand, through the one training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unmask.config import Config
+    from unmask.nonautoregressive.wrapper import NonAutoregressiveWrapper
+
+
+def train_wrapper(wrapper: NonAutoregressiveWrapper, config: Config, run: Path, rows: Callable[[], tuple[Tensor, Tensor]]) -> None:
+    """Train, or go on, or find it done; the wrapper is left in eval mode with the weights of the last checkpoint.
+
+    Args:
+        wrapper: with fresh weights.
+        config: of the run; seed, optimiser and training are read.
+        run: where checkpoints and figures go.
+        rows: makes the rows to train on and the held-out rows, int64 ``[N, L]`` each; not called if nothing is left to train.
+
+    Raises:
+        ValueError: the folder holds a run of another config.
+        KeyboardInterrupt: stopped by a signal; the checkpoint is written.
+    """
+    from unmask.build import claim_run
+    from unmask.cli.screen import NOTES
+    from unmask.config import config_yaml
+    from unmask.data.token_array import TokenArray
+    from unmask.models.files import check_sealed, resolve_checkpoint
+    from unmask.nonautoregressive.files import WrapperCheckpointIO, read_weights
+    from unmask.nonautoregressive.objective import WrapperObjective
+    from unmask.train.callbacks import CleanStop, MetricsTable, ProgressLine
+    from unmask.train.data import TokenStoreData
+    from unmask.train.module import MaskedLMModule
+    from unmask.train.trainer import make_trainer
+
+    resume = claim_run(config, run)
+    if resume is None or check_sealed(resume)["step"] < config.train.steps:
+        train, held_out = rows()
+        data = TokenStoreData(
+            TokenArray(train.flatten()),
+            TokenArray(held_out.flatten()),
+            block_size=wrapper.max_seq_len,
+            batch_size=config.train.batch_size,
+            accumulate=config.train.accumulate,
+            collate=wrapper.masking,
+            collate_valid=replace(wrapper.masking, seed=config.seed + 1),
+            evaluate_rows=config.train.evaluate_rows,
+            steps=config.train.steps,
+            seed=config.seed,
+        )
+        stop = CleanStop()
+        progress = ProgressLine(NOTES, max(config.train.log_every, config.train.steps // 20), config.train.batch_size * wrapper.max_seq_len)
+        io = WrapperCheckpointIO(wrapper, wrapper.net.config, {"run.yaml": config_yaml(config)})
+        trainer = make_trainer(config, run, io, [MetricsTable(run / "metrics.csv", config.train.log_every), progress, stop])
+        module = MaskedLMModule(wrapper, WrapperObjective(), config.optim, config.train.steps, config.seed)  # type: ignore[arg-type]
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        if stop.stopped is not None:
+            raise KeyboardInterrupt
+    read_weights(resolve_checkpoint(run), wrapper)
+    wrapper.eval()
