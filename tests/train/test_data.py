@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from unmask.randomness import permute, row_keys
+from unmask.permutation import permute
+from unmask.randomness import row_keys
 from unmask.train.data import EndlessDraws, TokenStoreData
 
 

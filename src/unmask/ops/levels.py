@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unmask.ops.schedule import Schedule
+from unmask.randomness import Noise, Stream
 
 Uniforms = Float[Tensor, " rows"]
 Rates = Float[Tensor, " rows"]
@@ -23,6 +24,10 @@ class Level:
 
     def __call__(self, u: Uniforms) -> Rates:
         raise TypeError(f"{type(self).__name__} must say how a uniform number becomes a mask rate: define __call__(u).")
+
+    def draw(self, noise: Noise) -> Rates:
+        """The rates of rows, from their own uniform numbers."""
+        return self(noise.per_row(Stream.LEVEL))
 
     def at(self, progress: Float[Tensor, " rows"]) -> Level:
         """The law when the share ``progress`` of training is done, one value a row."""
@@ -41,6 +46,9 @@ class ConstantLevel(Level):
 
     def __call__(self, u: Uniforms) -> Rates:
         return torch.full_like(u, self.rate)
+
+    def draw(self, noise: Noise) -> Rates:
+        return torch.full(noise.keys.shape, self.rate, dtype=torch.float64, device=noise.keys.device)  # no uniforms are needed
 
 
 @dataclass(frozen=True)
