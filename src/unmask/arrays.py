@@ -42,6 +42,11 @@ def whole(x: Array) -> Array:
     return x.astype(np.int64) if isinstance(x, np.ndarray) else x.long()
 
 
+def single(x: Array) -> Array:
+    """Numbers as float32."""
+    return x.astype(np.float32) if isinstance(x, np.ndarray) else x.float()
+
+
 def rounded_up(x: Array) -> Array:
     """The ceilings of numbers, int64."""
     return np.ceil(x).astype(np.int64) if isinstance(x, np.ndarray) else x.ceil().long()

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unmask.arrays import Array, as_array, as_tensor, between, count_rows, rounded_up
+from unmask.arrays import Array, as_array, as_tensor, between, count_rows, rounded_up, single
 from unmask.ops.selection import gumbel_topk_scores, select_top
 from unmask.randomness import Noise, Stream
 
@@ -36,7 +36,7 @@ Draw = Callable[[Probabilities, Probabilities, Mask, Int[Tensor, " batch"], Nois
 def coins(level: Rates, eligible: Mask, noise: Noise) -> tuple[Mask, Probabilities]:
     """Hide each eligible position independently with its row's level, rounded up to a multiple of 2^-32: that is ``p``."""
     chosen, p = noise.coins(level, eligible, Stream.SELECTION)
-    return chosen, p[:, None].expand(eligible.shape)
+    return chosen, p.unsqueeze(-1).expand(eligible.shape)
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class ExactCount:
     def __call__(self, level: Rates, eligible: Mask, noise: Noise) -> tuple[Mask, Probabilities]:
         free = count_rows(as_array(eligible))
         k = between(exact_ceil(as_array(level) * free), self.least, free)
-        p = as_tensor(k / between(free, 1, free + 1)).float()
-        return noise.largest(as_tensor(k), eligible, Stream.SELECTION), p[:, None].expand(eligible.shape)
+        p = as_tensor(single(k / (free + (free == 0))))
+        return noise.largest(as_tensor(k), eligible, Stream.SELECTION), p.unsqueeze(-1).expand(eligible.shape)
 
 
 exact_count = ExactCount()

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unmask.arrays import as_array, as_tensor
 from unmask.ops.schedule import Schedule
 from unmask.randomness import Noise, Stream
 
@@ -69,7 +70,7 @@ class UniformLevel(Level):
             raise ValueError(f"top is the largest mask rate and must lie in (eps, 1]; got {self.top} beside eps={self.eps}.")
 
     def __call__(self, u: Uniforms) -> Rates:
-        return (self.top - self.eps) * u + self.eps
+        return as_tensor((self.top - self.eps) * as_array(u) + self.eps)
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,8 @@ class Replacement:
                 share = noise.words_at(Stream.TOKEN, where, length) * 2.0**-64 + 0.5
             else:
                 share = (kind[random] * 2.0**-64 + (0.5 - self.mask_rate)) / self.random_rate
-            drawn = whole(share * len(ordinary))
-            drawn[drawn == len(ordinary)] -= 1  # a share next to 1, rounded
-            noisy[where] = ordinary[drawn]
+            drawn = whole(share * (len(ordinary) * (1 - 2.0**-50)))  # below their number also where a share next to 1 was rounded
+            noisy[where] = ordinary.take(drawn)
         return as_tensor(noisy.reshape(input_ids.shape))
 
 
