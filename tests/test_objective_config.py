@@ -22,9 +22,11 @@ from unmask.ops.corruption import (
 )
 from unmask.ops.levels import ConstantLevel, Curriculum, DiscreteLevel, ScheduleLevel
 from unmask.ops.replacement import Replacement, ordinary_ids
-from unmask.ops.schedule import SCHEDULES, clipped, cosine, geometric, polynomial
+from unmask.ops.schedule import SCHEDULES, DiscreteTime, clipped, cosine, geometric, polynomial
 from unmask.ops.schedule import linear as linear_schedule
-from unmask.randomness import Noise, row_keys
+from unmask.ops.times import SharedOffset, Stratified, antithetic
+from unmask.randomness import Noise, low_discrepancy, row_keys
+from unmask.train.loss import MLMLoss
 
 BLOCK, ROWS = 24, 16
 
@@ -88,6 +90,7 @@ def test_every_scheme_is_its_corruption(tokenizer):
         assert same_corruption(build_corruption(objective(f"name={name}"), tokenizer), corruption), name
     assert same_corruption(build_corruption(objective("choice=coins", "eps=0.01"), tokenizer), uniform_corruption(mask, 0.01))
     assert same_corruption(build_corruption(objective("schedule=cosine"), tokenizer), scheduled_corruption(mask, cosine))
+    assert same_corruption(build_corruption(objective("name=blockwise", "block_size=8"), tokenizer), blockwise_corruption(mask, 8))
 
 
 @pytest.mark.parametrize("words, schedule", [
@@ -112,6 +115,37 @@ def test_levels_are_constant_discrete_or_a_curriculum(tokenizer):
     level = build_corruption(objective("name=bert", "start_probability=0.4", "curriculum=0.5"), tokenizer).level
     assert level == Curriculum(ConstantLevel(0.4), ConstantLevel(0.15), 0.5)
     assert isinstance(build_corruption(objective(), tokenizer).level, ScheduleLevel)
+
+
+@pytest.mark.parametrize("words, loss", [
+    ("", MLMLoss(weighting="inverse_p", normaliser="supervised")),
+    ("schedule=cosine", MLMLoss(weighting=cosine, normaliser="supervised")),
+    ("schedule=cosine time_steps=8", MLMLoss(weighting=DiscreteTime(cosine, 8), normaliser="supervised")),
+    ("weighting=flat normaliser=row", MLMLoss(use_num_masked_factor=True)),
+    ("name=bert", MLMLoss()),
+    ("normaliser=answer label_smoothing=0.1 z_loss=0.01", MLMLoss(weighting="inverse_p", normaliser="answer", label_smoothing=0.1, z_loss=0.01)),
+    ("name=bert loss_on_visible_tokens=true", MLMLoss(loss_on_visible_tokens=True)),
+])  # fmt: skip
+def test_every_loss_is_the_one_that_its_words_mean(tokenizer, words, loss):
+    config = config_of(*words.split())
+    batch = build_collator(config, tokenizer, seed=3)(rows(tokenizer))
+    built = build_loss(config.objective, tokenizer)(batch, Toy())
+    assert all(torch.equal(built[part], value) for part, value in loss(batch, Toy()).items())
+
+
+@pytest.mark.parametrize("name, law", [
+    ("low_discrepancy", low_discrepancy), ("shared_offset", SharedOffset(8)), ("stratified", Stratified(8)), ("antithetic", antithetic), ("independent", None),
+])  # fmt: skip
+def test_the_times_are_spread_over_a_global_batch_by_the_law_that_is_named(tokenizer, name, law):
+    config = load_config(overrides=["objective.choice=coins", f"objective.times={name}", "train.batch_size=8"])
+    collator = build_collator(config, tokenizer, seed=5)
+    assert collator.times == law and collator.seed == 5
+
+
+def test_flex_attention_asks_for_its_own_batches(tokenizer):
+    for flex in (True, False):
+        config = load_config(overrides=[f"model.use_flex_attn={flex}", f"data.block_size={BLOCK}"])
+        assert ("attention_mask" not in build_collator(config, tokenizer, 3)(rows(tokenizer))) == flex
 
 
 def test_a_curriculum_trains_from_the_rows_progress_and_validates_at_its_end(tokenizer):
@@ -191,7 +225,9 @@ def test_only_likelihood_bounds_are_called_bounds(tokenizer):
 
     assert all(map(bound, ("name=diffusion", "schedule=cosine", "name=block_diffusion", "choice=coins", "schedule=cosine time_steps=9")))
     for words in ("name=bert", "name=maskgit", "name=blockwise", "name=spanbert", "choice=coins grain=word", "grain=word", "lowest=0.3", "highest=0.8",
-                  "mask_rate=0.9", "start_probability=0.3", "choice=coins eps=0.3", "weighting=flat", "label_smoothing=0.1"):  # fmt: skip
+                  "mask_rate=0.9", "start_probability=0.3", "choice=coins eps=0.3", "weighting=flat", "label_smoothing=0.1", "z_loss=0.1",
+                  "loss_on_visible_tokens=true", "normaliser=scored", "normaliser=answer", "choice=coins schedule=cosine weighting=inverse_p",
+                  "choice=coins time_steps=9 weighting=inverse_p", "level=constant choice=coins weighting=inverse_p"):  # fmt: skip
         assert not bound(words), words
 
 

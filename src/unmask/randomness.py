@@ -10,7 +10,7 @@ float64 with 52 random bits, strictly inside (0, 1), so their logarithms are fin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property, lru_cache
 
@@ -20,14 +20,17 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unmask.arrays import Array
+
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
-_LARGEST, _SMALLEST = 2**63 - 1, -(2**63)
-_SHIFTS = tuple(np.uint64(bits) for bits in (30, 27, 31))
-_STEP = np.int64(_GOLDEN)
-_TWELVE, _HALF = np.uint64(12), np.uint64(32)
-_FACTORS = tuple(np.uint64(factor % 2**64) for factor in (_MIX_1, _MIX_2))
+_LARGEST = 2**63 - 1
+# As arrays without axes, which NumPy's functions take faster than its scalars: a batch meets them a hundred times.
+_SHIFTS = tuple(np.array(bits, dtype=np.uint64) for bits in (30, 27, 31))
+_STEP = np.array(_GOLDEN)
+_TWELVE = np.array(12, dtype=np.uint64)
+_FACTORS = tuple(np.array(factor % 2**64, dtype=np.uint64) for factor in (_MIX_1, _MIX_2))
 
 
 class Stream(IntEnum):
@@ -46,6 +49,10 @@ class Stream(IntEnum):
     REVISION = 7
 
 
+_STREAMS = torch.arange(len(Stream) + 1)[:, None]
+_STREAM_STEPS = _STREAMS.numpy() * _STEP
+
+
 def _wrap(value: int) -> int:
     """A Python integer modulo 2^64, as the signed integer with those bits."""
     return (value + 2**63) % 2**64 - 2**63
@@ -56,6 +63,14 @@ def mix(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     if x.device.type == "cpu":
         return torch.from_numpy(_scramble(np.array(x.numpy(), ndmin=1)).reshape(x.shape))
     return _mix_signed(x)
+
+
+def _mixed(start: int | Tensor, data: Tensor) -> Tensor:
+    """``mix(start + data * golden)``, of which every key is made; the two broadcast."""
+    here = data.device.type == "cpu" and data.ndim > 0 and (isinstance(start, int) or start.device.type == "cpu")
+    if here:
+        return torch.from_numpy(_scramble(data.numpy() * _STEP + (start if isinstance(start, int) else start.numpy())))
+    return mix(start + data * _GOLDEN)
 
 
 def _mix_signed(x: Tensor) -> Tensor:
@@ -83,20 +98,27 @@ def _shift(x: Tensor, bits: int) -> Tensor:
 
 def fold(key: Tensor, data: int | Tensor) -> Tensor:
     """A new key from ``key`` and one more fact about who asks, int64. ``key`` and ``data`` broadcast."""
-    return mix(mix(key + _GOLDEN) + (_wrap(data * _GOLDEN) if isinstance(data, int) else data * _GOLDEN))
+    start = mix(key + _GOLDEN)
+    return mix(start + _wrap(data * _GOLDEN)) if isinstance(data, int) else _mixed(start, data)
 
 
 def row_keys(seed: int, epoch: int | Tensor, ids: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
     """One key per row from ``(seed, epoch, id)``; in decoding ``epoch`` is the step. An epoch per row is allowed."""
     if isinstance(epoch, int):
-        return mix(ids * _GOLDEN + _epoch_key(seed, epoch))
-    return fold(fold(torch.full_like(ids, _wrap(seed)), epoch), ids)
+        return _mixed(_epoch_key(seed, epoch), ids)
+    return fold(_mixed(_seed_key(seed), epoch), ids)
 
 
 @lru_cache(maxsize=256)
 def _epoch_key(seed: int, epoch: int) -> int:
     """The part of ``fold(fold(seed, epoch), ids)`` that is the same for all ids."""
     return int(mix(fold(torch.tensor(_wrap(seed)), epoch) + _GOLDEN))
+
+
+@lru_cache(maxsize=256)
+def _seed_key(seed: int) -> int:
+    """The part of ``fold(seed, epoch)`` that is the same for all epochs."""
+    return int(mix(torch.tensor(_wrap(seed)) + _GOLDEN))
 
 
 def low_discrepancy(seed: int, epoch: int | Tensor, places: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
@@ -118,35 +140,15 @@ def uniform(keys: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def _unit(bits: Tensor) -> Tensor:
     """The upper 52 bits as a float64 in the middle of its cell of (0, 1)."""
     if bits.device.type == "cpu":
-        unit = (bits.numpy().view(np.uint64) >> _TWELVE).astype(np.float64)
-        unit += 0.5
-        unit *= 2.0**-52
-        return torch.from_numpy(unit)
+        return torch.from_numpy(_unit_words(bits.numpy()))
     return _shift(bits, 12).double().add_(0.5).mul_(2.0**-52)
 
 
-def permute(index: Int[Tensor, "*shape"], size: int, key: Int[Tensor, ""]) -> Int[Tensor, "*shape"]:
-    """Where ``index`` goes in a keyed permutation of ``0..size-1``, without making the permutation.
-
-    A Feistel network of six rounds over the smallest even number of bits that holds ``size``, walked until it lands
-    below ``size`` (Black and Rogaway 2002, cycle walking): constant memory for corpora of any length.
-    """
-    half = max(1, (max(2, size) - 1).bit_length() + 1 >> 1)
-    low = (1 << half) - 1
-    rounds = [fold(key, number) for number in range(6)]
-
-    def feistel(x: Tensor) -> Tensor:
-        left, right = x >> half, x & low
-        for round_key in rounds:
-            left, right = right, left ^ (mix(right * _GOLDEN + round_key) & low)
-        return left << half | right
-
-    out = feistel(index)
-    for _ in range(1 << 2 * half):  # a bijection leads back below `size` before its cycle ends
-        if not bool((outside := out >= size).any()):
-            return out
-        out = torch.where(outside, feistel(out), out)
-    raise AssertionError("the Feistel network is no bijection")
+def _unit_words(bits: NDArray[np.int64]) -> NDArray[np.float64]:
+    unit = (bits.view(np.uint64) >> _TWELVE).astype(np.float64)
+    unit += 0.5
+    unit *= 2.0**-52
+    return unit
 
 
 @dataclass(frozen=True)
@@ -175,63 +177,85 @@ class Noise:
     @cached_property
     def _stream_keys(self) -> Int[Tensor, "streams batch"]:
         """``fold(keys, stream)`` for all streams at once."""
-        streams = torch.arange(len(Stream) + 1, device=self.keys.device)[:, None]
-        if self.keys.device.type == "cpu":
-            keys: NDArray[np.int64] = self.keys.numpy()
-            steps: NDArray[np.int64] = streams.numpy() * _STEP
-            return torch.from_numpy(_scramble(_scramble(keys + _STEP) + steps))
-        return fold(self.keys, streams)
+        return fold(self.keys, _STREAMS.to(self.keys.device))
+
+    @cached_property
+    def _stream_words(self) -> NDArray[np.int64]:
+        """The same on a CPU."""
+        return _scramble(_scramble(self.keys.numpy() + _STEP) + _STREAM_STEPS)
 
     def per_row(self, stream: Stream) -> Float[Tensor, " batch"]:
         """One uniform per row, ``[B]``."""
         if stream is Stream.LEVEL and self.levels is not None:
             return self.levels
-        return uniform(self._stream_keys[stream])
+        if self.keys.device.type == "cpu":
+            return torch.from_numpy(_unit_words(self._stream_words[stream]))
+        return _unit(self._stream_keys[stream])
 
     def per_token(self, stream: Stream, length: int) -> Float[Tensor, "batch seq"]:
         """One uniform per position, ``[B, L]``."""
         return _unit(self._bits(stream, length))
 
-    def at(self, stream: Stream, row: Int[Tensor, " some"], column: Int[Tensor, " some"]) -> Float[Tensor, " some"]:
-        """The values of ``per_token`` at some positions only."""
-        counters = column if self.counters is None else self.counters[row, column]
-        return uniform(self._stream_keys[stream].index_select(0, row) + counters * _GOLDEN)
+    def words_at(self, stream: Stream, where: Array, length: int) -> Array:
+        """64 random bits, as signed numbers, at some places of the flattened batch only: an array (``unmask.arrays``)."""
+        if self.keys.device.type == "cpu":
+            row = where // max(1, length)
+            counters = where - row * length if self.counters is None else self.counters.numpy().take(where)
+            return _scramble(self._stream_words[stream].take(row) + counters * _STEP)
+        return mix(self._seeds(stream, length).take(where))
 
-    def coins(self, rate: Float[Tensor, " batch"], stream: Stream, length: int) -> Bool[Tensor, "batch seq"]:
-        """One coin per position, ``[B, L]``, that comes up with its row's probability: at rate 1 always, at 0 never."""
-        # Bits are compared as integers, which spares the way through float64: u < rate where the bits are below a limit.
-        bits = self._bits(stream, length)
-        if bits.device.type == "cpu":
-            half = (rate.double().numpy() * 2.0**63 - 2.0**62).astype(np.int64)
-            chosen = bits.numpy() < (2 * half)[:, None]
-            if (always := half == 2**62).any():  # the limit of rate 1 is no 64-bit number
-                chosen |= always[:, None]
-            return torch.from_numpy(chosen)
-        return (bits >> 1) < (rate.double() * 2.0**63 - 2.0**62).long()[:, None]
+    def coins(
+        self, rate: Float[Tensor, " batch"], among: Bool[Tensor, "batch seq"], stream: Stream
+    ) -> tuple[Bool[Tensor, "batch seq"], Float[Tensor, " batch"]]:
+        """One coin for each position of ``among``, ``[B, L]``, and the probability with which the coins of each row come up, ``[B]``.
+
+        That is its rate rounded up to a multiple of 2^-32: at rate 1 always, at 0 never, and at no other rate never.
+        """
+        halves = self._halves(stream, among.shape[1])  # compared as integers, which spares the way through float64
+        if isinstance(halves, Tensor):
+            limit = (rate.double() * 2.0**32).ceil()
+            return among & (halves < limit.long()[:, None]), (limit * 2.0**-32).float()
+        below = np.ceil(rate.double().numpy() * 2.0**32)
+        chosen = halves < np.minimum(below, 2.0**32 - 1).astype(np.uint32)[:, None]
+        if np.count_nonzero(always := below == 2.0**32):  # the limit of rate 1 is no 32-bit number
+            chosen |= always[:, None]
+        chosen &= among.numpy()
+        return torch.from_numpy(chosen), torch.from_numpy((below * 2.0**-32).astype(np.float32))
 
     def largest(self, k: Int[Tensor, " batch"], among: Bool[Tensor, "batch seq"], stream: Stream) -> Bool[Tensor, "batch seq"]:
-        """The ``k[b]`` positions of ``among`` with the largest ``per_token`` numbers; at most as many as there are.
-
-        Positions with counters of their own never tie: their 64 bits are a bijection of the counter.
-        """
+        """``k[b]`` positions of ``among``, evenly; at most as many as there are: those with the largest halves of words."""
         length = among.shape[1]
-        if length == 0:
-            return among
-        bits = self._bits(stream, length)
-        if bits.device.type == "cpu" and (chosen := _largest_by_half(bits.numpy(), k.numpy(), among.numpy())) is not None:
-            return torch.from_numpy(chosen)
-        bits = torch.where(among, bits ^ _SMALLEST, _SMALLEST)  # signed numbers in the order of the uniforms
-        place = (length - k).clamp(max=length - 1)[:, None]
-        return among & (bits >= bits.sort(-1).values.gather(-1, place)) & (k > 0)[:, None]
+        halves = self._halves(stream, length)
+        if not isinstance(halves, Tensor):
+            if (chosen := _largest(halves, k.numpy(), among.numpy())) is not None:
+                return torch.from_numpy(chosen)
+            halves = torch.from_numpy(halves.astype(np.int64))
+        # Halves that tie are told apart by words of their own; the order is stable, so that exactly k are chosen in any case.
+        score = torch.where(among, halves << 31 | _shift(self._bits(stream, length), 33), -1)
+        order = score.argsort(dim=-1, descending=True, stable=True)
+        rank = torch.empty_like(order).scatter_(-1, order, torch.arange(length, device=order.device).expand_as(order))
+        return among & (rank < k[:, None])
 
     def _bits(self, stream: Stream, length: int) -> Int[Tensor, "batch seq"]:
         """64 random bits per position."""
-        key = self._stream_keys[stream][:, None]
-        if key.device.type == "cpu":
-            steps = _steps(length) if self.counters is None else self.counters.numpy() * _STEP
-            return torch.from_numpy(_scramble(key.numpy() + steps))
-        counters = torch.arange(length, device=key.device) if self.counters is None else self.counters
-        return mix(key + counters * _GOLDEN)
+        seeds = self._seeds(stream, length)
+        return mix(seeds) if isinstance(seeds, Tensor) else torch.from_numpy(_scramble(seeds))
+
+    def _halves(self, stream: Stream, length: int) -> Array:
+        """32 random bits per position, two positions to a word of 64: uint32 ``[B, L]`` in NumPy on a CPU, int64 elsewhere."""
+        if self.counters is None and self.keys.device.type == "cpu":
+            return _scramble(self._seeds(stream, (length + 1) // 2)).view(np.uint32)[:, :length]
+        counters = torch.arange(length, device=self.keys.device) if self.counters is None else self.counters
+        words = replace(self, counters=(counters >> 1).expand(len(self.keys), length))._bits(stream, length)
+        halves = words >> 32 * (counters & 1) & 0xFFFFFFFF
+        return halves.numpy().astype(np.uint32) if halves.device.type == "cpu" else halves
+
+    def _seeds(self, stream: Stream, length: int) -> Array:
+        """What the bits of each position are mixed from, int64 ``[B, L]``."""
+        if self.keys.device.type == "cpu":
+            return self._stream_words[stream][:, None] + (_steps(length) if self.counters is None else self.counters.numpy() * _STEP)
+        counters = torch.arange(length, device=self.keys.device) if self.counters is None else self.counters
+        return self._stream_keys[stream][:, None] + counters * _GOLDEN
 
 
 @lru_cache(maxsize=16)
@@ -240,15 +264,21 @@ def _steps(length: int) -> NDArray[np.int64]:
     return np.arange(length) * _STEP
 
 
-def _largest_by_half(bits: NDArray[np.int64], k: NDArray[np.int64], among: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    """:meth:`Noise.largest` by the upper 32 of the bits, whose sort is ten times faster; None where they tie."""
-    rows, length = bits.shape
-    upper = (bits.view(np.uint64) >> _HALF).astype(np.uint32)
-    upper *= among
-    smallest = np.sort(upper, axis=-1)[np.arange(rows), np.minimum(length - k, length - 1)]
-    chosen = upper >= smallest[:, None]
+def _largest(halves: NDArray[np.uint32], k: NDArray[np.int64], among: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """:meth:`Noise.largest` by a sort, ten times faster than of 64 bits; None where it would not be exactly ``k``."""
+    rows, length = halves.shape
+    if not halves.size:
+        return None
+    halves = halves * among
+    smallest = np.sort(halves, axis=-1).take(_row_ends(rows, length) - k, mode="clip")
+    chosen = halves >= smallest[:, None]
     chosen &= among
-    if not k.all():
+    if np.count_nonzero(k) < rows:
         chosen &= (k > 0)[:, None]
-    wanted = np.minimum(k, np.count_nonzero(among, axis=-1)).sum()
-    return chosen if np.count_nonzero(chosen) == wanted else None
+    return chosen if np.count_nonzero(chosen) == np.add.reduce(k) else None
+
+
+@lru_cache(maxsize=16)
+def _row_ends(rows: int, length: int) -> NDArray[np.int64]:
+    """Where each row ends in a flattened batch; not to be written to."""
+    return np.arange(1, rows + 1) * length

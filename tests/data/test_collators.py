@@ -115,6 +115,39 @@ def test_rows_are_not_changed_and_batches_do_not_share_memory_with_them(make, ro
         assert all(np.array_equal(row[k], before[k]) for k in row)
 
 
+@every_collator
+def test_a_batch_shares_no_memory_with_the_next(make, rows):
+    collator = make(seed=3)
+    first = collator(rows)
+    before = {key: value.clone() for key, value in first.items()}
+    for value in first.values():
+        value.zero_()
+    assert same(before, collator(rows))
+
+
+def test_a_batch_shares_no_memory_with_a_matrix_of_columns():
+    matrix = np.array([text(8, 5 + i) for i in range(5)])
+    columns = {"input_ids": matrix, "segment_ids": np.zeros_like(matrix), "tokens": matrix, "mask": np.ones_like(matrix)}
+    before = {key: value.copy() for key, value in columns.items()}
+    for batch in (packed()(columns), masked()(columns)):
+        for value in batch.values():
+            value.fill_(True)
+    assert all(np.array_equal(columns[key], before[key]) for key in before)
+
+
+def test_special_ids_may_lie_anywhere_in_the_vocabulary():
+    """Ordinary ids are told by one range where they are one; here they are three."""
+    scattered = SpecialIds(mask=17, vocab_size=VOCAB, pad=0, eos=VOCAB - 1, others=(5, 6))
+    ids = torch.randint(0, VOCAB, (50, 8), generator=torch.Generator().manual_seed(0))
+    expected = ~torch.isin(ids, torch.tensor(scattered.all))
+    for matrix in (ids, ids.T.contiguous().T):
+        batch = PackedMLMCollator(scattered, 8, Corruption(ConstantLevel(1.0), coins, Replacement(17)))({"input_ids": matrix, "segment_ids": ids * 0})
+        assert torch.equal(batch["noise_mask"], expected) and torch.equal(batch["input_ids"], torch.where(expected, 17, ids))
+    for wrong in (-1, VOCAB):
+        with pytest.raises(ValueError, match=f"token id {wrong}"):
+            PackedMLMCollator(scattered, 2)([{"input_ids": [7, wrong]}])
+
+
 def test_rows_may_carry_their_own_epoch():
     later = default(seed=3)
     later.set_epoch(5)
@@ -251,6 +284,8 @@ def test_a_column_matrix_takes_the_same_path():
     rows = [{"input_ids": row.tolist(), "segment_ids": [0] * 8, "example_id": i} for i, row in enumerate(matrix)]
     columns = {"input_ids": matrix, "segment_ids": torch.zeros_like(matrix), "example_id": torch.arange(5)}
     assert same(packed(seed=2)(rows), packed(seed=2)(columns))
+    turned = {**columns, "input_ids": matrix.T.contiguous().T}  # the same numbers, column after column in memory
+    assert same(packed(seed=2)(rows), packed(seed=2)(turned))
 
 
 ragged = st.lists(st.lists(st.integers(0, VOCAB - 1), max_size=30), min_size=1, max_size=6)

@@ -82,7 +82,7 @@ def test_a_critic_learns_to_tell_wrong_from_right():
     with torch.no_grad():
         wrong = model.critic(spoilt)
     others = torch.arange(L) != 2
-    assert (wrong[:, 2:3] > wrong[:, others]).double().mean() > 0.95
+    assert (wrong[:, 2:3] > wrong[:, others]).double().mean() > 0.9
 
 
 def test_a_self_critic_is_no_second_copy_of_the_network():

@@ -1,13 +1,15 @@
 """Weighted counts: exactly k, with exactly the stated probabilities."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare, kstest
 
 from unmask.ops.choice import WeightedCount, inclusion, successive, systematic
 from unmask.ops.selection import select_top
-from unmask.randomness import Noise, Stream, _mix_signed, mix
+from unmask.randomness import Noise, Stream, _mix_signed, mix, row_keys
 
 rows_of_weights = st.lists(st.floats(-30, 0), min_size=1, max_size=12)
 
@@ -62,41 +64,71 @@ def test_a_prompt_and_padding_leave_the_weights_of_an_answer_alone():
     assert torch.equal(bare[0], framed[0][:, 4:14]) and torch.allclose(bare[1], framed[1][:, 4:14])
 
 
-def test_noise_at_some_positions_is_the_noise_of_those_positions():
+def test_words_at_some_places_are_the_words_of_those_positions():
     for counters in (None, torch.randint(-4, 9, (5, 9))):
         noise = Noise(torch.arange(5) - 2, counters)
-        row, column = torch.tensor([0, 0, 1, 3, 4]), torch.tensor([0, 8, 0, 5, 8])
-        assert torch.equal(noise.at(Stream.KIND, row, column), noise.per_token(Stream.KIND, 9)[row, column])
+        where = np.array([0, 8, 9, 32, 44])
+        assert np.array_equal(noise.words_at(Stream.KIND, where, 9), noise._bits(Stream.KIND, 9).numpy().take(where))
 
 
 def test_coins_come_up_always_at_one_and_never_at_zero():
-    noise = Noise(torch.arange(3))
-    rate = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
-    coins = noise.coins(rate, Stream.SELECTION, 40_000)
-    assert not coins[0].any() and coins[2].all() and abs(float(coins[1].double().mean()) - 0.25) < 0.01
+    noise, among = Noise(torch.arange(3)), torch.ones(3, 40_000, dtype=torch.bool)
+    among[:, 7] = False
+    coins, p = noise.coins(torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64), among, Stream.SELECTION)
+    assert not coins[0].any() and torch.equal(coins[2], among[2]) and abs(float(coins[1].double().mean()) - 0.25) < 0.01
+    assert p.tolist() == [0.0, 0.25, 1.0] and not coins[:, 7].any()
+
+
+@pytest.mark.parametrize("counters", [None, torch.arange(9).expand(3, 9)])
+def test_coins_have_exactly_the_probability_that_they_state(counters, monkeypatch):
+    """The rate rounded up to a multiple of 2^-32, as a count of the halves at which they come up; also near 0 and 1."""
+    rates = torch.tensor([1e-12, 0.3, 1 - 1e-12], dtype=torch.float64)
+    limits = [1, int(np.ceil(0.3 * 2**32)), 2**32]
+    halves = np.array([[0, 1, limit - 1, limit, 2**32 - 1, *[0] * 4] for limit in limits[:2]] + [[2**32 - 1] * 9], dtype=np.uint32)
+    monkeypatch.setattr(Noise, "_halves", lambda *_: halves)
+    coins, p = Noise(torch.arange(3), counters).coins(rates, torch.ones(3, 9, dtype=torch.bool), Stream.SELECTION)
+    assert [coins[row].tolist() for row in range(3)] == [(halves[row].astype(np.int64) < limits[row]).tolist() for row in range(3)]
+    assert p.tolist() == [float(np.float32(limit * 2.0**-32)) for limit in limits]
+
+
+@pytest.mark.parametrize("length", [1, 6, 7])
+def test_halves_are_those_of_words_that_two_positions_share(length):
+    """Position 2i has the lower half of word i and position 2i + 1 the upper, wherever the row begins, here and on an accelerator."""
+    noise = Noise(row_keys(0, 0, torch.arange(4)))
+    words = noise._bits(Stream.SELECTION, 4).numpy().view(np.uint64)
+    expected = np.stack([words & np.uint64(0xFFFFFFFF), words >> np.uint64(32)], axis=-1).reshape(4, 8)[:, :length]
+    assert np.array_equal(noise._halves(Stream.SELECTION, length), expected)
+    shifted = Noise(noise.keys, (torch.arange(length + 3) - 3).expand(4, -1))
+    assert np.array_equal(shifted._halves(Stream.SELECTION, length + 3)[:, 3:], expected)
+
+
+def test_halves_are_uniform_and_neighbours_are_independent():
+    halves = Noise(row_keys(0, 0, torch.arange(300)))._halves(Stream.SELECTION, 401).astype(np.float64) / 2**32
+    assert kstest(halves.ravel(), "uniform").pvalue > 1e-3
+    for one, other in ((halves[:, :-1:2], halves[:, 1::2]), (halves[:, :-1], halves[:, 1:]), (halves[:-1], halves[1:])):
+        cells = np.bincount(((one * 12).astype(int) * 12 + (other * 12).astype(int)).ravel(), minlength=144)
+        assert chisquare(cells).pvalue > 1e-3
 
 
 @given(st.integers(0, 2**40), st.integers(1, 20), st.data())
 @settings(max_examples=80, deadline=None)
-def test_the_largest_by_bits_are_the_largest_uniforms(key, length, data):
+def test_the_largest_are_those_with_the_largest_halves(key, length, data):
     noise = Noise(torch.arange(3) + key)
     among = torch.tensor(data.draw(st.lists(st.lists(st.booleans(), min_size=length, max_size=length), min_size=3, max_size=3)))
-    k = torch.minimum(torch.tensor(data.draw(st.lists(st.integers(0, length), min_size=3, max_size=3))), among.sum(-1))
-    chosen = noise.largest(k, among, Stream.SELECTION)
-    assert torch.equal(chosen, select_top(noise.per_token(Stream.SELECTION, length), among, k))
+    k = torch.tensor(data.draw(st.lists(st.integers(0, length), min_size=3, max_size=3)))
+    halves = torch.from_numpy(noise._halves(Stream.SELECTION, length).astype(np.float64))
+    assert torch.equal(noise.largest(k, among, Stream.SELECTION), select_top(halves, among, k))
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_equal_upper_halves_are_decided_by_the_lower(seed, monkeypatch):
-    """The sort sees 32 of the 64 bits; where they tie, all 64 decide."""
+def test_halves_that_tie_are_told_apart_by_words_and_exactly_k_are_taken(seed, monkeypatch):
     draw = torch.Generator().manual_seed(seed)
-    upper, lower = torch.randint(0, 3, (6, 9), generator=draw), torch.rand(6, 9, generator=draw).argsort(-1)
-    bits = ((upper - 1) << 32) + lower  # -1 is the largest of unsigned halves
-    monkeypatch.setattr(Noise, "_bits", lambda *_: bits.clone())
+    halves, words = torch.randint(0, 3, (6, 9), generator=draw), torch.rand(6, 9, generator=draw).argsort(-1)
+    monkeypatch.setattr(Noise, "_halves", lambda *_: halves.numpy().astype(np.uint32))
+    monkeypatch.setattr(Noise, "_bits", lambda *_: words << 33)
     among, k = torch.rand(6, 9, generator=draw) < 0.8, torch.randint(0, 10, (6,), generator=draw)
-    order = torch.where(upper == 0, 3, upper) * 10.0 + lower
     chosen = Noise(torch.arange(6)).largest(k, among, Stream.SELECTION)
-    assert torch.equal(chosen, select_top(order, among, k))
+    assert torch.equal(chosen, select_top(halves * 10.0 + words, among, k))
 
 
 def test_the_hash_is_splitmix64_with_unsigned_shifts():

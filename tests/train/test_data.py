@@ -1,11 +1,16 @@
 """Batches are a pure function of the step: of the seed and nothing else."""
 
+from itertools import islice
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from unmask.randomness import permute, row_keys
-from unmask.train.data import EndlessDraws, TokenStoreData
+from unmask.data.token_array import TokenArray
+from unmask.permutation import permute
+from unmask.randomness import row_keys
+from unmask.train.data import EndlessDraws, StoreWindows, TokenStoreData
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000, 4097])
@@ -56,3 +61,61 @@ def test_rows_that_do_not_divide_are_refused():
     assert data.rows_per_pass(ranks=1) == 5
     with pytest.raises(ValueError, match="multiple of 4"):
         data.rows_per_pass(ranks=2)
+
+
+def windows(tokens: int = 100, block: int = 8, draws: int | None = None) -> StoreWindows:
+    return StoreWindows(TokenArray(np.arange(tokens)), block, draws)
+
+
+def test_a_window_is_its_tokens_and_says_who_it_is():
+    """Window ``i`` is tokens ``8 i`` and on; its noise is keyed by the window and the epoch, its level by its place."""
+    rows = windows(draws=40).__getitems__(np.array([[0, 3, 5], [1, 2, 0]]))
+    assert rows["input_ids"].tolist() == [[*range(40, 48)], [*range(8)]]
+    assert {name: rows[name].tolist() for name in ("example_id", "epoch", "epoch_place")} == {
+        "example_id": [5, 0],
+        "epoch": [0, 1],
+        "epoch_place": [3, 2],
+    }
+    assert rows["progress"].tolist() == [3 / 40, (13 + 2) / 40]  # 13 windows an epoch
+    assert "progress" not in windows().__getitems__(np.array([[0, 3, 5]]))
+
+
+@pytest.mark.parametrize("ranks, rows", [(1, 4), (2, 2)])
+def test_progress_is_the_share_of_the_draws_of_a_run(ranks, rows):
+    """From nothing at the first row to just below one at the last, over epochs, however ranks cut the rows."""
+    data = windows(draws=60)
+    passes = [iter(EndlessDraws(windows=len(data), rows=rows, seed=1, rank=rank, ranks=ranks)) for rank in range(ranks)]
+    found = [data.__getitems__(next(draws))["progress"] for _ in range(15) for draws in passes]
+    assert np.allclose(np.concatenate(found), np.arange(60) / 60)
+
+
+def datamodule(rank: int = 0, ranks: int = 1, step: int = 0, **options) -> TokenStoreData:
+    settings = {"block_size": 8, "batch_size": 4, "accumulate": 1, "evaluate_rows": 5, "steps": 10, "seed": 3, **options}
+    data = TokenStoreData(
+        TokenArray(np.arange(100)), TokenArray(np.arange(1000, 1170)), collate=lambda c: c, collate_valid=lambda c: c, **settings
+    )
+    data.trainer = SimpleNamespace(world_size=ranks, global_rank=rank, global_step=step)
+    return data
+
+
+def test_a_curriculum_ends_with_the_run_and_a_resumed_run_is_where_it_was():
+    batches = list(islice(datamodule().train_dataloader(), 10))
+    assert np.allclose(np.concatenate([batch["progress"] for batch in batches]), np.arange(40) / 40)
+    (resumed,) = islice(datamodule(step=7).train_dataloader(), 1)
+    assert all(np.array_equal(resumed[name], batches[7][name]) for name in resumed)
+    halves = [next(iter(datamodule(rank, 2, accumulate=2).train_dataloader()))["example_id"] for rank in (0, 1)]
+    assert np.array_equal(np.concatenate(halves), batches[0]["example_id"][:2])
+
+
+def test_validation_takes_the_same_windows_every_time_from_all_over_the_held_out_text():
+    """Ranks share them out, none twice; they have no progress, so that a curriculum is validated at one point."""
+    whole = list(datamodule().val_dataloader())
+    assert [len(batch["example_id"]) for batch in whole] == [4, 1] and "progress" not in whole[0]
+    chosen = np.concatenate([batch["example_id"] for batch in whole])
+    assert chosen.tolist() == [0, 5, 10, 16, 21]  # of 22 windows
+    assert whole[0]["input_ids"][1].tolist() == [*range(1040, 1048)] and set(whole[0]["epoch"]) == {0}
+    assert np.concatenate([batch["epoch_place"] for batch in whole]).tolist() == [0, 1, 2, 3, 4]
+    shared = [np.concatenate([b["example_id"] for b in datamodule(rank, 2).val_dataloader()]) for rank in (0, 1)]
+    assert sorted(np.concatenate(shared)) == sorted(chosen)
+    with pytest.raises(ValueError, match=r"data\.valid_fraction"):
+        datamodule(ranks=7, batch_size=7).val_dataloader()

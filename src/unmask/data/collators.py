@@ -25,7 +25,7 @@ from unmask.data.corrupting import (
 )
 from unmask.data.documents import documents
 from unmask.data.layout import check_truncate, frame, pad, width_of
-from unmask.data.rows import Ragged, Rows, column, require_column
+from unmask.data.rows import Ragged, Rows, column, lengths_of, require_column
 from unmask.ops.corruption import bert_corruption
 
 
@@ -118,35 +118,31 @@ class PackedMLMCollator(CorruptingCollator):
 
     def assemble(self, rows: Rows) -> Assembled:
         tokens = require_column(rows, "input_ids")
-        lengths = {len(row) for row in tokens} if isinstance(tokens, list) else {tokens.shape[1]}
-        if lengths != {self.block_size}:
+        if (lengths := set(lengths_of(tokens))) != {self.block_size}:
             raise ValueError(
                 f"Packed rows hold exactly block_size={self.block_size} tokens; these hold {sorted(lengths)[:5]}. Pack the "
                 "documents first (unmask.data.packing), or use DefaultMLMCollator for rows of any length."
             )
         ids, real = pad(tokens, self.block_size, pad_id=0)
-        eligible = self.ordinary(ids)  # padding is not, whatever its id
-        array: np.ndarray = ids.numpy()
+        # Padding is not ordinary, whatever its id. The few that are not say where documents end, and whether there is padding.
+        ordinary, places, specials = self.find_specials(ids.numpy())
+        eligible = torch.from_numpy(ordinary)
         given = column(rows, "segment_ids")
         if given is None:
-            segments, positions = map(torch.from_numpy, documents(np.equal(array, cast(int, self.special.require("eos").eos))))
+            last = places[specials == cast(int, self.special.require("eos").eos)]
+            segments, positions = map(torch.from_numpy, documents(last, *ids.shape))
         else:
-            segments = pad(given, self.block_size, pad_id=0)[0]
-            ends = np.zeros(array.shape, dtype=bool)
-            ends[:, :-1] = segments[:, 1:] != segments[:, :-1]
-            positions = torch.from_numpy(documents(ends)[1])
-        if self._holds_padding(array, eligible):
+            segments = pad(given, self.block_size, pad_id=0)[0].clone()
+            last = np.flatnonzero(np.diff(segments.numpy(), append=0))
+            positions = torch.from_numpy(documents(last, *ids.shape)[1])
+        if np.count_nonzero(specials == self.special.pad):
             padding = ids == cast(int, self.special.pad)
             if self.special.pad == self.special.eos:  # then the first of a run ends the document before it
                 padding[:, 1:] &= padding[:, :-1].clone()
             real = ~padding
             segments = torch.where(real, segments, segments.where(real, -1).amax(-1, keepdim=True) + 1)
             positions = positions.where(real, 0)
-        return Assembled(ids, real, eligible, segments, positions)
-
-    def _holds_padding(self, ids: np.ndarray, ordinary: Tensor) -> bool:
-        """Whether PAD is among the few tokens that are not ordinary."""
-        return bool((ids.ravel()[np.flatnonzero(~ordinary.numpy())] == self.special.pad).any())
+        return Assembled(ids, real, eligible, segments, positions, barred=places)
 
     def batch(self, made: Corrupting) -> PackedFlexMLMBatch | MLMBatch:
         """A ``PackedFlexMLMBatch``; without FlexAttention with an ``attention_mask`` besides."""
@@ -199,17 +195,17 @@ class MaskedLMCollator(CorruptingCollator):
 
     def assemble(self, rows: Rows) -> Assembled:
         tokens, mask = require_column(rows, "tokens"), require_column(rows, "mask")
-        if [len(row) for row in tokens] != [len(row) for row in mask]:
+        if lengths_of(tokens) != lengths_of(mask):
             raise ValueError("Each row's 'mask' must be as long as its 'tokens': 1 = a real token, 0 = padding.")
-        width = max(map(len, tokens))
+        width = max(lengths_of(tokens))
         ids, _ = pad(tokens, width, self.special.pad or 0)
-        real = pad(mask, width, 0)[0].bool()
-        return Assembled(ids, real, real & self.ordinary(ids))
+        real = pad(mask, width, 0)[0].numpy() != 0
+        return Assembled(ids, torch.from_numpy(real), torch.from_numpy(real & self.find_specials(ids.numpy())[0]))
 
     def batch(self, made: Corrupting) -> dict[str, Tensor]:
         """``tokens``, ``mask`` and ``labels``, int64 ``[B, L]``."""
         return {
             "tokens": made.noisy,
-            "mask": made.clean.attention_mask.long(),
-            "labels": torch.where(made.scored, made.clean.ids, IGNORED_TARGET),
+            "mask": torch.from_numpy(made.clean.attention_mask.numpy().astype(np.int64)),
+            "labels": torch.from_numpy(np.where(made.scored.numpy(), made.clean.ids.numpy(), IGNORED_TARGET)),
         }

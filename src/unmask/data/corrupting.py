@@ -16,12 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypedDict
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
+from unmask.arrays import copied, places_of
 from unmask.contracts import IGNORED_TARGET, MLMBatch, SpecialIds
 from unmask.data.rows import Rows, carried, scalars
 from unmask.ops.corruption import scheduled_corruption, uniform_corruption
@@ -42,6 +46,7 @@ class Assembled:
         eligible: True = may be hidden; these positions have targets.
         segment_ids, positions: packed rows only; others count their positions over the real tokens.
         fixed: infilling only: True = given, never hidden and never changed.
+        barred: the places of the flattened batch that are not eligible, if they are known already.
     """
 
     ids: Int[Tensor, "batch seq"]
@@ -50,6 +55,7 @@ class Assembled:
     segment_ids: Int[Tensor, "batch seq"] | None = None
     positions: Int[Tensor, "batch seq"] | None = None
     fixed: Bool[Tensor, "batch seq"] | None = None
+    barred: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,19 @@ class Corrupting:
 
     def targets(self) -> Int[Tensor, "batch seq"]:
         """The clean tokens where something may be hidden."""
-        return torch.where(self.clean.eligible, self.clean.ids, IGNORED_TARGET)
+        targets = copied(self.clean.ids.numpy())
+        targets.reshape(-1)[self._barred] = IGNORED_TARGET
+        return torch.from_numpy(targets)
 
     def p_mask(self) -> Float[Tensor, "batch seq"]:
         """The probabilities where something may be hidden, 0 elsewhere."""
-        return torch.from_numpy(self.p.numpy() * self.clean.eligible.numpy())
+        p = copied(self.p.numpy())
+        p.reshape(-1)[self._barred] = 0.0
+        return torch.from_numpy(p)
+
+    @cached_property
+    def _barred(self) -> NDArray[np.int64]:
+        return places_of(~self.clean.eligible.numpy()) if self.clean.barred is None else self.clean.barred
 
 
 class CollatorOptions(TypedDict, total=False):
@@ -109,8 +123,9 @@ class CorruptingCollator:
         self.epoch = 0
         self.generator = torch.Generator().manual_seed(seed)
         self._worker_seed: int | None = None
-        self._is_ordinary = torch.ones(max(self.special.vocab_size, self.special.all[-1] + 1), dtype=torch.bool)
+        self._is_ordinary = np.ones(max(self.special.vocab_size, self.special.all[-1] + 1), dtype=bool)
         self._is_ordinary[list(self.special.all)] = False
+        self._ordinary_run, self._strays = _longest_run(self._is_ordinary)
 
     def set_epoch(self, epoch: int) -> None:
         """Move on to another epoch: the same examples get other noise. Rows that carry ``epoch`` need no call."""
@@ -119,6 +134,8 @@ class CorruptingCollator:
     def __call__(self, rows: Rows) -> Any:
         """The batch of some rows, with the fields to pass through."""
         batch = self.collate(rows)
+        if not self.pass_through:
+            return batch
         if taken := sorted(set(self.pass_through) & set(batch)):
             raise ValueError(f"pass_through names {taken}, which the batch has already. Rename the field in the rows, such as 'clean_ids'.")
         return {**batch, **carried(rows, self.pass_through)}
@@ -157,7 +174,7 @@ class CorruptingCollator:
         Positions count from the first real token, so padding on the left does not move the noise.
         """
         counters = None
-        if not bool(clean.attention_mask[:, :1].all()):
+        if np.count_nonzero(clean.attention_mask.numpy()[:, :1]) < clean.ids.shape[0]:
             leading = (~clean.attention_mask).long().cumprod(-1).sum(-1, keepdim=True)
             counters = torch.arange(clean.ids.shape[1]) - leading
         ids = scalars(rows, "example_id")
@@ -183,14 +200,40 @@ class CorruptingCollator:
         Raises:
             ValueError: an id is outside the vocabulary.
         """
-        try:
-            return self._is_ordinary.index_select(0, ids.flatten()).view_as(ids)
-        except (IndexError, RuntimeError):
-            lowest, highest = (int(x) for x in ids.aminmax())
+        return torch.from_numpy(self.find_specials(ids.numpy())[0])
+
+    def find_specials(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+        """Which tokens of ``[B, L]`` are ordinary, and of the others, which are few, their places in the flattened batch and their ids.
+
+        Raises:
+            ValueError: an id is outside the vocabulary.
+        """
+        ids = np.ascontiguousarray(ids)
+        first, stop = self._ordinary_run
+        # Seen as unsigned, an id below the run is a large number: one comparison tells the run from all else.
+        ordinary = ids.view(np.uint64) - first < stop - first
+        places = places_of(~ordinary)
+        others: NDArray[np.int64] = ids.reshape(-1)[places]
+        if np.count_nonzero(others.view(np.uint64) >= len(self._is_ordinary)):
+            wrong = next(int(id) for id in others if not 0 <= id < len(self._is_ordinary))
             raise ValueError(
-                f"A row holds token id {lowest if lowest < 0 else highest}, and this tokenizer's ids run from 0 to "
-                f"{len(self._is_ordinary) - 1}. The rows were made with another tokenizer: encode them again with this one."
-            ) from None
+                f"A row holds token id {wrong}, and this tokenizer's ids run from 0 to {len(self._is_ordinary) - 1}. The rows were "
+                "made with another tokenizer: encode them again with this one."
+            )
+        if self._strays:
+            found = self._is_ordinary[others]
+            ordinary.reshape(-1)[places[found]] = True
+            places, others = places[~found], others[~found]
+        return ordinary, places, others
+
+
+def _longest_run(ordinary: NDArray[np.bool_]) -> tuple[tuple[np.uint64, np.uint64], bool]:
+    """The longest run ``[first, stop)`` of ordinary ids, and whether there are ordinary ids outside it."""
+    edges = np.flatnonzero(np.diff(ordinary, prepend=False, append=False)).reshape(-1, 2)
+    if not len(edges):
+        return (np.uint64(0), np.uint64(0)), False
+    first, stop = edges[np.argmax(edges[:, 1] - edges[:, 0])]
+    return (np.uint64(first), np.uint64(stop)), len(edges) > 1
 
 
 def diffusion_corruption(special: SpecialIds, noise_schedule: Any) -> Corruption:

@@ -9,34 +9,37 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from numpy import ndarray
 
 
-def documents(ends: Bool[ndarray, "batch seq"]) -> tuple[Int[ndarray, "batch seq"], Int[ndarray, "batch seq"]]:
-    """Segment ids and positions from a mask of last tokens.
+def documents(
+    last: Int[ndarray, " documents"], rows: int, width: int
+) -> tuple[Int[ndarray, "rows width"], Int[ndarray, "rows width"]]:
+    """Segment ids and positions from the last tokens of documents.
 
     Args:
-        ends: True where a document ends; the token after it starts the next. The end of a row ends a document anyhow.
+        last: their places in the flattened batch, in any order; the token after one starts the next document, and the end of
+            a row ends a document anyhow.
 
     Returns:
         Segment ids (0, 1, 2, … within a row) and positions (from 0 in every segment), int64 ``[B, L]``.
     """
-    rows, width = ends.shape
-    last = ends.copy()
-    last[:, -1:] = True
-    stops = np.flatnonzero(last) + 1
-    starts = np.zeros_like(stops)
-    starts[1:] = stops[:-1]
+    index = _index(rows * width)
+    stops = np.concatenate([last, index[width - 1 :: width]])
+    stops.sort()  # a document that ends where its row does is followed by an empty one, still of that row
+    row = stops // width
+    number = _index(len(stops)) - row.searchsorted(row)
+    stops += 1
+    starts = np.empty_like(stops)
+    starts[:1], starts[1:] = 0, stops[:-1]
     lengths = stops - starts
-    row = starts // max(1, width)
-    number = np.arange(len(starts)) - np.searchsorted(row, row)
-    positions = np.repeat(starts, lengths)
-    np.subtract(_index(ends.size), positions, out=positions)
-    return np.repeat(number, lengths).reshape(rows, width), positions.reshape(rows, width)
+    positions = starts.repeat(lengths)
+    np.subtract(index, positions, out=positions)
+    return number.repeat(lengths).reshape(rows, width), positions.reshape(rows, width)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def _index(count: int) -> ndarray:
     """``0..count-1``; not to be written to."""
     return np.arange(count)

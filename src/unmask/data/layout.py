@@ -76,7 +76,7 @@ def pad(
         ids int64 ``[B, width]`` and the mask of real tokens.
     """
     if isinstance(rows, np.ndarray) and rows.shape[1] == width:
-        return torch.from_numpy(rows), torch.ones(rows.shape, dtype=torch.bool)
+        return torch.from_numpy(rows), torch.from_numpy(np.ones(rows.shape, dtype=bool))
     lengths = np.array([len(row) for row in rows])
     assert len(lengths) == 0 or lengths.max() <= width, "rows are truncated before they are padded"
     place = np.arange(width)

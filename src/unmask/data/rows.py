@@ -56,6 +56,11 @@ def column(rows: Rows, *names: str) -> Ragged | None:
     return None
 
 
+def lengths_of(rows: Ragged) -> list[int]:
+    """How many values each row has."""
+    return [rows.shape[1]] * rows.shape[0] if isinstance(rows, np.ndarray) else [len(row) for row in rows]
+
+
 def require_column(rows: Rows, *names: str) -> Ragged:
     """As :func:`column`, but a missing field or an empty batch is a ``ValueError``."""
     if not isinstance(rows, Mapping) and len(rows) == 0:
@@ -77,7 +82,7 @@ def scalars(rows: Rows, name: str, dtype: torch.dtype = torch.int64) -> Shaped[T
         ValueError: some rows have it and some do not.
     """
     if isinstance(rows, Mapping):
-        return torch.as_tensor(np.asarray(rows[name]), dtype=dtype) if name in rows else None
+        return torch.from_numpy(np.asarray(rows[name])).to(dtype) if name in rows else None
     have = [name in row for row in rows]
     if not any(have):
         return None

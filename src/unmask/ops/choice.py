@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unmask.arrays import Array, as_array, as_tensor, between, count_rows, rounded_up, single
 from unmask.ops.selection import gumbel_topk_scores, select_top
 from unmask.randomness import Noise, Stream
 
@@ -33,10 +34,9 @@ Draw = Callable[[Probabilities, Probabilities, Mask, Int[Tensor, " batch"], Nois
 
 
 def coins(level: Rates, eligible: Mask, noise: Noise) -> tuple[Mask, Probabilities]:
-    """Hide each eligible position independently with its row's level."""
-    chosen = noise.coins(level, Stream.SELECTION, eligible.shape[1])
-    chosen &= eligible
-    return chosen, level[:, None].float().expand(eligible.shape)
+    """Hide each eligible position independently with its row's level, rounded up to a multiple of 2^-32: that is ``p``."""
+    chosen, p = noise.coins(level, eligible, Stream.SELECTION)
+    return chosen, p.unsqueeze(-1).expand(eligible.shape)
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,18 @@ class ExactCount:
     least: int = 1
 
     def __call__(self, level: Rates, eligible: Mask, noise: Noise) -> tuple[Mask, Probabilities]:
-        free = eligible.sum(-1)
-        k = torch.minimum(exact_ceil(level * free).clamp(min=self.least), free)
-        p = k.double() / free.clamp(min=1)
-        return noise.largest(k, eligible, Stream.SELECTION), p[:, None].expand(eligible.shape)
+        free = count_rows(as_array(eligible))
+        k = between(exact_ceil(as_array(level) * free), self.least, free)
+        p = as_tensor(single(k / (free + (free == 0))))
+        return noise.largest(as_tensor(k), eligible, Stream.SELECTION), p.unsqueeze(-1).expand(eligible.shape)
 
 
 exact_count = ExactCount()
 
 
-def exact_ceil(count: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-    """The ceiling of a product of a rate and a count, forgiving its rounding: ``0.07 * 100`` is 7, not 8."""
-    return torch.ceil(count * (1 - 2.0**-48)).long()
+def exact_ceil(count: Array) -> Array:
+    """The ceiling of a product of a rate and a count, int64, forgiving its rounding: ``0.07 * 100`` is 7, not 8."""
+    return rounded_up(count * (1 - 2.0**-48))
 
 
 def inclusion(log_w: Probabilities, k: Int[Tensor, " batch"]) -> Probabilities:

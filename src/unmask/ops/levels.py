@@ -12,7 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unmask.arrays import as_array, as_tensor
 from unmask.ops.schedule import Schedule
+from unmask.randomness import Noise, Stream
 
 Uniforms = Float[Tensor, " rows"]
 Rates = Float[Tensor, " rows"]
@@ -23,6 +25,10 @@ class Level:
 
     def __call__(self, u: Uniforms) -> Rates:
         raise TypeError(f"{type(self).__name__} must say how a uniform number becomes a mask rate: define __call__(u).")
+
+    def draw(self, noise: Noise) -> Rates:
+        """The rates of rows, from their own uniform numbers."""
+        return self(noise.per_row(Stream.LEVEL))
 
     def at(self, progress: Float[Tensor, " rows"]) -> Level:
         """The law when the share ``progress`` of training is done, one value a row."""
@@ -41,6 +47,9 @@ class ConstantLevel(Level):
 
     def __call__(self, u: Uniforms) -> Rates:
         return torch.full_like(u, self.rate)
+
+    def draw(self, noise: Noise) -> Rates:
+        return torch.full(noise.keys.shape, self.rate, dtype=torch.float64, device=noise.keys.device)  # no uniforms are needed
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class UniformLevel(Level):
             raise ValueError(f"top is the largest mask rate and must lie in (eps, 1]; got {self.top} beside eps={self.eps}.")
 
     def __call__(self, u: Uniforms) -> Rates:
-        return (self.top - self.eps) * u + self.eps
+        return as_tensor((self.top - self.eps) * as_array(u) + self.eps)
 
 
 @dataclass(frozen=True)

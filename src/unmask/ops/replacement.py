@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from unmask.arrays import as_array, as_tensor, copied, places_of, whole
 from unmask.randomness import Noise, Stream
 
 
@@ -44,26 +46,44 @@ class Replacement:
     ) -> Int[Tensor, "batch seq"]:
         """``input_ids`` with something else, or not, at each of the ``chosen`` positions; the rest is untouched."""
         if self.mask_rate >= 1.0:
-            return torch.where(chosen, self.mask_token_id, input_ids)
-        row, column = chosen.nonzero().unbind(-1)  # noise is drawn for these alone
-        where = row * input_ids.shape[1] + column
-        kind = noise.at(Stream.KIND, row, _run_starts(chosen)[row, column] if self.runs else column)
-        noisy = input_ids.flatten().clone()
-        there = noisy.index_select(0, where)
+            return _masked(input_ids, chosen, self.mask_token_id)
+        length, clean = input_ids.shape[1], as_array(input_ids).reshape(-1)
+        noisy = copied(clean)
+        where = places_of(as_array(chosen))  # noise is drawn for these alone
+        kind = noise.words_at(Stream.KIND, as_array(_run_starts(chosen)).take(where) if self.runs else where, length)
+        noisy[where] = self.mask_token_id
+        rest = places_of(kind >= _limit(self.mask_rate))  # few
+        where, kind = where.take(rest), kind.take(rest)
+        noisy[where] = clean.take(where)
         if self.random_rate > 0:
             assert self.ordinary_ids is not None
-            ordinary = self.ordinary_ids.to(input_ids.device)
+            ordinary = as_array(self.ordinary_ids if input_ids.device.type == "cpu" else self.ordinary_ids.to(input_ids.device))
+            random = kind < _limit(self.mask_rate + self.random_rate)
+            where = where[random]
             # Within its share of (0, 1) the number is uniform once more: it also says which token, unless a run shares it.
-            draw = noise.at(Stream.TOKEN, row, column) * len(ordinary) if self.runs else (kind - self.mask_rate) * (len(ordinary) / self.random_rate)
-            drawn = ordinary.index_select(0, draw.long().clamp_(0, len(ordinary) - 1))
-            there = torch.where(kind < self.mask_rate + self.random_rate, drawn, there)
-        there = torch.where(kind < self.mask_rate, self.mask_token_id, there)
-        return noisy.index_copy_(0, where, there).view_as(input_ids)
+            if self.runs:
+                share = noise.words_at(Stream.TOKEN, where, length) * 2.0**-64 + 0.5
+            else:
+                share = (kind[random] * 2.0**-64 + (0.5 - self.mask_rate)) / self.random_rate
+            drawn = whole(share * (len(ordinary) * (1 - 2.0**-50)))  # below their number also where a share next to 1 was rounded
+            noisy[where] = ordinary.take(drawn)
+        return as_tensor(noisy.reshape(input_ids.shape))
+
+
+def _limit(rate: float) -> int:
+    """A share ``rate`` of all signed words of 64 bits is below it."""
+    return min(int(rate * 2**64) - 2**63, 2**63 - 1)
+
+
+def _masked(input_ids: Int[Tensor, "batch seq"], chosen: Bool[Tensor, "batch seq"], mask: int) -> Int[Tensor, "batch seq"]:
+    if input_ids.device.type == "cpu":  # NumPy takes a number as it is, torch makes a tensor of it first
+        return torch.from_numpy(np.where(chosen.numpy(), mask, input_ids.numpy()))
+    return torch.where(chosen, mask, input_ids)
 
 
 def _run_starts(chosen: Bool[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]:
-    """The index of the first position of the run that each chosen position is in."""
-    index = torch.arange(chosen.shape[1], device=chosen.device)
+    """The index, in the flattened batch, of the first position of the run that each chosen position is in."""
+    index = torch.arange(chosen.numel(), device=chosen.device).view_as(chosen)
     first = chosen.clone()
     first[:, 1:] &= ~chosen[:, :-1]
     return torch.where(first, index, 0).cummax(-1).values

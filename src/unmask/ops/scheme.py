@@ -81,7 +81,7 @@ class Corruption:
             first = unit == torch.arange(unit.shape[1], device=unit.device)
             chosen, p = self._choose(eligible & first, noise)
             chosen, p = chosen.gather(-1, unit) & eligible, p.gather(-1, unit)
-        return Corrupted(self.replacement(input_ids, chosen, noise), chosen, p.float())
+        return Corrupted(self.replacement(input_ids, chosen, noise), chosen, p if p.dtype == torch.float32 else p.float())
 
     def at(self, progress: Float[Tensor, " batch"]) -> Corruption:
         """The corruption when the share ``progress`` of training is done, one value a row (curricula)."""
@@ -89,7 +89,7 @@ class Corruption:
 
     def _choose(self, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         if self.block_size is None:
-            return self.selection(self.level(noise.per_row(Stream.LEVEL)), eligible, noise)
+            return self.selection(self.level.draw(noise), eligible, noise)
         return self._in_blocks(eligible, noise)
 
     def _in_blocks(self, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:

@@ -41,11 +41,6 @@ def select_top(
     return torch.zeros_like(candidates).scatter(-1, by_score, taken)
 
 
-def bernoulli(rate: Float[Tensor, " batch"], noise: Noise, length: int) -> Bool[Tensor, "batch seq"]:
-    """Independent coins: each position comes up with its row's probability."""
-    return noise.coins(rate, Stream.SELECTION, length)
-
-
 def gumbel(uniforms: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Standard Gumbel noise from uniforms in (0, 1); float64, so the tail is not cut."""
     return -torch.log(-torch.log(uniforms.double()))

@@ -52,7 +52,7 @@ class Spans:
         before = torch.where(eligible, -1, index).cummax(-1).values  # the ineligible position before each
         run_start = eligible & (index == before + 1)
 
-        starts = noise.coins(rate, Stream.SELECTION, width) & eligible
+        starts = noise.coins(rate, eligible, Stream.SELECTION)[0]
         draw = noise.per_token(Stream.LENGTH, width)
         length = 1 + torch.searchsorted(law.cumsum(0), draw).clamp(max=self.longest - 1)
         # What spans from before a run reach into it: P(at most d) = product over the starts that reach beyond d.

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unmask.data.store import TokenStore
 from unmask.data.token_array import TokenArray
-from unmask.randomness import Stream, permute, row_keys
+from unmask.permutation import permute
+from unmask.randomness import Stream, row_keys
 
 Collate = Callable[[dict[str, np.ndarray]], Any]
 
