@@ -133,6 +133,10 @@ def test_generate_counts_evaluations_and_writes_pages(unmask, trained, tmp_path)
     assert page.lower().startswith("<!doctype html") and "http" not in page.split("<script")[0]
     unmask("generate", "--model", trained, "--new-tokens", 10, "--steps", 4, "--trace", tmp_path / "t.json")
     assert len(json.loads((tmp_path / "t.json").read_text())["events"]) == 10
+    unmask("generate", "--model", trained, "--new-tokens", 10, "--steps", 4, "--trace", tmp_path / "t.png")
+    assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+    refused = unmask("generate", "--model", trained, "--new-tokens", 10, "--trace", tmp_path / "t.svg")
+    assert refused.code != 0 and ".png" in refused.err and not (tmp_path / "t.svg").exists()
     sure = json.loads(
         unmask("generate", "--model", trained, "--new-tokens", 10, "--confidence", "top_prob", "--threshold", 0.0, "--json").out
     )

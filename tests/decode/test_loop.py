@@ -379,3 +379,21 @@ def test_contradictions_are_refused():
         Rules(0)
     with pytest.raises(ValueError, match="update_history"):
         unmask(None, Canvas.unconditional(1, 3, specials(2)), Rules(1), special=specials(2), observers=[object()])
+
+
+def test_in_single_precision_a_row_has_the_same_logits_to_1e_5():
+    torch.manual_seed(0)
+    single = RotaryTransformerMLMModel(32, 16, 2, 2, padding_idx=PAD, mask_idx=MASK)
+
+    class First(dict):
+        def update_history(self, step_results):
+            for row in step_results["rows"].tolist() if step_results["step"] == 0 else ():
+                self[row] = step_results["log_probs"][step_results["scored"].nonzero()[:, 0] == step_results["rows"].tolist().index(row)]
+
+    canvas, rules, together = ragged(), Rules(1, Selector(ConfidenceOrder(top_prob))), First()
+    unmask(single, canvas, rules, special=SPECIAL, seed=0, observers=[together])
+    for row in (0, 1, 3):
+        alone = First()
+        unmask(single, canvas.rows(torch.tensor([row])), rules, special=SPECIAL, seed=0, observers=[alone])
+        assert alone[0].dtype == torch.float32 and len(alone[0])
+        torch.testing.assert_close(alone[0], together[row], atol=1e-5, rtol=0)

@@ -73,6 +73,12 @@ class Decoding:
         str | None, _AXIS("--remask", help="Hide revealed tokens again: cap, rescale, confidence (ReMDM), keep_surest.")
     ] = None
     remask_rate: Annotated[float, _AXIS("--remask-rate", help="How often, for cap, rescale and confidence.")] = 0.1
+    remask_until: Annotated[
+        float | None, _AXIS("--remask-until", help="Remask only while a smaller share than this is revealed (ReMDM-switch).")
+    ] = None
+    remask_hold: Annotated[
+        float | None, _AXIS("--remask-hold", help="For half of the steps, stand still at this share revealed and revise (ReMDM-loop).")
+    ] = None
     temperature: Annotated[float, _AXIS("--temperature", help="Of the tokens; 0 = always the likeliest.")] = 1.0
     top_k: Annotated[int | None, _AXIS("--top-k", help="Draw among the k likeliest tokens.")] = None
     top_p: Annotated[
@@ -145,6 +151,8 @@ class Decoding:
             aligned_blocks=causal_block is not None and self.block is not None,
             remask=self.remask,
             remask_rate=self.remask_rate,
+            remask_until=self.remask_until,
+            remask_hold=self.remask_hold,
             temperature=self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,

@@ -6,13 +6,16 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unmask.cli.decoding import Decoding, decoding_options
 from unmask.cli.options import DEMO_RUN, BatchSize, Json, JsonLines, Model, TextFile, TracePage, Watch, Which
 from unmask.cli.texts import in_batches, read_texts
+
+if TYPE_CHECKING:
+    from unmask.cli.sampling import Tally
 
 
 @decoding_options(order="top_prob", temperature=0.0)
@@ -34,6 +37,7 @@ def fill(
 ) -> None:
     """Fill every [MASK] of a text, together, and show what else each could be."""
     from unmask.build import load
+    from unmask.cli.sampling import Tally
     from unmask.cli.screen import RESULTS, print_json
 
     if top < 1:
@@ -44,16 +48,18 @@ def fill(
         texts = [line.rstrip("\n") for line in sys.stdin] if not text or text == ["-"] else text
     if not texts:
         raise ValueError("There is no text to fill: give it as an argument, in a file (--input), or line by line on standard input.")
-    loaded = load(model, which)
+    loaded, tally = load(model, which), Tally()
     if longest is not None:
         if watch or trace is not None:
             raise ValueError("--longest decodes all lengths and keeps one, and --watch and --trace show one decode: give one of them.")
-        found = fill_any(loaded.model, loaded.tokenizer, texts, decoding, longest=longest, top=top)
+        found = fill_any(loaded.model, loaded.tokenizer, texts, decoding, longest=longest, top=top, tally=tally)
     else:
-        found = fill_texts(loaded.model, loaded.tokenizer, texts, decoding, top=top, batch_size=batch_size, watch=watch, trace=trace)
+        found = fill_texts(
+            loaded.model, loaded.tokenizer, texts, decoding, top=top, batch_size=batch_size, watch=watch, trace=trace, tally=tally
+        )
     if as_json:
         print_json(list(found))
-        return
+        found = iter(())
     for answer in found:
         if as_lines:
             print(json.dumps(answer, ensure_ascii=False), flush=True)
@@ -61,6 +67,7 @@ def fill(
         RESULTS.print(answer["text"], style="bold", highlight=False, markup=False)
         for line in alternatives(answer):
             RESULTS.print(f"  {line}", style="dim", highlight=False, markup=False, soft_wrap=True)
+    tally.show()
 
 
 def alternatives(answer: dict[str, Any]) -> list[str]:
@@ -72,9 +79,18 @@ def alternatives(answer: dict[str, Any]) -> list[str]:
 
 
 def fill_texts(
-    model: Any, tokenizer: Any, texts: list[str], decoding: Decoding, *, top: int, batch_size: int = 64, watch: bool = False, trace: Path | None = None
+    model: Any,
+    tokenizer: Any,
+    texts: list[str],
+    decoding: Decoding,
+    *,
+    top: int,
+    batch_size: int = 64,
+    watch: bool = False,
+    trace: Path | None = None,
+    tally: Tally | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Fill texts, a batch at a time.
+    """Fill texts, a batch at a time; what it cost goes to ``tally``.
 
     Yields:
         For every text: ``text`` filled, ``steps`` taken, and ``blanks``: for each blank its alternatives, the likeliest first,
@@ -96,6 +112,8 @@ def fill_texts(
         batch = left_padded([rows[i] for i in which_rows], tokenizer.pad_token_id, which_rows.start)
         labels = [texts[i][:32] for i in which_rows]
         found, _ = watched_predict(predictor, batch, watch=watch, page=trace, title="unmask fill", labels=labels)
+        if tally is not None:
+            tally.add(sum(rows[i].count(tokenizer.mask_token_id) for i in which_rows), max(found["steps_taken"]), max(found["time_taken"]))
         answers: list[dict[str, Any]] = [
             {"prompt": texts[i], "text": found["text"][place], "steps": found["steps_taken"][place], "blanks": []}
             for place, i in enumerate(which_rows)
@@ -107,7 +125,9 @@ def fill_texts(
         yield from answers
 
 
-def fill_any(model: Any, tokenizer: Any, texts: list[str], decoding: Decoding, *, longest: int, top: int) -> Iterator[dict[str, Any]]:
+def fill_any(
+    model: Any, tokenizer: Any, texts: list[str], decoding: Decoding, *, longest: int, top: int, tally: Tally
+) -> Iterator[dict[str, Any]]:
     """Fill the one blank of each text with 1 to ``longest`` tokens, whichever filling is likeliest by its mean log-probability.
 
     Yields:
@@ -132,6 +152,7 @@ def fill_any(model: Any, tokenizer: Any, texts: list[str], decoding: Decoding, *
             raise ValueError(f"--longest fills one blank of any length, and {text!r} has {row.count(mask)}: write exactly one {tokenizer.mask_token}.")
         place = row.index(mask)
         tried = fill_any_length(model, row[:place], row[place + 1 :], lengths, rules, special=special, seed=decoding.seed)
+        tally.add(sum(lengths), tried.decoded.evaluations, float(tried.decoded.time_taken.max()))
         best = tried.scores.argsort(descending=True)[:top].tolist()
         fillings = [tokenizer.decode(tried.decoded.ids[n, place : place + lengths[n]].tolist()) for n in best]
         odds = [round(float(tried.scores[n].exp()), 4) for n in best]

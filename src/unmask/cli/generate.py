@@ -30,7 +30,7 @@ def generate(
 ) -> None:
     """Continue prompts (or write from nothing) by iterative unmasking."""
     from unmask.build import load
-    from unmask.cli.sampling import left_padded, watched_predict
+    from unmask.cli.sampling import Tally, left_padded, watched_predict
     from unmask.cli.screen import NOTES, print_json
 
     if samples < 1 or new_tokens < 1:
@@ -45,14 +45,13 @@ def generate(
     labels = [f"{text[:24] or 'from nothing'}" + (f" · {i + 1}" if len(prompts) > 1 else "") for i, text in enumerate(prompts)]
     predictor = decoding.predictor(loaded.model, tokenizer, blanks=blanks, new_tokens=new_tokens)
     answers: list[dict[str, object]] = []
-    seconds, evaluations = 0.0, 0
+    tally = Tally()
     for which_rows in batches:
         batch = left_padded([rows[i] for i in which_rows], tokenizer.pad_token_id or 0, which_rows.start)
         found, _ = watched_predict(
             predictor, batch, watch=watch, page=trace, title="unmask generate", labels=[labels[i] for i in which_rows]
         )
-        seconds += max(found["time_taken"])
-        evaluations += max(found["steps_taken"])
+        tally.add(len(which_rows) * new_tokens, max(found["steps_taken"]), max(found["time_taken"]))
         keys = ("text", "steps_taken", "time_taken")
         for place, i in enumerate(which_rows):
             answers.append({"prompt": prompts[i], **{k: found[k][place] for k in keys}})  # type: ignore[literal-required]
@@ -62,9 +61,6 @@ def generate(
                 print(found["text"][place] if len(prompts) == 1 else f"── {labels[i]}\n{found['text'][place]}\n")
     if as_json:
         print_json(answers)
-    NOTES.print(
-        f"{len(prompts) * new_tokens} tokens · {evaluations} evaluations · {seconds:.2f} s · {len(prompts) * new_tokens / seconds:,.0f} tokens/s",
-        style="dim", highlight=False,
-    )  # fmt: skip
+    tally.show()
     if trace is not None:
-        NOTES.print(f"Open {Path(trace).resolve()} in a browser.", highlight=False)
+        NOTES.print(f"Open {Path(trace).resolve()}" + (" in a browser." if trace.suffix == ".html" else "."), highlight=False)

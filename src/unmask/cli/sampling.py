@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,34 @@ if TYPE_CHECKING:
     from unmask.contracts import MLMPredictionDict
     from unmask.decode.predictor import MLMPredictor
     from unmask.decode.trace import Trace
+
+
+@dataclass
+class Tally:
+    """What a command decoded, and what it cost.
+
+    Attributes:
+        tokens: placed.
+        evaluations: calls of the network, each over a batch.
+        seconds: spent decoding.
+    """
+
+    tokens: int = 0
+    evaluations: int = 0
+    seconds: float = 0.0
+
+    def add(self, tokens: int, evaluations: int, seconds: float) -> None:
+        """Count one batch more."""
+        self.tokens, self.evaluations, self.seconds = self.tokens + tokens, self.evaluations + evaluations, self.seconds + seconds
+
+    def show(self) -> None:
+        """The line that ends the command."""
+        from unmask.cli.screen import NOTES
+
+        rate = self.tokens / max(self.seconds, 1e-9)
+        NOTES.print(
+            f"{self.tokens} tokens · {self.evaluations} evaluations · {self.seconds:.2f} s · {rate:,.0f} tokens/s", style="dim", highlight=False
+        )
 
 
 def sample_text(model: Any, tokenizer: Any, tokens: int = 48) -> str:
@@ -30,9 +59,16 @@ def sample_text(model: Any, tokenizer: Any, tokens: int = 48) -> str:
 def watched_predict(
     predictor: MLMPredictor, batch: dict[str, Any], *, watch: bool, page: Path | None, title: str, labels: list[str] | None = None
 ) -> tuple[MLMPredictionDict, Trace | None]:
-    """Decode a batch, drawing it in the terminal and writing its trace if asked."""
+    """Decode a batch, drawing it in the terminal and writing its trace if asked.
+
+    Raises:
+        ValueError: a trace in a file of another kind than .html, .png or .json.
+    """
+    if page is not None and page.suffix not in (".html", ".png", ".json"):
+        raise ValueError(f"--trace {page} is of no known kind: name it .html (a page), .png (a picture of the first text) or .json (data).")
     from unmask.cli.screen import NOTES
     from unmask.decode.render.page import save_trace_html
+    from unmask.decode.render.picture import trace_png
     from unmask.decode.render.terminal import TerminalView
     from unmask.decode.trace import Trace
 
@@ -45,6 +81,8 @@ def watched_predict(
         assert trace is not None
         if page.suffix == ".json":
             trace.save(page)
+        elif page.suffix == ".png":
+            trace_png(page, trace, predictor.tokenizer, title=title)
         else:
             save_trace_html(page, trace, predictor.tokenizer, title=title, labels=labels)
     return prediction, trace

@@ -49,11 +49,11 @@ _ADMISSIONS: dict[str, Callable[[float], Admission]] = {
     "factor": Factor,
     "entropy_bound": EntropyBound,
 }
-_REVISIONS: dict[str, Callable[[float], Revision]] = {
-    "cap": lambda eta: Remasking(Capped(eta)),
-    "rescale": lambda eta: Remasking(Rescaled(eta)),
-    "confidence": lambda eta: Remasking(Rescaled(eta), by_confidence=True),
-    "keep_surest": lambda eta: KeepSurest(),
+_REVISIONS: dict[str, Callable[[float, float], Revision]] = {
+    "cap": lambda eta, until: Remasking(Capped(eta), until=until),
+    "rescale": lambda eta, until: Remasking(Rescaled(eta), until=until),
+    "confidence": lambda eta, until: Remasking(Rescaled(eta), by_confidence=True, until=until),
+    "keep_surest": lambda eta, until: KeepSurest(),
 }
 
 ScheduleLike = str | Schedule | Callable[[Tensor], Tensor]
@@ -89,6 +89,8 @@ def make_rules(
     aligned_blocks: bool = False,
     remask: str | None = None,
     remask_rate: float = 0.1,
+    remask_until: float | None = None,
+    remask_hold: float | None = None,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -122,6 +124,8 @@ def make_rules(
         aligned_blocks: count them from each row's first token, as a block-causal network does, and not from its first blank.
         remask: ``"cap"``, ``"rescale"``, ``"confidence"`` (ReMDM) or ``"keep_surest"``; None keeps what is revealed.
         remask_rate: eta of the first three.
+        remask_until: those three remask only while a smaller share than this is revealed (ReMDM-switch); None = to the end.
+        remask_hold: for half of the steps, stand still at this share revealed and only revise (ReMDM-loop); None = never.
         temperature, top_k, top_p, min_p: of the tokens (``Tokens``).
         repetition_penalty: above 1 discourages tokens that already stand in the row.
         forbidden_ids, required_ids: ordinary ids that never, or at least once, are placed.
@@ -144,9 +148,9 @@ def make_rules(
     return Rules(
         max_steps=max_steps,
         selector=Selector(_score(order, critic, critic_model, remask, special, allow_eos), admission or Quota(), order_temperature),
-        budget=_budget(None if schedule is None else as_schedule(schedule), ancestral, one_by_one, admission, remask, order),
+        budget=_budget(None if schedule is None else as_schedule(schedule), ancestral, one_by_one, admission, remask, remask_hold, order),
         window=_window(block_length, aligned_blocks or cache == "block", cache),
-        revision=_revision(remask, remask_rate),
+        revision=_revision(remask, remask_rate, remask_until),
         tokens=Tokens(temperature, top_k, top_p, min_p),
         constraint=_constraint(constraint, required_ids, special),
         adjustments=(*adjustments, *_adjustments(special, repetition_penalty, forbidden_ids, late_eos)),
@@ -174,8 +178,16 @@ def _one_of(bounds: dict[str, float | None]) -> Admission | None:
 
 
 def _budget(
-    schedule: Schedule | None, ancestral: bool, one_by_one: bool, admission: Admission | None, remask: str | None, order: str
+    schedule: Schedule | None,
+    ancestral: bool,
+    one_by_one: bool,
+    admission: Admission | None,
+    remask: str | None,
+    hold: float | None,
+    order: str,
 ) -> Budget:
+    if hold is not None and remask is None:
+        raise ValueError(f"remask_hold={hold} stands still to revise what is revealed, and nothing is remasked: give remask, or drop it.")
     if ancestral and order != "random":
         raise ValueError(f"Ancestral sampling reveals in random order, and the order is {order!r}. Drop one of them.")
     if one_by_one and (ancestral or schedule is not None or remask is not None or admission is not None):
@@ -185,7 +197,7 @@ def _budget(
     if ancestral:
         return AncestralBudget(schedule or linear)
     if remask is not None:
-        return SteadyBudget(schedule or linear)
+        return SteadyBudget(schedule or linear, hold)
     if schedule is not None:
         return ScheduleBudget(schedule)
     return EvenBudget() if admission is None else LeastBudget()
@@ -204,12 +216,14 @@ def _window(block_length: int | None, aligned: bool, cache: str | None) -> Windo
     return Everywhere()
 
 
-def _revision(remask: str | None, rate: float) -> Revision:
+def _revision(remask: str | None, rate: float, until: float | None) -> Revision:
+    if until is not None and remask in (None, "keep_surest"):
+        raise ValueError(f"remask_until={until} ends the remasking of cap, rescale and confidence, and remask is {remask!r}: choose one of them, or drop it.")
     if remask is None:
         return NoRevision()
     if remask not in _REVISIONS:
         raise ValueError(f"There is no remasking {remask!r}. Choose one of {', '.join(_REVISIONS)}, or None.")
-    return _REVISIONS[remask](rate)
+    return _REVISIONS[remask](rate, 1.0 if until is None else until)
 
 
 def _constraint(constraint: Constraint | None, required: Sequence[int], special: SpecialIds | None) -> Constraint:
