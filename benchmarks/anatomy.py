@@ -20,7 +20,7 @@ from unmask.measure.work import masked_rows
 # The first kind whose pattern is in an operation's name.
 KINDS = {
     "matrix products": r"aten::(mm|addmm|bmm|baddbmm|linear)$|mkldnn.*linear",
-    "attention": r"attention",
+    "attention": r"attention|attend_",
     "optimiser": r"adam",
     "norms and activations": r"layer_norm|gelu|relu|silu",
     "cross-entropy": r"softmax|nll_loss|cross_entropy|logsumexp|argmax|aten::max|aten::exp",

@@ -70,7 +70,11 @@ def mlm(turns: int, precision: str, compiled: bool, progress: Any = None) -> Sec
     share = mine.faster_than(timings[PRODUCTS], flops / products.flops)
     rows.append(Row.of(name, "the machine's own matrix products", share, 0.85 if precision == "fp32" else 0.7, unit="%"))
     rates = {n: p.flops / timings[n].median / 1e9 for n, p in ((PRODUCTS, products), (SQUARE, square))}
-    report = {"seconds": seconds(timings), "tokens": work.tokens, "scored": work.scored, "step_flops": flops, "product_gflops": rates}
+    needed = SIZE.needed_flops(work.lengths, work.batch["noise_mask"].sum(-1).tolist())
+    report = {
+        "seconds": seconds(timings), "tokens": work.tokens, "scored": work.scored, "step_flops": flops, "needed_flops": needed,
+        "share": share.value, "share_of_needed": share.value * needed / flops, "product_gflops": rates,
+    }  # fmt: skip
     return rows, report
 
 

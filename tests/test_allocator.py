@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from unmask import allocator
+from unmask.allocator import GrowthWatch
+
 PROGRAM = """
 import resource, sys, torch
 from unmask.allocator import keep_freed_memory
@@ -39,3 +42,61 @@ def test_kept_memory_is_not_fetched_from_the_system_again():
 
 def test_a_users_own_setting_stands():
     assert run("keep", MALLOC_TRIM_THRESHOLD_="131072")[0] == "False"
+
+
+HOLES = """
+import torch
+from unmask.allocator import give_back, keep_freed_memory, resident_bytes
+keep_freed_memory()
+pins = []
+for number in range(200):  # a large block, then a small one that stays behind it
+    block = torch.ones(2**18 + 4096 * number)
+    pins.append(torch.ones(64))
+    del block
+blocks = [torch.ones(2**20) for _ in range(64)]
+before = resident_bytes()
+pins += [torch.ones(64) for _ in range(64)]
+del blocks
+give_back()
+print(before - resident_bytes())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library has no malloc_trim")
+def test_holes_are_given_back():
+    done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 200 * 2**20
+
+
+def test_holes_are_given_back_when_the_process_has_grown_by_half(monkeypatch):
+    sizes = iter([100, 1000, 1400, 1600, 900, 1300, 1351, 10])
+    monkeypatch.setattr(allocator, "resident_bytes", lambda: next(sizes))
+    monkeypatch.setattr(allocator, "give_back", lambda: True)
+    watch = GrowthWatch(least=500)
+    # too small; the first size; not grown enough; grown: given back; the new first size; not enough; grown; too small
+    assert [watch.look() for _ in range(8)] == [False, False, False, True, False, False, True, False]
+
+
+def test_decoding_training_and_evaluation_look(monkeypatch):
+    import torch
+
+    from tests.decode.test_loop import SPECIAL
+    from unmask.decode.canvas import Canvas
+    from unmask.decode.loop import unmask
+    from unmask.decode.named import make_rules
+    from unmask.evaluate.hidden import hide_in_batches
+    from unmask.evaluate.windows import Windows
+    from unmask.ops.levels import ConstantLevel
+    from unmask.train.callbacks import MemoryWatch
+
+    looked = []
+    monkeypatch.setattr(GrowthWatch, "look", lambda self: looked.append(True))
+    ids = torch.tensor([[SPECIAL.mask, 5]])
+    unmask(lambda x_t, **_: torch.zeros(*x_t.shape, SPECIAL.vocab_size), Canvas.infill(ids, SPECIAL), make_rules(1, special=SPECIAL), special=SPECIAL)
+    assert len(looked) == 1
+    for batch in range(10):
+        MemoryWatch(5).on_train_batch_end(None, None, None, None, batch)
+    assert len(looked) == 3
+    windows = Windows.of_rows([[5, 6, 7]] * 4, 8)
+    parts = list(hide_in_batches(windows, SPECIAL, ConstantLevel(0.5), samples=1, seed=0, batch_tokens=6))
+    assert len(looked) == 3 + len(parts) > 4

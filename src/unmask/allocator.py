@@ -3,12 +3,17 @@
 A training step on a CPU allocates and frees gigabytes in large blocks. The C library of Linux gives such blocks back to the system at
 once, and the system returns them zeroed, one page fault for every 4 KiB: half a million faults a step for a small network. Told to keep
 what was freed, it hands the same pages out again. The peak of a step does not change; the process keeps its peak until it ends.
+
+Work of ever new shapes (rows that finish, packed documents) leaves holes that nothing fits, told or not, and a long process grows
+severalfold. So work that repeats looks now and then how large the process is, and has holes given back when it has grown by half.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+from dataclasses import dataclass
+from pathlib import Path
 
 # glibc's <malloc.h>
 _M_TRIM_THRESHOLD = -1
@@ -32,3 +37,53 @@ def keep_freed_memory() -> bool:
         return False
     kept = any(mallopt(_M_MMAP_THRESHOLD, threshold) for threshold in (2**30, 2**25))  # older ones allow 32 MiB at most
     return bool(kept and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+@dataclass
+class GrowthWatch:
+    """Gives holes back to the system when the process has grown.
+
+    Attributes:
+        growth: how many times its size after the first work since holes were last given back.
+        least: bytes below which nothing is worth it.
+        level: that size; None = not known yet.
+    """
+
+    growth: float = 1.5
+    least: int = 2**29
+    level: int | None = None
+
+    def look(self) -> bool:
+        """Look; to be called between two pieces of work, which costs microseconds.
+
+        Returns:
+            Whether memory was given back: the next piece fetches its pages anew.
+        """
+        size = resident_bytes()
+        if size < self.least:
+            return False
+        if self.level is None:
+            self.level = size
+        if size <= self.growth * self.level:
+            return False
+        self.level = None
+        return give_back()
+
+
+watch = GrowthWatch()  # of this process
+
+
+def resident_bytes() -> int:
+    """The size of this process in memory; 0 where ``/proc`` does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def give_back() -> bool:
+    """Give unused memory of the C library back to the system; False where it cannot."""
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (OSError, AttributeError, TypeError):
+        return False

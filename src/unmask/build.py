@@ -127,7 +127,7 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
     """
     from rich.console import Console
 
-    from unmask.train.callbacks import CleanStop, MetricsTable, ProgressLine, SampleLog
+    from unmask.train.callbacks import CleanStop, MemoryWatch, MetricsTable, ProgressLine, SampleLog
     from unmask.train.checkpoints import SealedCheckpointIO
     from unmask.train.data import TokenStoreData
     from unmask.train.module import MaskedLMModule
@@ -167,6 +167,7 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
     callbacks = [
         MetricsTable(run / "metrics.csv", config.train.log_every),
         ProgressLine(console or Console(), max(config.train.log_every, config.train.steps // 20), config.train.batch_size * config.data.block_size),
+        MemoryWatch(),
     ]
     if sampler is not None:
         callbacks.append(SampleLog(run / "samples.txt", lambda network: sampler(network, tokenizer)))

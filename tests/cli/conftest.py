@@ -36,16 +36,25 @@ def unmask(capsys, monkeypatch):
     return run
 
 
-@pytest.fixture(scope="session")
-def trained(corpus, tmp_path_factory) -> Path:  # noqa: F811
-    """The run folder of a small model that knows a small grammar."""
-    run = tmp_path_factory.mktemp("trained") / "run"
+def train_small(corpus, run: Path, steps: int, **model: object) -> Path:  # noqa: F811
     tree = {
         "run": str(run),
         "data": {"source": str(corpus), "vocab_size": 300, "block_size": 32, "valid_fraction": 0.2},
-        "model": {"preset": None, "d_model": 32, "num_layers": 2, "nhead": 2, "max_length": 64},
+        "model": {"preset": None, "d_model": 32, "num_layers": 2, "nhead": 2, "max_length": 64, **model},
         "optim": {"name": "muon", "lr": 0.01},
-        "train": {"steps": 120, "batch_size": 16, "evaluate_every": 60, "checkpoint_every": 60, "evaluate_rows": 16, "precision": "fp32"},
+        "train": {"steps": steps, "batch_size": 16, "evaluate_every": steps // 2, "checkpoint_every": steps // 2, "evaluate_rows": 16, "precision": "fp32"},
     }
     train(config_of(tree))
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(corpus, tmp_path_factory) -> Path:  # noqa: F811
+    """The run folder of a small model that knows a small grammar."""
+    return train_small(corpus, tmp_path_factory.mktemp("trained") / "run", steps=120)
+
+
+@pytest.fixture(scope="session")
+def block_causal(corpus, tmp_path_factory) -> Path:  # noqa: F811
+    """The run folder of a model whose attention is block-causal, in blocks of 4."""
+    return train_small(corpus, tmp_path_factory.mktemp("block_causal") / "run", steps=20, causal_block=4)

@@ -5,6 +5,9 @@ import re
 
 import pytest
 
+from unmask.decode.cache import CACHES, CachedForward
+from unmask.decode.forward import PlainForward
+
 BASE = ("--prompt", "the cat", "--new-tokens", 16, "--samples", 4, "--json")
 SURE = ("--order", "top_prob", "--order-temperature", 1.0)
 
@@ -43,6 +46,7 @@ def texts(unmask, trained):
         ((), ("--regex", "[a-z ]+")),
         ((), ("--guidance", 5.0)),
         (("--block", 8, "--temperature", 2.0), ("--cache", "dual")),
+        (("--block", 8, "--temperature", 2.0), ("--cache", "delayed")),
         (("--block", 8, "--temperature", 2.0, "--cache", "dual"), ("--cache-refresh", 2)),
         (("--temperature", 3.0), ("--eos", "free")),
         (("--temperature", 3.0, "--eos", "free"), ("--eos", "late")),
@@ -51,6 +55,33 @@ def texts(unmask, trained):
 )
 def test_every_option_changes_the_outcome(texts, base, option):
     assert texts(*base, *option) != texts(*base)
+
+
+def test_every_cache_is_reached_by_its_name(unmask, trained, monkeypatch):
+    asked = []
+    monkeypatch.setattr(CachedForward, "start", lambda rule, *given: asked.append(rule.kind) or PlainForward())
+    for name in CACHES:
+        assert unmask("generate", "--model", trained, *BASE, "--steps", 1, "--cache", name).code == 0
+    assert asked == list(CACHES)
+    answer = unmask("generate", "--model", trained, *BASE, "--cache", "all")
+    assert answer.code != 0 and all(name in answer.err for name in ("block", *CACHES))
+
+
+def test_the_block_cache_changes_no_token_and_blocks_are_the_networks(unmask, trained, block_causal):
+    def texts(*options: object, command: tuple = ("generate", *BASE)) -> list[str]:
+        answer = unmask(*command, "--model", block_causal, "--order", "top_prob", *options)
+        assert answer.code == 0, answer.err
+        return [row["text"] for row in json.loads(answer.out)]
+
+    cached = texts("--cache", "block")
+    assert cached == texts("--block", 4) == texts("--block", 4, "--cache", "block") != texts()
+    filling = ("fill", "the cat [MASK] [MASK] [MASK] [MASK] the moon", "a [MASK] sees", "--json")
+    assert texts("--cache", "block", command=filling) == texts("--block", 4, command=filling)
+    for options in (("--cache", "block"), ("--cache", "block", "--block", 4)):
+        answer = unmask("generate", "--model", trained, *BASE, *options)
+        assert answer.code != 0 and re.search("prefix('|,) (or|dual)", " ".join(answer.err.split())), answer.err
+    answer = unmask("generate", "--model", block_causal, *BASE, "--cache", "block", "--block", 6)
+    assert answer.code != 0 and "Give block_length=4" in " ".join(answer.err.split())
 
 
 def test_first_hitting_takes_one_step_for_every_blank(unmask, trained):

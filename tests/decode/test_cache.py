@@ -5,14 +5,14 @@ import torch
 
 from tests.decode.test_loop import SPECIAL, ragged
 from tests.naive.decoding import MASK, PAD
-from unmask.decode.cache import CachedForward
+from unmask.decode.cache import CACHES, VICINITY, CachedForward
 from unmask.decode.canvas import Canvas
 from unmask.decode.forward import GuidedForward, PlainForward
 from unmask.decode.loop import unmask
 from unmask.decode.named import make_rules
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 
-every_kind = pytest.mark.parametrize("kind", ["prefix", "dual"])
+every_kind = pytest.mark.parametrize("kind", CACHES)
 AXES = {
     "one by one": {},
     "ancestral": {"ancestral": True},
@@ -21,6 +21,13 @@ AXES = {
     "blocks, surest": {"block_length": 3, "order": "entropy"},
     "guided": {"block_length": 3, "guidance": 1.0},
 }
+
+
+@pytest.fixture(autouse=True)
+def near(monkeypatch):
+    """A vicinity that these short rows reach beyond."""
+    assert VICINITY == 16
+    monkeypatch.setattr("unmask.decode.cache.VICINITY", 1)
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +43,18 @@ class Recording:
     """Wraps a model and keeps what it was asked and what it answered."""
 
     def __init__(self, model):
-        self.model, self.calls = model, []
+        self.model, self.calls, self.tokens = model, [], []
+
+    @property
+    def causal_block(self):
+        return self.model.causal_block
 
     def hidden_states(self, *args, **kwargs):
         return self.model.hidden_states(*args, **kwargs)
 
     def hidden_states_at(self, x_t, where, *rest):
         self.calls.append(where)
+        self.tokens.append(x_t)
         return self.model.hidden_states_at(x_t, where, *rest)
 
     def logits_at(self, *args):
@@ -88,13 +100,45 @@ def test_a_refresh_costs_and_changes_the_answer(model, kind):
 def test_what_is_run(model):
     """Two blocks of two after a prompt of three: whole when a block opens, then the block, or the block and what follows."""
     canvas = Canvas.prefix(torch.tensor([[PAD, 3, 7, 9], [5, 6, 7, 8]]), None, 4, SPECIAL)
-    for kind, part in (("dual", "....xx.."), ("prefix", "....xxxx")):
+    parts = {
+        "dual": ("....xx..", "......xx"), "prefix": ("....xxxx", "......xx"), "vicinity": ("...xxxx.", ".....xxx"),
+        "delayed": ("....xxxx", "......xx"),
+    }  # fmt: skip
+    for kind, (first, second) in parts.items():
         asked = Recording(model)
         decoded, _ = decode(asked, canvas, block_length=2, cache=kind)
         pattern = ["".join(".x"[int(x)] for x in where[0]) for where in asked.calls]
-        assert pattern == [".xxxxxxx", part, ".xxxxxxx", "......xx"]
+        assert pattern == [".xxxxxxx", first, ".xxxxxxx", second]
         assert decoded.positions_computed == sum(int(where.sum()) for where in asked.calls)
         assert decoded.evaluations == len(asked.calls) == 4
+
+
+def test_how_many_are_run(monkeypatch):
+    """Of L positions and a block of B that begins at s: prefix L - s, dual B, vicinity B + 32, delayed the blanks and those just placed."""
+    monkeypatch.setattr("unmask.decode.cache.VICINITY", VICINITY)
+    ids = torch.full((1, 96), 5)
+    ids[:, 40:56] = MASK
+    ids[:, 60] = 7
+    model = RotaryTransformerMLMModel(32, 16, 1, 2, padding_idx=PAD, mask_idx=MASK).eval()
+    for kind, expected in (("prefix", [96 - 40] * 3), ("dual", [16] * 3), ("vicinity", [16 + 32] * 3), ("delayed", [12 + 4, 8 + 4, 4 + 4])):
+        asked = Recording(model)
+        decode(asked, Canvas.infill(ids, SPECIAL), max_steps=4, cache=kind)
+        assert [int(where.sum()) for where in asked.calls] == [96, *expected]
+
+
+def test_delayed_runs_a_token_once_more_in_place_and_then_never(model):
+    asked = Recording(model)
+    canvas = Canvas.prefix(torch.tensor([[3, 7, 9]]), None, 4, SPECIAL)
+    for options in ({}, {"remask": "cap", "remask_rate": 0.5, "max_steps": 12}):
+        asked.calls.clear()
+        asked.tokens.clear()
+        decode(asked, canvas, cache="delayed", **options)
+        stored = torch.full((7,), -1)
+        for where, ids in zip(asked.calls, asked.tokens, strict=True):
+            expected = (ids[0] == MASK) | (ids[0] != stored)
+            assert torch.equal(where[0], expected)
+            stored = ids[0].clone()
+        assert not options or len(asked.calls) > 4
 
 
 @every_kind
@@ -110,8 +154,10 @@ def test_a_row_is_the_same_alone_and_in_a_batch(model, kind, options):
 def test_a_model_without_the_method_is_told_so(model):
     with pytest.raises(ValueError, match="hidden_states_at"):
         decode(lambda *args, **kwargs: model(*args, **kwargs), ragged(), cache="dual")
-    with pytest.raises(ValueError, match="prefix, dual"):
-        CachedForward("vicinity")
+    with pytest.raises(ValueError, match="prefix, dual, vicinity, delayed"):
+        CachedForward("all")
+    with pytest.raises(ValueError, match="Choose block"):
+        make_rules(4, cache="all")
     with pytest.raises(ValueError, match="at least 1"):
         CachedForward("dual", 0)
     with pytest.raises(ValueError, match="there is none"):

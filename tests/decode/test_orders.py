@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.naive.decoding import (
@@ -187,6 +187,7 @@ def test_a_threshold_moves_through_blocks_as_fast_as_it_can():
     assert revealed([[MASK] * 6], Rules(6, selector, LeastBudget(), window=Blocks(3)))[0] == [[0, 1, 2], [3, 4, 5]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=14).filter(any), st.integers(1, 8), st.integers(1, 14))
 def test_every_plan_of_blocks_ends_in_time(blank, length, max_steps):
     ids = torch.tensor([[MASK if b else FIRST_WORD for b in blank]])

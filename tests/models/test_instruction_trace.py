@@ -129,7 +129,7 @@ def test_logits_at_is_the_forward_there_and_a_cache_that_runs_everything_is_the_
     with torch.no_grad():
         whole = network(IDS[None])
         assert torch.allclose(network.logits_at(network.hidden_states(IDS[None]), where), whole[where])
-        features, weight, bias = network.projection_at(network.hidden_states(IDS[None]), where.flatten().nonzero()[:, 0])
+        features, weight, bias = network.projection_of(network.hidden_states(IDS[None])[where])
         assert torch.allclose(features @ weight.T + bias, whole[where])
         everywhere, real = torch.ones(1, 9, dtype=torch.bool), torch.ones(1, 9, dtype=torch.bool)
         memory = KeyValues(1)

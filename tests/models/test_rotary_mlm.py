@@ -137,6 +137,7 @@ OPTIONS = {
     "num_layers": 3,
     "nhead": 4,
     "padding_idx": 3,
+    "causal_block": 2,
 }
 
 

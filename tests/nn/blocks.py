@@ -49,7 +49,7 @@ def compiled_equals_eager():
                 for one, other in zip(found, wanted, strict=True):
                     assert (one - other).norm() <= (0.03 if bf16 else 1e-5) * other.norm() + (1e-3 if bf16 else 1e-7), (backend, lengths, bf16)
         print(backend, graphs.frame_count)
-        assert graphs.frame_count <= 4, f"{backend} compiled {graphs.frame_count} graphs"
+        assert graphs.frame_count <= 5, f"{backend} compiled {graphs.frame_count} graphs"
 
 
 if __name__ == "__main__":

@@ -66,11 +66,11 @@ def test_masks_equal_the_formula(case, monkeypatch):
         assert torch.allclose(found, wanted, atol=1e-12)
 
 
-def accelerator_plan(monkeypatch, mask, segments):
+def accelerator_plan(monkeypatch, mask, segments, blocks=None):
     """The plan an accelerator gets, with its tensors on the CPU."""
     eye = torch.eye
     monkeypatch.setattr(torch, "eye", lambda *args, device=None, **options: eye(*args, **options))
-    plan, index = plan_attention(2, 8, torch.device("meta"), mask, segments)
+    plan, index = plan_attention(2, 8, torch.device("meta"), mask, segments, blocks=blocks)
     assert isinstance(plan, DensePlan) and index is None
     return plan
 

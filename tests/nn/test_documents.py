@@ -31,11 +31,15 @@ def value_and_gradient(out, qkv):
     return [out.detach(), *torch.autograd.grad((out * weights).sum(), [qkv])]
 
 
-@pytest.fixture(params=["by products", "by products, small pieces", "by the kernel"])
+@pytest.fixture(params=["by products", "by products, small pieces", "by products, some kept", "by products, made anew", "by the kernel"])
 def way(request, monkeypatch):
     monkeypatch.setattr(documents, "_by_products", lambda dtype, length: "products" in request.param)
     if "small" in request.param:
         monkeypatch.setattr(documents, "PIECE", 40)
+    if "some" in request.param:
+        monkeypatch.setattr(documents, "LONGEST_KEPT", 4)
+    if "anew" in request.param:
+        monkeypatch.setattr(documents, "LONGEST_KEPT", 0)
 
 
 @pytest.mark.parametrize("half", [4, 2])
@@ -64,9 +68,22 @@ def test_in_bf16_the_two_ways_agree_to_its_rounding(monkeypatch):
         assert (one - other).norm() < 0.01 * other.norm()
 
 
-def test_short_bf16_documents_go_by_products():
-    assert documents._by_products(torch.bfloat16, 512) and not documents._by_products(torch.bfloat16, 4096)
-    assert not documents._by_products(torch.float32, 512)
+def test_short_documents_go_by_products_and_longer_ones_in_bf16():
+    assert documents._by_products(torch.float32, 512) and not documents._by_products(torch.float32, 513)
+    assert documents._by_products(torch.bfloat16, 1024) and not documents._by_products(torch.bfloat16, 4096)
+
+
+def test_probabilities_are_kept_for_a_gradient_only_and_then_not_made_again(monkeypatch):
+    made, rooms = [], []
+    inner, room = documents._probabilities, documents._room_to_keep
+    monkeypatch.setattr(documents, "_probabilities", lambda q, k, kept: made.append(kept is not None) or inner(q, k, kept))
+    monkeypatch.setattr(documents, "_room_to_keep", lambda *sizes: rooms.append(sizes) or room(*sizes))
+    qkv, (cos, sin), lengths = drawn([[3, 5]], 4)
+    attend_documents(qkv, cos[:, 0], sin[:, 0], lengths).sum().backward()
+    assert made == [True] and len(rooms) == 1
+    with torch.no_grad():
+        attend_documents(qkv, cos[:, 0], sin[:, 0], lengths)
+    assert made == [True, False] and len(rooms) == 1
 
 
 def test_spans_tell_where_each_group_lies():

@@ -19,7 +19,8 @@ from unmask.ops.corruption import (
     uniform_corruption,
 )
 from unmask.ops.schedule import SCHEDULES
-from unmask.train.loss import MLMLoss, global_loss
+from unmask.train.loss import MLMLoss
+from unmask.train.reduction import global_loss
 
 PAD, MASK, BOS, EOS, VOCAB = 0, 1, 2, 3, 12
 SPECIAL = SpecialIds(mask=MASK, vocab_size=VOCAB, pad=PAD, bos=BOS, eos=EOS)
@@ -341,7 +342,7 @@ def test_an_accelerator_is_given_the_positions_in_training(model, batch, monkeyp
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "z_loss": 0.01, "weighting": "inverse_p"}])
 def test_logits_that_are_never_held_give_the_same_loss_and_scores(model, batch, options):
-    """A model that offers projection_at, against the same one seen through its logits."""
+    """A model that offers projection_of, against the same one seen through its logits."""
     loss = MLMLoss(**options)
     results = []
     for network in (model, Dense(model)):

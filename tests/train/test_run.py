@@ -259,7 +259,8 @@ def test_samples_are_logged_after_each_validation(tiny):
 
 def test_the_standard_error_of_every_steps_loss_is_reported(tiny, monkeypatch):
     """That of the whole step, over its passes, from what each pass knows of its rows."""
-    from unmask.train.loss import MLMLoss, global_loss
+    from unmask.train.loss import MLMLoss
+    from unmask.train.reduction import global_loss
 
     parts, real = [], MLMLoss.__call__
 

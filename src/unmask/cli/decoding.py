@@ -56,7 +56,7 @@ class Decoding:
     schedule: Annotated[
         str | None, _AXIS("--schedule", help="How many a step: linear, cosine, quadratic … ; by default equal shares.")
     ] = None
-    block: Annotated[int | None, _AXIS("--block", help="Finish one block of so many tokens before the next.")] = None
+    block: Annotated[int | None, _AXIS("--block", help="Finish one block of so many tokens before the next; counted from the first blank, or as the network's attention blocks are.")] = None
     remask: Annotated[
         str | None, _AXIS("--remask", help="Hide revealed tokens again: cap, rescale, confidence (ReMDM), keep_surest.")
     ] = None
@@ -83,7 +83,12 @@ class Decoding:
     ] = None
     guidance: Annotated[float, _AXIS("--guidance", help="Follow the given text more closely; 0 = the plain model.")] = 0.0
     cache: Annotated[
-        str | None, _AXIS("--cache", help="Remember keys and values: prefix or dual. Faster, approximate; meant for --block.")
+        str | None,
+        _AXIS(
+            "--cache",
+            help="Remember keys and values: block (exact, for networks trained with model.causal_block), or prefix, dual, vicinity, delayed (approximate, "
+            "for any; meant for --block).",
+        ),
     ] = None
     cache_refresh: Annotated[
         int | None, _AXIS("--cache-refresh", help="Run rows whole every so many evaluations too, not only when a block opens.")
@@ -93,8 +98,8 @@ class Decoding:
     ] = "never"
     seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0
 
-    def rules(self, tokenizer: Any, blanks: int) -> Rules:
-        """The rules for rows of at most ``blanks`` blanks.
+    def rules(self, tokenizer: Any, blanks: int, causal_block: int | None = None) -> Rules:
+        """The rules for rows of at most ``blanks`` blanks. Blocks are lined up with the attention blocks of a network that has them.
 
         Raises:
             ValueError: options out of range or in contradiction, or a word that is not one token.
@@ -118,7 +123,8 @@ class Decoding:
             factor=self.factor,
             entropy_bound=self.entropy_bound,
             schedule=self.schedule,
-            block_length=self.block,
+            block_length=causal_block if self.block is None and self.cache == "block" else self.block,
+            aligned_blocks=causal_block is not None and self.block is not None,
             remask=self.remask,
             remask_rate=self.remask_rate,
             temperature=self.temperature,
@@ -141,7 +147,7 @@ class Decoding:
         """A predictor under these rules; ``blanks`` of the row that has most, ``new_tokens`` appended to every row."""
         from unmask.decode.predictor import MLMPredictor
 
-        rules = self.rules(tokenizer, blanks)
+        rules = self.rules(tokenizer, blanks, getattr(model, "causal_block", None))
         return MLMPredictor(rules.max_steps, new_tokens, tokenizer, model, rules=rules, seed=self.seed)
 
 

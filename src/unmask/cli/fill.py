@@ -120,7 +120,7 @@ def fill_any(model: Any, tokenizer: Any, texts: list[str], decoding: Decoding, *
 
     if longest < 1:
         raise ValueError(f"--longest {longest} leaves no room for a token: give 1 or more.")
-    mask, rules, special = tokenizer.mask_token_id, decoding.rules(tokenizer, longest), SpecialIds.of(tokenizer)
+    mask, rules, special = tokenizer.mask_token_id, decoding.rules(tokenizer, longest, getattr(model, "causal_block", None)), SpecialIds.of(tokenizer)
     lengths = list(range(1, longest + 1))
     if isinstance(rules.constraint, Automaton) and rules.constraint.each_run:
         lengths = [n for n in lengths if rules.constraint.accepts_length(n)]

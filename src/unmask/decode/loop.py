@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unmask import allocator
 from unmask.contracts import MLMStepResults, SpecialIds
 from unmask.decode.adjust import OrdinaryIds, as_logits
 from unmask.decode.budget import Plan
@@ -110,6 +111,7 @@ def unmask(
     assert not len(unfinished), "a budget left blanks"
     decoded = Decoded(state.ids, steps_taken, time_taken, evaluations, positions_computed)
     audience.end(decoded)
+    allocator.watch.look()
     return decoded
 
 
@@ -129,7 +131,7 @@ class _State:
     def start(cls, canvas: Canvas, rules: Rules, special: SpecialIds, seed: int) -> _State:
         wanted = canvas.blanks(special.mask)
         limit = torch.full((len(wanted),), rules.max_steps, device=wanted.device)
-        plan = rules.window.plan(rules.budget, wanted, limit, _noise(canvas, seed, 0))
+        plan = rules.window.plan(rules.budget, wanted, canvas.positions, limit, _noise(canvas, seed, 0))
         certainty = torch.zeros(wanted.shape, dtype=torch.float64, device=wanted.device)
         return cls(canvas, special.mask, seed, wanted, plan, canvas.ids.clone(), certainty)
 
@@ -145,7 +147,7 @@ class _State:
             canvas=canvas,
             wanted=self.wanted[rows],
             blanks=blanks,
-            candidates=window.open(self.wanted[rows], blanks),
+            candidates=window.open(self.wanted[rows], blanks, canvas.positions),
             target=self.plan[rows, step],
             certainty=self.certainty[rows],
             noise=_noise(canvas, self.seed, step),

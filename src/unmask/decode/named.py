@@ -14,6 +14,7 @@ from torch import Tensor
 from unmask.contracts import SpecialIds
 from unmask.decode.adjust import Adjustment, ForbiddenIds, LateEos, RepetitionPenalty
 from unmask.decode.admissions import Admission, CumulativeError, EntropyBound, Factor, Quota, Threshold
+from unmask.decode.block_cache import BlockCachedForward
 from unmask.decode.budget import (
     AncestralBudget,
     Budget,
@@ -23,7 +24,7 @@ from unmask.decode.budget import (
     ScheduleBudget,
     SteadyBudget,
 )
-from unmask.decode.cache import CachedForward
+from unmask.decode.cache import CACHES, CachedForward
 from unmask.decode.constraints import Automaton, Constraint, Unconstrained
 from unmask.decode.forward import Forward, GuidedForward, PlainForward
 from unmask.decode.revision import Capped, KeepSurest, NoRevision, Remasking, Rescaled, Revision
@@ -82,6 +83,7 @@ def make_rules(
     ancestral: bool = False,
     one_by_one: bool = False,
     block_length: int | None = None,
+    aligned_blocks: bool = False,
     remask: str | None = None,
     remask_rate: float = 0.1,
     temperature: float = 1.0,
@@ -112,6 +114,7 @@ def make_rules(
         ancestral: every blank draws its own step from the schedule (linear if none): goes with the random order.
         one_by_one: one token a step: exact.
         block_length: finish one block of so many positions after the other; None = everywhere at once.
+        aligned_blocks: count them from each row's first token, as a block-causal network does, and not from its first blank.
         remask: ``"cap"``, ``"rescale"``, ``"confidence"`` (ReMDM) or ``"keep_surest"``; None keeps what is revealed.
         remask_rate: eta of the first three.
         temperature, top_k, top_p, min_p: of the tokens (``Tokens``).
@@ -119,7 +122,8 @@ def make_rules(
         forbidden_ids, required_ids: ordinary ids that never, or at least once, are placed.
         constraint: an automaton of your own (instead of ``required_ids``).
         guidance: weight of classifier-free guidance; 0 = none.
-        cache: ``"prefix"`` or ``"dual"`` (``CachedForward``: approximate); None = exact.
+        cache: ``"block"`` (``BlockCachedForward``: exact, for block-causal networks; aligns the blocks), ``"prefix"``, ``"dual"``,
+            ``"vicinity"`` or ``"delayed"`` (``CachedForward``: approximate); None = every row is run whole.
         cache_refresh: run a row whole every so many evaluations, not only when a block opens; needs a cache.
         allow_eos, late_eos, stop_at_eos: whether EOS may be placed, only after complete text, and ends the work on a row.
         adjustments: further changes of the logits, before all others.
@@ -136,7 +140,7 @@ def make_rules(
         max_steps=max_steps,
         selector=Selector(make_order(order), admission or Quota(), order_temperature),
         budget=_budget(None if schedule is None else as_schedule(schedule), ancestral, one_by_one, admission, remask, order),
-        window=_window(block_length),
+        window=_window(block_length, aligned_blocks or cache == "block", cache),
         revision=_revision(remask, remask_rate),
         tokens=Tokens(temperature, top_k, top_p, min_p),
         constraint=_constraint(constraint, required_ids, special),
@@ -172,8 +176,17 @@ def _budget(
     return EvenBudget() if admission is None else LeastBudget()
 
 
-def _window(block_length: int | None) -> Window:
-    return Everywhere() if block_length is None else Blocks(block_length)
+def _window(block_length: int | None, aligned: bool, cache: str | None) -> Window:
+    if block_length is not None:
+        return Blocks(block_length, aligned)
+    if cache == "block":
+        raise ValueError(
+            "The block cache finishes one attention block after the other, and block_length is None: give the causal_block that the "
+            "network was trained with. A network without one has no exact cache: choose prefix, dual, vicinity or delayed."
+        )
+    if aligned:
+        raise ValueError("aligned_blocks says where blocks begin, and there are none: give block_length, or drop it.")
+    return Everywhere()
 
 
 def _revision(remask: str | None, rate: float) -> Revision:
@@ -206,7 +219,13 @@ def _adjustments(
 def _forward(guidance: float, cache: str | None, refresh: int | None, special: SpecialIds | None) -> Forward:
     if cache is None and refresh is not None:
         raise ValueError(f"cache_refresh={refresh} says how often a cache is refreshed, and there is none: give cache, or drop it.")
-    inner = PlainForward() if cache is None else CachedForward(cache, refresh)
+    if cache == "block" and refresh is not None:
+        raise ValueError(f"The block cache is exact, so there is nothing for cache_refresh={refresh} to refresh: drop it.")
+    if cache is not None and cache not in ("block", *CACHES):
+        raise ValueError(f"There is no cache {cache!r}. Choose block (exact, for block-causal networks), {', '.join(CACHES)}, or None.")
+    inner: Forward = PlainForward()
+    if cache is not None:
+        inner = BlockCachedForward() if cache == "block" else CachedForward(cache, refresh)
     return inner if guidance == 0 else GuidedForward(guidance, _need(special, "guidance"), inner)
 
 

@@ -5,7 +5,7 @@
 
 A row moves on to its next block as soon as it has finished one, whatever its batch mates do.
 
-Shapes: ``[B, L]`` bool in and out; plans ``[B, S]``.
+Shapes: ``[B, L]`` bool in and out; ``positions [B, L]`` as the model counts them; plans ``[B, S]``.
 """
 
 from __future__ import annotations
@@ -25,16 +25,25 @@ from unmask.randomness import Noise
 class Window(Protocol):
     """Where tokens may be revealed."""
 
-    def open(self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
+    def open(
+        self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"], positions: Int[Tensor, "rows seq"]
+    ) -> Bool[Tensor, "rows seq"]:
         """The blanks that may be revealed now; ``wanted`` were blank at the start. At least one of every row with blanks."""
         ...
 
-    def region(self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
+    def region(
+        self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"], positions: Int[Tensor, "rows seq"]
+    ) -> Bool[Tensor, "rows seq"]:
         """The part of ``wanted`` that is being worked on: the open blanks and those filled beside them."""
         ...
 
     def plan(
-        self, budget: Budget, wanted: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise
+        self,
+        budget: Budget,
+        wanted: Bool[Tensor, "batch seq"],
+        positions: Int[Tensor, "batch seq"],
+        max_steps: Int[Tensor, " batch"],
+        noise: Noise,
     ) -> Plan:
         """The budget's plan, in which no step reaches beyond the window."""
         ...
@@ -44,14 +53,23 @@ class Window(Protocol):
 class Everywhere:
     """Every blank, at any time."""
 
-    def open(self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
+    def open(
+        self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"], positions: Int[Tensor, "rows seq"]
+    ) -> Bool[Tensor, "rows seq"]:
         return blanks
 
-    def region(self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
+    def region(
+        self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"], positions: Int[Tensor, "rows seq"]
+    ) -> Bool[Tensor, "rows seq"]:
         return wanted
 
     def plan(
-        self, budget: Budget, wanted: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise
+        self,
+        budget: Budget,
+        wanted: Bool[Tensor, "batch seq"],
+        positions: Int[Tensor, "batch seq"],
+        max_steps: Int[Tensor, " batch"],
+        noise: Noise,
     ) -> Plan:
         return budget.plan(wanted, max_steps, noise)
 
@@ -61,33 +79,46 @@ class Blocks:
     """One block after the other, left to right, each with its share of the steps and a budget of its own.
 
     Attributes:
-        length: positions of a block, counted from the row's first blank.
+        length: positions of a block.
+        aligned: count them from the row's first token, as a block-causal network does its attention blocks, so that a row's first
+            block ends where the attention block that its first blank is in ends. If not, from its first blank.
     """
 
     length: int
+    aligned: bool = False
 
     def __post_init__(self) -> None:
         if self.length < 1:
             raise ValueError(f"A block of {self.length} positions holds nothing: give a block length of 1 or more.")
 
-    def _block(self, wanted: Bool[Tensor, "rows seq"]) -> Int[Tensor, "rows seq"]:
-        """The number of each wanted position's block; elsewhere meaningless."""
-        column = torch.arange(wanted.shape[1], device=wanted.device)
+    def _block(self, wanted: Bool[Tensor, "rows seq"], positions: Int[Tensor, "rows seq"]) -> Int[Tensor, "rows seq"]:
+        """The number of each wanted position's block, from 0; elsewhere meaningless."""
         first = wanted.long().argmax(-1, keepdim=True)
-        return (column - first) // self.length
+        if self.aligned:
+            return positions // self.length - positions.gather(1, first) // self.length
+        return (torch.arange(wanted.shape[1], device=wanted.device) - first) // self.length
 
-    def open(self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
-        return blanks & self.region(wanted, blanks)
+    def open(
+        self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"], positions: Int[Tensor, "rows seq"]
+    ) -> Bool[Tensor, "rows seq"]:
+        return blanks & self.region(wanted, blanks, positions)
 
-    def region(self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
-        block = self._block(wanted)
+    def region(
+        self, wanted: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"], positions: Int[Tensor, "rows seq"]
+    ) -> Bool[Tensor, "rows seq"]:
+        block = self._block(wanted, positions)
         current = block.masked_fill(~blanks, wanted.shape[1]).amin(-1, keepdim=True)
         return wanted & (block == current)
 
     def plan(
-        self, budget: Budget, wanted: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise
+        self,
+        budget: Budget,
+        wanted: Bool[Tensor, "batch seq"],
+        positions: Int[Tensor, "batch seq"],
+        max_steps: Int[Tensor, " batch"],
+        noise: Noise,
     ) -> Plan:
-        block = self._block(wanted)
+        block = self._block(wanted, positions)
         last = int(block[wanted].max()) if bool(wanted.any()) else 0
         parts = [wanted & (block == number) for number in range(last + 1)]
         counts = torch.stack([part.sum(-1) for part in parts], dim=1)  # (B, blocks)

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unmask import allocator
 from unmask.contracts import SpecialIds
 from unmask.evaluate.windows import Windows, batches, stack
 from unmask.nn.modes import evaluating
@@ -159,6 +160,7 @@ def hide_in_batches(
         shares = level(low_discrepancy(seed, epoch, place))
         where, _ = exact_count(shares, may_hide, Noise(row_keys(seed, epoch, place)))
         yield HiddenBatch(passes, numbers, ids, where, {"input_ids": ids.masked_fill(where, special.mask), "attention_mask": real})
+        allocator.watch.look()
         done += int(lengths[index].sum())
         if progress is not None:
             progress(done, total)

@@ -8,6 +8,11 @@ scored, with width ``d``, feed-forward width ``f``, vocabulary ``V``, and ``N`` 
 that is: queries, keys, values and output; the feed-forward layer; scores and their use; and the vocabulary, at scored positions
 only. A training step counts three times as much: each product is differentiated by both of its factors. Norms, activations, rotary
 positions, softmaxes, embeddings and the optimiser count nothing, and neither does work that a program repeats or throws away.
+
+That is the network as everybody counts it. Of its last block only keys and values are needed everywhere; queries, their attention, the
+output and the feed-forward layer are needed where somebody reads. What is *needed* is less by
+
+    2 (T - S) (2 d² + 2 d f)  +  4 d Σ n_i (n_i - s_i)          s_i of the document's n_i tokens are read
 """
 
 from __future__ import annotations
@@ -52,6 +57,13 @@ class Size:
     def step_flops(self, lengths: Sequence[int], scored: int) -> int:
         """Of one training step: forward, and backward for both factors of every product."""
         return 3 * self.forward_flops(lengths, scored)
+
+    def needed_flops(self, lengths: Sequence[int], scored_in: Sequence[int]) -> int:
+        """Of one training step, what is needed with ``scored_in`` tokens of each document read."""
+        scored = sum(scored_in)
+        unread = 2 * (sum(lengths) - scored) * (2 * self.width**2 + 2 * self.width * self.feedforward)
+        unasked = 4 * self.width * sum(n * (n - s) for n, s in zip(lengths, scored_in, strict=True))
+        return self.step_flops(lengths, scored) - 3 * (unread + unasked)
 
 
 TINY = Size(layers=2, width=64, heads=2, feedforward=256, vocabulary=1000)  # for tests, and to see that a benchmark runs

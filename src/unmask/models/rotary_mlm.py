@@ -19,6 +19,7 @@ from unmask.nn.attention import plan_attention
 from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, attend_to_neighbours, initialise
 from unmask.nn.heads import MaskedLMHead, VocabularyHead
 from unmask.nn.memory import KeyValues
+from unmask.nn.reading import Reading
 from unmask.nn.rotary import RotaryTable
 from unmask.nn.running import BlockRunner
 from unmask.ops.segments import positions_from_mask, positions_from_segments
@@ -44,6 +45,8 @@ class RotaryTransformerMLMModel(nn.Module):
         tie_embeddings: the vocabulary projection shares the embedding's weight.
         rotary_base: the longest wavelength is ``2 pi rotary_base`` tokens; small values tell near positions apart better.
         neighbour_layers: in the first so many layers, heads start out attending to their nearest neighbours.
+        causal_block: a token attends to its own block of so many positions and to all earlier ones of its document, so that a
+            finished block can be remembered exactly (``unmask.decode.block_cache``); None = to the whole document.
 
     ``run_block`` says how blocks are run while training (compiled, activations kept or made anew); it is no part of what the
     network computes, and of no checkpoint.
@@ -72,6 +75,7 @@ class RotaryTransformerMLMModel(nn.Module):
         tie_embeddings: bool = False,
         rotary_base: float = 10_000.0,
         neighbour_layers: int = 0,
+        causal_block: int | None = None,
     ) -> None:
         given = {k: v for k, v in locals().items() if k in inspect.signature(RotaryTransformerMLMModel).parameters}
         super().__init__()
@@ -85,7 +89,10 @@ class RotaryTransformerMLMModel(nn.Module):
         for name, id in (("padding_idx", padding_idx), ("mask_idx", mask_idx)):
             if id is not None and not 0 <= id < num_embeddings:
                 raise ValueError(f"{name}={id} is not an id of a vocabulary of {num_embeddings}: it must be 0 to {num_embeddings - 1}.")
+        if causal_block is not None and causal_block < 1:
+            raise ValueError(f"causal_block={causal_block} holds no position: give 1 or more, or None for attention in both directions.")
         self.config: dict[str, Any] = given
+        self.causal_block = causal_block
         self.mask_idx = mask_idx
         self.padding_idx = padding_idx
         self.max_length = max_length
@@ -127,11 +134,11 @@ class RotaryTransformerMLMModel(nn.Module):
         """Logits of the positions where ``where`` is True, in row-major order: the projection is paid only there."""
         return self.head(hidden[where])
 
-    def projection_at(
-        self, hidden: Float[Tensor, "*batch seq width"], index: Int[Tensor, " scored"]
+    def projection_of(
+        self, states: Float[Tensor, "scored width"]
     ) -> tuple[Float[Tensor, "scored width"], Float[Tensor, "vocab width"], Float[Tensor, " vocab"] | None]:
-        """Features, weight and bias whose product are the logits at a flat index: for a loss that never holds them all."""
-        return self.head.features(hidden.reshape(-1, hidden.shape[-1])[index]), *self.head.product
+        """Features, weight and bias whose product are the logits of some states: for a loss that never holds them all."""
+        return self.head.features(states), *self.head.product
 
     def hidden_states(
         self,
@@ -156,30 +163,68 @@ class RotaryTransformerMLMModel(nn.Module):
             ``[..., L, D]``; zero at padding where padding was dropped.
 
         Raises:
-            ValueError: a position reaches beyond ``max_length``.
+            ValueError: a position reaches beyond ``max_length``, or a ``block_mask`` for a block-causal model.
         """
-        shape = x_t.shape
-        ids = x_t.reshape(-1, shape[-1])
+        x, token_index = self._run(None, x_t, attention_mask, positions, block_mask, segment_ids, sum_embeds)
+        if token_index is not None:
+            x = x.new_zeros(x_t.numel(), x.shape[-1]).index_copy(0, token_index, x)
+        return x.view(*x_t.shape, -1)
+
+    def hidden_states_where(
+        self,
+        x_t: Int[Tensor, "*batch seq"],
+        index: Int[Tensor, " read"],
+        attention_mask: Bool[Tensor, "*batch seq"] | None = None,
+        positions: Int[Tensor, "*batch seq"] | None = None,
+        block_mask: Any = None,
+        segment_ids: Int[Tensor, "*batch seq"] | None = None,
+    ) -> Float[Tensor, "read width"]:
+        """The states ``[N, D]`` at a flat index ``[N]`` over all positions of ``x_t``, and no more than they need.
+
+        The last block attends from these positions only, and its feed-forward layer runs there. The other arguments, and errors,
+        are those of :meth:`hidden_states`.
+        """
+        return self._run(index, x_t, attention_mask, positions, block_mask, segment_ids, None)[0]
+
+    def _run(
+        self,
+        index: Tensor | None,
+        x_t: Tensor,
+        attention_mask: Tensor | None,
+        positions: Tensor | None,
+        block_mask: Any,
+        segment_ids: Tensor | None,
+        sum_embeds: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """States at a flat index; or, if that is None, at the tokens that were run, and the flat index of those (None = all)."""
+        ids = x_t.reshape(-1, x_t.shape[-1])
         attention_mask, positions, segment_ids = (
             None if x is None else x.reshape(ids.shape) for x in (attention_mask, positions, segment_ids)
         )
         attention_mask = None if attention_mask is None else attention_mask.bool()
         places = self._places(ids, attention_mask, positions, segment_ids)
         self._check_length(ids, places[0])
+        if block_mask is not None and self.causal_block is not None:
+            raise ValueError(
+                "A block_mask alone says who attends to whom, and this model's causal_block does too. Give segment_ids and "
+                "attention_mask instead; with use_flex_attn=True the model makes the mask of both."
+            )
         plan, token_index = plan_attention(
-            ids.shape[0], ids.shape[1], ids.device, attention_mask, segment_ids, block_mask, self.use_flex_attn, self.force_flash_attn
-        )
+            ids.shape[0], ids.shape[1], ids.device, attention_mask, segment_ids, block_mask, self.use_flex_attn, self.force_flash_attn,
+            blocks=self._attention_blocks(places[0]),
+        )  # fmt: skip
         flat = [part.flatten() if token_index is None else part.flatten()[token_index] for part in (ids, *places)]
         x, angles = self._embed(*flat), self.rotary(flat[1])
         if sum_embeds is not None:
             added = sum_embeds.reshape(-1, sum_embeds.shape[-1])
             x = x + (added if token_index is None else added[token_index])
-        for block in self.blocks:
+        blocks: list[Any] = list(self.blocks)
+        for block in blocks if index is None else blocks[:-1]:
             x = self.run_block(block, x, angles, plan)
-        x = self._leave(x)
-        if token_index is not None:
-            x = x.new_zeros(ids.numel(), x.shape[-1]).index_copy(0, token_index, x)
-        return x.view(*shape, -1)
+        if index is None:
+            return self._leave(x), token_index
+        read = Reading.of(index, token_index, ids.numel())
+        return read.put(self._leave(self.run_block(blocks[-1], x, angles, plan, read.places))), None
 
     def hidden_states_at(
         self,
@@ -189,6 +234,7 @@ class RotaryTransformerMLMModel(nn.Module):
         rows: Int[Tensor, " rows"],
         attention_mask: Bool[Tensor, "rows seq"],
         positions: Int[Tensor, "rows seq"],
+        read: Bool[Tensor, "rows seq"] | None = None,
     ) -> Float[Tensor, "asked width"]:
         """Run the encoder at ``where`` only, against the keys and values that ``memory`` has of the other positions.
 
@@ -199,16 +245,19 @@ class RotaryTransformerMLMModel(nn.Module):
             rows: int64 ``[b]``, which of the remembered rows these are.
             attention_mask: True = real token.
             positions: rotary positions.
+            read: the part of ``where`` whose states are wanted; None = all of it. The last block works for them alone.
 
         Returns:
-            ``[T, D]`` at the True positions of ``where``, row-major.
+            ``[T, D]`` at the True positions of ``read``, row-major.
         """
         self._check_length(x_t, positions)
         ids, *places = (part[where] for part in (x_t, *self._places(x_t, attention_mask, positions, None)))
         x, angles = self._embed(ids, *places), self.rotary(places[0])
-        for block, plan in zip(self.blocks, memory.plans(len(self.blocks), where, rows, attention_mask), strict=True):
+        plans = memory.plans(len(self.blocks), where, rows, attention_mask, self._attention_blocks(positions), read)
+        blocks: list[Any] = list(self.blocks)
+        for block, plan in zip(blocks[:-1], plans, strict=False):
             x = block(x, angles, plan)
-        return self._leave(x)
+        return self._leave(blocks[-1](x, angles, plans[-1], None if read is None else read[where].nonzero()[:, 0]))
 
     def _places(
         self, ids: Tensor, attention_mask: Tensor | None, positions: Tensor | None, segment_ids: Tensor | None
@@ -221,6 +270,10 @@ class RotaryTransformerMLMModel(nn.Module):
         if attention_mask is not None:
             return (positions_from_mask(attention_mask),)
         return (torch.arange(ids.shape[1], device=ids.device).expand_as(ids),)
+
+    def _attention_blocks(self, positions: Tensor) -> Tensor | None:
+        """The block of each rotary position, or None where attention goes both ways."""
+        return None if self.causal_block is None else positions // self.causal_block
 
     def _embed(self, ids: Tensor, *places: Tensor) -> Tensor:
         """What enters the first block, ``[T, D]``, of flat tokens and their places."""

@@ -8,7 +8,8 @@ they form rows:
     FlexPlan       B rows of L tokens under a FlexAttention BlockMask
 
 On a CPU, padding is dropped, documents are laid in order of their lengths, and attended one length at a time: measured, that
-beats every masked form. On an accelerator, where a loop would stall the device, rows stay dense under a mask.
+beats every masked form. On an accelerator, where a loop would stall the device, rows stay dense under a mask; so they do everywhere
+where attention is block-causal, that is, where a token attends to its own block and to all earlier ones.
 
 Shapes: q, k, v ``[T, H, C]``.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,7 @@ from unmask.nn.rotary import Angles, rotate
 from unmask.ops.segments import document_mask
 
 Heads = Float[Tensor, "tokens heads channels"]
+Reads = Float[Tensor, "read heads channels"]
 
 
 @runtime_checkable
@@ -69,6 +71,23 @@ class DocumentPlan:
             outs.append(out.transpose(1, 2).flatten(0, 1))
         return torch.cat(outs)
 
+    def at(self, read: Int[Tensor, " read"], q: Reads, k: Heads, v: Heads, dropout: float) -> Reads:
+        """Attention of some tokens' queries ``q [N, H, C]``, those of ``read`` (ascending), to all keys of their documents."""
+        outs = [v[:0]]
+        bounds = torch.tensor([0] + [where.stop for where, _, _ in spans(self.groups)])
+        first = torch.searchsorted(read, bounds).tolist()
+        for (where, count, length), start, stop in zip(spans(self.groups), first, first[1:], strict=False):
+            if start == stop:
+                continue
+            document = (read[start:stop] - where.start) // length
+            most = int(document.bincount().max())
+            slot = document * most + torch.arange(stop - start) % most  # those of one document follow each other: all differ
+            q_rows = q.new_zeros(count * most, *q.shape[1:]).index_copy(0, slot, q[start:stop])
+            q_rows, k_rows, v_rows = (x.view(count, -1, *x.shape[1:]).transpose(1, 2) for x in (q_rows, k[where], v[where]))
+            out = F.scaled_dot_product_attention(q_rows, k_rows, v_rows, dropout_p=dropout)
+            outs.append(out.transpose(1, 2).flatten(0, 1)[slot])
+        return torch.cat(outs)
+
 
 @dataclass(frozen=True)
 class FlexPlan:
@@ -100,9 +119,14 @@ def _flex_attention(device_type: str) -> Any:
 
 
 def flex_block_mask(
-    segment_ids: Int[Tensor, "batch seq"] | None, attention_mask: Bool[Tensor, "batch seq"] | None, batch: int, seq: int, device: torch.device
+    segment_ids: Int[Tensor, "batch seq"] | None,
+    attention_mask: Bool[Tensor, "batch seq"] | None,
+    batch: int,
+    seq: int,
+    device: torch.device,
+    blocks: Int[Tensor, "batch seq"] | None = None,
 ) -> Any:
-    """A BlockMask under which a token attends to the real tokens of its own segment; padding attends to itself."""
+    """A BlockMask under which a token attends to the real tokens of its own segment, up to its own block; padding attends to itself."""
     from torch.nn.attention.flex_attention import and_masks, create_block_mask, or_masks
 
     conditions = []
@@ -110,6 +134,8 @@ def flex_block_mask(
         conditions.append(lambda b, h, i, j: segment_ids[b, i] == segment_ids[b, j])
     if attention_mask is not None:
         conditions.append(lambda b, h, i, j: attention_mask[b, j])
+    if blocks is not None:
+        conditions.append(lambda b, h, i, j: blocks[b, j] <= blocks[b, i])
     may_attend = or_masks(and_masks(*conditions), lambda b, h, i, j: i == j)
     return create_block_mask(may_attend, batch, None, seq, seq, device=str(device))
 
@@ -123,6 +149,18 @@ def rotary_attention(
         return attend_documents(qkv, cos[:, 0], sin[:, 0], plan.groups)
     q, k, v = qkv.unbind(1)
     return plan(rotate(q, angles), rotate(k, angles), v, dropout)
+
+
+@runtime_checkable
+class PartialPlan(AttentionPlan, Protocol):
+    """A plan that attends for some tokens' queries alone: those of ``read``, ascending; ``q`` holds no others."""
+
+    def at(self, read: Int[Tensor, " read"], q: Reads, k: Heads, v: Heads, dropout: float) -> Reads: ...
+
+
+def asks_in_part(plan: AttentionPlan) -> TypeGuard[PartialPlan]:
+    """Whether a plan can. (A compiled block attends for all tokens: it may not look how many are read.)"""
+    return not torch.compiler.is_compiling() and isinstance(plan, PartialPlan)
 
 
 def documents(
@@ -160,6 +198,7 @@ def plan_attention(
     block_mask: Any = None,
     use_flex: bool = False,
     only_flash: bool = False,
+    blocks: Int[Tensor, "batch seq"] | None = None,
 ) -> tuple[AttentionPlan, Int[Tensor, " tokens"] | None]:
     """The plan for a batch, and the flat index of the tokens to run, in the order in which to lay them (None = all, as they are).
 
@@ -171,12 +210,13 @@ def plan_attention(
         block_mask: a ready BlockMask; used as it is.
         use_flex: build a BlockMask from the two masks.
         only_flash: let SDPA use nothing but its flash kernel, or fail.
+        blocks: each token's attention block: it attends to no later one. None = to all.
     """
     if block_mask is not None:
         return FlexPlan(batch, seq, block_mask), None
-    if use_flex and (attention_mask is not None or segment_ids is not None):
-        return FlexPlan(batch, seq, flex_block_mask(segment_ids, attention_mask, batch, seq, device)), None
-    if device.type == "cpu":
+    if use_flex and not (attention_mask is None and segment_ids is None and blocks is None):
+        return FlexPlan(batch, seq, flex_block_mask(segment_ids, attention_mask, batch, seq, device, blocks)), None
+    if device.type == "cpu" and blocks is None:
         unpadded = attention_mask is None or bool(attention_mask.all())
         if unpadded and (segment_ids is None or bool((segment_ids == segment_ids[:, :1]).all())):
             whole = torch.tensor([[batch, seq]][: batch * seq]).view(-1, 2)
@@ -187,6 +227,9 @@ def plan_attention(
     mask = None
     if segment_ids is not None:
         mask = document_mask(segment_ids)[:, None]
+    if blocks is not None:
+        earlier = (blocks[:, None, :] <= blocks[:, :, None])[:, None]
+        mask = earlier if mask is None else mask & earlier
     if attention_mask is not None:
         keys = attention_mask[:, None, None, :]
         # A padded query attends to itself, so that no softmax runs over nothing.

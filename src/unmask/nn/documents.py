@@ -4,11 +4,13 @@ Documents lie end to end, those of one length side by side. The operator turns q
 and its derivative does both backwards into the one gradient that the query-key-value product wants: nothing is sliced, padded
 or concatenated on the way. ``torch.compile`` sees a single call, whatever the lengths.
 
-    bf16, documents of up to 1,024 tokens   scores, softmax and values as matrix products, a cache-sized piece at a time
-    otherwise                               SDPA's flash kernel
+    documents of up to 512 tokens     scores, softmax and values as matrix products, a cache-sized piece at a time; probabilities are kept
+    bf16, up to 1,024 tokens          the same, probabilities made anew on the way back
+    otherwise                         SDPA's flash kernel
 
-In bf16 the kernel multiplies in fp32 and products are more than twice as fast; in fp32 they are level. As everywhere under autocast,
-the products' scores are rounded to bf16 before the softmax.
+In bf16 the kernel multiplies in fp32 and products are more than twice as fast; in fp32 they are level, but for the fifth of the work that
+kept probabilities save: a twentieth of a training step, for half as many numbers again as a block keeps anyway. Beyond 512 tokens
+they would soon be most of the memory. As everywhere under autocast, the products' scores are rounded to bf16 before the softmax.
 
 Shapes: ``T`` tokens, ``H`` heads of ``C`` channels, of which ``2 half`` are rotated; ``groups [G, 2]`` holds the number and the
 length of documents, in order.
@@ -22,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+LONGEST_KEPT = 512
 LONGEST_BY_PRODUCTS = 1024
 PIECE = 6 * 512 * 512  # scores worked on at a time: they stay in the cache between product and softmax
 
@@ -35,32 +38,45 @@ def spans(groups: Tensor) -> Iterator[tuple[slice, int, int]]:
 
 
 def _by_products(dtype: torch.dtype, length: int) -> bool:
-    return dtype == torch.bfloat16 and length <= LONGEST_BY_PRODUCTS
+    return length <= (LONGEST_BY_PRODUCTS if dtype == torch.bfloat16 else LONGEST_KEPT)
 
 
-@torch.library.custom_op("unmask::attend_documents", mutates_args=(), device_types="cpu", schema="(Tensor qkv, Tensor cos, Tensor sin, Tensor groups) -> (Tensor, Tensor, Tensor)")  # fmt: skip
-def _attend(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _room_to_keep(tokens: int, heads: int) -> int:
+    """For the probabilities of any documents: memory that is never written to is never taken."""
+    return tokens * heads * LONGEST_KEPT
+
+
+def _kept(kept: Tensor, start: int, count: int, heads: int, length: int) -> Tensor | None:
+    """The probabilities ``[documents H, length, length]`` of a group of documents that keep them, the first of which is at ``start``."""
+    if length > LONGEST_KEPT or not len(kept):
+        return None
+    return kept[start : start + count * heads * length**2].view(count * heads, length, length)
+
+
+@torch.library.custom_op("unmask::attend_documents", mutates_args=(), device_types="cpu", schema="(Tensor qkv, Tensor cos, Tensor sin, Tensor groups, bool keep) -> (Tensor, Tensor, Tensor, Tensor)")  # fmt: skip
+def _attend(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     tokens, _, heads, channels = qkv.shape
     cos, sin = cos.to(qkv.dtype), sin.to(qkv.dtype)
     out = qkv.new_empty(tokens, heads, channels)
     turned = qkv.new_empty(3, tokens * heads * channels)  # group by group: (3, documents, H, length, C)
     log_sums = qkv.new_empty(tokens * heads, dtype=torch.promote_types(qkv.dtype, torch.float32))
+    kept = qkv.new_empty(_room_to_keep(tokens, heads) if keep else 0)
     for where, count, length in spans(groups):
         q, k, v = group = _group(turned, where, count, length, heads, channels)
         rows = qkv[where].view(count, length, 3, heads, channels).permute(2, 0, 3, 1, 4)
         _turn(group, rows, *_angles(cos, sin, where, count, length))
         wanted = out[where].view(count, length, heads, channels).transpose(1, 2)
         if _by_products(qkv.dtype, length):
-            _products(q, k, v, wanted)
+            _products(q, k, v, wanted, _kept(kept, where.start * heads * LONGEST_KEPT, count, heads, length))
         else:
             found, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
             wanted.copy_(found)
             log_sums[where.start * heads : where.stop * heads].view(count, heads, length).copy_(log_sum)
-    return out, turned, log_sums
+    return out, turned, log_sums, kept
 
 
-@torch.library.custom_op("unmask::attend_documents_backward", mutates_args=(), device_types="cpu", schema="(Tensor d_out, Tensor out, Tensor turned, Tensor log_sums, Tensor cos, Tensor sin, Tensor groups) -> Tensor")  # fmt: skip
-def _attend_backward(d_out: Tensor, out: Tensor, turned: Tensor, log_sums: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> Tensor:
+@torch.library.custom_op("unmask::attend_documents_backward", mutates_args=(), device_types="cpu", schema="(Tensor d_out, Tensor out, Tensor turned, Tensor log_sums, Tensor kept, Tensor cos, Tensor sin, Tensor groups) -> Tensor")  # fmt: skip
+def _attend_backward(d_out: Tensor, out: Tensor, turned: Tensor, log_sums: Tensor, kept: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> Tensor:
     tokens, heads, channels = out.shape
     cos, sin = cos.to(out.dtype), sin.to(out.dtype)
     d_out = d_out.contiguous()
@@ -70,7 +86,7 @@ def _attend_backward(d_out: Tensor, out: Tensor, turned: Tensor, log_sums: Tenso
         d_rows = d_out[where].view(count, length, heads, channels).transpose(1, 2)
         if _by_products(out.dtype, length):
             d_group = torch.empty_like(turned[:, : q.numel()]).view(3, *q.shape)
-            _products_backward(d_rows.contiguous(), q, k, v, d_group)
+            _products_backward(d_rows.contiguous(), q, k, v, d_group, _kept(kept, where.start * heads * LONGEST_KEPT, count, heads, length))
         else:
             rows = out[where].view(count, length, heads, channels).transpose(1, 2)
             log_sum = log_sums[where.start * heads : where.stop * heads].view(count, heads, length)
@@ -108,28 +124,29 @@ def _pieces(q: Tensor) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def _probabilities(q: Tensor, k: Tensor) -> Tensor:
-    scores = q.new_empty(len(q), q.shape[1], q.shape[1])
+def _probabilities(q: Tensor, k: Tensor, kept: Tensor | None) -> Tensor:
+    """Of ``[n, length, C]``, in the place where they are kept, if they are."""
+    scores = q.new_empty(len(q), q.shape[1], q.shape[1]) if kept is None else kept
     torch.baddbmm(scores, q, k.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5, out=scores)
-    return torch.softmax(scores, -1)
+    return torch.softmax(scores, -1, out=scores)
 
 
-def _products(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
-    """Attention of ``[documents, H, length, C]``, into ``out``."""
+def _products(q: Tensor, k: Tensor, v: Tensor, out: Tensor, kept: Tensor | None) -> None:
+    """Attention of ``[documents, H, length, C]``, into ``out``; probabilities into ``kept``."""
     q, k, v = (x.flatten(0, 1) for x in (q, k, v))
     found = torch.empty_like(q)
     for piece in _pieces(q):
-        torch.bmm(_probabilities(q[piece], k[piece]), v[piece], out=found[piece])
+        torch.bmm(_probabilities(q[piece], k[piece], None if kept is None else kept[piece]), v[piece], out=found[piece])
     out.copy_(found.view(out.shape))
 
 
-def _products_backward(d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, d_group: Tensor) -> None:
-    """The gradients of queries, keys and values, into ``d_group [3, documents, H, length, C]``; probabilities are made anew."""
+def _products_backward(d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, d_group: Tensor, kept: Tensor | None) -> None:
+    """The gradients of queries, keys and values, into ``d_group [3, documents, H, length, C]``; probabilities are made anew if not kept."""
     d_out, q, k, v = (x.flatten(0, 1) for x in (d_out, q, k, v))
     dq, dk, dv = d_group.flatten(1, 2)
     scale = q.shape[-1] ** -0.5
     for at in _pieces(q):
-        p = _probabilities(q[at], k[at])
+        p = _probabilities(q[at], k[at], None) if kept is None else kept[at]
         torch.bmm(p.transpose(1, 2), d_out[at], out=dv[at])
         d_scores = torch._softmax_backward_data(torch.bmm(d_out[at], v[at].transpose(1, 2)), p, -1, p.dtype)
         torch.baddbmm(dq[at], d_scores, k[at], beta=0, alpha=scale, out=dq[at])
@@ -137,14 +154,15 @@ def _products_backward(d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, d_group: 
 
 
 @_attend.register_fake
-def _(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     tokens, _, heads, channels = qkv.shape
     log_sums = qkv.new_empty(tokens * heads, dtype=torch.promote_types(qkv.dtype, torch.float32))
-    return qkv.new_empty(tokens, heads, channels), qkv.new_empty(3, tokens * heads * channels), log_sums
+    kept = qkv.new_empty(_room_to_keep(tokens, heads) if keep else 0)
+    return qkv.new_empty(tokens, heads, channels), qkv.new_empty(3, tokens * heads * channels), log_sums, kept
 
 
 @_attend_backward.register_fake
-def _(d_out: Tensor, out: Tensor, turned: Tensor, log_sums: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> Tensor:
+def _(d_out: Tensor, out: Tensor, turned: Tensor, log_sums: Tensor, kept: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> Tensor:
     return out.new_empty(out.shape[0], 3, *out.shape[1:])
 
 
@@ -152,14 +170,14 @@ class _Attend(torch.autograd.Function):
     """The two operators as a function and its derivative. (Registered as such, torch would fill gradients of all outputs with zeros.)"""
 
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> Tensor:  # type: ignore[override]
-        out, turned, log_sums = _attend(qkv, cos, sin, groups)
-        ctx.save_for_backward(out, turned, log_sums, cos, sin, groups)
+    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor, keep: bool) -> Tensor:  # type: ignore[override]
+        out, *remembered = _attend(qkv, cos, sin, groups, keep)
+        ctx.save_for_backward(out, *remembered, cos, sin, groups)
         return out
 
     @staticmethod
-    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
-        return _attend_backward(d_out, *ctx.saved_tensors), None, None, None
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+        return _attend_backward(d_out, *ctx.saved_tensors), None, None, None, None
 
 
 def attend_documents(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> Tensor:
@@ -173,4 +191,4 @@ def attend_documents(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> T
     Returns:
         ``[T, H, C]``.
     """
-    return _Attend.apply(qkv, cos, sin, groups)  # type: ignore[no-any-return]
+    return _Attend.apply(qkv, cos, sin, groups, torch.is_grad_enabled() and qkv.requires_grad)  # type: ignore[no-any-return]

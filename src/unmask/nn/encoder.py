@@ -2,6 +2,9 @@
 
     x = x + out(attention(rotate(norm(x))))        one fused query-key-value product
     x = x + down(activation(up(norm(x))))
+
+Of the last block, most of what comes out is never read: a loss reads the hidden positions, a decoder the blanks. Told which
+positions are read, a block asks for them only: every token is a key and a value, and the rest of the work is done at ``read``.
 """
 
 from __future__ import annotations
@@ -11,12 +14,12 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from unmask.nn.attention import AttentionPlan, rotary_attention
+from unmask.nn.attention import AttentionPlan, asks_in_part, rotary_attention
 from unmask.nn.linear import Linear
-from unmask.nn.rotary import Angles
+from unmask.nn.rotary import Angles, rotate
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -56,13 +59,26 @@ class EncoderBlock(nn.Module):
         self.down = Linear(dim_feedforward, d_model)
         self.activation = ACTIVATIONS[activation]
 
-    def attend(self, x: Float[Tensor, "tokens width"], angles: Angles, plan: AttentionPlan) -> Float[Tensor, "tokens width"]:
+    def attend(
+        self, x: Float[Tensor, "tokens width"], angles: Angles, plan: AttentionPlan, read: Int[Tensor, " read"] | None = None
+    ) -> Float[Tensor, "outs width"]:
         """The attention branch, without its residual."""
-        qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.nhead, x.shape[-1] // self.nhead))
-        return self.out(rotary_attention(plan, qkv, angles, self.dropout if self.training else 0.0).flatten(1))
+        width, dropout = x.shape[-1], self.dropout if self.training else 0.0
+        normed = self.attention_norm(x)
+        if read is None or not asks_in_part(plan):
+            attended = rotary_attention(plan, self.qkv(normed).unflatten(-1, (3, self.nhead, width // self.nhead)), angles, dropout)
+            return self.out((attended if read is None else attended[read]).flatten(1))
+        q = self.qkv.outputs(normed[read], slice(width)).unflatten(-1, (self.nhead, -1))
+        k, v = self.qkv.outputs(normed, slice(width, None)).unflatten(-1, (2, self.nhead, -1)).unbind(1)
+        cos, sin = angles
+        return self.out(plan.at(read, rotate(q, (cos[read], sin[read])), rotate(k, angles), v, dropout).flatten(1))
 
-    def forward(self, x: Float[Tensor, "tokens width"], angles: Angles, plan: AttentionPlan) -> Float[Tensor, "tokens width"]:
-        x = x + F.dropout(self.attend(x, angles, plan), self.dropout, self.training)
+    def forward(
+        self, x: Float[Tensor, "tokens width"], angles: Angles, plan: AttentionPlan, read: Int[Tensor, " read"] | None = None
+    ) -> Float[Tensor, "outs width"]:
+        """The block's output, at all tokens or at those of ``read`` (ascending places among them)."""
+        attended = self.attend(x, angles, plan, read)
+        x = (x if read is None else x[read]) + F.dropout(attended, self.dropout, self.training)
         hidden = self.down(self.activation(self.up(self.feedforward_norm(x))))
         return x + F.dropout(hidden, self.dropout, self.training)
 

@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -29,12 +30,20 @@ class Linear(nn.Linear):
     _laid_out: Tensor | None = None
 
     def forward(self, x: Float[Tensor, "*shape inputs"]) -> Float[Tensor, "*shape outputs"]:
-        if not _served_by_onednn(x, self.weight):
-            return super().forward(x)
-        if torch.is_grad_enabled():
-            return _Product.apply(x.flatten(0, -2), self.weight, self.bias).unflatten(0, x.shape[:-1])  # type: ignore[no-any-return]
-        weight = self.weight if self._laid_out is None else self._laid_out
-        return torch.ops.mkldnn._linear_pointwise(x, weight, self.bias, "none", [], "")
+        return _linear(x, self.weight, self.bias, self._laid_out)
+
+    def outputs(self, x: Float[Tensor, "*shape inputs"], of: slice) -> Float[Tensor, "*shape some"]:
+        """Some of the outputs, and what they cost."""
+        return _linear(x, self.weight[of], None if self.bias is None else self.bias[of])
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, laid_out: Tensor | None = None) -> Tensor:
+    if not _served_by_onednn(x, weight):
+        return F.linear(x, weight, bias)
+    if torch.is_grad_enabled():
+        return _Product.apply(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])  # type: ignore[no-any-return]
+    found = torch.ops.mkldnn._linear_pointwise(x, weight if laid_out is None else laid_out, bias, "none", [], "")
+    return found  # type: ignore[no-any-return]
 
 
 class _Product(torch.autograd.Function):

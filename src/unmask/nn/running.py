@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -22,9 +22,9 @@ from unmask.nn.attention import AttentionPlan
 from unmask.nn.rotary import Angles
 
 
-def run_block(block: Any, x: Tensor, angles: Angles, plan: AttentionPlan) -> Tensor:
+def run_block(block: Any, x: Tensor, angles: Angles, plan: AttentionPlan, read: Tensor | None) -> Tensor:
     """One block, as it is."""
-    return block(x, angles, plan)  # type: ignore[no-any-return]
+    return block(x, angles, plan, read)  # type: ignore[no-any-return]
 
 
 @cache
@@ -46,14 +46,20 @@ class BlockRunner:
     recompute: bool = False
 
     def __call__(
-        self, block: Any, x: Float[Tensor, "tokens width"], angles: Angles, plan: AttentionPlan
-    ) -> Float[Tensor, "tokens width"]:
+        self,
+        block: Any,
+        x: Float[Tensor, "tokens width"],
+        angles: Angles,
+        plan: AttentionPlan,
+        read: Int[Tensor, " read"] | None = None,
+    ) -> Float[Tensor, "outs width"]:
+        """The block's output at all tokens, or at those of ``read``."""
         if not torch.is_grad_enabled():
-            return block(x, angles, plan)  # type: ignore[no-any-return]
+            return block(x, angles, plan, read)  # type: ignore[no-any-return]
         run = _compiled() if self.compiled else run_block
         if self.recompute:
-            return checkpoint(run, block, x, angles, plan, use_reentrant=False)  # type: ignore[no-any-return]
-        return run(block, x, angles, plan)  # type: ignore[no-any-return]
+            return checkpoint(run, block, x, angles, plan, read, use_reentrant=False)  # type: ignore[no-any-return]
+        return run(block, x, angles, plan, read)  # type: ignore[no-any-return]
 
 
 def can_compile(device_type: str) -> bool:

@@ -18,6 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from unmask import allocator
 from unmask.storage import write_text
 
 HEADER = ("step", "name", "value")
@@ -223,3 +224,14 @@ class CleanStop(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.teardown(trainer, pl_module, "fit")  # Lightning tears callbacks down only after success
+
+
+class MemoryWatch(Callback):
+    """Looks, every so many batches, whether the process has grown (``unmask.allocator``)."""
+
+    def __init__(self, every: int = 50) -> None:
+        self.every = every
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (batch_idx + 1) % self.every == 0:
+            allocator.watch.look()

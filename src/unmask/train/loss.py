@@ -1,13 +1,13 @@
 """MLMLoss: ``sum(weight * cross_entropy) / normaliser`` of a batch under a model.
 
 The vocabulary projection runs on scored positions only when the model offers ``hidden_states`` and ``logits_at``, and without
-ever holding all their logits when it offers ``projection_at`` too. The sum and the count are kept apart, so that ranks and
+ever holding all their logits when it offers ``projection_of`` too. The sum and the count are kept apart, so that ranks and
 accumulation steps can be added before dividing. A batch is never mutated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -275,31 +275,3 @@ def as_mlm_batch(batch: Mapping[str, Any]) -> Mapping[str, Any]:
         "target_ids": labels,
         "noise_mask": labels != IGNORED_TARGET,
     }
-
-
-def global_loss(parts: Sequence[MLMLossDict]) -> MLMLossDict:
-    """The loss of a whole optimiser step: sums and counts over accumulation steps and ranks, divided once.
-
-    For loops that are not ours; ``MaskedLMModule`` does the same to the gradients. Values are detached. Where
-    ``torch.distributed`` runs, every rank must call this, and all get the same answer.
-
-    Args:
-        parts: this rank's losses, one a pass.
-
-    Raises:
-        ValueError: no parts.
-    """
-    if not parts:
-        raise ValueError("A global loss is a sum over passes, and there is none: collect the MLMLossDict of every pass of the step.")
-    sums = torch.stack(
-        [
-            torch.stack([p["numerator"].detach().double() for p in parts]).sum(),
-            torch.stack([p["denominator"].double() for p in parts]).sum(),
-            torch.stack([p["variance"].double() * p["denominator"].double().clamp(min=1) ** 2 for p in parts]).sum(),
-        ]
-    )
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(sums)
-    numerator, count, spread = sums.unbind()
-    below = count.clamp(min=1)
-    return MLMLossDict(loss=numerator / below, numerator=numerator, denominator=count, variance=spread / below**2)

@@ -207,6 +207,14 @@ def test_any_bytes_may_be_a_frame_table(table, wide):
     assert next(frame_ranges(prefix + table, 0, wide)) == (0x1000, 16)
 
 
+def test_frames_under_an_augmentation_that_is_not_known_are_left_out():
+    """What such a common entry says before its encoding cannot be skipped; its frames would be read wrongly."""
+    table = frames([(0x1000, 16)], 0)
+    assert list(frame_ranges(table, 0, True)) == [(0x1000, 16)]
+    assert list(frame_ranges(table.replace(b"zR\0", b"zX\0"), 0, True)) == []
+    assert list(frame_ranges(table.replace(b"zR\0", b"yR\0"), 0, True)) == []
+
+
 def _a_binary() -> Path:
     import numpy
 
