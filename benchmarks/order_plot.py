@@ -82,18 +82,23 @@ def _panel(axes: Any, curves: list[dict[str, Any]], cost: str, quality: str) -> 
         x, y = [p[cost] for p in points], [100 * p[quality]["value"] for p in points]
         bars = [[100 * (p[quality]["value"] - p[quality]["low"]) for p in points], [100 * (p[quality]["high"] - p[quality]["value"]) for p in points]]
         lone = len(points) == 1
-        axes.errorbar(x, y, bars, color=colour, marker=marker, markersize=11 if lone else 5, linewidth=1.4, elinewidth=0.8, zorder=2 if lone else 3)
-        ends.append((x[-1], y[-1], colour, curve["name"].replace(", dual", "\ndual").replace(", prefix", "\nprefix")))
+        dashes = "--" if curve["knob"] != "max_steps" else "-"  # the rule says how many, not the budget
+        axes.errorbar(x, y, bars, color=colour, marker=marker, markersize=11 if lone else 5, linestyle=dashes, linewidth=1.4, elinewidth=0.8, zorder=2 if lone else 3)
+        ends.append((x[-1], y[-1], colour, curve["name"].replace(", ", "\n")))
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
     low, high = axes.get_xlim()
     axes.set_xlim(low, high * (high / low) ** 0.42)  # room for the names
+    axes.set_xticks([2**power for power in range(20) if low <= 2**power <= high])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(-4, 104)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     lines = max(name.count("\n") for *_, name in ends) + 1
-    for (x, y, colour, name), height in zip(ends, spread([y for _, y, *_ in ends], 5.5 * lines), strict=True):
+    gap = 5.5 if lines == 1 else 4.6 * lines
+    heights = spread([y for _, y, *_ in ends], gap)
+    over, under = max(0.0, max(heights) - 101), max(0.0, -1 - min(heights))  # names stay beside the panel
+    for (x, y, colour, name), height in zip(ends, [height - over + under for height in heights], strict=True):
         axes.annotate(
             name, (x, y), xytext=(high * (high / low) ** 0.05, height), textcoords="data", color=colour, fontsize=9, va="center",
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "shrinkB": 3},

@@ -32,7 +32,7 @@ FULL: dict[str, Any] = {
 QUICK: dict[str, Any] = {
     **FULL,
     "model": {**_MODEL, "d_model": 32, "num_layers": 2, "nhead": 2},
-    "train": {"steps": 60, "batch_size": 64, "evaluate_every": 60, "checkpoint_every": 60, "evaluate_rows": 32, "log_every": 20},
+    "train": {"steps": 20, "batch_size": 32, "evaluate_every": 20, "checkpoint_every": 20, "evaluate_rows": 32, "log_every": 10},
 }
 
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +30,11 @@ def task() -> Task:
     return Task(network(), *asked(SMALL, 12))
 
 
+@pytest.fixture(scope="module")
+def curves(task) -> list[dict[str, Any]]:
+    return measure(task, 8, [1, 3, 99], bounds=1)
+
+
 def test_a_quick_run_trains_measures_and_draws(monkeypatch, tmp_path, capsys):
     figures, picture, run = tmp_path / "order.json", tmp_path / "order.png", tmp_path / "run"
     arguments = ["--quick", "--threads", "1", "--puzzles", "20", "--run", run, "--json", figures, "--plot", picture]
@@ -45,8 +51,8 @@ def test_a_quick_run_trains_measures_and_draws(monkeypatch, tmp_path, capsys):
     assert order.trained(SMALL, run, quick=True).net.units_of.shape == (16, 3)
 
 
-def test_a_point_is_the_decode_that_it_names(task):
-    curves = {(curve["name"], curve["panel"]): curve for curve in measure(task, 8, [1, 3, 99], bounds=1)}
+def test_a_point_is_the_decode_that_it_names(task, curves):
+    curves = {(curve["name"], curve["panel"]): curve for curve in curves}
     canvas, blanks = task.canvas, task.canvas.blanks(4).sum(-1)
     for name, options in {"margin": {"order": "prob_diff"}, "left to right": {"order": "left_to_right"}}.items():
         points = curves[name, "greedy"]["points"]
@@ -110,7 +116,6 @@ def test_names_are_moved_apart_as_little_as_it_takes():
     assert all(b - a >= 3 - 1e-9 for a, b in itertools.pairwise(moved)) and moved[-1] == 40.0
 
 
-def test_a_plot_of_text_is_drawn_too(task, tmp_path):
-    report = {"title": "rows", "quality": "tokens", "curves": measure(task, 8, [2, 4], bounds=1)}
-    plot(report, tmp_path / "deep" / "text.png")
+def test_a_plot_of_text_is_drawn_too(curves, tmp_path):
+    plot({"title": "rows", "quality": "tokens", "curves": curves}, tmp_path / "deep" / "text.png")
     assert (tmp_path / "deep" / "text.png").stat().st_size > 20_000
