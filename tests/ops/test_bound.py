@@ -13,7 +13,7 @@ from unmask.ops.schedule import SCHEDULES, DiscreteTime, as_schedule, polynomial
 from unmask.randomness import Noise
 from unmask.train.loss import MLMLoss
 
-SIZES = [(3, 3), (4, 4), (3, 5)]
+SIZES = [(3, 3), (4, 4), (3, 5), (3, 6)]
 SMOOTH = ["linear", "cosine", "quadratic"]
 
 
