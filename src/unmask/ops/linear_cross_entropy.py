@@ -92,8 +92,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 if d_hidden is None:
                     best[here] = log_p.argmax(-1)
                     continue
-                slope = _slope(log_p, log_z, targets[here], smoothing, z_loss)
-                logits[part] = slope
+                slope = _slope(log_p, log_z, targets[here], smoothing, z_loss, logits[part])
                 if d_bias is not None:
                     d_bias += weights[here] @ slope
             if d_hidden is None:
@@ -133,11 +132,14 @@ def _cost(nll: Tensor, log_p: Tensor, log_z: Tensor, smoothing: float, z_loss: f
     return cost + z_loss * log_z**2 if z_loss else cost
 
 
-def _slope(log_p: Tensor, log_z: Tensor, targets: Tensor, smoothing: float, z_loss: float) -> Tensor:
-    """The derivative of each position's cost by its logits, made of ``log_p`` in place."""
-    slope = log_p.exp_()
+def _slope(log_p: Tensor, log_z: Tensor, targets: Tensor, smoothing: float, z_loss: float, into: Tensor) -> Tensor:
+    """The derivative of each position's cost by its logits, written into ``into``; unrounded if that has fewer bits."""
+    slope = torch.exp(log_p, out=into if into.dtype == log_p.dtype else log_p)
     if z_loss:
         slope *= (1 + 2 * z_loss * log_z)[:, None]
     if smoothing:
         slope -= smoothing / slope.shape[1]
-    return slope.scatter_add_(1, targets[:, None], slope.new_full((len(slope), 1), smoothing - 1))
+    slope.scatter_add_(1, targets[:, None], slope.new_full((len(slope), 1), smoothing - 1))
+    if slope is not into:
+        into.copy_(slope)
+    return slope

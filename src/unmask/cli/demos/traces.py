@@ -11,7 +11,7 @@ FULL: dict[str, Any] = {
     "model": {"preset": "tiny", "kind": "instruction_trace"},
     "objective": {"name": "bert", "probability": 0.3, "mask_rate": 1.0, "random_rate": 0.0},
     "optim": {"name": "muon", "lr": 0.006},
-    "train": {"steps": 800, "batch_size": 16, "evaluate_every": 100, "checkpoint_every": 50, "evaluate_rows": 128},
+    "train": {"steps": 600, "batch_size": 16, "evaluate_every": 100, "checkpoint_every": 50, "evaluate_rows": 128},
 }
 QUICK: dict[str, Any] = {
     **FULL,
