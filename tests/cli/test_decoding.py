@@ -49,6 +49,7 @@ def texts(unmask, trained):
         (("--steps", 8), ("--order", "critic")),
         (("--steps", 8, "--order", "critic"), ("--critic", "shown")),
         (("--steps", 8, "--order", "critic", "--critic", "shown"), ("--remask", "keep_surest")),
+        ((*SURE, "--threshold", 0.0), ("--apart",)),
         (("--steps", 5), ("--schedule", "quadratic")),
         (("--steps", 16), ("--block", 4)),
         (("--steps", 32), ("--remask", "cap")),

@@ -18,7 +18,7 @@ from tests.naive.decoding import (
     specials,
     table,
 )
-from unmask.decode.admissions import CumulativeError, EntropyBound, Evidence, Factor, Quota, Threshold
+from unmask.decode.admissions import Apart, CumulativeError, EntropyBound, Evidence, Factor, Quota, Threshold
 from unmask.decode.budget import AncestralBudget, EvenBudget, LeastBudget, OneByOne
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import unmask
@@ -108,6 +108,42 @@ def test_admissions_by_hand():
     assert admitted(Factor(0.001), confidence, quota=3) == [1, 2, 3]  # and the quota
     assert admitted(Threshold(0.9), confidence) == [1, 2, 3]
     assert admitted(Quota(), confidence, quota=2) == [1, 3]
+
+
+def test_apart_takes_one_of_every_run_as_far_as_the_quota_allows():
+    row, p = [MASK, MASK, FIRST_WORD, MASK, MASK, MASK, FIRST_WORD], [[s, 1 - s] for s in (0.9, 0.8, 0.5, 0.7, 0.95, 0.92, 0.5)]
+    by_budget = lambda steps: revealed([row], Rules(steps, Selector(ConfidenceOrder(top_prob), Apart(Quota()))), p)[0]  # noqa: E731
+    assert revealed([row], Rules(2, Selector(ConfidenceOrder(top_prob))), p)[0] == [[4, 5], [0, 1, 3]]
+    assert by_budget(1) == [[0, 1, 3, 4, 5]]
+    assert by_budget(2) == [[0, 4], [1, 3, 5]]  # three runs are left, of one each
+    crowded = Selector(ConfidenceOrder(top_prob), Apart(Quota()))
+    assert revealed([[MASK] * 2 + [FIRST_WORD]], Rules(1, crowded), p[:3])[0] == [[0, 1]]  # one run, and a quota of two
+    everything = Selector(ConfidenceOrder(top_prob), Apart(Threshold(0.0)))
+    assert revealed([row], Rules(5, everything, LeastBudget()), p)[0] == [[0, 4], [1, 3, 5]]
+    wide = Selector(ConfidenceOrder(top_prob), Apart(EntropyBound(9.0)))
+    assert revealed([row], Rules(5, wide, LeastBudget()), p)[0] == [[0, 4], [1, 3, 5]]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), min_size=1, max_size=9).filter(lambda r: any(c for c, _ in r)), st.integers(1, 9))
+def test_apart_is_its_definition(row, quota):
+    candidates = torch.tensor([[c for c, _ in row]])
+    ranking = torch.tensor([[float(r) for _, r in row]], dtype=torch.float64)
+    ids = torch.full(candidates.shape, MASK)
+    noise = Noise(torch.zeros(1, dtype=torch.int64))
+    view = StepView(0, torch.tensor([0]), ids, Canvas.infill(ids, specials(2)), candidates, candidates, candidates, torch.tensor([quota]), ranking * 0, noise)
+    runs, at = [], None
+    for column, (candidate, _) in enumerate(row):
+        runs += [[]] if candidate and at != column - 1 else []
+        if candidate:
+            runs[-1].append(column)
+            at = column
+    best_first = lambda columns: sorted(columns, key=lambda c: (-row[c][1], c))  # noqa: E731
+    heads = [best_first(run)[0] for run in runs]
+    others = [c for run in runs for c in run if c not in heads]
+    expected = (best_first(heads) + best_first(others))[:quota]
+    chosen = Apart(Quota())(Evidence(view, torch.tensor([quota]), ranking, ranking, None))
+    assert chosen[0].nonzero()[:, 0].tolist() == sorted(expected)
 
 
 def test_entropy_bound_by_hand():

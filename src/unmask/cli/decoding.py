@@ -65,6 +65,9 @@ class Decoding:
     entropy_bound: Annotated[
         float | None, _AXIS("--entropy-bound", help="Reveal the surest while their entropies (nats) sum to at most this.")
     ] = None
+    apart: Annotated[
+        bool, _AXIS("--apart", help="One token a step in each run of neighbouring blanks, as far as the budget allows: neighbours tend to repeat.")
+    ] = False
     schedule: Annotated[
         str | None, _AXIS("--schedule", help="How many a step: linear, cosine, quadratic … ; by default equal shares.")
     ] = None
@@ -146,6 +149,7 @@ class Decoding:
             cumulative_error=self.cumulative_error,
             factor=self.factor,
             entropy_bound=self.entropy_bound,
+            apart=self.apart,
             schedule=self.schedule,
             block_length=causal_block if self.block is None and self.cache == "block" else self.block,
             aligned_blocks=causal_block is not None and self.block is not None,

@@ -5,15 +5,16 @@
     CumulativeError   the surest, while the errors of all but the worst stay below e
     Factor            the largest n with (n + 1) (1 - c_n) < f, c_n the n-th highest confidence   (2505.22618)
     EntropyBound      the surest, while their entropies but for the largest stay within gamma     (2505.24857)
+    Apart             any of these, one in each run of neighbouring blanks as far as the quota allows
 
-The last three reveal a prefix of the ranking, so each only counts how long it may be.
+The three before the last reveal a prefix of the ranking, so each only counts how long it may be.
 
 Shapes: masks and scores ``[b, L]``, counts ``[b]``, log-probabilities ``[N, V]`` over the candidates, row-major.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -162,6 +163,37 @@ class EntropyBound:
         assert evidence.log_probs is not None
         nats, real = evidence.ranked(spread(entropy_nats(evidence.log_probs), evidence.view.candidates, 0.0))
         return evidence.first((real & (_all_but_largest(nats) <= self.most)).sum(-1))
+
+
+@dataclass(frozen=True)
+class Apart:
+    """What another admission reveals of the first-ranked blank of each run of neighbours: tokens that are placed side by side in one
+    step do not know of each other, and tend to repeat. Where the quota is more than that, the first of the others make it up.
+
+    Attributes:
+        inner: the admission.
+    """
+
+    inner: Admission
+
+    @property
+    def needs_confidence(self) -> bool:
+        return self.inner.needs_confidence
+
+    def __call__(self, evidence: Evidence) -> Bool[Tensor, "rows seq"]:
+        candidates = evidence.view.candidates
+        first = _first_of_runs(evidence.ranking, candidates)
+        log_probs = None if evidence.log_probs is None else evidence.log_probs[first[candidates]]
+        chosen = self.inner(replace(evidence, view=replace(evidence.view, candidates=first), log_probs=log_probs))
+        return chosen | select_top(evidence.ranking, candidates & ~chosen, (evidence.quota - chosen.sum(-1)).clamp(min=0))
+
+
+def _first_of_runs(ranking: Float[Tensor, "rows seq"], candidates: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
+    """The best-ranked candidate of every run of neighbouring ones; of equals the leftmost."""
+    place = ranking.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    run = torch.cat([torch.zeros_like(place[:, :1]), (~candidates).long().cumsum(-1)[:, :-1]], dim=-1)  # alike within a run of candidates
+    best = torch.full_like(place, place.shape[1]).scatter_reduce(1, run, place.masked_fill(~candidates, place.shape[1]), "amin")
+    return candidates & (place == best.gather(1, run))
 
 
 def _all_but_largest(values: Float[Tensor, "rows seq"]) -> Float[Tensor, "rows seq"]:

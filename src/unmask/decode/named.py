@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unmask.contracts import SpecialIds
 from unmask.decode.adjust import Adjustment, ForbiddenIds, LateEos, RepetitionPenalty
-from unmask.decode.admissions import Admission, CumulativeError, EntropyBound, Factor, Quota, Threshold
+from unmask.decode.admissions import Admission, Apart, CumulativeError, EntropyBound, Factor, Quota, Threshold
 from unmask.decode.block_cache import BlockCachedForward
 from unmask.decode.budget import (
     AncestralBudget,
@@ -82,6 +82,7 @@ def make_rules(
     cumulative_error: float | None = None,
     factor: float | None = None,
     entropy_bound: float | None = None,
+    apart: bool = False,
     schedule: ScheduleLike | None = None,
     ancestral: bool = False,
     one_by_one: bool = False,
@@ -117,6 +118,7 @@ def make_rules(
         critic_model: the network that judges: the one that decodes, or another with the same ids.
         order_temperature: of the choice of places; 0 takes the best.
         threshold, cumulative_error, factor, entropy_bound: admission by confidence; one of them at most.
+        apart: one token a step in each run of neighbouring blanks, as far as the budget allows.
         schedule: drives the budget: a name, a ``Schedule``, or a function of time. None = even.
         ancestral: every blank draws its own step from the schedule (linear if none): goes with the random order.
         one_by_one: one token a step: exact.
@@ -145,9 +147,12 @@ def make_rules(
     )
     if constraint is not None and required_ids:
         raise ValueError("required_ids makes a constraint of its own, and one was given. Build the product automaton, or drop one.")
+    if apart and (ancestral or one_by_one):
+        raise ValueError("apart chooses which blanks are revealed together, and one token a step, or a time of its own for each, leaves no choice.")
+    admits = admission or Quota()
     return Rules(
         max_steps=max_steps,
-        selector=Selector(_score(order, critic, critic_model, remask, special, allow_eos), admission or Quota(), order_temperature),
+        selector=Selector(_score(order, critic, critic_model, remask, special, allow_eos), Apart(admits) if apart else admits, order_temperature),
         budget=_budget(None if schedule is None else as_schedule(schedule), ancestral, one_by_one, admission, remask, remask_hold, order),
         window=_window(block_length, aligned_blocks or cache == "block", cache),
         revision=_revision(remask, remask_rate, remask_until),
