@@ -117,12 +117,35 @@ def test_levels_are_constant_discrete_or_a_curriculum(tokenizer):
     assert isinstance(build_corruption(objective(), tokenizer).level, ScheduleLevel)
 
 
+@pytest.mark.parametrize("words, choice, weighting", [
+    ("", "count", "inverse_p"),  # exact counts are the linear schedule's alone
+    ("schedule=cosine", "coins", "schedule"),
+    ("lowest=0.3", "coins", "schedule"),
+    ("highest=0.7", "coins", "schedule"),
+    ("time_steps=4", "coins", "schedule"),
+    ("choice=coins", "coins", "inverse_p"),
+    ("level=constant", "coins", "inverse_p"),
+    ("level=constant lowest=0.0", "coins", "inverse_p"),
+    ("schedule=cosine choice=weighted", "weighted", "inverse_p"),
+    ("start_probability=0.3", "count", "inverse_p"),
+    ("schedule=cosine start_probability=0.3", "coins", "inverse_p"),
+    ("name=maskgit choice=coins", "coins", "flat"),
+])  # fmt: skip
+def test_what_a_scheme_leaves_open_follows_from_what_is_given(words, choice, weighting):
+    made = objective(*words.split())
+    assert (made.choice, made.weighting) == (choice, weighting)
+
+
 @pytest.mark.parametrize("words, loss", [
     ("", MLMLoss(weighting="inverse_p", normaliser="supervised")),
     ("schedule=cosine", MLMLoss(weighting=cosine, normaliser="supervised")),
     ("schedule=cosine time_steps=8", MLMLoss(weighting=DiscreteTime(cosine, 8), normaliser="supervised")),
     ("weighting=flat normaliser=row", MLMLoss(use_num_masked_factor=True)),
     ("name=bert", MLMLoss()),
+    ("name=spanbert", MLMLoss()),
+    ("name=maskgit", MLMLoss()),
+    ("name=blockwise", MLMLoss(weighting="inverse_p", normaliser="supervised")),
+    ("name=block_diffusion", MLMLoss(weighting="inverse_p", normaliser="supervised")),
     ("normaliser=answer label_smoothing=0.1 z_loss=0.01", MLMLoss(weighting="inverse_p", normaliser="answer", label_smoothing=0.1, z_loss=0.01)),
     ("name=bert loss_on_visible_tokens=true", MLMLoss(loss_on_visible_tokens=True)),
 ])  # fmt: skip
@@ -187,6 +210,12 @@ def test_every_part_is_turned():
     ("name=bert schedule=cosine", "objective.schedule=cosine is never read.*objective.level=schedule"),
     ("power=3", "objective.schedule=polynomial"),
     ("sigma_max=3", "objective.schedule=geometric"),
+    ("sigma_min=0.1", "objective.schedule=geometric"),
+    ("name=bert highest=0.9", "objective.level=schedule"),
+    ("span_success=0.5", "objective.choice=spans"),
+    ("sigma_min=0.1", "objective.schedule=geometric"),
+    ("name=bert highest=0.9", "objective.level=schedule"),
+    ("span_success=0.5", "objective.choice=spans"),
     ("eps=0.01", "objective.choice=coins"),
     ("curriculum=0.5", "objective.start_probability"),
     ("name=bert times=stratified", "objective.level=schedule"),

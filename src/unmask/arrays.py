@@ -52,9 +52,14 @@ def rounded_up(x: Array) -> Array:
     return np.ceil(x).astype(np.int64) if isinstance(x, np.ndarray) else x.ceil().long()
 
 
-def between(x: Array, low: int, high: Array) -> Array:
-    """Numbers raised to ``low`` and then lowered to ``high``."""
-    return np.minimum(np.maximum(x, low), high) if isinstance(x, np.ndarray) else x.clamp(min=low).minimum(high)
+def at_least(x: Array, low: int) -> Array:
+    """Numbers, raised to ``low`` where they are below it."""
+    return np.maximum(x, low) if isinstance(x, np.ndarray) else x.clamp(min=low)
+
+
+def at_most(x: Array, high: Array) -> Array:
+    """Numbers, lowered to those of ``high`` where they are above them."""
+    return np.minimum(x, high) if isinstance(x, np.ndarray) else x.minimum(high)
 
 
 def count_rows(mask: Array) -> Array:

@@ -56,6 +56,24 @@ def test_a_prediction_batch_is_the_prompt_alone_with_the_answer_beside_it():
     assert set(MLMSeq2SeqPredCollator(SPECIAL)([{"prompt_ids": [10]}])) == {"input_ids", "attention_mask"}
 
 
+@pytest.mark.parametrize("collator", [MLMSeq2SeqTrainCollator, MLMSeq2SeqCollator, MLMSeq2SeqPredCollator])
+def test_widths_are_rounded_up_of_prompts_and_of_answers(collator):
+    """Prompts of 3 and 1 tokens, answers of up to 5 with their BOS and EOS."""
+    for options, width in (({"truncate": "max"}, 16), ({"truncate": None}, 16), ({"input_block_size": 8}, 24), ({"input_block_size": 8, "truncate": "max"}, 16)):
+        batch = collator(SPECIAL, NONE, 16, pad_to_multiple_of=8, **options)(ROWS)
+        if collator is not MLMSeq2SeqCollator:
+            width = 8 if collator is MLMSeq2SeqPredCollator or options.get("truncate", "block") != "block" else 16
+        assert batch["input_ids"].shape[1] == width, options
+    if collator is not MLMSeq2SeqTrainCollator:
+        with pytest.raises(ValueError, match="input_block_size=5 do not fit"):
+            collator(SPECIAL, NONE, 16, 5, pad_to_multiple_of=8)
+
+
+def test_no_prompt_at_all_is_one_pad_wide():
+    batch = MLMSeq2SeqPredCollator(SPECIAL, add_bos=False)([{"prompt_ids": []}])
+    assert batch["input_ids"].tolist() == [[PAD]] and not batch["attention_mask"].any()
+
+
 LONG = [{"prompt_ids": [*range(10, 30)], "target_ids": [30, 31, 32]}]
 
 

@@ -92,7 +92,7 @@ def test_progress_is_the_share_of_the_draws_of_a_run(ranks, rows):
 def datamodule(rank: int = 0, ranks: int = 1, step: int = 0, **options) -> TokenStoreData:
     settings = {"block_size": 8, "batch_size": 4, "accumulate": 1, "evaluate_rows": 5, "steps": 10, "seed": 3, **options}
     data = TokenStoreData(
-        TokenArray(np.arange(100)), TokenArray(np.arange(1000, 1170)), collate=lambda c: c, collate_valid=lambda c: c, **settings
+        TokenArray(np.arange(100)), TokenArray(np.arange(1000, 1170)), collate=lambda c: c, collate_valid=lambda c: {**c, "valid": True}, **settings
     )
     data.trainer = SimpleNamespace(world_size=ranks, global_rank=rank, global_step=step)
     return data
@@ -103,19 +103,25 @@ def test_a_curriculum_ends_with_the_run_and_a_resumed_run_is_where_it_was():
     assert np.allclose(np.concatenate([batch["progress"] for batch in batches]), np.arange(40) / 40)
     (resumed,) = islice(datamodule(step=7).train_dataloader(), 1)
     assert all(np.array_equal(resumed[name], batches[7][name]) for name in resumed)
-    halves = [next(iter(datamodule(rank, 2, accumulate=2).train_dataloader()))["example_id"] for rank in (0, 1)]
-    assert np.array_equal(np.concatenate(halves), batches[0]["example_id"][:2])
+    parts = [list(islice(datamodule(rank, 2, step=7, accumulate=2).train_dataloader(), 2)) for rank in (0, 1)]
+    windows_of_step = [part[number]["example_id"] for number in (0, 1) for part in parts]  # two passes of two ranks
+    assert np.array_equal(np.concatenate(windows_of_step), batches[7]["example_id"])
+    assert not np.array_equal(next(iter(datamodule(seed=4).train_dataloader()))["example_id"], batches[0]["example_id"])
+    assert "valid" not in resumed
 
 
 def test_validation_takes_the_same_windows_every_time_from_all_over_the_held_out_text():
     """Ranks share them out, none twice; they have no progress, so that a curriculum is validated at one point."""
     whole = list(datamodule().val_dataloader())
-    assert [len(batch["example_id"]) for batch in whole] == [4, 1] and "progress" not in whole[0]
+    assert [len(batch["example_id"]) for batch in whole] == [4, 1] and "progress" not in whole[0] and whole[0]["valid"]
+    assert np.concatenate([batch["example_id"] for batch in datamodule(evaluate_rows=99).val_dataloader()]).tolist() == [*range(22)]
     chosen = np.concatenate([batch["example_id"] for batch in whole])
     assert chosen.tolist() == [0, 5, 10, 16, 21]  # of 22 windows
     assert whole[0]["input_ids"][1].tolist() == [*range(1040, 1048)] and set(whole[0]["epoch"]) == {0}
     assert np.concatenate([batch["epoch_place"] for batch in whole]).tolist() == [0, 1, 2, 3, 4]
     shared = [np.concatenate([b["example_id"] for b in datamodule(rank, 2).val_dataloader()]) for rank in (0, 1)]
     assert sorted(np.concatenate(shared)) == sorted(chosen)
+    later = list(datamodule(step=7).val_dataloader())
+    assert all(np.array_equal(later[0][name], whole[0][name]) for name in whole[0])
     with pytest.raises(ValueError, match=r"data\.valid_fraction"):
         datamodule(ranks=7, batch_size=7).val_dataloader()

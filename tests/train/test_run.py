@@ -274,3 +274,17 @@ def test_the_standard_error_of_every_steps_loss_is_reported(tiny, monkeypatch):
     reported = [value for _, name, value in read_metrics(Path(config.run) / "metrics.csv") if name == "train/loss_error"]
     expected = [float(global_loss(parts[i : i + 2])["variance"].sqrt()) for i in (0, 2)]
     assert len(parts) == 4 and reported == pytest.approx(expected, rel=1e-5) and min(reported) > 0
+
+
+def test_a_curriculum_is_trained_by_the_runs_progress_and_validated_at_its_end(tiny, monkeypatch):
+    """The share hidden falls from one rate to the other over the steps, and held-out rows are hidden at the last rate throughout."""
+    seen = []
+    real = MLMLoss.score
+
+    def noted(self, batch, model=None):
+        seen.append((float(batch["p_mask"].max()), int(batch["noise_mask"].sum())))
+        return real(self, batch, model)
+
+    monkeypatch.setattr(MLMLoss, "score", noted)
+    train(config_of(tiny, "objective.name=bert", "objective.start_probability=0.9", "train.steps=8", "train.evaluate_rows=8"))
+    assert len(seen) == 2 and seen[0] == seen[1] and seen[0][0] == pytest.approx(0.15)  # the same noise at both validations

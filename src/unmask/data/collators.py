@@ -147,15 +147,19 @@ class PackedMLMCollator(CorruptingCollator):
     def batch(self, made: Corrupting) -> PackedFlexMLMBatch | MLMBatch:
         """A ``PackedFlexMLMBatch``; without FlexAttention with an ``attention_mask`` besides."""
         assert made.clean.segment_ids is not None and made.clean.positions is not None
-        packed = PackedFlexMLMBatch(
+        packed = MLMBatch(
             input_ids=made.noisy,
             target_ids=made.targets(),
+            attention_mask=made.clean.attention_mask,
             positions=made.clean.positions,
             segment_ids=made.clean.segment_ids,
             noise_mask=made.scored,
             p_mask=made.p_mask(),
         )
-        return packed if self.use_flex_attn else MLMBatch(**packed, attention_mask=made.clean.attention_mask)
+        if self.use_flex_attn:
+            del packed["attention_mask"]
+            return cast(PackedFlexMLMBatch, packed)
+        return packed
 
 
 class MaskedLMCollator(CorruptingCollator):

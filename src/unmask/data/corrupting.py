@@ -174,7 +174,8 @@ class CorruptingCollator:
         Positions count from the first real token, so padding on the left does not move the noise.
         """
         counters = None
-        if np.count_nonzero(clean.attention_mask.numpy()[:, :1]) < clean.ids.shape[0]:
+        packed = clean.positions is not None  # never padded on the left
+        if not packed and np.count_nonzero(clean.attention_mask.numpy()[:, :1]) < clean.ids.shape[0]:
             leading = (~clean.attention_mask).long().cumprod(-1).sum(-1, keepdim=True)
             counters = torch.arange(clean.ids.shape[1]) - leading
         ids = scalars(rows, "example_id")

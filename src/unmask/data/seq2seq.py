@@ -33,11 +33,13 @@ class MLMSeq2SeqTrainCollator(CorruptingCollator):
         add_bos, add_eos: BOS between prompt and answer, EOS behind the answer.
         truncate: ``"block"``, ``"max"`` or None.
         loss_on_padding: what follows an answer is part of it: attended, hidden and scored (LLaDA's fine-tuning).
-        pad_to_multiple_of: round the width up.
+        pad_to_multiple_of: round the width up, that of prompts beside answers too.
         options: ``seed``, ``low_discrepancy_levels``, ``times``, ``pass_through`` of ``CorruptingCollator``.
 
     Result: an ``MLMBatch``.
     """
+
+    prompts_apart = False  # True = prompts have columns of their own, which input_block_size counts
 
     def __init__(
         self,
@@ -60,6 +62,11 @@ class MLMSeq2SeqTrainCollator(CorruptingCollator):
         check_truncate(truncate, block_size, len(self.before) + len(self.after), pad_to_multiple_of)
         if input_block_size is not None and input_block_size < 1:
             raise ValueError(f"input_block_size={input_block_size} is the longest prompt, in tokens; None sets no limit.")
+        if self.prompts_apart and truncate is not None and input_block_size is not None and input_block_size % (pad_to_multiple_of or 1):
+            raise ValueError(
+                f"pad_to_multiple_of={pad_to_multiple_of} and input_block_size={input_block_size} do not fit: prompts are at most "
+                "input_block_size wide, so it must itself be a multiple (such as 512 of 64)."
+            )
         self.block_size = block_size
         self.input_block_size = input_block_size
         self.truncate = truncate
@@ -91,9 +98,9 @@ class MLMSeq2SeqTrainCollator(CorruptingCollator):
         return pad(rows, width, cast(int, self.special.pad))
 
     def pad_left(self, prompts: Ragged) -> tuple[Tensor, Tensor]:
-        """Stacked, at ``input_block_size`` if rows are truncated to blocks and it is given."""
-        fixed = self.truncate == "block" and self.input_block_size is not None
-        width = cast(int, self.input_block_size) if fixed else max(map(len, prompts))
+        """Stacked at the width that ``truncate`` says of ``input_block_size``; without one, as wide as the longest."""
+        limited = self.truncate is not None and self.input_block_size is not None
+        width = width_of(max(map(len, prompts)), self.input_block_size or 0, self.truncate if limited else None, self.pad_to_multiple_of)
         return pad(prompts, width, cast(int, self.special.pad), left=True)
 
     def hide_answers(self, ids: Tensor, real: Tensor, answer: Tensor) -> Assembled:
@@ -110,6 +117,8 @@ class MLMSeq2SeqCollator(MLMSeq2SeqTrainCollator):
     Arguments as in :class:`MLMSeq2SeqTrainCollator`, but ``block_size`` is for the answer alone and ``input_block_size``
     for the prompt beside it; with None, prompts are as wide as the longest. Result: an ``MLMBatch``.
     """
+
+    prompts_apart = True
 
     def assemble(self, rows: Rows) -> Assembled:
         answers = self.answers(rows, self.before, self.after)
@@ -128,6 +137,8 @@ class MLMSeq2SeqPredCollator(MLMSeq2SeqTrainCollator):
     Result: ``input_ids`` and ``attention_mask`` ``[B, P]``, and, for rows that have one, ``target_ids`` ``[B, T]``, with PAD
     behind the answer if ``loss_on_padding``, otherwise -100.
     """
+
+    prompts_apart = True
 
     def collate(self, rows: Rows) -> MLMSeq2SeqPredictionBatch:
         prompts = require_column(rows, "prompt_ids")

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unmask.arrays import Array, as_array, as_tensor, between, count_rows, rounded_up, single
+from unmask.arrays import Array, as_array, as_tensor, at_least, at_most, count_rows, rounded_up, single
 from unmask.ops.selection import gumbel_topk_scores, select_top
 from unmask.randomness import Noise, Stream
 
@@ -51,8 +51,8 @@ class ExactCount:
 
     def __call__(self, level: Rates, eligible: Mask, noise: Noise) -> tuple[Mask, Probabilities]:
         free = count_rows(as_array(eligible))
-        k = between(exact_ceil(as_array(level) * free), self.least, free)
-        p = as_tensor(single(k / (free + (free == 0))))
+        k = at_most(at_least(exact_ceil(as_array(level) * free), self.least), free)
+        p = as_tensor(single(k / at_least(free, 1)))
         return noise.largest(as_tensor(k), eligible, Stream.SELECTION), p.unsqueeze(-1).expand(eligible.shape)
 
 
