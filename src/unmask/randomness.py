@@ -5,7 +5,8 @@ counter names a position, a stream names the question. One integer hash turns th
 noise of a row does not depend on its batch, its padding, its worker, its rank, or on a resume.
 
 The hash is the SplitMix64 finaliser (Steele, Lea and Flood 2014), vectorised over int64 tensors. Uniforms are
-float64 with 52 random bits, strictly inside (0, 1), so their logarithms are finite and tails are not truncated.
+float64 with 52 random bits, strictly inside (0, 1), so their logarithms are finite and tails are not truncated. Coins
+and exact counts take 32 bits a position, two positions to a word, and state the probability that coins really have.
 """
 
 from __future__ import annotations
