@@ -16,9 +16,14 @@ from torch import Tensor
 Array = Any  # a NumPy array, or a tensor on an accelerator
 
 
+def on_host(x: Tensor) -> bool:
+    """Whether a tensor's memory is this machine's, so that NumPy can see it."""
+    return x.device.type == "cpu"
+
+
 def as_array(x: Tensor) -> Array:
     """The same memory: NumPy's on a CPU, otherwise the tensor."""
-    return x.numpy() if x.device.type == "cpu" else x
+    return x.numpy() if on_host(x) else x
 
 
 def as_tensor(x: Array) -> Tensor:

@@ -5,7 +5,8 @@ counter names a position, a stream names the question. One integer hash turns th
 noise of a row does not depend on its batch, its padding, its worker, its rank, or on a resume.
 
 The hash is the SplitMix64 finaliser (Steele, Lea and Flood 2014), vectorised over int64 tensors. Uniforms are
-float64 with 52 random bits, strictly inside (0, 1), so their logarithms are finite and tails are not truncated.
+float64 with 52 random bits, strictly inside (0, 1), so their logarithms are finite and tails are not truncated. Coins
+and exact counts take 32 bits a position, two positions to a word, and state the probability that coins really have.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unmask import arrays
 from unmask.arrays import Array
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
@@ -60,14 +62,14 @@ def _wrap(value: int) -> int:
 
 def mix(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     """Scramble int64 values; a bijection in which every input bit reaches every output bit."""
-    if x.device.type == "cpu":
+    if arrays.on_host(x):
         return torch.from_numpy(_scramble(np.array(x.numpy(), ndmin=1)).reshape(x.shape))
     return _mix_signed(x)
 
 
 def _mixed(start: int | Tensor, data: Tensor) -> Tensor:
     """``mix(start + data * golden)``, of which every key is made; the two broadcast."""
-    here = data.device.type == "cpu" and data.ndim > 0 and (isinstance(start, int) or start.device.type == "cpu")
+    here = arrays.on_host(data) and data.ndim > 0 and (isinstance(start, int) or arrays.on_host(start))
     if here:
         return torch.from_numpy(_scramble(data.numpy() * _STEP + (start if isinstance(start, int) else start.numpy())))
     return mix(start + data * _GOLDEN)
@@ -139,7 +141,7 @@ def uniform(keys: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 def _unit(bits: Tensor) -> Tensor:
     """The upper 52 bits as a float64 in the middle of its cell of (0, 1)."""
-    if bits.device.type == "cpu":
+    if arrays.on_host(bits):
         return torch.from_numpy(_unit_words(bits.numpy()))
     return _shift(bits, 12).double().add_(0.5).mul_(2.0**-52)
 
@@ -188,7 +190,7 @@ class Noise:
         """One uniform per row, ``[B]``."""
         if stream is Stream.LEVEL and self.levels is not None:
             return self.levels
-        if self.keys.device.type == "cpu":
+        if arrays.on_host(self.keys):
             return torch.from_numpy(_unit_words(self._stream_words[stream]))
         return _unit(self._stream_keys[stream])
 
@@ -198,7 +200,7 @@ class Noise:
 
     def words_at(self, stream: Stream, where: Array, length: int) -> Array:
         """64 random bits, as signed numbers, at some places of the flattened batch only: an array (``unmask.arrays``)."""
-        if self.keys.device.type == "cpu":
+        if arrays.on_host(self.keys):
             row = where // max(1, length)
             counters = where - row * length if self.counters is None else self.counters.numpy().take(where)
             return _scramble(self._stream_words[stream].take(row) + counters * _STEP)
@@ -243,16 +245,16 @@ class Noise:
 
     def _halves(self, stream: Stream, length: int) -> Array:
         """32 random bits per position, two positions to a word of 64: uint32 ``[B, L]`` in NumPy on a CPU, int64 elsewhere."""
-        if self.counters is None and self.keys.device.type == "cpu":
+        if self.counters is None and arrays.on_host(self.keys):
             return _scramble(self._seeds(stream, (length + 1) // 2)).view(np.uint32)[:, :length]
         counters = torch.arange(length, device=self.keys.device) if self.counters is None else self.counters
         words = replace(self, counters=(counters >> 1).expand(len(self.keys), length))._bits(stream, length)
         halves = words >> 32 * (counters & 1) & 0xFFFFFFFF
-        return halves.numpy().astype(np.uint32) if halves.device.type == "cpu" else halves
+        return halves.numpy().astype(np.uint32) if arrays.on_host(halves) else halves
 
     def _seeds(self, stream: Stream, length: int) -> Array:
         """What the bits of each position are mixed from, int64 ``[B, L]``."""
-        if self.keys.device.type == "cpu":
+        if arrays.on_host(self.keys):
             return self._stream_words[stream][:, None] + (_steps(length) if self.counters is None else self.counters.numpy() * _STEP)
         counters = torch.arange(length, device=self.keys.device) if self.counters is None else self.counters
         return self._stream_keys[stream][:, None] + counters * _GOLDEN

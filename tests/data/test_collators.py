@@ -255,6 +255,11 @@ def test_a_packers_segments_are_believed_and_padding_is_kept_apart():
     assert batch["positions"].tolist() == [[0, 1, 2, 0, 1, 0]]
 
 
+def test_rows_that_say_their_segments_need_no_eos():
+    batch = PackedMLMCollator(SpecialIds(MASK, VOCAB, pad=PAD), 4)([{"input_ids": [5, 6, 7, PAD], "segment_ids": [0, 0, 1, 2]}])
+    assert batch["segment_ids"].tolist() == [[0, 0, 1, 2]] and batch["positions"].tolist() == [[0, 1, 0, 0]]
+
+
 def test_where_pad_is_eos_the_first_of_a_run_ends_a_document():
     shared = SpecialIds(mask=MASK, vocab_size=VOCAB, pad=EOS, eos=EOS)
     batch = PackedMLMCollator(shared, 8, ALL)([{"input_ids": [5, EOS, 6, 7, EOS, EOS, EOS, EOS]}])
@@ -325,6 +330,7 @@ def test_any_ragged_rows_keep_the_contract(rows, truncate, bos, eos, on_padding,
     (lambda: default(truncate="right"), "truncate='right'"),
     (lambda: default(block_size=2), "no room"),
     (lambda: packed()([{"input_ids": [5] * 7}]), "exactly block_size=8"),
+    (lambda: PackedMLMCollator(SpecialIds(MASK, VOCAB, pad=PAD), 2)([{"input_ids": [5, 6]}]), "needs a EOS"),
     (lambda: masked()([{"tokens": [5, 6], "mask": [1]}]), "as long as"),
     (lambda: MaskedLMCollator(50, VOCAB), "not an id"),
     (lambda: DefaultMLMCollator(SpecialIds(MASK, VOCAB, pad=PAD), 8), "needs a BOS"),

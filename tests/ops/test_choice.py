@@ -86,9 +86,12 @@ def test_coins_have_exactly_the_probability_that_they_state(counters, monkeypatc
     limits = [1, int(np.ceil(0.3 * 2**32)), 2**32]
     halves = np.array([[0, 1, limit - 1, limit, 2**32 - 1, *[0] * 4] for limit in limits[:2]] + [[2**32 - 1] * 9], dtype=np.uint32)
     monkeypatch.setattr(Noise, "_halves", lambda *_: halves)
-    coins, p = Noise(torch.arange(3), counters).coins(rates, torch.ones(3, 9, dtype=torch.bool), Stream.SELECTION)
-    assert [coins[row].tolist() for row in range(3)] == [(halves[row].astype(np.int64) < limits[row]).tolist() for row in range(3)]
-    assert p.tolist() == [float(np.float32(limit * 2.0**-32)) for limit in limits]
+    everywhere = torch.ones(3, 9, dtype=torch.bool)
+    for _ in ("here", "on an accelerator"):
+        coins, p = Noise(torch.arange(3), counters).coins(rates, everywhere, Stream.SELECTION)
+        assert coins.tolist() == [(halves[row].astype(np.int64) < limits[row]).tolist() for row in range(3)]
+        assert p.tolist() == [float(np.float32(limit * 2.0**-32)) for limit in limits]
+        monkeypatch.setattr(Noise, "_halves", lambda *_: torch.from_numpy(halves.astype(np.int64)))
 
 
 @pytest.mark.parametrize("length", [1, 6, 7])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.stats import binom, chisquare, kstest
 
+from unmask import arrays
 from unmask.ops.choice import successive, systematic
 from unmask.ops.corruption import (
     ConstantLevel,
@@ -50,6 +51,7 @@ SCHEMES = {
     "blockwise": blockwise_corruption(MASK),
     "blockwise, blocks": blockwise_corruption(MASK, 4),
     "spans": span_corruption(MASK, 0.3),
+    "spanbert": span_corruption(MASK, 0.3, replacement=Replacement(MASK, 0.5, 0.3, ordinary_ids(VOCAB, SPECIAL), runs=True)),
     "words": whole_words(uniform_corruption(MASK), SOLID),
     "words, exact": whole_words(uniform_corruption(MASK, exact=True), SOLID),
     "words, maskgit": whole_words(count_corruption(MASK, SCHEDULES["cosine"]), SOLID),
@@ -348,3 +350,16 @@ def test_spans_have_no_whole_words():
 def test_impossible_rates_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@every_scheme
+@pytest.mark.parametrize("left", [0, 3])
+def test_an_accelerator_hides_the_same(corruption, left, monkeypatch):
+    """Tensors that NumPy cannot see take torch's way, bit for bit the same; here they only say that they are elsewhere."""
+    ids, eligible = clean(40, 13), torch.rand(40, 13) < 0.8
+    counters = (torch.arange(13) - left).expand(40, 13) if left else None
+    here = corruption(ids, eligible, Noise(keyed(40).keys, counters))
+    monkeypatch.setattr(arrays, "on_host", lambda x: False)
+    there = corruption(ids, eligible, Noise(keyed(40).keys, counters))
+    assert torch.equal(here.noise_mask, there.noise_mask) and torch.equal(here.noisy_input_ids, there.noisy_input_ids)
+    assert torch.allclose(here.p_mask, there.p_mask, rtol=1e-6)

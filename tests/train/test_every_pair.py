@@ -120,6 +120,18 @@ def test_noise_belongs_to_the_row_in_every_collator(collator, corruption):
     assert not torch.equal(make(CORRUPTIONS[corruption], seed=4)(rows)["noise_mask"], whole["noise_mask"])
 
 
+@every_collator
+def test_the_schedule_is_read_by_every_collator(collator):
+    make, rows = COLLATORS[collator]
+
+    def share(schedule):
+        p = make(schedule)(rows * 4)["p_mask"]
+        return float(p[p > 0].mean())
+
+    shares = [share(schedule) for schedule in ("cosine", "linear", lambda t: t**3)]
+    assert shares == pytest.approx([2 / math.pi, 1 / 2, 1 / 4], abs=0.07)
+
+
 def test_token_rows_keep_the_contract_too():
     collator = MaskedLMCollator(MASK, VOCAB, 0.5, tokenizer=SPECIAL)
     batch = collator([{"tokens": words(i, 8), "mask": [1] * 7 + [0]} for i in range(ROWS)])

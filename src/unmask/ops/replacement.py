@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from unmask import arrays
 from unmask.arrays import as_array, as_tensor, copied, places_of, whole
 from unmask.randomness import Noise, Stream
 
@@ -57,7 +58,7 @@ class Replacement:
         noisy[where] = clean.take(where)
         if self.random_rate > 0:
             assert self.ordinary_ids is not None
-            ordinary = as_array(self.ordinary_ids if input_ids.device.type == "cpu" else self.ordinary_ids.to(input_ids.device))
+            ordinary = as_array(self.ordinary_ids if arrays.on_host(input_ids) else self.ordinary_ids.to(input_ids.device))
             random = kind < _limit(self.mask_rate + self.random_rate)
             where = where[random]
             # Within its share of (0, 1) the number is uniform once more: it also says which token, unless a run shares it.
@@ -76,7 +77,7 @@ def _limit(rate: float) -> int:
 
 
 def _masked(input_ids: Int[Tensor, "batch seq"], chosen: Bool[Tensor, "batch seq"], mask: int) -> Int[Tensor, "batch seq"]:
-    if input_ids.device.type == "cpu":  # NumPy takes a number as it is, torch makes a tensor of it first
+    if arrays.on_host(input_ids):  # NumPy takes a number as it is, torch makes a tensor of it first
         return torch.from_numpy(np.where(chosen.numpy(), mask, input_ids.numpy()))
     return torch.where(chosen, mask, input_ids)
 
