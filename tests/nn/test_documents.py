@@ -33,7 +33,7 @@ def value_and_gradient(out, qkv):
 
 @pytest.fixture(params=["by products", "by products, small pieces", "by products, some kept", "by products, made anew", "by the kernel"])
 def way(request, monkeypatch):
-    monkeypatch.setattr(documents, "_by_products", lambda dtype, length: "products" in request.param)
+    monkeypatch.setattr(documents, "by_products", lambda dtype, length: "products" in request.param)
     if "small" in request.param:
         monkeypatch.setattr(documents, "PIECE", 40)
     if "some" in request.param:
@@ -61,7 +61,7 @@ def test_the_gradient_is_the_derivative(way):
 def test_in_bf16_the_two_ways_agree_to_its_rounding(monkeypatch):
     found = {}
     for way in (True, False):
-        monkeypatch.setattr(documents, "_by_products", lambda dtype, length, way=way: way)
+        monkeypatch.setattr(documents, "by_products", lambda dtype, length, way=way: way)
         qkv, angles, lengths = drawn([[2, 16], [1, 40]], 4, torch.float32, channels=16)
         found[way] = value_and_gradient(attend_documents(qkv.bfloat16(), *(a[:, 0] for a in angles), lengths).float(), qkv)
     for one, other in zip(found[True], found[False], strict=True):
@@ -69,8 +69,8 @@ def test_in_bf16_the_two_ways_agree_to_its_rounding(monkeypatch):
 
 
 def test_short_documents_go_by_products_and_longer_ones_in_bf16():
-    assert documents._by_products(torch.float32, 512) and not documents._by_products(torch.float32, 513)
-    assert documents._by_products(torch.bfloat16, 1024) and not documents._by_products(torch.bfloat16, 4096)
+    assert documents.by_products(torch.float32, 512) and not documents.by_products(torch.float32, 513)
+    assert documents.by_products(torch.bfloat16, 1024) and not documents.by_products(torch.bfloat16, 4096)
 
 
 def test_probabilities_are_kept_for_a_gradient_only_and_then_not_made_again(monkeypatch):

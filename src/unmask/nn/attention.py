@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from unmask.nn.documents import attend_documents, spans
+from unmask.nn.documents import attend_documents, by_products, spans
 from unmask.nn.rotary import Angles, rotate
 from unmask.ops.segments import document_mask
 
@@ -84,7 +84,10 @@ class DocumentPlan:
             slot = document * most + torch.arange(stop - start) % most  # those of one document follow each other: all differ
             q_rows = q.new_zeros(count * most, *q.shape[1:]).index_copy(0, slot, q[start:stop])
             q_rows, k_rows, v_rows = (x.view(count, -1, *x.shape[1:]).transpose(1, 2) for x in (q_rows, k[where], v[where]))
-            out = F.scaled_dot_product_attention(q_rows, k_rows, v_rows, dropout_p=dropout)
+            if dropout or not by_products(q.dtype, length):
+                out = F.scaled_dot_product_attention(q_rows, k_rows, v_rows, dropout_p=dropout)
+            else:
+                out = torch.softmax(q_rows * q.shape[-1] ** -0.5 @ k_rows.transpose(-1, -2), -1) @ v_rows
             outs.append(out.transpose(1, 2).flatten(0, 1)[slot])
         return torch.cat(outs)
 

@@ -37,7 +37,8 @@ def spans(groups: Tensor) -> Iterator[tuple[slice, int, int]]:
         start += count * length
 
 
-def _by_products(dtype: torch.dtype, length: int) -> bool:
+def by_products(dtype: torch.dtype, length: int) -> bool:
+    """Whether documents of this length are attended by matrix products."""
     return length <= (LONGEST_BY_PRODUCTS if dtype == torch.bfloat16 else LONGEST_KEPT)
 
 
@@ -66,7 +67,7 @@ def _attend(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor, keep: bool) -
         rows = qkv[where].view(count, length, 3, heads, channels).permute(2, 0, 3, 1, 4)
         _turn(group, rows, *_angles(cos, sin, where, count, length))
         wanted = out[where].view(count, length, heads, channels).transpose(1, 2)
-        if _by_products(qkv.dtype, length):
+        if by_products(qkv.dtype, length):
             _products(q, k, v, wanted, _kept(kept, where.start * heads * LONGEST_KEPT, count, heads, length))
         else:
             found, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
@@ -84,7 +85,7 @@ def _attend_backward(d_out: Tensor, out: Tensor, turned: Tensor, log_sums: Tenso
     for where, count, length in spans(groups):
         q, k, v = _group(turned, where, count, length, heads, channels)
         d_rows = d_out[where].view(count, length, heads, channels).transpose(1, 2)
-        if _by_products(out.dtype, length):
+        if by_products(out.dtype, length):
             d_group = torch.empty_like(turned[:, : q.numel()]).view(3, *q.shape)
             _products_backward(d_rows.contiguous(), q, k, v, d_group, _kept(kept, where.start * heads * LONGEST_KEPT, count, heads, length))
         else:
