@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from rich.console import Console
@@ -17,6 +19,7 @@ from unmask.measure.table import COLUMNS, Row
 from unmask.storage import write_json
 
 WIDE = Console(width=150)
+P, T = ParamSpec("P"), TypeVar("T")
 
 
 def arguments(doc: str | None, threads: int | None = None) -> argparse.ArgumentParser:
@@ -30,9 +33,19 @@ def arguments(doc: str | None, threads: int | None = None) -> argparse.ArgumentP
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The options, with the threads set and freed memory kept, which spares every contestant the page faults."""
     options = parser.parse_args()
-    keep_freed_memory()
-    torch.set_num_threads(options.threads)
+    _begin(options.threads)
     return options
+
+
+def alone(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """What a function returns in a fresh process with as many threads: work of milliseconds is slower where a gigabyte of other work was."""
+    with ProcessPoolExecutor(1, get_context("spawn"), _begin, (torch.get_num_threads(),)) as pool:
+        return pool.submit(function, *arguments, **named).result()
+
+
+def _begin(threads: int) -> None:
+    keep_freed_memory()
+    torch.set_num_threads(threads)
 
 
 def show(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:

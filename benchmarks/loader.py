@@ -75,9 +75,10 @@ def measure(turns: int, tokens: int = 16_000_000, progress: Any = None) -> dict[
         torch.set_num_threads(threads)
 
 
-def section(turns: int, step_seconds: float | None = None, progress: Any = None) -> tuple[list[Row], dict[str, Any]]:
-    """Rows and report; with the seconds of a training step of 8 × 512 tokens also the loader's share of it."""
-    timings = measure(turns, progress=progress)
+def section(turns: int, step_seconds: float | None = None) -> tuple[list[Row], dict[str, Any]]:
+    """Rows and report, measured in a process of its own, as loader workers are; with the seconds of a training step of 8 × 512 tokens
+    also the loader's share of it."""
+    timings = harness.alone(measure, turns)
     speeds = {key: key[0] * key[1] / timing.median / 1e6 for key, timing in timings.items()}
     rows = [Row.single("token store → batch of 32 × 1,024, one core", "", speeds[32, 1024, "diffusion"], TARGET, unit="M tokens/s")]
     if step_seconds is not None:

@@ -38,8 +38,8 @@ def sections(options: argparse.Namespace) -> dict[str, Callable[[Any], Section]]
         "documents": lambda progress: train_step.documents(turns, "fp32", progress),
         "documents-bf16": lambda progress: train_step.documents(turns, "bf16", progress),
         "memory": lambda progress: train_step.memory(),
-        "decode": lambda progress: decoding(progress),
-        "loader": lambda progress: loader.section(20, options.step_seconds, progress),
+        "decode": lambda progress: decoding(),
+        "loader": lambda progress: loader.section(20, options.step_seconds),
         "scaling": lambda progress: scaling.section(turns, options.plot, progress),
     }
     if not describe_machine()["bf16_products"]:
@@ -48,9 +48,9 @@ def sections(options: argparse.Namespace) -> dict[str, Callable[[Any], Section]]
     return found
 
 
-def decoding(progress: Any) -> Section:
+def decoding() -> Section:
     """128 new tokens after a prompt of 64, beside plain loops; see ``benchmarks.decode``."""
-    found = decode.measure(1, 64, 3)
+    found = harness.alone(decode.measure, 1, 64, 5)
     exact, cached = found["exact, surest first"], found["blocks, dual cache"]
     loop = found["full-logits loop, our network"]["seconds"]  # which has our faster products too: only the decoding differs
     rows = [

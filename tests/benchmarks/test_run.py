@@ -1,12 +1,14 @@
 """`make bench` from beginning to end, with a toy for a network."""
 
 import json
+import os
 import sys
 
 import pytest
+import torch
 from benchmarks.readme import BEGIN, END
 
-from benchmarks import decode, run, scaling, train_step
+from benchmarks import decode, harness, run, scaling, train_step
 from unmask.measure.flops import TINY
 
 
@@ -20,6 +22,7 @@ def small(monkeypatch):
     found = {"seconds": 2.0, "beside_full_logits": 3.0, "beside_dual_cache": 1.25}
     names = ("full-logits loop, our network", "exact, surest first", "blocks, dual cache")
     monkeypatch.setattr(decode, "measure", lambda *_: dict.fromkeys(names, found))
+    monkeypatch.setattr(harness, "alone", lambda function, *arguments: function(*arguments))
 
 
 def measure(monkeypatch, *arguments) -> None:
@@ -56,3 +59,8 @@ def test_an_unknown_section_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         measure(monkeypatch, "--only", "mlmm")
     assert "no section mlmm; there are mlm," in capsys.readouterr().err
+
+
+def test_alone_is_another_process_with_as_many_threads():
+    assert harness.alone(os.getpid) != os.getpid()
+    assert harness.alone(torch.get_num_threads) == torch.get_num_threads()
