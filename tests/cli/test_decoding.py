@@ -48,7 +48,7 @@ def texts(unmask, trained):
         (SURE, ("--entropy-bound", 8.0)),
         (("--steps", 8), ("--order", "critic")),
         (("--steps", 8, "--order", "critic"), ("--critic", "shown")),
-        (("--steps", 8, "--order", "critic", "--critic", "shown"), ("--remask", "keep_surest")),
+        (("--steps", 16, "--order", "critic", "--critic", "shown"), ("--remask", "keep_surest")),
         ((*SURE, "--threshold", 0.0), ("--apart",)),
         (("--steps", 5), ("--schedule", "quadratic")),
         (("--steps", 16), ("--block", 4)),
