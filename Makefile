@@ -20,7 +20,7 @@ test: setup  ## the tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
 
 test-slow: setup  ## the tests that take longer: whole runs, kills, two processes
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow $(ARGS)
 
 bench: setup  ## speed and memory beside other libraries, in up to 15 minutes; refreshes the README's figures
 	@$(BIN)/python -m benchmarks.run --readme README.md --plot docs/scaling.png $(ARGS)
