@@ -95,3 +95,10 @@ def test_dropout_takes_another_way():
     qkv, angles, lengths = drawn([[2, 8]], 4)
     plan = DocumentPlan(lengths)
     assert not torch.equal(rotary_attention(plan, qkv, angles, 0.5), rotary_attention(plan, qkv, angles, 0.5))
+
+
+def test_room_is_taken_for_what_is_kept_and_no_more():
+    groups = torch.tensor([[3, 5], [2, 7], [1, 513]])
+    assert documents._room_to_keep(groups, 542, 2) == 2 * (3 * 25 + 2 * 49)
+    shapes = [None if place is None else tuple(place.shape) for place in documents._kept(torch.empty(346), groups, 2)]
+    assert shapes == [(6, 5, 5), (4, 7, 7), None]

@@ -42,33 +42,40 @@ def by_products(dtype: torch.dtype, length: int) -> bool:
     return length <= (LONGEST_BY_PRODUCTS if dtype == torch.bfloat16 else LONGEST_KEPT)
 
 
-def _room_to_keep(tokens: int, heads: int) -> int:
-    """For the probabilities of any documents: memory that is never written to is never taken."""
-    return tokens * heads * LONGEST_KEPT
+def _room_to_keep(groups: Tensor, tokens: int, heads: int) -> int:
+    """How many probabilities are kept. (A compiled program may not look at lengths: it takes room for any.)"""
+    if torch.compiler.is_compiling():
+        return tokens * heads * LONGEST_KEPT
+    return heads * sum(count * length**2 for _, count, length in spans(groups) if length <= LONGEST_KEPT)
 
 
-def _kept(kept: Tensor, start: int, count: int, heads: int, length: int) -> Tensor | None:
-    """The probabilities ``[documents H, length, length]`` of a group of documents that keep them, the first of which is at ``start``."""
-    if length > LONGEST_KEPT or not len(kept):
-        return None
-    return kept[start : start + count * heads * length**2].view(count * heads, length, length)
+def _kept(kept: Tensor, groups: Tensor, heads: int) -> Iterator[Tensor | None]:
+    """For each group, the probabilities ``[documents H, length, length]`` of its documents; None where they are not kept."""
+    start = 0
+    for _, count, length in spans(groups):
+        size = count * heads * length**2
+        if length > LONGEST_KEPT or not len(kept):
+            yield None
+            continue
+        yield kept[start : start + size].view(count * heads, length, length)
+        start += size
 
 
-@torch.library.custom_op("unmask::attend_documents", mutates_args=(), device_types="cpu", schema="(Tensor qkv, Tensor cos, Tensor sin, Tensor groups, bool keep) -> (Tensor, Tensor, Tensor, Tensor)")  # fmt: skip
-def _attend(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+@torch.library.custom_op("unmask::attend_documents", mutates_args=(), device_types="cpu", schema="(Tensor qkv, Tensor cos, Tensor sin, Tensor groups, SymInt room) -> (Tensor, Tensor, Tensor, Tensor)")  # fmt: skip
+def _attend(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor, room: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     tokens, _, heads, channels = qkv.shape
     cos, sin = cos.to(qkv.dtype), sin.to(qkv.dtype)
     out = qkv.new_empty(tokens, heads, channels)
     turned = qkv.new_empty(3, tokens * heads * channels)  # group by group: (3, documents, H, length, C)
     log_sums = qkv.new_empty(tokens * heads, dtype=torch.promote_types(qkv.dtype, torch.float32))
-    kept = qkv.new_empty(_room_to_keep(tokens, heads) if keep else 0)
-    for where, count, length in spans(groups):
+    kept = qkv.new_empty(room)
+    for (where, count, length), place in zip(spans(groups), _kept(kept, groups, heads), strict=True):
         q, k, v = group = _group(turned, where, count, length, heads, channels)
         rows = qkv[where].view(count, length, 3, heads, channels).permute(2, 0, 3, 1, 4)
         _turn(group, rows, *_angles(cos, sin, where, count, length))
         wanted = out[where].view(count, length, heads, channels).transpose(1, 2)
         if by_products(qkv.dtype, length):
-            _products(q, k, v, wanted, _kept(kept, where.start * heads * LONGEST_KEPT, count, heads, length))
+            _products(q, k, v, wanted, place)
         else:
             found, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
             wanted.copy_(found)
@@ -82,12 +89,12 @@ def _attend_backward(d_out: Tensor, out: Tensor, turned: Tensor, log_sums: Tenso
     cos, sin = cos.to(out.dtype), sin.to(out.dtype)
     d_out = d_out.contiguous()
     d_qkv = out.new_empty(tokens, 3, heads, channels)
-    for where, count, length in spans(groups):
+    for (where, count, length), place in zip(spans(groups), _kept(kept, groups, heads), strict=True):
         q, k, v = _group(turned, where, count, length, heads, channels)
         d_rows = d_out[where].view(count, length, heads, channels).transpose(1, 2)
         if by_products(out.dtype, length):
             d_group = torch.empty_like(turned[:, : q.numel()]).view(3, *q.shape)
-            _products_backward(d_rows.contiguous(), q, k, v, d_group, _kept(kept, where.start * heads * LONGEST_KEPT, count, heads, length))
+            _products_backward(d_rows.contiguous(), q, k, v, d_group, place)
         else:
             rows = out[where].view(count, length, heads, channels).transpose(1, 2)
             log_sum = log_sums[where.start * heads : where.stop * heads].view(count, heads, length)
@@ -155,10 +162,10 @@ def _products_backward(d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, d_group: 
 
 
 @_attend.register_fake
-def _(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor, room: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     tokens, _, heads, channels = qkv.shape
     log_sums = qkv.new_empty(tokens * heads, dtype=torch.promote_types(qkv.dtype, torch.float32))
-    kept = qkv.new_empty(_room_to_keep(tokens, heads) if keep else 0)
+    kept = qkv.new_empty(room)
     return qkv.new_empty(tokens, heads, channels), qkv.new_empty(3, tokens * heads * channels), log_sums, kept
 
 
@@ -171,8 +178,8 @@ class _Attend(torch.autograd.Function):
     """The two operators as a function and its derivative. (Registered as such, torch would fill gradients of all outputs with zeros.)"""
 
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor, keep: bool) -> Tensor:  # type: ignore[override]
-        out, *remembered = _attend(qkv, cos, sin, groups, keep)
+    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor, room: int) -> Tensor:  # type: ignore[override]
+        out, *remembered = _attend(qkv, cos, sin, groups, room)
         ctx.save_for_backward(out, *remembered, cos, sin, groups)
         return out
 
@@ -192,4 +199,5 @@ def attend_documents(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> T
     Returns:
         ``[T, H, C]``.
     """
-    return _Attend.apply(qkv, cos, sin, groups, torch.is_grad_enabled() and qkv.requires_grad)  # type: ignore[no-any-return]
+    keep = torch.is_grad_enabled() and qkv.requires_grad
+    return _Attend.apply(qkv, cos, sin, groups, _room_to_keep(groups, len(qkv), qkv.shape[2]) if keep else 0)  # type: ignore[no-any-return]
