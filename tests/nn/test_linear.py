@@ -7,6 +7,7 @@ from torch import nn
 
 from unmask.nn import linear
 from unmask.nn.linear import Linear, packed
+from unmask.ops.products import HAS_ONEDNN
 
 
 @pytest.fixture
@@ -42,14 +43,14 @@ def test_its_gradients_are_those_of_a_plain_one(shape: tuple[int, ...], bias: bo
 
 def test_the_faster_product_is_taken_in_float32(wide: Linear, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
-    monkeypatch.setattr(linear, "_served_by_onednn", lambda x, w, real=linear._served_by_onednn: taken.append(real(x, w)) or taken[-1])
+    monkeypatch.setattr(linear, "served_by_onednn", lambda x, w, real=linear.served_by_onednn: taken.append(real(x, w)) or taken[-1])
     x = torch.randn(3, 24, requires_grad=True)
     wide(x).sum().backward()
     assert x.grad is not None and wide.weight.grad is not None
     with torch.no_grad():
         wide(x)
         wide.double()(x.double())
-    assert taken == [linear.has_onednn(), linear.has_onednn(), False]
+    assert taken == [HAS_ONEDNN, HAS_ONEDNN, False]
 
 
 def test_float64_and_bf16_autocast_are_those_of_torch(wide: Linear) -> None:
@@ -66,7 +67,7 @@ def test_a_layout_lasts_no_longer_than_it_was_asked_for(wide: Linear) -> None:
     model = nn.Sequential(wide)
     with torch.no_grad():
         with pytest.raises(RuntimeError), packed(model):
-            assert (wide._laid_out is not None) == linear.has_onednn()
+            assert (wide._laid_out is not None) == HAS_ONEDNN
             raise RuntimeError
         wide.weight.zero_()
         assert wide._laid_out is None

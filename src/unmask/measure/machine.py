@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unmask.measure.flops import Size
-from unmask.nn.linear import has_onednn
+from unmask.ops.products import served_by_onednn
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -107,7 +107,7 @@ class _Product:
 
 def _fastest(by_blas: Callable[[], Tensor], x: Tensor, weight: Tensor, tries: int = 3) -> Callable[[], Tensor]:
     """``x @ weight.T`` by BLAS or by oneDNN, after a few tries of each."""
-    if x.device.type != "cpu" or x.dtype != torch.float32 or not torch.backends.mkldnn.enabled or not has_onednn():  # type: ignore[attr-defined]
+    if not served_by_onednn(x, weight):
         return by_blas  # bf16 is oneDNN's already
 
     def by_onednn() -> Tensor:

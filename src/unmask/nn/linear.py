@@ -1,17 +1,14 @@
-"""A linear layer that takes the fastest matrix product.
+"""A linear layer that takes the fastest matrix product (``unmask.ops.products``), there and back to the input.
 
-On a CPU ``nn.Linear`` in float32 goes to the BLAS that PyTorch was built with. oneDNN's product, which compiled models use, was
-1.1 to 3 times as fast on the machine we measured, most with few rows against a large vocabulary, which is what decoding asks
-for, and 1.2 to 1.5 times with the thousands of rows of a training step, on the way there and back to the input (the gradient of
-the weight is BLAS's in both, which does as well); 1.1 to 2 times faster still with the weights laid out for it beforehand, which :func:`packed` does where it pays, for as long as
-they stand still and nobody needs a gradient. Parameters and their names are those of ``nn.Linear``; results agree to rounding.
+The gradient of the weight is BLAS's, which does as well. oneDNN is 1.1 to 2 times faster still with the weights laid out for it
+beforehand, which :func:`packed` does where it pays, for as long as they stand still and nobody needs a gradient. Parameters and
+their names are those of ``nn.Linear``; results agree to rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import torch
@@ -19,6 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from unmask.ops.products import product, served_by_onednn
 
 _ROWS = 32  # that a packed layout is made for; it serves any number
 _WIDE = 4096  # outputs of a layer that is worth laying out: smaller ones stay in cache, and gained nothing
@@ -38,12 +37,11 @@ class Linear(nn.Linear):
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, laid_out: Tensor | None = None) -> Tensor:
-    if not _served_by_onednn(x, weight):
+    if not served_by_onednn(x, weight):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled():
         return _Product.apply(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])  # type: ignore[no-any-return]
-    found = torch.ops.mkldnn._linear_pointwise(x, weight if laid_out is None else laid_out, bias, "none", [], "")
-    return found  # type: ignore[no-any-return]
+    return product(x, weight if laid_out is None else laid_out, bias)
 
 
 class _Product(torch.autograd.Function):
@@ -52,7 +50,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(x, weight)
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
+        return product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -60,7 +58,7 @@ class _Product(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
-            torch.ops.mkldnn._linear_pointwise(d_y, weight.T, None, "none", [], "") if of_x else None,
+            product(d_y, weight.T) if of_x else None,
             d_y.T @ x if of_weight else None,
             d_y.sum(0) if of_bias else None,
         )
@@ -74,7 +72,7 @@ def packed(model: Any) -> Iterator[None]:
     serve.
     """
     layers = [m for m in model.modules() if isinstance(m, Linear)] if isinstance(model, nn.Module) else []
-    layers = [m for m in layers if m.out_features >= _WIDE and _served_by_onednn(m.weight, m.weight)]
+    layers = [m for m in layers if m.out_features >= _WIDE and served_by_onednn(m.weight, m.weight)]
     layers = [] if torch.is_grad_enabled() else layers
     try:
         for layer in layers:
@@ -83,24 +81,3 @@ def packed(model: Any) -> Iterator[None]:
     finally:
         for layer in layers:
             layer._laid_out = None
-
-
-def _served_by_onednn(x: Tensor, weight: Tensor) -> bool:
-    return (
-        x.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
-        and x.numel() > 0
-        and x.dim() > 1
-        and weight.is_contiguous()
-        and not torch.compiler.is_compiling()
-        and not torch.is_autocast_enabled("cpu")
-        and bool(torch.backends.mkldnn.enabled)  # type: ignore[attr-defined]
-        and has_onednn()
-    )
-
-
-@cache
-def has_onednn() -> bool:
-    """Whether this PyTorch has oneDNN's product, and its layout of weights, for the CPU."""
-    ops = torch.ops.mkldnn
-    return bool(torch.backends.mkldnn.is_available()) and hasattr(ops, "_linear_pointwise") and hasattr(ops, "_reorder_linear_weight")

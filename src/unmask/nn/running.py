@@ -56,7 +56,7 @@ class BlockRunner:
         """The block's output at all tokens, or at those of ``read``."""
         if not torch.is_grad_enabled():
             return block(x, angles, plan, read)  # type: ignore[no-any-return]
-        run = _compiled() if self.compiled else run_block
+        run = _compiled() if self.compiled and read is None else run_block
         if self.recompute:
             return checkpoint(run, block, x, angles, plan, read, use_reentrant=False)  # type: ignore[no-any-return]
         return run(block, x, angles, plan, read)  # type: ignore[no-any-return]

@@ -17,6 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from unmask.ops.products import product
+
 CHUNK = 1 << 25  # logits that exist at a time: 134 MB of float32
 PIECE = 1 << 20  # logits worked on at a time, so that they stay in a processor's cache
 
@@ -82,18 +84,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         d_weight = torch.zeros_like(weight) if differentiate and not len(hidden) else None
         d_bias = bias.new_zeros(bias.shape, dtype=wide) if differentiate and bias is not None else None
         for at in _parts(len(hidden), len(weight), chunk):
-            logits = hidden[at] @ matrix.T if bias is None else torch.addmm(bias.to(hidden.dtype), hidden[at], matrix.T)
+            logits = product(hidden[at], matrix, None if bias is None else bias.to(hidden.dtype))
             for part in _parts(len(logits), len(weight), PIECE if hidden.device.type == "cpu" else chunk):
                 here = slice(at.start + part.start, at.start + part.stop)
-                log_p = torch.log_softmax(logits[part], -1, dtype=wide)
-                nll[here] = -log_p.gather(1, targets[here, None])[:, 0]
-                log_z = logits[part].gather(1, targets[here, None])[:, 0] + nll[here]
-                cost[here] = _cost(nll[here], log_p, log_z, smoothing, z_loss)
                 if d_hidden is None:
-                    best[here] = log_p.argmax(-1)
-                    continue
-                slope = _slope(log_p, log_z, targets[here], smoothing, z_loss, logits[part])
-                if d_bias is not None:
+                    best[here] = logits[part].argmax(-1)
+                cost[here], nll[here], slope = _cost(logits[part], targets[here], smoothing, z_loss, differentiate)
+                if d_bias is not None and slope is not None:
                     d_bias += weights[here] @ slope
             if d_hidden is None:
                 continue
@@ -125,21 +122,32 @@ def _parts(rows: int, columns: int, largest: int) -> Iterator[slice]:
         yield slice(start, min(rows, start + step))
 
 
-def _cost(nll: Tensor, log_p: Tensor, log_z: Tensor, smoothing: float, z_loss: float) -> Tensor:
-    cost = (1 - smoothing) * nll if smoothing else nll
-    if smoothing:
-        cost = cost - smoothing * log_p.mean(-1)
-    return cost + z_loss * log_z**2 if z_loss else cost
+def _cost(
+    logits: Tensor, targets: Tensor, smoothing: float, z_loss: float, differentiate: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Cost and negative log-likelihood of each position, and the derivative of the cost by its logits.
 
-
-def _slope(log_p: Tensor, log_z: Tensor, targets: Tensor, smoothing: float, z_loss: float, into: Tensor) -> Tensor:
-    """The derivative of each position's cost by its logits, written into ``into``; unrounded if that has fewer bits."""
-    slope = torch.exp(log_p, out=into if into.dtype == log_p.dtype else log_p)
+    The derivative takes the place of the logits; what is returned is it before it is rounded to their dtype. One softmax serves all
+    three: the largest probability, which is never small, says what the logits' normaliser is.
+    """
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    place = targets[:, None]
+    largest = logits.amax(-1).to(wide)
+    behind = largest - logits.gather(1, place)[:, 0].to(wide)
+    mean = logits.mean(-1, dtype=wide) if smoothing else None
+    p = torch.softmax(logits, -1, out=logits) if wide == logits.dtype else torch.softmax(logits, -1, dtype=wide)
+    surprise = p.amax(-1).log()  # of the likeliest token: the largest logit less the normaliser
+    nll, log_z = behind - surprise, largest - surprise
+    cost = nll if mean is None else (1 - smoothing) * nll + smoothing * (log_z - mean)
     if z_loss:
-        slope *= (1 + 2 * z_loss * log_z)[:, None]
+        cost = cost + z_loss * log_z**2
+    if not differentiate:
+        return cost, nll, None
+    if z_loss:
+        p *= (1 + 2 * z_loss * log_z)[:, None]
     if smoothing:
-        slope -= smoothing / slope.shape[1]
-    slope.scatter_add_(1, targets[:, None], slope.new_full((len(slope), 1), smoothing - 1))
-    if slope is not into:
-        into.copy_(slope)
-    return slope
+        p -= smoothing / p.shape[1]
+    p.scatter_add_(1, place, p.new_full(place.shape, smoothing - 1))
+    if p.dtype != logits.dtype:
+        logits.copy_(p)
+    return cost, nll, p
