@@ -33,6 +33,7 @@ def sections(options: argparse.Namespace) -> dict[str, Callable[[Any], Section]]
     turns, compiled = options.turns, not options.eager
     found: dict[str, Callable[[Any], Section]] = {
         "mlm": lambda progress: train_step.mlm(turns, "fp32", compiled, progress),
+        "whole": lambda progress: train_step.whole(turns, progress),
         "mlm-bf16": lambda progress: train_step.mlm(2 * turns, "bf16", compiled, progress),
         "diffusion": lambda progress: train_step.diffusion(turns, progress),
         "documents": lambda progress: train_step.documents(turns, "fp32", progress),
@@ -71,7 +72,7 @@ def results_file(machine: dict[str, Any]) -> Path:
 
 def main() -> None:
     parser = harness.arguments(__doc__)
-    parser.add_argument("--only", nargs="+", metavar="SECTION", help="some of: mlm, mlm-bf16, diffusion, documents, documents-bf16, memory, decode, loader, scaling")
+    parser.add_argument("--only", nargs="+", metavar="SECTION", help="some of: mlm, whole, mlm-bf16, diffusion, documents, documents-bf16, memory, decode, loader, scaling")
     parser.add_argument("--turns", type=int, default=3, help="how often each contestant is timed (bf16: twice as often)")
     parser.add_argument("--eager", action="store_true", help="leave the compiled forms out")
     parser.add_argument("--readme", type=Path, help="put the table into this file, between its markers (whole runs only)")

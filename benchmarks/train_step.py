@@ -1,6 +1,6 @@
 """One training step beside every peer's, on the same batch, in turns.
 
-    python -m benchmarks.train_step [--only mlm diffusion documents memory] [--turns 3] [--compiled] [--json train_step.json]
+    python -m benchmarks.train_step [--only mlm whole diffusion documents memory] [--turns 3] [--compiled] [--json train_step.json]
 
 6 layers, width 384, 6 heads, feed-forward 1536, vocabulary 32,000, 8 rows of 512 tokens unless a work says otherwise; a step is
 forward, backward and fused AdamW; no dropout. ``ours`` computes what ``unmask train`` computes. A peer that compiles stands in its
@@ -78,6 +78,27 @@ def mlm(turns: int, precision: str, compiled: bool, progress: Any = None) -> Sec
     return rows, report
 
 
+def whole(turns: int, progress: Any = None) -> Section:
+    """The fp32 step of MLM, each contestant in processes of its own: ours as ``unmask train`` runs it, peers as their users run them."""
+    runs = {OURS: harness.alone, BERT: harness.untouched, X: harness.untouched, DENSE: harness.untouched}
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(2):
+        for number, (name, run) in enumerate(runs.items()):
+            found[name] += run(_steps, name, turns)
+            if progress is not None:
+                progress(turn * len(runs) + number + 1, 2 * len(runs))
+    timings = {name: Timing(tuple(times)) for name, times in found.items()}
+    targets = {BERT: 1.9, X: 1.7, DENSE: 2.1}
+    rows = [Row.of("the same, each in a process of its own", peer, timings[OURS].faster_than(timings[peer]), target) for peer, target in targets.items()]
+    return rows, {"seconds": seconds(timings)}
+
+
+def _steps(name: str, turns: int) -> tuple[float, ...]:
+    """Seconds of each of some steps of one contestant."""
+    makers = {OURS: ours, BERT: hugging_face_bert, X: peers.x_transformers, DENSE: peers.plain}
+    return take_turns({name: makers[name](SIZE, masked_rows(vocabulary=SIZE.vocabulary))}, turns)[name].seconds
+
+
 def diffusion(turns: int, progress: Any = None) -> Section:
     """Masked diffusion, times evenly spread: half of the tokens are scored."""
     work = diffusion_rows(vocabulary=SIZE.vocabulary)
@@ -127,6 +148,7 @@ def main() -> None:
     parser = harness.arguments(__doc__)
     sections: dict[str, Callable[[argparse.Namespace], Section]] = {
         "mlm": lambda o: mlm(o.turns, "fp32", o.compiled),
+        "whole": lambda o: whole(o.turns),
         "mlm-bf16": lambda o: mlm(o.turns, "bf16", o.compiled),
         "diffusion": lambda o: diffusion(o.turns),
         "documents": lambda o: documents(o.turns, "fp32"),

@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,13 +69,13 @@ def test_holes_are_given_back():
     assert int(done.stdout) > 200 * 2**20
 
 
-def test_holes_are_given_back_when_the_process_has_grown_by_half(monkeypatch):
-    sizes = iter([100, 1000, 1400, 1600, 900, 1300, 1351, 10])
+def test_holes_are_given_back_after_the_first_work_and_when_the_process_has_grown_by_half(monkeypatch):
+    sizes = iter([100, 2000, 1000, 1400, 1600, 900, 1300, 1351, 10])
     monkeypatch.setattr(allocator, "resident_bytes", lambda: next(sizes))
     monkeypatch.setattr(allocator, "give_back", lambda: True)
     watch = GrowthWatch(least=500)
-    # too small; the first size; not grown enough; grown: given back; the new first size; not enough; grown; too small
-    assert [watch.look() for _ in range(8)] == [False, False, False, True, False, False, True, False]
+    # too small; the first work; the first size; not grown enough; grown: given back; the new first size; not enough; grown; too small
+    assert [watch.look() for _ in range(9)] == [False, True, False, False, True, False, False, True, False]
 
 
 def test_decoding_training_and_evaluation_look(monkeypatch):
@@ -94,9 +95,10 @@ def test_decoding_training_and_evaluation_look(monkeypatch):
     ids = torch.tensor([[SPECIAL.mask, 5]])
     unmask(lambda x_t, **_: torch.zeros(*x_t.shape, SPECIAL.vocab_size), Canvas.infill(ids, SPECIAL), make_rules(1, special=SPECIAL), special=SPECIAL)
     assert len(looked) == 1
-    for batch in range(10):
-        MemoryWatch(5).on_train_batch_end(None, None, None, None, batch)
-    assert len(looked) == 3
+    watching = MemoryWatch(5)
+    for batch in range(10):  # of four batches a step: after the first step, and at every fifth batch
+        watching.on_train_batch_end(SimpleNamespace(global_step=(batch + 1) // 4), None, None, None, batch)
+        assert len(looked) - 1 == [0, 0, 0, 1, 2, 2, 2, 2, 2, 3][batch]
     windows = Windows.of_rows([[5, 6, 7]] * 4, 8)
     parts = list(hide_in_batches(windows, SPECIAL, ConstantLevel(0.5), samples=1, seed=0, batch_tokens=6))
-    assert len(looked) == 3 + len(parts) > 4
+    assert len(looked) == 4 + len(parts) > 5

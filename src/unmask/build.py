@@ -60,16 +60,18 @@ def build_model(config: ModelConfig, tokenizer: Any, seed: int) -> RotaryTransfo
         return RotaryTransformerMLMModel(special.vocab_size, **ids, **sizes)
 
 
-LONG_RUN = 1e15  # multiplications and additions that earn a compilation back: about an hour of two cores
+LONG_RUN = 3e16  # multiplications and additions that earn a compilation back: five minutes at 100 TFLOP/s
 
 
 def build_runner(config: TrainConfig, parameters: int, tokens_per_step: int) -> BlockRunner:
     """How a run's blocks are run.
 
-    Compiling costs 20 to 60 seconds of two idle cores, so ``auto`` compiles from about an hour of their work on (``6 * parameters * tokens``, Kaplan et al. 2020).
+    ``auto`` compiles for an accelerator, where a run is long enough (``6 * parameters * tokens``, Kaplan et al. 2020). On a CPU compiled
+    blocks were as fast as eager ones, whose products and attention are the same (docs/performance.md).
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    wanted = config.compile is True or (config.compile == "auto" and 6.0 * parameters * tokens_per_step * config.steps >= LONG_RUN)
+    is_long = 6.0 * parameters * tokens_per_step * config.steps >= LONG_RUN
+    wanted = config.compile is True or (config.compile == "auto" and device != "cpu" and is_long)
     if wanted and not can_compile(device):
         warnings.warn(
             "train.compile wants a C++ compiler, and there is none here: blocks run uncompiled. Install g++ (or name one in CXX), or "

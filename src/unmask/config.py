@@ -102,7 +102,7 @@ class TrainConfig(Section):
     batch_size: PositiveInt = Field(32, description="rows per optimiser step, over all devices and accumulation steps")
     accumulate: PositiveInt = Field(1, description="forward-backward passes per optimiser step")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto = bf16 where the processor has it, else fp32")
-    compile: Literal["auto"] | bool = Field("auto", description="torch.compile of the blocks, a minute or two once; auto = where the run is long enough to earn it back")
+    compile: Literal["auto"] | bool = Field("auto", description="torch.compile of the blocks, a minute or two once; auto = on an accelerator, where the run is long enough to earn it back")
     checkpoint_activations: bool = Field(False, description="keep one activation a block and make the others again: less memory, about a quarter more time")
     devices: Literal["auto"] | PositiveInt = Field("auto", description="processors to train on")
     nodes: PositiveInt = Field(1, description="machines to train on")

@@ -1,5 +1,8 @@
 """Laws of the linear layer: it is nn.Linear, whichever product computes it."""
 
+import itertools
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -39,6 +42,43 @@ def test_its_gradients_are_those_of_a_plain_one(shape: tuple[int, ...], bias: bo
     wanted = torch.autograd.grad((F.linear(x, layer.weight, layer.bias) * weights).sum(), inputs)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("wanted", list(itertools.product([True, False], repeat=5))[:-1])
+def test_behind_a_norm_it_is_the_layer_of_the_norm_whatever_has_a_gradient(wanted: tuple[bool, ...]) -> None:
+    torch.manual_seed(1)
+    layer, x, scale, shift, weights = Linear(24, 30), torch.randn(2, 3, 24), torch.randn(24), torch.randn(24), torch.randn(2, 3, 30)
+    assert layer.bias is not None
+    inputs = [x, layer.weight, layer.bias, scale, shift]
+    for source, of in zip(inputs, wanted, strict=True):
+        source.requires_grad_(of)
+    inputs = [source for source in inputs if source.requires_grad]
+    found, plain = layer.behind(norm, x, scale, shift), layer(norm(x, scale, shift))
+    assert torch.equal(found, plain)
+    pairs = zip(torch.autograd.grad((found * weights).sum(), inputs), torch.autograd.grad((plain * weights).sum(), inputs), strict=True)
+    for one, other in pairs:
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(not HAS_ONEDNN, reason="this PyTorch has no oneDNN")
+def test_what_is_made_before_it_is_not_kept() -> None:
+    def kept(call: Callable[[torch.Tensor], torch.Tensor]) -> int:
+        storages: dict[int, int] = {}
+
+        def pack(x: torch.Tensor) -> torch.Tensor:
+            storages[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            call(x)
+        return sum(storages.values())
+
+    layer, x = Linear(24, 30, bias=False), torch.randn(40, 24, requires_grad=True)
+    assert kept(lambda x: layer(F.gelu(x))) - kept(lambda x: layer.behind(F.gelu, x)) == x.untyped_storage().nbytes()
+
+
+def norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    return F.layer_norm(x, (24,), weight, bias)
 
 
 def test_the_faster_product_is_taken_in_float32(wide: Linear, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def peak_memory(statement: str) -> int:
     Raises:
         RuntimeError: the process failed; its last line says why.
     """
-    program = f"from unmask.allocator import keep_freed_memory\nkeep_freed_memory()\n{statement}\nfrom unmask.measure.memory import peak_of_this_process\nprint('{_MARK}', peak_of_this_process())"
+    program = f"{statement}\nfrom unmask.measure.memory import peak_of_this_process\nprint('{_MARK}', peak_of_this_process())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -64,10 +64,11 @@ class EncoderBlock(nn.Module):
     ) -> Float[Tensor, "outs width"]:
         """The attention branch, without its residual."""
         width, dropout = x.shape[-1], self.dropout if self.training else 0.0
-        normed = self.attention_norm(x)
         if read is None or not asks_in_part(plan):
-            attended = rotary_attention(plan, self.qkv(normed).unflatten(-1, (3, self.nhead, width // self.nhead)), angles, dropout)
+            qkv = self.qkv.behind(*_normed(self.attention_norm, x))
+            attended = rotary_attention(plan, qkv.unflatten(-1, (3, self.nhead, width // self.nhead)), angles, dropout)
             return self.out((attended if read is None else attended[read]).flatten(1))
+        normed = self.attention_norm(x)
         q = self.qkv.outputs(normed[read], slice(width)).unflatten(-1, (self.nhead, -1))
         k, v = self.qkv.outputs(normed, slice(width, None)).unflatten(-1, (2, self.nhead, -1)).unbind(1)
         cos, sin = angles
@@ -79,8 +80,13 @@ class EncoderBlock(nn.Module):
         """The block's output, at all tokens or at those of ``read`` (ascending places among them)."""
         attended = self.attend(x, angles, plan, read)
         x = (x if read is None else x[read]) + F.dropout(attended, self.dropout, self.training)
-        hidden = self.down(self.activation(self.up(self.feedforward_norm(x))))
+        hidden = self.down.behind(self.activation, self.up.behind(*_normed(self.feedforward_norm, x)))
         return x + F.dropout(hidden, self.dropout, self.training)
+
+
+def _normed(norm: nn.LayerNorm, x: Tensor) -> tuple[Callable[..., Tensor], Tensor, Tensor, Tensor]:
+    """A norm as a function of its input and its parameters, and those."""
+    return lambda x, weight, bias: F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps), x, norm.weight, norm.bias
 
 
 def initialise(module: nn.Module, layers: int, std: float = 0.02) -> None:

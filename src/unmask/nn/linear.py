@@ -7,7 +7,7 @@ their names are those of ``nn.Linear``; results agree to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,6 +30,16 @@ class Linear(nn.Linear):
 
     def forward(self, x: Float[Tensor, "*shape inputs"]) -> Float[Tensor, "*shape outputs"]:
         return _linear(x, self.weight, self.bias, self._laid_out)
+
+    def behind(self, made: Callable[..., Tensor], x: Float[Tensor, "*shape any"], *parameters: Tensor) -> Float[Tensor, "*shape outputs"]:
+        """The layer of ``made(x, *parameters)``: of a norm, or of an activation.
+
+        Where oneDNN serves, ``made`` is run once more on the way back rather than its result kept: cheap beside the product, and
+        it would be a third of what a block keeps.
+        """
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling() or not served_by_onednn(x, self.weight):
+            return self(made(x, *parameters))
+        return _ProductBehind.apply(made, x, self.weight, self.bias, *parameters)  # type: ignore[no-any-return]
 
     def outputs(self, x: Float[Tensor, "*shape inputs"], of: slice) -> Float[Tensor, "*shape some"]:
         """Some of the outputs, and what they cost."""
@@ -56,12 +66,39 @@ class _Product(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias = ctx.needs_input_grad
-        return (
-            product(d_y, weight.T) if of_x else None,
-            d_y.T @ x if of_weight else None,
-            d_y.sum(0) if of_bias else None,
-        )
+        return _derivatives(x, weight, d_y, *ctx.needs_input_grad)
+
+
+class _ProductBehind(torch.autograd.Function):
+    """``made(x, *parameters) W' + b`` of ``x [..., inputs]``; what is made is made again on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, made: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.made = made
+        ctx.save_for_backward(x, weight, *parameters)
+        return product(made(x, *parameters), weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight, *parameters = (saved.detach() for saved in ctx.saved_tensors)
+        _, of_x, of_weight, of_bias, *of_parameters = ctx.needs_input_grad
+        wanted = [source.requires_grad_(of) for source, of in zip((x, *parameters), (of_x, *of_parameters), strict=True)]
+        with torch.enable_grad():
+            z = ctx.made(*wanted)
+        d_z, d_weight, d_bias = _derivatives(z.detach(), weight, d_y, z.requires_grad, of_weight, of_bias)
+        found = iter(torch.autograd.grad(z, [source for source in wanted if source.requires_grad], d_z) if z.requires_grad else ())
+        d_x, *d_parameters = (next(found) if source.requires_grad else None for source in wanted)
+        return None, d_x, d_weight, d_bias, *d_parameters
+
+
+def _derivatives(x: Tensor, weight: Tensor, d_y: Tensor, of_x: bool, of_weight: bool, of_bias: bool) -> tuple[Tensor | None, ...]:
+    """Of ``x W' + b``, by its three inputs."""
+    return (
+        product(d_y, weight.T) if of_x else None,
+        d_y.flatten(0, -2).T @ x.flatten(0, -2) if of_weight else None,
+        d_y.flatten(0, -2).sum(0) if of_bias else None,
+    )
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from unmask.nn.attention import AttentionPlan
+from unmask.nn.attention import AttentionPlan, asks_in_part
 from unmask.nn.rotary import Angles
 
 
@@ -56,7 +56,8 @@ class BlockRunner:
         """The block's output at all tokens, or at those of ``read``."""
         if not torch.is_grad_enabled():
             return block(x, angles, plan, read)  # type: ignore[no-any-return]
-        run = _compiled() if self.compiled and read is None else run_block
+        in_part = read is not None and asks_in_part(plan)  # which reads on the host how many: no compiled program can
+        run = _compiled() if self.compiled and not in_part else run_block
         if self.recompute:
             return checkpoint(run, block, x, angles, plan, read, use_reentrant=False)  # type: ignore[no-any-return]
         return run(block, x, angles, plan, read)  # type: ignore[no-any-return]

@@ -35,6 +35,7 @@ def served_by_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.numel() > 0
         and x.dim() > 1
         and not torch.is_autocast_enabled("cpu")
+        and (torch.compiler.is_compiling() or bool(torch.backends.mkldnn.enabled))  # type: ignore[attr-defined]
     )
 
 

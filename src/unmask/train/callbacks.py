@@ -227,11 +227,14 @@ class CleanStop(Callback):
 
 
 class MemoryWatch(Callback):
-    """Looks, every so many batches, whether the process has grown (``unmask.allocator``)."""
+    """Looks, after the first step and then every so many batches, whether the process has grown (``unmask.allocator``)."""
 
     def __init__(self, every: int = 50) -> None:
         self.every = every
+        self.stepped = False
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if (batch_idx + 1) % self.every == 0:
+        first = not self.stepped and trainer.global_step > 0
+        self.stepped |= first
+        if first or (batch_idx + 1) % self.every == 0:
             allocator.watch.look()
