@@ -6,6 +6,7 @@ import re
 import pytest
 
 from unmask.cli.decoding import Decoding
+from unmask.decode import compiled
 from unmask.decode.cache import CACHES, CachedForward
 from unmask.decode.forward import PlainForward
 
@@ -83,6 +84,19 @@ def test_every_cache_is_reached_by_its_name(unmask, trained, monkeypatch):
     assert asked == list(CACHES)
     answer = unmask("generate", "--model", trained, *BASE, "--cache", "all")
     assert answer.code != 0 and all(name in answer.err for name in ("block", *CACHES))
+
+
+def test_compiled_steps_are_reached_and_change_nothing(unmask, trained, monkeypatch):
+    asked = []
+    monkeypatch.setattr(compiled, "_program", lambda device_type: lambda *given: asked.append(1) or compiled.step(*given))
+    for command in (("generate", *BASE, "--steps", 4), ("fill", "the cat [MASK] the [MASK].", "--json")):
+        plain, found = (unmask(*command, "--model", trained, *options) for options in ((), ("--compile",)))
+        assert found.code == 0, found.err
+        texts = [[row["text"] for row in json.loads(answer.out)] for answer in (plain, found)]
+        assert texts[0] == texts[1] and asked
+        asked.clear()
+    answer = unmask("generate", "--model", trained, *BASE, "--compile", "--block", 4, "--cache", "dual")
+    assert answer.code != 0 and "not both" in " ".join(answer.err.split())
 
 
 def test_the_block_cache_changes_no_token_and_blocks_are_the_networks(unmask, trained, block_causal):

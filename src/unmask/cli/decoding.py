@@ -1,7 +1,7 @@
 """The axes of a decode as command-line options: one table, shared by every command that decodes.
 
     where    --order --critic --threshold … --block --remask      what   --temperature --top-k … --forbid --require --regex --eos
-    budget   --steps --schedule                          network   --guidance --cache
+    budget   --steps --schedule                          network   --guidance --cache --compile
 
 A command takes them with ``@decoding_options(**defaults)`` and receives one ``Decoding``.
 """
@@ -114,6 +114,9 @@ class Decoding:
     cache_refresh: Annotated[
         int | None, _AXIS("--cache-refresh", help="Run rows whole every so many evaluations too, not only when a block opens.")
     ] = None
+    compiled: Annotated[
+        bool, _AXIS("--compile", help="Ask through torch.compile, in few shapes: for accelerators, and for long work, as compiling takes minutes. Not with --cache.")
+    ] = False
     eos: Annotated[
         str, _AXIS("--eos", help="End of text: never, late (once all before it is written), free (wherever the model puts it).")
     ] = "never"
@@ -168,6 +171,7 @@ class Decoding:
             guidance=self.guidance,
             cache=self.cache,
             cache_refresh=self.cache_refresh,
+            compiled=self.compiled,
             allow_eos=self.eos != "never",
             late_eos=self.eos == "late",
             stop_at_eos=self.eos != "never" and self.remask is None,
