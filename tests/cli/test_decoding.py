@@ -88,7 +88,8 @@ def test_every_cache_is_reached_by_its_name(unmask, trained, monkeypatch):
 
 def test_compiled_steps_are_reached_and_change_nothing(unmask, trained, monkeypatch):
     asked = []
-    monkeypatch.setattr(compiled, "_program", lambda device_type: lambda *given: asked.append(1) or compiled.step(*given))
+    encode = lambda *given: asked.append(1) or compiled.encode(*given)  # noqa: E731
+    monkeypatch.setattr(compiled, "_programs", lambda device_type: (encode, compiled.project))
     for command in (("generate", *BASE, "--steps", 4), ("fill", "the cat [MASK] the [MASK].", "--json")):
         plain, found = (unmask(*command, "--model", trained, *options) for options in ((), ("--compile",)))
         assert found.code == 0, found.err

@@ -46,13 +46,17 @@ def decode(model, given, options, *, observers=(), **also):
 
 def compiled_equals_plain():
     graphs = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
-    program, shapes = compiled.compiled(backend=graphs), set()
+    (encoder, projection), shapes = compiled.compiled(backend=graphs), set()
 
-    def noting(model, ids, real, positions, index):
-        shapes.add((id(model), ids.shape, real is None, len(index)))
-        return program(model, ids, real, positions, index)
+    def noting(program):
+        def run(model, *given):
+            shapes.add((program, id(model), *(None if x is None else x.shape for x in given)))
+            return program(model, *given)
 
-    compiled._program = lambda device_type: noting
+        return run
+
+    programs = noting(encoder), noting(projection)
+    compiled._programs = lambda device_type: programs
 
     def compare(model, given, options):
         plain, found = (decode(model, given, options, compiled=c) for c in (False, True))
@@ -74,8 +78,8 @@ def compiled_equals_plain():
 
 def logits_are_the_plain_ones():
     """By the compiler that users get."""
-    program = compiled.compiled(backend="inductor")
-    compiled._program = lambda device_type: program
+    programs = compiled.compiled(backend="inductor")
+    compiled._programs = lambda device_type: programs
     model, given = network(), canvas(3)
     found = []
 

@@ -1,15 +1,14 @@
-"""A forward that asks through one compiled program and in few shapes, so that an accelerator need not be told each step anew.
+"""A forward that asks through compiled programs and in few shapes, so that an accelerator need not be told each step anew.
 
 Eagerly, every step launches each operation of each layer, and its shapes are its own: rows finish, blanks are filled. Here a step is
-one program of ``torch.compile`` (on an accelerator a CUDA graph), and shapes are rounded up, so that few programs serve a decode:
+two programs of ``torch.compile`` (on an accelerator CUDA graphs), and shapes are rounded up, so that few programs serve a decode:
 
-    rows       to a power of two, at most the decode's; a row is repeated
-    columns    all of the canvas, padding too
-    positions  that are read: to a power of two, 16 at least; the first one is read again
+    encoder      rows to a power of two, at most the decode's: the last row is repeated; all columns of the canvas, padding too
+    projection   positions that are read to a power of two, 16 at least: the first of the canvas is read again
 
-What was filled in is cut off the answer, which is that of the plain forward to rounding. A decode of ``B`` rows that reads ``N`` positions
-at most compiles ``(1 + log2 B) * (1 + log2 N / 16)`` programs at the very most, rounded up, and as many as the sum of the two where neither
-number ever grows; twice that where some of its rows are padded and others are not. Each other width of a canvas, and each other network, has its own.
+What was filled in is cut off the answer, which is that of the plain forward to rounding. A decode of ``B`` rows that reads ``N`` positions at
+most has ``1 + log2 B`` encoders and ``1 + log2 N / 16`` projections at the very most, logarithms rounded up; twice as many encoders where some of its
+rows are padded and others are not. Canvases of each other width, and other networks, have encoders of their own.
 
 Shapes: ids ``[b, L]`` in, logits ``[N, V]`` out.
 """
@@ -32,6 +31,8 @@ from unmask.decode.windows import Window
 from unmask.nn.running import can_compile
 
 FEWEST = 16  # positions that are read: an accelerator reads one in the same time
+
+Program = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,17 @@ class InFewShapes:
         """Logits at ``where``.
 
         Raises:
-            ValueError: the model cannot be asked at some positions only, or a row is longer than it was made for.
+            ValueError: the model does not say what its logits are a product of, or a row is longer than it was made for.
         """
         _check(model, view)
         rows, index = self._filled(view), where.flatten().nonzero()[:, 0]
         ids, real, positions = (x[rows] for x in (view.ids, view.canvas.attention_mask, view.canvas.positions))
-        size = min(max(_power(len(index)), FEWEST), ids.numel())
-        logits = _program(ids.device.type)(model, ids, None if bool(real.all()) else real, positions, F.pad(index, (0, size - len(index))))
-        found = logits[: len(index)]
-        return found if found.device.type == "cpu" else found.clone()  # a CUDA graph writes its next answer over this one
+        encoder, projection = _programs(ids.device.type)
+        hidden = encoder(model, ids, None if bool(real.all()) else real, positions)
+        size = max(_power(len(index)), FEWEST)
+        # Reading copies: the next program may write where this one wrote, and so may the next step's.
+        logits = projection(model, hidden.flatten(0, 1)[F.pad(index, (0, size - len(index)))])[: len(index)]
+        return logits if logits.device.type == "cpu" else logits.clone()
 
     def _filled(self, view: StepView) -> Tensor:
         """The numbers of the rows to run: those of the view, and the last of them again."""
@@ -77,40 +80,48 @@ class InFewShapes:
         return torch.arange(min(_power(rows), self.rows), device=view.ids.device).clamp(max=rows - 1)
 
 
-def step(model: Any, ids: Tensor, real: Tensor | None, positions: Tensor, index: Tensor) -> Tensor:
-    """Logits ``[N, V]`` at a flat index ``[N]``: what is compiled."""
-    features, weight, bias = model.projection_of(model.hidden_states_where(ids, index, real, positions))
-    return F.linear(features, weight, bias)
+def encode(model: Any, ids: Tensor, real: Tensor | None, positions: Tensor) -> Tensor:
+    """Hidden states ``[b, L, D]``; ``real`` is None where nothing is padding."""
+    return model.hidden_states(ids, real, positions)  # type: ignore[no-any-return]
+
+
+def project(model: Any, states: Tensor) -> Tensor:
+    """Logits ``[N, V]`` of some states ``[N, D]``."""
+    return F.linear(*model.projection_of(states))
 
 
 @cache
-def _program(device_type: str) -> Callable[..., Tensor]:
+def _programs(device_type: str) -> tuple[Program, Program]:
     if not can_compile(device_type):
         warnings.warn(
             "Compiled steps want a C++ compiler, and there is none here: steps run uncompiled, to the same tokens. Install g++ (or name "
             "one in CXX), or decode without compiling.",
             stacklevel=2,
         )
-        return step
+        return encode, project
     return compiled(mode=None if device_type == "cpu" else "reduce-overhead")
 
 
-def compiled(**options: Any) -> Callable[..., Tensor]:
-    """:func:`step` through ``torch.compile``: a program for every shape, as many as there are."""
-    program = torch.compile(step, fullgraph=True, dynamic=False, **options)
+def compiled(**options: Any) -> tuple[Program, Program]:
+    """:func:`encode` and :func:`project` through ``torch.compile``: a program for every shape, as many as there are."""
 
-    def run(*given: Any) -> Tensor:
-        with torch._dynamo.config.patch(recompile_limit=1 << 10, accumulated_recompile_limit=1 << 10):
-            return program(*given)  # type: ignore[no-any-return]
+    def of(function: Program) -> Program:
+        program = torch.compile(function, fullgraph=True, dynamic=False, **options)
 
-    return run
+        def run(*given: Any) -> Tensor:
+            with torch._dynamo.config.patch(recompile_limit=1 << 10, accumulated_recompile_limit=1 << 10):
+                return program(*given)  # type: ignore[no-any-return]
+
+        return run
+
+    return of(encode), of(project)
 
 
 def _check(model: Any, view: StepView) -> None:
-    if not (hasattr(model, "hidden_states_where") and hasattr(model, "projection_of")):
+    if not (hasattr(model, "hidden_states") and hasattr(model, "projection_of")):
         raise ValueError(
-            f"A compiled step asks a network at some positions only, and {type(model).__name__} cannot be asked so: it has no methods "
-            "hidden_states_where and projection_of. Decode it uncompiled (compiled=False), or use RotaryTransformerMLMModel."
+            f"A compiled step runs a network's encoder and its vocabulary projection as programs of their own, and {type(model).__name__} does not name "
+            "them: it has no methods hidden_states and projection_of. Decode it uncompiled (compiled=False), or use RotaryTransformerMLMModel."
         )
     limit, longest = getattr(model, "max_length", None), int(view.canvas.positions.max()) + 1
     if isinstance(limit, int) and longest > limit:
