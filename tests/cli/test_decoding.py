@@ -4,8 +4,10 @@ import json
 import re
 
 import pytest
+import torch
 
 from unmask.cli.decoding import Decoding
+from unmask.cli.sampling import left_padded, watched_predict
 from unmask.decode import compiled
 from unmask.decode.cache import CACHES, CachedForward
 from unmask.decode.forward import PlainForward
@@ -98,6 +100,27 @@ def test_compiled_steps_are_reached_and_change_nothing(unmask, trained, monkeypa
         asked.clear()
     answer = unmask("generate", "--model", trained, *BASE, "--compile", "--block", 4, "--cache", "dual")
     assert answer.code != 0 and "not both" in " ".join(answer.err.split())
+
+
+def test_compiled_steps_are_for_the_accelerator_and_rows_go_where_the_model_is(monkeypatch):
+    class Model(torch.nn.Linear):
+        def to(self, device):
+            return device
+
+    found = []
+    for there in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        found += [Decoding(compiled=c).placed(Model(1, 1)) == "cuda" for c in (False, True)]
+    assert found == [False, False, False, True]
+
+    class Elsewhere:
+        model, tokenizer, observers = torch.nn.Linear(1, 1, device="meta"), None, ()
+
+        def predict(self, batch):
+            return {name: part.device.type for name, part in batch.items()}
+
+    sent, _ = watched_predict(Elsewhere(), left_padded([[5, 6], [7]], 0), watch=False, page=None, title="")
+    assert set(sent.values()) == {"meta"}
 
 
 def test_the_block_cache_changes_no_token_and_blocks_are_the_networks(unmask, trained, block_causal):
