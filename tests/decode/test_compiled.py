@@ -68,7 +68,7 @@ def test_logits_are_the_plain_ones(model, shapes, options):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 20])
+@pytest.mark.parametrize("rows", [1, 3, 8, 13])
 @pytest.mark.parametrize("order", ["random", "top_prob"])
 def test_shapes_are_powers_of_two_and_few(model, shapes, rows, order):
     ids = torch.full((rows, 32), MASK)

@@ -27,7 +27,6 @@ SPECIAL = SpecialIds(mask=MASK, pad=PAD, eos=EOS, vocab_size=20)
 TOKENS = {
     "greedy": Tokens(0.0),
     "drawn": Tokens(1.0),
-    "warm": Tokens(1.7),
     "cool": Tokens(0.6),
     "top-k": Tokens(1.0, top_k=3),
     "top-p": Tokens(1.3, top_p=0.7),
