@@ -89,15 +89,16 @@ def test_every_cache_is_reached_by_its_name(unmask, trained, monkeypatch):
 
 
 def test_compiled_steps_are_reached_and_change_nothing(unmask, trained, monkeypatch):
-    asked = []
+    asked, placed = [], []
     encode = lambda *given: asked.append(1) or compiled.encode(*given)  # noqa: E731
     monkeypatch.setattr(compiled, "_programs", lambda device_type: (encode, compiled.project))
+    monkeypatch.setattr(Decoding, "placed", lambda decoding, model: placed.append(decoding.compiled) or model)
     for command in (("generate", *BASE, "--steps", 4), ("fill", "the cat [MASK] the [MASK].", "--json")):
         plain, found = (unmask(*command, "--model", trained, *options) for options in ((), ("--compile",)))
         assert found.code == 0, found.err
         texts = [[row["text"] for row in json.loads(answer.out)] for answer in (plain, found)]
-        assert texts[0] == texts[1] and asked
-        asked.clear()
+        assert texts[0] == texts[1] and asked and placed == [False, True]
+        asked.clear(), placed.clear()
     answer = unmask("generate", "--model", trained, *BASE, "--compile", "--block", 4, "--cache", "dual")
     assert answer.code != 0 and "not both" in " ".join(answer.err.split())
 
