@@ -8,6 +8,7 @@ under a mask, PyTorch's own linear layers); a third line is the full-logits loop
 a busy machine slows them alike; ratios are of medians within this run.
 
     python -m benchmarks.decode --steps 64 --repeats 3 --json decode.json
+    python -m benchmarks.decode --device cuda --compile              on an accelerator, and through compiled steps too
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from unmask.contracts import SpecialIds
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import unmask
 from unmask.decode.named import make_rules
+from unmask.measure.turns import finish
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.nn.encoder import EncoderBlock
 from unmask.nn.rotary import rotate
@@ -39,6 +41,7 @@ VARIANTS = {
     "blocks, prefix cache": {"order": "top_prob", "block_length": BLOCK, "cache": "prefix"},
     "blocks, dual cache": {"order": "top_prob", "block_length": BLOCK, "cache": "dual"},
 }
+COMPILED = {f"{name}, compiled": {**VARIANTS[name], "compiled": True} for name in ("exact, surest first", "exact, random order")}
 
 
 def network() -> RotaryTransformerMLMModel:
@@ -49,14 +52,14 @@ def network() -> RotaryTransformerMLMModel:
     ).eval()
 
 
-def canvas_of(rows: int) -> Canvas:
+def canvas_of(rows: int, device: str = "cpu") -> Canvas:
     """A prompt of 64 tokens, or several of 16 to 64 padded on the left, each with 128 blanks."""
     generator = torch.Generator().manual_seed(rows)
     prompts = torch.randint(2, VOCAB, (rows, PROMPT), generator=generator)
     lengths = torch.randint(PROMPT // 4, PROMPT + 1, (rows, 1), generator=generator)
     lengths[0] = PROMPT
     real = torch.arange(PROMPT) >= PROMPT - lengths
-    return Canvas.prefix(prompts.masked_fill(~real, SPECIAL.pad or 0), real, NEW_TOKENS, SPECIAL)
+    return Canvas.prefix(prompts.masked_fill(~real, SPECIAL.pad or 0).to(device), real.to(device), NEW_TOKENS, SPECIAL)
 
 
 def ours(model: RotaryTransformerMLMModel, canvas: Canvas) -> Callable[[Tensor], Tensor]:
@@ -136,25 +139,28 @@ def dual_cache_loop(network: PlainEncoder, canvas: Canvas, steps: int) -> Tensor
     return ids
 
 
-def measure(rows: int, steps: int, repeats: int) -> dict[str, dict[str, float]]:
+def measure(rows: int, steps: int, repeats: int, device: str = "cpu", compiled: bool = False) -> dict[str, dict[str, float]]:
     """Median seconds of each variant, how many times faster than either loop, and how many tokens are as the full-logits loop's."""
-    model, canvas = network(), canvas_of(rows)
+    model, canvas = network().to(device), canvas_of(rows, device)
     plain = PlainEncoder(model, canvas)
     runs: dict[str, Callable[[], Tensor]] = {
         FULL: lambda: full_logits_loop(plain, canvas, steps),
         "full-logits loop, our network": lambda: full_logits_loop(ours(model, canvas), canvas, steps),
         DUAL: lambda: dual_cache_loop(plain, canvas, steps),
     }
-    for name, options in VARIANTS.items():
+    for name, options in (VARIANTS | (COMPILED if compiled else {})).items():
         rules = make_rules(steps, special=SPECIAL, temperature=0.0, **options)  # type: ignore[arg-type]
         runs[name] = lambda rules=rules: unmask(model, canvas, rules, special=SPECIAL, seed=0).ids  # type: ignore[misc]
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     ids: dict[str, Tensor] = {}
-    full_logits_loop(plain, canvas, 1)  # the first call of a process pays for what it allocates
+    full_logits_loop(plain, canvas, 1)  # the first call of a process pays for what it allocates, and for what it compiles
+    for name in COMPILED if compiled else ():
+        runs[name]()
     for _ in range(repeats):
         for name, run in runs.items():
             started = time.perf_counter()
             ids[name] = run()
+            finish(device)
             seconds[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     blanks = canvas.blanks(SPECIAL.mask)
@@ -176,9 +182,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="rows decoded together")
     parser.add_argument("--steps", type=int, default=64, help=f"network evaluations for {NEW_TOKENS} tokens, a multiple of {NEW_TOKENS // BLOCK}")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu", help="where to decode, such as cuda")
+    parser.add_argument("--compile", action="store_true", help="through compiled steps too")
     options = harness.parse(parser)
     parameters = sum(p.numel() for p in network().parameters())
-    batches = {rows: measure(rows, options.steps, options.repeats) for rows in options.batch}
+    batches = {rows: measure(rows, options.steps, options.repeats, options.device, options.compile) for rows in options.batch}
     print(f"{parameters / 1e6:.1f}M parameters, vocabulary {VOCAB:,}, {NEW_TOKENS} new tokens, {options.steps} steps, {options.threads} threads")
     for rows, variants in batches.items():
         cells = [
@@ -190,7 +198,7 @@ def main() -> None:
         ]  # fmt: skip
         harness.show(f"batch {rows}", ["decoding", "seconds", "tokens/s", "× full", "× dual", "same tokens"], cells)
     report = {"parameters": parameters, "vocabulary": VOCAB, "prompt": PROMPT, "new_tokens": NEW_TOKENS, "steps": options.steps, "block": BLOCK}
-    harness.write(options.json, "decode", {**report, "repeats": options.repeats, "batches": batches})
+    harness.write(options.json, "decode", {**report, "repeats": options.repeats, "device": options.device, "batches": batches})
 
 
 if __name__ == "__main__":

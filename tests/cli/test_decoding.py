@@ -4,8 +4,11 @@ import json
 import re
 
 import pytest
+import torch
 
 from unmask.cli.decoding import Decoding
+from unmask.cli.sampling import left_padded, watched_predict
+from unmask.decode import compiled
 from unmask.decode.cache import CACHES, CachedForward
 from unmask.decode.forward import PlainForward
 
@@ -83,6 +86,42 @@ def test_every_cache_is_reached_by_its_name(unmask, trained, monkeypatch):
     assert asked == list(CACHES)
     answer = unmask("generate", "--model", trained, *BASE, "--cache", "all")
     assert answer.code != 0 and all(name in answer.err for name in ("block", *CACHES))
+
+
+def test_compiled_steps_are_reached_and_change_nothing(unmask, trained, monkeypatch):
+    asked, placed = [], []
+    encode = lambda *given: asked.append(1) or compiled.encode(*given)  # noqa: E731
+    monkeypatch.setattr(compiled, "_programs", lambda device_type: (encode, compiled.project))
+    monkeypatch.setattr(Decoding, "placed", lambda decoding, model: placed.append(decoding.compiled) or model)
+    for command in (("generate", *BASE, "--steps", 4), ("fill", "the cat [MASK] the [MASK].", "--json")):
+        plain, found = (unmask(*command, "--model", trained, *options) for options in ((), ("--compile",)))
+        assert found.code == 0, found.err
+        texts = [[row["text"] for row in json.loads(answer.out)] for answer in (plain, found)]
+        assert texts[0] == texts[1] and asked and placed == [False, True]
+        asked.clear(), placed.clear()
+    answer = unmask("generate", "--model", trained, *BASE, "--compile", "--block", 4, "--cache", "dual")
+    assert answer.code != 0 and "not both" in " ".join(answer.err.split())
+
+
+def test_compiled_steps_are_for_the_accelerator_and_rows_go_where_the_model_is(monkeypatch):
+    class Model(torch.nn.Linear):
+        def to(self, device):
+            return device
+
+    found = []
+    for there in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        found += [Decoding(compiled=c).placed(Model(1, 1)) == "cuda" for c in (False, True)]
+    assert found == [False, False, False, True]
+
+    class Elsewhere:
+        model, tokenizer, observers = torch.nn.Linear(1, 1, device="meta"), None, ()
+
+        def predict(self, batch):
+            return {name: part.device.type for name, part in batch.items()}
+
+    sent, _ = watched_predict(Elsewhere(), left_padded([[5, 6], [7]], 0), watch=False, page=None, title="")
+    assert set(sent.values()) == {"meta"}
 
 
 def test_the_block_cache_changes_no_token_and_blocks_are_the_networks(unmask, trained, block_causal):

@@ -1,7 +1,7 @@
 """The axes of a decode as command-line options: one table, shared by every command that decodes.
 
     where    --order --critic --threshold … --block --remask      what   --temperature --top-k … --forbid --require --regex --eos
-    budget   --steps --schedule                          network   --guidance --cache
+    budget   --steps --schedule                          network   --guidance --cache --compile
 
 A command takes them with ``@decoding_options(**defaults)`` and receives one ``Decoding``.
 """
@@ -114,6 +114,9 @@ class Decoding:
     cache_refresh: Annotated[
         int | None, _AXIS("--cache-refresh", help="Run rows whole every so many evaluations too, not only when a block opens.")
     ] = None
+    compiled: Annotated[
+        bool, _AXIS("--compile", help="On the accelerator, if there is one, and through torch.compile in few shapes: for long work, as compiling takes a while; slower on a CPU. Not with --cache.")
+    ] = False
     eos: Annotated[
         str, _AXIS("--eos", help="End of text: never, late (once all before it is written), free (wherever the model puts it).")
     ] = "never"
@@ -168,10 +171,17 @@ class Decoding:
             guidance=self.guidance,
             cache=self.cache,
             cache_refresh=self.cache_refresh,
+            compiled=self.compiled,
             allow_eos=self.eos != "never",
             late_eos=self.eos == "late",
             stop_at_eos=self.eos != "never" and self.remask is None,
         )
+
+    def placed(self, model: Any) -> Any:
+        """The model where it is to decode: on the accelerator, if there is one and ``--compile`` asks for it."""
+        import torch
+
+        return model.to("cuda") if self.compiled and torch.cuda.is_available() else model
 
     def predictor(self, model: Any, tokenizer: Any, *, blanks: int, new_tokens: int | None = None) -> MLMPredictor:
         """A predictor under these rules; ``blanks`` of the row that has most, ``new_tokens`` appended to every row."""
@@ -225,7 +235,7 @@ def _judge(model: Any, tokenizer: Any, run: Path | None) -> Any:
             f"--critic-model {run} has another tokenizer than --model, so it would judge other words. Give a run trained on the same store or "
             "with the same data.tokenizer."
         )
-    return other.model
+    return other.model.to(next(model.parameters()).device)
 
 
 def _pattern(tokenizer: Any, regex: str) -> Constraint:

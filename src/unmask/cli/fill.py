@@ -49,13 +49,14 @@ def fill(
     if not texts:
         raise ValueError("There is no text to fill: give it as an argument, in a file (--input), or line by line on standard input.")
     loaded, tally = load(model, which), Tally()
+    network = decoding.placed(loaded.model)
     if longest is not None:
         if watch or trace is not None:
             raise ValueError("--longest decodes all lengths and keeps one, and --watch and --trace show one decode: give one of them.")
-        found = fill_any(loaded.model, loaded.tokenizer, texts, decoding, longest=longest, top=top, tally=tally)
+        found = fill_any(network, loaded.tokenizer, texts, decoding, longest=longest, top=top, tally=tally)
     else:
         found = fill_texts(
-            loaded.model, loaded.tokenizer, texts, decoding, top=top, batch_size=batch_size, watch=watch, trace=trace, tally=tally
+            network, loaded.tokenizer, texts, decoding, top=top, batch_size=batch_size, watch=watch, trace=trace, tally=tally
         )
     if as_json:
         print_json(list(found))
@@ -151,7 +152,7 @@ def fill_any(
         if row.count(mask) != 1:
             raise ValueError(f"--longest fills one blank of any length, and {text!r} has {row.count(mask)}: write exactly one {tokenizer.mask_token}.")
         place = row.index(mask)
-        tried = fill_any_length(model, row[:place], row[place + 1 :], lengths, rules, special=special, seed=decoding.seed)
+        tried = fill_any_length(model, row[:place], row[place + 1 :], lengths, rules, special=special, seed=decoding.seed, device=next(model.parameters()).device)
         tally.add(sum(lengths), tried.decoded.evaluations, float(tried.decoded.time_taken.max()))
         best = tried.scores.argsort(descending=True)[:top].tolist()
         fillings = [tokenizer.decode(tried.decoded.ids[n, place : place + lengths[n]].tolist()) for n in best]

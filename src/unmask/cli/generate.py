@@ -43,7 +43,7 @@ def generate(
     rows = [tokenizer.encode(text, allow_mask=True) for text in prompts]
     blanks = new_tokens + max(row.count(int(tokenizer.mask_token_id or 0)) for row in rows)
     labels = [f"{text[:24] or 'from nothing'}" + (f" · {i + 1}" if len(prompts) > 1 else "") for i, text in enumerate(prompts)]
-    predictor = decoding.predictor(loaded.model, tokenizer, blanks=blanks, new_tokens=new_tokens)
+    predictor = decoding.predictor(decoding.placed(loaded.model), tokenizer, blanks=blanks, new_tokens=new_tokens)
     answers: list[dict[str, object]] = []
     tally = Tally()
     for which_rows in batches:

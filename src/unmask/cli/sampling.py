@@ -59,7 +59,7 @@ def sample_text(model: Any, tokenizer: Any, tokens: int = 48) -> str:
 def watched_predict(
     predictor: MLMPredictor, batch: dict[str, Any], *, watch: bool, page: Path | None, title: str, labels: list[str] | None = None
 ) -> tuple[MLMPredictionDict, Trace | None]:
-    """Decode a batch, drawing it in the terminal and writing its trace if asked.
+    """Decode a batch where the model is, drawing it in the terminal and writing its trace if asked.
 
     Raises:
         ValueError: a trace in a file of another kind than .html, .png or .json.
@@ -75,8 +75,9 @@ def watched_predict(
     trace = Trace() if page is not None else None
     view = TerminalView(predictor.tokenizer, NOTES, pause=0.05 if NOTES.is_terminal else 0.0) if watch else None
     predictor.observers = tuple(o for o in (*predictor.observers, trace, view) if o is not None)
+    device = next(predictor.model.parameters()).device
     with view if view is not None else nullcontext():
-        prediction = predictor.predict(batch)
+        prediction = predictor.predict({name: part.to(device) for name, part in batch.items()})
     if page is not None:
         assert trace is not None
         if page.suffix == ".json":

@@ -7,7 +7,7 @@ given; forbidden ids come last, so nothing before can bring one back.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -65,6 +65,7 @@ class ForbiddenIds:
     """
 
     ids: tuple[int, ...]
+    reads_probabilities: ClassVar[bool] = False
 
     def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
         forbidden = torch.zeros(logits.shape[-1], dtype=torch.bool)
@@ -81,6 +82,7 @@ class PositionVocabulary:
     """
 
     allowed: Bool[Tensor, "batch seq vocab"]
+    reads_probabilities: ClassVar[bool] = False
 
     def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
         rows, columns = where.nonzero(as_tuple=True)
@@ -99,6 +101,7 @@ class RepetitionPenalty:
 
     penalty: float
     special: SpecialIds
+    reads_probabilities: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.penalty <= 0:
@@ -124,6 +127,7 @@ class LateEos:
     """
 
     special: SpecialIds
+    reads_probabilities: ClassVar[bool] = False
 
     def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
         if self.special.eos is None:

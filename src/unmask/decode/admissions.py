@@ -15,7 +15,7 @@ Shapes: masks and scores ``[b, L]``, counts ``[b]``, log-probabilities ``[N, V]`
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -74,6 +74,7 @@ class Quota:
     """The best of the step's budget, no more."""
 
     needs_confidence: bool = field(default=False, init=False)
+    reads_probabilities: ClassVar[bool] = False
 
     def __call__(self, evidence: Evidence) -> Bool[Tensor, "rows seq"]:
         return evidence.first(evidence.quota)
@@ -179,6 +180,10 @@ class Apart:
     @property
     def needs_confidence(self) -> bool:
         return self.inner.needs_confidence
+
+    @property
+    def reads_probabilities(self) -> bool:
+        return getattr(self.inner, "reads_probabilities", True)
 
     def __call__(self, evidence: Evidence) -> Bool[Tensor, "rows seq"]:
         candidates = evidence.view.candidates

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -34,7 +34,7 @@ _BETWEEN = -1  # stands for what is given between two runs of blanks
 
 @runtime_checkable
 class Constraint(Protocol):
-    """What tokens may stand together."""
+    """What tokens may stand together. One with ``reads_probabilities = False`` may be given logits to draw from (see ``Rules``)."""
 
     def restrict(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
         """Set to ``-inf`` what no filling of the row can have at each position."""
@@ -55,6 +55,8 @@ class Constraint(Protocol):
 @dataclass(frozen=True)
 class Unconstrained:
     """Every position on its own."""
+
+    reads_probabilities: ClassVar[bool] = False
 
     def restrict(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
         return logits
@@ -92,6 +94,7 @@ class Automaton:
     special: SpecialIds
     start: int = 0
     each_run: bool = False
+    reads_probabilities: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         states = len(self.transitions)

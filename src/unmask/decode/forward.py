@@ -1,7 +1,7 @@
 """From ids to logits at the positions somebody reads.
 
 A forward gets the rows that are still unfinished and a mask of positions, and answers their logits ``[N, V]`` in row-major
-order. Columns that are padding in every one of those rows are not run.
+order. Others than the two here: ``unmask.decode.compiled``, and with remembered keys and values ``unmask.decode.cache`` and ``block_cache``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Asking(Protocol):
 
 @dataclass(frozen=True)
 class PlainForward:
-    """The model as it is."""
+    """The model as it is. Columns that are padding in every row of a call are not run."""
 
     passes: int = field(default=1, init=False)
 

@@ -6,7 +6,7 @@ Each step, for the rows that still have blanks and for no others:
     what     one draw at each chosen position, from the logits there
     commit   the tokens are placed, the observers told, the finished rows let go
 
-A score that reads no logits ranks before the network runs. Draws are keyed by (seed, row id, step, position from the row's
+A score that reads no logits ranks before the network runs, and where nobody reads probabilities no softmax does. Draws are keyed by (seed, row id, step, position from the row's
 first real token): a row decodes to the same tokens alone, in any batch, under any padding.
 
 Shapes: ``b`` unfinished rows of ``L`` positions; ``[N, V]`` over scored positions, row-major.
@@ -42,7 +42,6 @@ from unmask.ops.sampling import Logits
 from unmask.ops.segments import positions_from_mask
 from unmask.randomness import Noise, Stream, row_keys
 
-_PIECE = 1 << 20  # numbers that are normalised together
 _MANY_STEPS = 8  # that pay for laying out the weights
 
 
@@ -96,13 +95,14 @@ def unmask(
             view = view.take(acting.nonzero()[:, 0])
             positions_computed += ask.positions(view)
             judged = rules.selector.asks(view)
-            choice = _step(model, ask, view, rules, special, every_candidate=audience.every_candidate)
+            choice = _step(model, ask, view, rules, special, audience)
             after = _commit(view, choice, rules, special)
             if audience:
                 audience.update_history(_results(view, after, choice))
 
             state.ids[view.rows] = after
-            state.certainty[view.rows] = choice.certainty(view)
+            if state.certainty is not None and view.certainty is not None:
+                state.certainty[view.rows] = choice.certainty(view.certainty)
             evaluations += 1
             steps_taken[view.rows.cpu()] += 1
             if judged is not None:
@@ -130,14 +130,14 @@ class _State:
     wanted: Bool[Tensor, "batch seq"]
     plan: Plan
     ids: Int[Tensor, "batch seq"]
-    certainty: Float[Tensor, "batch seq"]
+    certainty: Float[Tensor, "batch seq"] | None
 
     @classmethod
     def start(cls, canvas: Canvas, rules: Rules, special: SpecialIds, seed: int) -> _State:
         wanted = canvas.blanks(special.mask)
         limit = torch.full((len(wanted),), rules.selector.steps(rules.max_steps), device=wanted.device)
         plan = rules.window.plan(rules.budget, wanted, canvas.positions, limit, _noise(canvas, seed, 0))
-        certainty = torch.zeros(wanted.shape, dtype=torch.float64, device=wanted.device)
+        certainty = torch.zeros(wanted.shape, dtype=torch.float64, device=wanted.device) if rules.reads_probabilities else None
         return cls(canvas, special.mask, seed, wanted, plan, canvas.ids.clone(), certainty)
 
     def blanks(self, rows: Int[Tensor, " rows"]) -> Bool[Tensor, "rows seq"]:
@@ -154,7 +154,7 @@ class _State:
             blanks=blanks,
             candidates=window.open(self.wanted[rows], blanks, canvas.positions),
             target=self.plan[rows, step],
-            certainty=self.certainty[rows],
+            certainty=None if self.certainty is None else self.certainty[rows],
             noise=_noise(canvas, self.seed, step),
             left=self._left(rows, step),
         )
@@ -166,7 +166,8 @@ class _State:
 
 
 class _Choice(NamedTuple):
-    """Where and what. ``log_probs`` at ``scored``, of which ``where`` is a part; ``placed`` are those of the tokens."""
+    """Where and what. ``log_probs`` at ``scored``, of which ``where`` is a part; ``placed`` are those of the tokens. Both are logits, known but
+    for a number a position, if nobody reads probabilities."""
 
     where: Bool[Tensor, "rows seq"]
     hidden: Bool[Tensor, "rows seq"]
@@ -176,13 +177,16 @@ class _Choice(NamedTuple):
     log_probs: LogProbs
     confidence: Float[Tensor, "rows seq"]
 
-    def certainty(self, view: StepView) -> Float[Tensor, "rows seq"]:
+    def certainty(self, before: Float[Tensor, "rows seq"]) -> Float[Tensor, "rows seq"]:
         """The probabilities revealed tokens were placed with, after this step."""
-        return spread(self.placed.exp().double(), self.where, 0.0) + view.certainty * ~self.hidden
+        return spread(self.placed.exp().double(), self.where, 0.0) + before * ~self.hidden
 
 
-def _step(model: Any, ask: Asking, view: StepView, rules: Rules, special: SpecialIds, every_candidate: bool) -> _Choice:
-    """Choose the places, then draw the tokens: one network evaluation."""
+def _step(model: Any, ask: Asking, view: StepView, rules: Rules, special: SpecialIds, audience: Audience) -> _Choice:
+    """Choose the places, then draw the tokens: one network evaluation.
+
+    Tokens are drawn from the same numbers whether anybody watches or not: for an audience alone, logits are normalised afterwards.
+    """
     selector = rules.selector
     draft = None
     uniforms = view.noise.per_token(Stream.TOKEN, view.ids.shape[1])
@@ -199,38 +203,38 @@ def _step(model: Any, ask: Asking, view: StepView, rules: Rules, special: Specia
         where, hidden, confidence = selector.choose(view, log_probs, rules.revision)
     else:
         where, hidden, confidence = selector.choose(view, None, rules.revision)
-        scored = view.candidates if every_candidate else where
+        scored = view.candidates if audience.every_candidate else where
         log_probs = _log_probs(model, ask, view, scored, rules, special)
-    chosen = log_probs[where[scored]]
+    chosen = log_probs if scored is where else log_probs[where[scored]]
     if draft is None:
         tokens = rules.constraint.draw(rules.tokens, chosen, uniforms[where], view, where)
     else:
         tokens = draft.ids[where]
     placed = chosen.gather(-1, tokens[:, None])[:, 0]
-    _refuse_impossible(placed, view, where)
+    _refuse_impossible(placed - chosen.amax(-1), view, where)
+    if audience and not rules.reads_probabilities:
+        log_probs = _normalised(log_probs)
+        placed = log_probs[where[scored]].gather(-1, tokens[:, None])[:, 0]
     return _Choice(where, hidden, tokens, placed, scored, log_probs, confidence)
 
 
 def _log_probs(
     model: Any, ask: Asking, view: StepView, where: Bool[Tensor, "rows seq"], rules: Rules, special: SpecialIds
 ) -> LogProbs:
-    """Log-probabilities over the ids that may be placed, at ``where``."""
+    """Log-probabilities over the ids that may be placed, at ``where``; logits if the rules read none."""
     logits = as_logits(ask(model, view, where))
     for adjust in rules.adjustments:
         logits = adjust(logits, view, where)
     if rules.adjustments:
         logits = logits.clone()  # what a hook returns may be its own, and what follows works in place
     logits = OrdinaryIds(special, rules.allow_eos)(logits, view, where)
-    return _normalised(rules.constraint.restrict(logits, view, where))
+    logits = rules.constraint.restrict(logits, view, where)
+    return _normalised(logits) if rules.reads_probabilities else logits
 
 
 def _normalised(logits: Logits) -> LogProbs:
-    """Log-softmax in place and a few rows at a time: on a CPU the fresh pages of a second ``[N, V]`` cost more than the sums."""
-    if logits.device.type != "cpu":
-        return logits.log_softmax(-1)
-    for rows in logits.split(max(1, _PIECE // logits.shape[-1])):
-        rows.copy_(rows.log_softmax(-1))
-    return logits
+    """Log-softmax; in place on a CPU, where the fresh pages of a second ``[N, V]`` cost more than the sums."""
+    return torch.log_softmax(logits, -1, out=logits) if logits.device.type == "cpu" else logits.log_softmax(-1)
 
 
 def _commit(view: StepView, choice: _Choice, rules: Rules, special: SpecialIds) -> Int[Tensor, "rows seq"]:
@@ -243,8 +247,9 @@ def _commit(view: StepView, choice: _Choice, rules: Rules, special: SpecialIds) 
     return after
 
 
-def _refuse_impossible(placed: Float[Tensor, " chosen"], view: StepView, where: Bool[Tensor, "rows seq"]) -> None:
-    impossible = ~(placed > -torch.inf)
+def _refuse_impossible(below: Float[Tensor, " chosen"], view: StepView, where: Bool[Tensor, "rows seq"]) -> None:
+    """``below``: how far each token's logit is from the largest of its position, which is no number where there is none."""
+    impossible = ~(below > -torch.inf)
     if bool(impossible.any()):
         row, position = where.nonzero()[impossible.nonzero()[0, 0]].tolist()
         raise ValueError(

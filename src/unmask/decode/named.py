@@ -25,6 +25,7 @@ from unmask.decode.budget import (
     SteadyBudget,
 )
 from unmask.decode.cache import CACHES, CachedForward
+from unmask.decode.compiled import CompiledForward
 from unmask.decode.constraints import Automaton, Constraint, Unconstrained
 from unmask.decode.critics import NetworkCritic
 from unmask.decode.forward import Forward, GuidedForward, PlainForward
@@ -103,6 +104,7 @@ def make_rules(
     guidance: float = 0.0,
     cache: str | None = None,
     cache_refresh: int | None = None,
+    compiled: bool = False,
     allow_eos: bool = True,
     late_eos: bool = False,
     stop_at_eos: bool = False,
@@ -136,6 +138,7 @@ def make_rules(
         cache: ``"block"`` (``BlockCachedForward``: exact, for block-causal networks; aligns the blocks), ``"prefix"``, ``"dual"``,
             ``"vicinity"`` or ``"delayed"`` (``CachedForward``: approximate); None = every row is run whole.
         cache_refresh: run a row whole every so many evaluations, not only when a block opens; needs a cache.
+        compiled: ask through ``torch.compile``, in few shapes (``CompiledForward``): for accelerators; not with a cache.
         allow_eos, late_eos, stop_at_eos: whether EOS may be placed, only after complete text, and ends the work on a row.
         adjustments: further changes of the logits, before all others.
 
@@ -159,7 +162,7 @@ def make_rules(
         tokens=Tokens(temperature, top_k, top_p, min_p),
         constraint=_constraint(constraint, required_ids, special),
         adjustments=(*adjustments, *_adjustments(special, repetition_penalty, forbidden_ids, late_eos)),
-        forward=_forward(guidance, cache, cache_refresh, special),
+        forward=_forward(guidance, cache, cache_refresh, compiled, special),
         allow_eos=allow_eos,
         stop_at_eos=stop_at_eos,
     )
@@ -250,14 +253,19 @@ def _adjustments(
     return tuple(found)
 
 
-def _forward(guidance: float, cache: str | None, refresh: int | None, special: SpecialIds | None) -> Forward:
+def _forward(guidance: float, cache: str | None, refresh: int | None, compiled: bool, special: SpecialIds | None) -> Forward:
     if cache is None and refresh is not None:
         raise ValueError(f"cache_refresh={refresh} says how often a cache is refreshed, and there is none: give cache, or drop it.")
     if cache == "block" and refresh is not None:
         raise ValueError(f"The block cache is exact, so there is nothing for cache_refresh={refresh} to refresh: drop it.")
     if cache is not None and cache not in ("block", *CACHES):
         raise ValueError(f"There is no cache {cache!r}. Choose block (exact, for block-causal networks), {', '.join(CACHES)}, or None.")
-    inner: Forward = PlainForward()
+    if cache is not None and compiled:
+        raise ValueError(
+            f"The {cache} cache runs another part of each row at every step, and compiled steps have static shapes: the programs would be too many. "
+            "Give cache, or compiled=True (--compile), not both."
+        )
+    inner: Forward = CompiledForward() if compiled else PlainForward()
     if cache is not None:
         inner = BlockCachedForward() if cache == "block" else CachedForward(cache, refresh)
     return inner if guidance == 0 else GuidedForward(guidance, _need(special, "guidance"), inner)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -56,6 +56,7 @@ class NoRevision:
 
     least: int = field(default=1, init=False)
     needs_confidence: bool = field(default=False, init=False)
+    reads_probabilities: ClassVar[bool] = False
 
     def acts(self, view: StepView) -> Bool[Tensor, " rows"]:
         return torch.ones_like(view.rows, dtype=torch.bool)
@@ -119,17 +120,25 @@ class Remasking:
     def __post_init__(self) -> None:
         _share("until", self.until)
 
+    @property
+    def reads_probabilities(self) -> bool:
+        return self.by_confidence
+
     def acts(self, view: StepView) -> Bool[Tensor, " rows"]:
         behind = view.target > view.revealed.sum(-1)
-        return behind | self.hide(view, view.certainty).any(-1)
+        return behind | self._coins(view).any(-1)
 
     def hide(self, view: StepView, confidence: Float[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
+        return self._coins(view)
+
+    def _coins(self, view: StepView) -> Bool[Tensor, "rows seq"]:
         revealed, wanted = view.revealed.sum(-1), view.wanted.sum(-1)
         room = (wanted - view.target).clamp(min=0)
         most = (room.double() / revealed.clamp(min=1)).clamp(max=1.0)
         active = revealed < self.until * wanted
         rate = (self.rate(most) * active)[:, None].expand(view.ids.shape)
         if self.by_confidence:
+            assert view.certainty is not None
             doubt = (-view.certainty.double()).masked_fill(~view.revealed, -torch.inf)
             rate = rate * doubt.softmax(-1).nan_to_num(0.0)
         noise = view.noise.per_token(Stream.REVISION, view.ids.shape[1])
@@ -145,11 +154,13 @@ class KeepSurest:
 
     least: int = field(default=0, init=False)
     needs_confidence: bool = field(default=True, init=False)
+    reads_probabilities: ClassVar[bool] = True
 
     def acts(self, view: StepView) -> Bool[Tensor, " rows"]:
         return view.target > view.revealed.sum(-1)
 
     def hide(self, view: StepView, confidence: Float[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
+        assert view.certainty is not None
         sure = torch.where(view.revealed, view.certainty.to(confidence.dtype), confidence)
         kept = select_top(sure, view.revealed | view.candidates, view.target)
         return view.revealed & ~kept

@@ -21,6 +21,10 @@ from unmask.decode.windows import Everywhere, Window
 class Rules:
     """How to decode.
 
+    A part (a score, an admission, a revision, a constraint, an adjustment) that has ``reads_probabilities = False`` promises to read
+    neither ``view.certainty`` nor its ``log_probs`` as more than logits. Where all do, none are made but for observers; one that says nothing, such as a function of the
+    caller's, is taken to read them.
+
     Attributes:
         max_steps: network evaluations a row may take part in, at most.
         selector: which blanks are revealed.
@@ -52,6 +56,12 @@ class Rules:
     forward: Forward = PlainForward()
     allow_eos: bool = True
     stop_at_eos: bool = False
+
+    @property
+    def reads_probabilities(self) -> bool:
+        """Whether anything but observers reads how likely tokens are. Drawing one does not: logits are enough for it."""
+        parts = (self.selector.score, self.selector.admission, self.revision, self.constraint, *self.adjustments)
+        return self.selector.needs_logits or any(getattr(part, "reads_probabilities", True) for part in parts)
 
     def __post_init__(self) -> None:
         if self.max_steps < 1:

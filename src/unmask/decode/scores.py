@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -84,6 +84,7 @@ class RandomOrder:
     """Every blank equally likely to be next."""
 
     needs_logits: bool = field(default=False, init=False)
+    reads_probabilities: ClassVar[bool] = False
 
     def __call__(self, view: StepView, log_probs: LogProbs | None) -> Float[Tensor, "rows seq"]:
         return view.noise.per_token(Stream.ORDER, view.ids.shape[1])
@@ -94,6 +95,7 @@ class LeftToRight:
     """The leftmost blank first."""
 
     needs_logits: bool = field(default=False, init=False)
+    reads_probabilities: ClassVar[bool] = False
 
     def __call__(self, view: StepView, log_probs: LogProbs | None) -> Float[Tensor, "rows seq"]:
         columns = torch.arange(view.ids.shape[1], 0, -1, dtype=torch.float64, device=view.ids.device)

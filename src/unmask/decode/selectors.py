@@ -79,7 +79,7 @@ class Selector:
         if isinstance(self.score, DraftScore):
             assert draft is not None
             confidence = self.score.judge(view, draft)
-            judged = replace(view, certainty=confidence.to(view.certainty.dtype)) if self.score.judges_revealed else view
+            judged = replace(view, certainty=confidence.double()) if self.score.judges_revealed else view
         else:
             confidence, judged = self.score(view, log_probs), view
         hidden = revision.hide(judged, confidence)

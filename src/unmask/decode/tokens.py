@@ -1,6 +1,8 @@
 """Which token to put at a chosen position: temperature first, then the filters, then one exact draw.
 
-Shapes: log-probabilities ``[N, V]`` over the chosen positions, ``-inf`` where an id may not be placed; ids ``[N]``.
+None of this depends on a number added to all logits of a position, so they need not be normalised.
+
+Shapes: logits ``[N, V]`` over the chosen positions, ``-inf`` where an id may not be placed; ids ``[N]``.
 """
 
 from __future__ import annotations
@@ -12,8 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unmask.decode.view import StepView
-from unmask.ops.confidence import LogProbs
-from unmask.ops.sampling import draw, keep_min_p, keep_top_k, keep_top_p
+from unmask.ops.sampling import Logits, draw, keep_min_p, keep_top_k, keep_top_p, likeliest
 
 
 @dataclass(frozen=True)
@@ -60,17 +61,17 @@ class Tokens:
         return view.left[where.nonzero()[:, 0]]
 
     def draw(
-        self, log_probs: LogProbs, uniforms: Float[Tensor, " scored"], shares: Float[Tensor, " scored"] | None = None
+        self, logits: Logits, uniforms: Float[Tensor, " scored"], shares: Float[Tensor, " scored"] | None = None
     ) -> Int[Tensor, " scored"]:
         """One id per position; ``uniforms`` float64 ``[N]`` in (0, 1), ``shares`` as :meth:`shares` says."""
         if self.temperature == 0 or (shares is not None and not bool(shares.any())):
-            return log_probs.argmax(-1)
+            return likeliest(logits)
         if shares is not None:
-            drawn = self._draw(log_probs / (self.temperature * shares.masked_fill(shares == 0, 1.0)).to(log_probs.dtype)[:, None], uniforms)
-            return torch.where(shares > 0, drawn, log_probs.argmax(-1))
-        return self._draw(log_probs / self.temperature if self.temperature != 1 else log_probs, uniforms)
+            drawn = self._draw(logits / (self.temperature * shares.masked_fill(shares == 0, 1.0)).to(logits.dtype)[:, None], uniforms)
+            return torch.where(shares > 0, drawn, likeliest(logits))
+        return self._draw(logits / self.temperature if self.temperature != 1 else logits, uniforms)
 
-    def _draw(self, logits: Float[Tensor, "scored vocab"], uniforms: Float[Tensor, " scored"]) -> Int[Tensor, " scored"]:
+    def _draw(self, logits: Logits, uniforms: Float[Tensor, " scored"]) -> Int[Tensor, " scored"]:
         if self.top_k is not None:
             logits = keep_top_k(logits, self.top_k)
         if self.top_p is not None:

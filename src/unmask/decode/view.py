@@ -29,7 +29,8 @@ class StepView:
         blanks: bool ``[b, L]``, what still is (or is again).
         candidates: bool ``[b, L]``, the blanks that may be revealed now.
         target: int64 ``[b]``, how many of the wanted the budget wants revealed when the step is over.
-        certainty: ``[b, L]``, the probability each revealed token had when it was placed; 0 elsewhere.
+        certainty: float64 ``[b, L]``, the probability each revealed token had when it was placed; 0 elsewhere. None where no part of
+            the rules reads it (``Rules.reads_probabilities``).
         noise: keyed by (seed, row id, step), counted from each row's first real token.
         left: ``[b]``, the share of the row's steps that are still to come when this one is over; None where nobody planned.
     """
@@ -42,7 +43,7 @@ class StepView:
     blanks: Bool[Tensor, "rows seq"]
     candidates: Bool[Tensor, "rows seq"]
     target: Int[Tensor, " rows"]
-    certainty: Float[Tensor, "rows seq"]
+    certainty: Float[Tensor, "rows seq"] | None
     noise: Noise
     left: Float[Tensor, " rows"] | None = None
 
@@ -63,7 +64,7 @@ class StepView:
             self.blanks[which],
             self.candidates[which],
             self.target[which],
-            self.certainty[which],
+            None if self.certainty is None else self.certainty[which],
             Noise(self.noise.keys[which], None if counters is None else counters[which]),
             None if self.left is None else self.left[which],
         )

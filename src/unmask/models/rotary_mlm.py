@@ -284,8 +284,8 @@ class RotaryTransformerMLMModel(nn.Module):
         return x
 
     def _check_length(self, ids: Tensor, positions: Tensor) -> None:
-        # Reading the largest position would stall an accelerator; its table lookup raises there.
-        if ids.device.type != "cpu" or ids.numel() == 0:
+        # Reading the largest position would stall an accelerator, and break a compiled program; its table lookup raises there.
+        if ids.device.type != "cpu" or ids.numel() == 0 or torch.compiler.is_compiling():
             return
         longest = int(positions.max()) + 1
         if longest > self.max_length:

@@ -8,8 +8,8 @@ they form rows:
     FlexPlan       B rows of L tokens under a FlexAttention BlockMask
 
 On a CPU, padding is dropped, documents are laid in order of their lengths, and attended one length at a time: measured, that
-beats every masked form. On an accelerator, where a loop would stall the device, rows stay dense under a mask; so they do everywhere
-where attention is block-causal, that is, where a token attends to its own block and to all earlier ones.
+beats every masked form. On an accelerator, where a loop would stall the device, rows stay dense under a mask; so they do in a network that
+is compiled whole, and everywhere where attention is block-causal, that is, where a token attends to its own block and to all earlier ones.
 
 Shapes: q, k, v ``[T, H, C]``.
 """
@@ -217,9 +217,10 @@ def plan_attention(
     """
     if block_mask is not None:
         return FlexPlan(batch, seq, block_mask), None
-    if use_flex and not (attention_mask is None and segment_ids is None and blocks is None):
+    compiling = torch.compiler.is_compiling()  # a program of fixed shapes: lengths are not its to read
+    if use_flex and not compiling and not (attention_mask is None and segment_ids is None and blocks is None):
         return FlexPlan(batch, seq, flex_block_mask(segment_ids, attention_mask, batch, seq, device, blocks)), None
-    if device.type == "cpu" and blocks is None:
+    if device.type == "cpu" and blocks is None and not compiling:
         unpadded = attention_mask is None or bool(attention_mask.all())
         if unpadded and (segment_ids is None or bool((segment_ids == segment_ids[:, :1]).all())):
             whole = torch.tensor([[batch, seq]][: batch * seq]).view(-1, 2)

@@ -30,6 +30,13 @@ def keep_top_k(logits: Logits, k: int) -> Logits:
     return logits.masked_fill(logits < _kth_largest(logits, k), -torch.inf)
 
 
+def likeliest(logits: Logits) -> Int[Tensor, " scored"]:
+    """The id of the largest logit of each row, the first of equals; of a NaN where there is one. On a CPU NumPy finds it many times faster than torch."""
+    if logits.device.type != "cpu" or logits.dtype not in (torch.float32, torch.float64):
+        return logits.argmax(-1)
+    return torch.from_numpy(logits.detach().numpy().argmax(-1))
+
+
 def _kth_largest(logits: Logits, k: int) -> Float[Tensor, "scored 1"]:
     """The ``k``-th largest number of each row. On a CPU NumPy's selection is several times faster than torch's, which sorts."""
     if logits.device.type != "cpu" or logits.dtype not in (torch.float32, torch.float64):
@@ -66,7 +73,7 @@ def draw(logits: Logits, uniforms: Float[Tensor, " scored"], temperature: float 
         int64 ``[N]``. An id of probability zero is never returned.
     """
     if temperature == 0:
-        return logits.argmax(-1)
+        return likeliest(logits)
     if logits.device.type != "cpu":
         return _draw(logits, uniforms, temperature)
     # A few rows at a time: fresh pages for [N, V] in float64 cost a CPU more than the sums.
