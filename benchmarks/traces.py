@@ -1,6 +1,6 @@
 """A training step of the instruction-trace model, beside an encoder whose attention heads are modules of their own.
 
-    python benchmarks/traces.py [--json traces.json] [--size tiny] [--rounds 5] [--threads 2] [--precision fp32]
+    python -m benchmarks.traces [--size tiny] [--precision fp32] [--turns 5] [--json traces.json]
 
 The peer is the textbook form of the same network: one module a head with three projections, scores, softmax and a product, a mask added to
 the scores, learned embeddings of instruction and argument numbers, and the vocabulary projection at every position of rows of one
@@ -10,18 +10,14 @@ settings:
     dense    rows that are full: what the two encoders cost
     real     functions of real lengths: the peer pads each to a row, ours packs them
 
-The lengths are drawn from the quantiles of 22,580 functions of fourteen Linux binaries (tokens of a trace: median 211, mean 349).
-Figures are functions or rows a second, from medians of rounds in which both take turns.
+The lengths are 16 evenly spaced quantiles of those of 22,580 functions of fourteen Linux binaries (tokens of a trace: median 211, mean 349).
+Both are timed twice: in turns in one process that keeps freed memory, which helps both, and each in processes of its own, where ours keeps
+freed memory, as ``unmask train`` does, and the peer's goes back to the system at once, as in its users' programs.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,10 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unmask.allocator import keep_freed_memory
+from benchmarks import harness
 from unmask.contracts import SpecialIds
 from unmask.data.collators import MaskedLMCollator, PackedMLMCollator
 from unmask.data.packing import Packer
+from unmask.measure.table import Row
+from unmask.measure.turns import Timing, take_turns
 from unmask.models.instruction_trace import InstructionTraceMLMModel
 from unmask.models.instruction_trace import InstructionTraceTransformerEncoderForMaskedLMConfiguration as Sizes
 from unmask.ops.corruption import bert_corruption
@@ -93,10 +91,10 @@ class PerHeadEncoder(nn.Module):
 
 
 def functions(count: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Traces of real lengths: random words, and a ``[NEXT]`` after every five."""
+    """Traces of evenly spaced quantiles of real lengths: random words, and a ``[NEXT]`` after every five."""
     shares, lengths = zip(*LENGTH_QUANTILES, strict=True)
-    drawn = np.interp(rng.random(count), shares, lengths).astype(int)
-    return [trace(n, rng) for n in drawn]
+    evenly = (np.arange(count) + 0.5) / count
+    return [trace(int(n), rng) for n in np.interp(evenly, shares, lengths)]
 
 
 def trace(length: int, rng: np.random.Generator) -> np.ndarray:
@@ -122,8 +120,8 @@ def step_of(model: nn.Module, loss: Callable[[], Tensor], bf16: bool) -> Callabl
     return step
 
 
-def contestants(size: str, bf16: bool) -> dict[str, tuple[int, Callable[[], None], Callable[[], None]]]:
-    """For each setting: its number of functions, the peer's step on them, and ours."""
+def contestants(size: str, bf16: bool, setting: str) -> dict[str, Callable[[], None]]:
+    """The peer's step in a setting, and ours."""
     sizes: dict[str, Any] = Sizes.options[size]
     depth, width, heads, inner = (sizes[n] for n in ("depth", "hidden_dimensions", "heads", "intermediate_dimensions"))
     length = sizes["sequence_length"]
@@ -144,44 +142,44 @@ def contestants(size: str, bf16: bool) -> dict[str, tuple[int, Callable[[], None
         batch = packed(list(Packer(length, PAD).pack(rows)))
         return lambda: loss(batch, ours)["loss"]
 
-    found = {}
-    for name, rows in (
-        ("dense", [trace(length, rng) for _ in range(ROWS)]),
-        ("real", [f[:length] for f in functions(2 * ROWS, rng)]),
-    ):
-        found[name] = (len(rows), step_of(peer, peer_loss(rows), bf16), step_of(ours, our_loss(rows), bf16))
-    return found
+    rows = [trace(length, rng) for _ in range(ROWS)] if setting == "dense" else [f[:length] for f in functions(2 * ROWS, rng)]
+    return {"peer": step_of(peer, peer_loss(rows), bf16), "ours": step_of(ours, our_loss(rows), bf16)}
+
+
+def steps(who: str, turns: int, size: str, bf16: bool, setting: str) -> tuple[float, ...]:
+    """Seconds of each of some steps of one contestant."""
+    torch.manual_seed(0)
+    return take_turns({who: contestants(size, bf16, setting)[who]}, turns)[who].seconds
+
+
+def measure(turns: int, *what: Any) -> dict[str, dict[str, Timing]]:
+    """Both contestants in turns in this process, and in turns in processes of their own."""
+    torch.manual_seed(0)
+    together = take_turns(contestants(*what), turns)
+    apart: dict[str, tuple[float, ...]] = {"peer": (), "ours": ()}
+    for _ in range(2):
+        apart["peer"] += harness.untouched(steps, "peer", turns, *what)
+        apart["ours"] += harness.alone(steps, "ours", turns, *what)
+    return {"in turns": together, "each in a process of its own": {who: Timing(times) for who, times in apart.items()}}
 
 
 def main() -> None:
     """Measure, print a table, write JSON."""
-    parser = argparse.ArgumentParser(description="A training step of the trace model beside an encoder of per-head modules.")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser = harness.arguments(__doc__)
     parser.add_argument("--size", choices=list(Sizes.options), default="tiny")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    keep_freed_memory()  # as the command line does; it helps both
-    figures = []
-    print(f"{options.size}, {options.precision}, {options.threads} threads\n{'':<8}{'peer, s a step':>18}{'ours, s a step':>18}{'times faster':>14}")
-    for name, (count, theirs, mine) in contestants(options.size, options.precision == "bf16").items():
-        times: dict[str, list[float]] = {"peer": [], "ours": []}
-        for turn in range(options.rounds + 1):
-            for who, step in (("peer", theirs), ("ours", mine)):
-                start = time.perf_counter()
-                step()
-                if turn:  # the first is to warm up
-                    times[who].append(time.perf_counter() - start)
-        medians = {who: statistics.median(values) for who, values in times.items()}
-        ratio = medians["peer"] / medians["ours"]
-        print(f"{name:<8}{medians['peer']:>18.3f}{medians['ours']:>18.3f}{ratio:>14.2f}")
-        figures.append({"setting": name, "functions": count, **medians, "ratio": ratio, "spread": {w: [min(v), max(v)] for w, v in times.items()}})
-    if options.json is not None:
-        described = {"size": options.size, "precision": options.precision, "threads": options.threads, "torch": torch.__version__}
-        options.json.write_text(json.dumps({"benchmark": "traces", **described, "figures": figures}, indent=2))
+    options = harness.parse(parser)
+    rows, figures = [], []
+    for setting, target in (("dense", 1.8), ("real", 3.0)):
+        for way, timings in measure(options.turns, options.size, options.precision == "bf16", setting).items():
+            ratio = timings["ours"].faster_than(timings["peer"])
+            rows.append(Row.of(f"{setting} rows, {way}", "per-head modules", ratio, target))
+            figures.append(rows[-1].as_dict() | {who: {"median": timing.median, "turns": timing.seconds} for who, timing in timings.items()})
+    harness.show_rows(f"a step of the trace model: {options.size}, {options.precision}, {options.threads} threads", rows)
+    for row, figure in zip(rows, figures, strict=True):
+        print(f"  {row.work:48}{figure['peer']['median']:8.3f} s{figure['ours']['median']:8.3f} s")
+    harness.write(options.json, "traces", {"size": options.size, "precision": options.precision, "figures": figures})
 
 
 if __name__ == "__main__":

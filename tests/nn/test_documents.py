@@ -35,7 +35,7 @@ def value_and_gradient(out, qkv):
 def way(request, monkeypatch):
     monkeypatch.setattr(documents, "by_products", lambda dtype, length: "products" in request.param)
     if "small" in request.param:
-        monkeypatch.setattr(documents, "PIECE", 40)
+        monkeypatch.setattr(documents, "PIECE", 320 // torch.get_num_threads())
     if "some" in request.param:
         monkeypatch.setattr(documents, "LONGEST_KEPT", 4)
     if "anew" in request.param:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 LONGEST_KEPT = 512
 LONGEST_BY_PRODUCTS = 1024
-PIECE = 6 * 512 * 512  # scores worked on at a time: they stay in the cache between product and softmax
+PIECE = 2**20  # bytes of scores worked on at a time, for each thread: they stay in its cache between product and softmax
 
 
 def spans(groups: Tensor) -> Iterator[tuple[slice, int, int]]:
@@ -127,7 +127,7 @@ def _turn(into: Tensor, rows: Tensor | tuple[Tensor, ...], cos: Tensor, sin: Ten
 
 def _pieces(q: Tensor) -> Iterator[slice]:
     """Slices over the leading dimension of ``q [n, length, C]`` whose scores fit into a cache."""
-    step = max(1, PIECE // q.shape[1] ** 2)
+    step = max(1, PIECE * torch.get_num_threads() // (q.element_size() * q.shape[1] ** 2))
     for start in range(0, len(q), step):
         yield slice(start, start + step)
 
