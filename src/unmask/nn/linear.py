@@ -51,7 +51,9 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, laid_out: Tensor | N
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled():
         return _Product.apply(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])  # type: ignore[no-any-return]
-    return product(x, weight if laid_out is None else laid_out, bias)
+    if laid_out is None or torch.compiler.is_compiling():  # a program outlives a layout
+        laid_out = weight
+    return product(x, laid_out, bias)
 
 
 class _Product(torch.autograd.Function):
