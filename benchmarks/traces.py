@@ -160,7 +160,7 @@ def measure(turns: int, *what: Any) -> dict[str, dict[str, Timing]]:
     for _ in range(2):
         apart["peer"] += harness.untouched(steps, "peer", turns, *what)
         apart["ours"] += harness.alone(steps, "ours", turns, *what)
-    return {"in turns": together, "each in a process of its own": {who: Timing(times) for who, times in apart.items()}}
+    return {"in turns": together, "whole processes": {who: Timing(times) for who, times in apart.items()}}
 
 
 def main() -> None:
