@@ -1,7 +1,9 @@
 """`make bench` from beginning to end, with a toy for a network."""
 
+import ctypes
 import json
 import os
+import resource
 import sys
 
 import pytest
@@ -65,3 +67,17 @@ def test_an_unknown_section_is_refused(monkeypatch, capsys):
 def test_alone_is_another_process_with_as_many_threads():
     assert harness.alone(os.getpid) != os.getpid()
     assert harness.alone(torch.get_num_threads) == torch.get_num_threads()
+
+
+def faults() -> int:
+    """Page faults of freeing 64 MiB and taking them again, some times."""
+    for count in range(8):
+        if count == 3:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library has no mallopt")
+def test_a_peers_process_gives_its_memory_back_as_its_users_programs_do():
+    assert harness.untouched(faults) > 5 * max(harness.alone(faults), 1_000)
