@@ -3,23 +3,20 @@
 import pytest
 import torch
 
+from tests.decode.networks import sure
 from tests.decode.test_loop import SPECIAL, Counting, ragged
 from tests.naive.decoding import FIRST_WORD, MASK, PAD, ExactModel, TableModel, specials, table
 from unmask.decode.canvas import Canvas
 from unmask.decode.critics import NetworkCritic
 from unmask.decode.loop import unmask
 from unmask.decode.named import make_rules
-from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 
 every_way = pytest.mark.parametrize("way", ["hidden", "shown"])
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = RotaryTransformerMLMModel(32, 16, 2, 2, padding_idx=PAD, mask_idx=MASK, dropout=0.3).double()
-    model.head.projection.weight.data.mul_(20)
-    return model
+    return sure(0, 32, 16, 2, 2, padding_idx=PAD, mask_idx=MASK, dropout=0.3)
 
 
 class Judged:
@@ -99,9 +96,7 @@ def decode(model, **options):
 
 
 def test_every_option_changes_the_outcome(model):
-    torch.manual_seed(5)
-    other = RotaryTransformerMLMModel(32, 16, 2, 2, padding_idx=PAD, mask_idx=MASK, dropout=0.5).double()
-    other.head.projection.weight.data.mul_(20)
+    other = sure(5, 32, 16, 2, 2, padding_idx=PAD, mask_idx=MASK, dropout=0.5)
     base, _ = decode(model, critic_model=model)
     assert torch.equal(decode(model, critic_model=model, critic="hidden")[0], base)
     for options in ({"critic": "shown"}, {"critic_model": other}, {"order": "drawn_prob", "critic_model": None}, {"remask": "keep_surest"}):

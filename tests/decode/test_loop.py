@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.decode.networks import sure
 from tests.naive.decoding import EOS, FIRST_WORD, MASK, PAD, ExactModel, TableModel, chi_square, specials, table
 from unmask.contracts import SpecialIds
 from unmask.decode.adjust import LateEos, RepetitionPenalty
@@ -61,10 +62,7 @@ every_rule = pytest.mark.parametrize("options", RULES.values(), ids=RULES.keys()
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = RotaryTransformerMLMModel(32, 16, 2, 2, padding_idx=PAD, mask_idx=MASK, dropout=0.3).double()
-    model.head.projection.weight.data.mul_(20)
-    return model
+    return sure(0, 32, 16, 2, 2, padding_idx=PAD, mask_idx=MASK, dropout=0.3)
 
 
 class Counting:

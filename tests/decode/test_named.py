@@ -3,23 +3,20 @@
 import pytest
 import torch
 
+from tests.decode.networks import sure
 from tests.naive.decoding import MASK, PAD
 from unmask.contracts import SpecialIds
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import unmask
 from unmask.decode.named import ORDERS, make_rules
 from unmask.decode.predictor import MLMPredictor
-from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 
 SPECIAL = SpecialIds(mask=MASK, pad=PAD, eos=2, vocab_size=20)
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(1)
-    model = RotaryTransformerMLMModel(20, 16, 1, 2, padding_idx=PAD, mask_idx=MASK).double()
-    model.head.projection.weight.data.mul_(20)
-    return model
+    return sure(1, 20, 16, 1, 2, padding_idx=PAD, mask_idx=MASK)
 
 
 def decode(model, **options):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.decode.networks import sure
 from tests.naive.decoding import EOS, FIRST_WORD, MASK, PAD, TableModel, specials, table
 from unmask.contracts import SpecialIds
 from unmask.decode import loop
@@ -19,7 +20,6 @@ from unmask.decode.scores import ConfidenceOrder, DrawnProbability, LeftToRight,
 from unmask.decode.selectors import Selector
 from unmask.decode.tokens import Tokens
 from unmask.decode.windows import Blocks
-from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.ops.confidence import top_prob
 from unmask.ops.schedule import cosine
 
@@ -67,10 +67,7 @@ class Keep:
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = RotaryTransformerMLMModel(20, 16, 1, 2, padding_idx=PAD, mask_idx=MASK).double()
-    model.head.projection.weight.data.mul_(20)
-    return model
+    return sure(0, 20, 16, 1, 2, padding_idx=PAD, mask_idx=MASK)
 
 
 def canvas():

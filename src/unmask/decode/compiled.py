@@ -28,6 +28,7 @@ from torch import Tensor
 
 from unmask.decode.view import StepView
 from unmask.decode.windows import Window
+from unmask.nn.rotary import refuse_beyond
 from unmask.nn.running import can_compile
 
 FEWEST = 16  # positions that are read: an accelerator reads one in the same time
@@ -123,12 +124,9 @@ def _check(model: Any, view: StepView) -> None:
             f"A compiled step runs a network's encoder and its vocabulary projection as programs of their own, and {type(model).__name__} does not name "
             "them: it has no methods hidden_states and projection_of. Decode it uncompiled (compiled=False), or use RotaryTransformerMLMModel."
         )
-    limit, longest = getattr(model, "max_length", None), int(view.canvas.positions.max()) + 1
-    if isinstance(limit, int) and longest > limit:
-        raise ValueError(
-            f"A row of {longest} tokens reached a model made for {limit} (max_length). Shorten the text, lower max_new_tokens, or train "
-            f"a model with max_length={longest} or more."
-        )
+    limit = getattr(model, "max_length", None)
+    if isinstance(limit, int):
+        refuse_beyond(view.canvas.positions, limit)
 
 
 def _power(number: int) -> int:

@@ -20,7 +20,7 @@ from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, attend_to_neighbours, i
 from unmask.nn.heads import MaskedLMHead, VocabularyHead
 from unmask.nn.memory import KeyValues
 from unmask.nn.reading import Reading
-from unmask.nn.rotary import RotaryTable
+from unmask.nn.rotary import RotaryTable, refuse_beyond
 from unmask.nn.running import BlockRunner
 from unmask.ops.segments import positions_from_mask, positions_from_segments
 
@@ -285,11 +285,5 @@ class RotaryTransformerMLMModel(nn.Module):
 
     def _check_length(self, ids: Tensor, positions: Tensor) -> None:
         # Reading the largest position would stall an accelerator, and break a compiled program; its table lookup raises there.
-        if ids.device.type != "cpu" or ids.numel() == 0 or torch.compiler.is_compiling():
-            return
-        longest = int(positions.max()) + 1
-        if longest > self.max_length:
-            raise ValueError(
-                f"A row of {longest} tokens reached a model made for {self.max_length} (max_length). Shorten the text, "
-                f"lower block_size or max_new_tokens, or train a model with max_length={longest} or more."
-            )
+        if ids.device.type == "cpu" and not torch.compiler.is_compiling():
+            refuse_beyond(positions, self.max_length)

@@ -37,6 +37,20 @@ class RotaryTable(nn.Module):
         return self.cos[positions][:, None], self.sin[positions][:, None]
 
 
+def refuse_beyond(positions: Int[Tensor, "*shape"], max_length: int) -> None:
+    """Refuse positions that a table of ``max_length`` does not reach. Reads the largest on the host.
+
+    Raises:
+        ValueError: one of them is ``max_length`` or more.
+    """
+    longest = int(positions.max()) + 1 if positions.numel() else 0
+    if longest > max_length:
+        raise ValueError(
+            f"A row of {longest} tokens reached a model made for {max_length} (max_length). Shorten the text, "
+            f"lower block_size or max_new_tokens, or train a model with max_length={longest} or more."
+        )
+
+
 def rotate(x: Float[Tensor, "tokens heads channels"], angles: Angles) -> Float[Tensor, "tokens heads channels"]:
     """Rotate the first ``2 * half`` channels of every head; channels beyond them pass through."""
     cos, sin = (a.to(x.dtype) for a in angles)

@@ -9,20 +9,11 @@ Shapes: ``x [..., inputs]``, ``weight [outputs, inputs]`` in either memory order
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-@cache
-def _has_onednn() -> bool:
-    ops = torch.ops.mkldnn
-    return bool(torch.backends.mkldnn.is_available()) and hasattr(ops, "_linear_pointwise") and hasattr(ops, "_reorder_linear_weight")
-
-
-HAS_ONEDNN = _has_onednn()
+HAS_ONEDNN = bool(torch.backends.mkldnn.is_available()) and all(hasattr(torch.ops.mkldnn, name) for name in ("_linear_pointwise", "_reorder_linear_weight"))
 """Whether this PyTorch has oneDNN's product, and its layout of weights, for the CPU. (Known beforehand: a compiled program cannot ask.)"""
 
 
