@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unmask.contracts import SpecialIds
-from unmask.data.tokenizers import SMALLEST_VOCABULARY, SPECIAL_TOKENS, Tokenizer
+from unmask.data.tokenizers import LONGEST_COUNTED_WORD, SMALLEST_VOCABULARY, SPECIAL_TOKENS, Tokenizer
 
 TRAINED = Tokenizer.train(["def f(x):\n        return x + 12345  # [MASK] the cat's hat\n\n\n", "ordinary words, é ☃"] * 3, 330)
 text = st.text(st.characters(exclude_categories=["Cs"]))
@@ -163,3 +163,21 @@ def test_a_hub_name_that_cannot_be_fetched_is_explained(monkeypatch):
 def test_a_vocabulary_beyond_any_use_is_refused():
     with pytest.raises(ValueError, match="largest tokenizer"):
         Tokenizer.train(["a few words"], 10**12)
+
+
+@pytest.mark.parametrize("letter", ["a", "ж", "!", " ", "\n"])
+def test_training_counts_long_words_in_parts_so_that_its_time_is_linear(letter):
+    """The longest token tells the longest part: of 5,000 equal letters in one word, BPE would learn 4,096 as one token."""
+    tokenizer = Tokenizer.train([letter * 5000], 400)
+    longest = max(len(tokenizer.decode([id])) for id in range(len(tokenizer)))
+    assert LONGEST_COUNTED_WORD // 2 <= longest <= LONGEST_COUNTED_WORD
+
+
+def test_the_trained_tokenizer_cuts_no_word_and_short_words_are_counted_whole():
+    word = "ACDEFGHIKLMNPQRSTVWY" * 100
+    tokenizer = Tokenizer.train([word], 300)
+    assert len(tokenizer.backend.pre_tokenizer.pre_tokenize_str(word)) == 1
+    once, twice = tokenizer.encode(word), tokenizer.encode(word + word)
+    assert twice == once + once and tokenizer.decode(twice) == word + word
+    short = ["x" * LONGEST_COUNTED_WORD, "y" * (LONGEST_COUNTED_WORD // 2)]
+    assert {"x" * LONGEST_COUNTED_WORD, "y" * (LONGEST_COUNTED_WORD // 2)} <= set(Tokenizer.train(short, 400).backend.get_vocab())

@@ -33,9 +33,19 @@ SPECIAL_TOKENS = {"pad": "[PAD]", "mask": "[MASK]", "bos": "[BOS]", "eos": "[EOS
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
 LARGEST_VOCABULARY = 2**24  # the trainer reserves memory for as many
 
-# Contractions; a word with the space or underscore before it; up to three digits; symbols; white space, where the
-# last space of a run is left to the word it precedes, so that an indentation is one token.
-_PIECES = r"'(?:[sdmt]|ll|ve|re)(?!\p{L})|[ _]?[\p{L}\p{M}]+|\p{N}{1,3}| ?[^\s\p{L}\p{M}\p{N}]+|\s*\n|\s+(?!\S)|\s+"
+LONGEST_COUNTED_WORD = 256  # characters; see Tokenizer.train
+
+
+def _pieces(longest: int | None = None) -> str:
+    """The pattern that cuts text into words, of any length or of at most ``longest`` characters.
+
+    Contractions; a word with the space or underscore before it; up to three digits; symbols; white space, where the
+    last space of a run is left to the word it precedes, so that an indentation is one token.
+    """
+    some, any_ = ("+", "*") if longest is None else (f"{{1,{longest}}}", f"{{0,{longest}}}")
+    word, symbols = rf"[ _]?[\p{{L}}\p{{M}}]{some}", rf" ?[^\s\p{{L}}\p{{M}}\p{{N}}]{some}"
+    return rf"'(?:[sdmt]|ll|ve|re)(?!\p{{L}})|{word}|\p{{N}}{{1,3}}|{symbols}|\s{any_}\n|\s{some}(?!\S)|\s{some}"
+
 
 _USUAL_NAMES = {
     "mask": ("[MASK]", "<mask>", "<|mask|>", "<|mdm_mask|>"),
@@ -171,6 +181,10 @@ class Tokenizer:
 
         Equal texts in any order give equal tokenizers. A small corpus may yield fewer tokens than asked for.
 
+        Words are counted in parts of at most ``LONGEST_COUNTED_WORD`` characters, because the trainer takes time
+        quadratic in the length of a word. The tokenizer itself cuts no word: how text is encoded never depends on
+        where a part ended.
+
         Raises:
             ValueError: ``vocab_size`` has no room for the special tokens and the 256 bytes, or is beyond any use.
         """
@@ -185,12 +199,7 @@ class Tokenizer:
                 f"256 bytes and {len(SPECIAL_TOKENS)} special tokens. A few thousand suit a few megabytes of text."
             )
         backend = tokenizers.Tokenizer(models.BPE())
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(tokenizers.Regex(_PIECES), "isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
+        backend.pre_tokenizer = _pre_tokenizer(LONGEST_COUNTED_WORD)
         backend.decoder = decoders.ByteLevel()
         specials = [
             tokenizers.AddedToken(token, special=True, normalized=False, lstrip=role == "mask")
@@ -203,6 +212,7 @@ class Tokenizer:
             show_progress=False,
         )
         backend.train_from_iterator(texts, trainer)
+        backend.pre_tokenizer = _pre_tokenizer()
         return cls(backend, SPECIAL_TOKENS)
 
     @classmethod
@@ -227,6 +237,12 @@ class Tokenizer:
         except Exception as error:  # the library raises bare Exception
             raise ValueError(f"{file} is not a tokenizer.json that `tokenizers` understands ({error}).") from error
         return cls(backend, _special_tokens(backend, file.parent))
+
+
+def _pre_tokenizer(longest: int | None = None) -> pre_tokenizers.PreTokenizer:
+    """Text to words of at most ``longest`` characters, written byte by byte."""
+    words = pre_tokenizers.Split(tokenizers.Regex(_pieces(longest)), "isolated")
+    return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def _rebuild(content: str, special_tokens: Mapping[str, str]) -> Tokenizer:
