@@ -174,7 +174,7 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
     if sampler is not None:
         callbacks.append(SampleLog(run / "samples.txt", lambda network: sampler(network, tokenizer)))
     callbacks.append(stop)  # after those that read how many steps there are
-    extra = {"tokenizer.json": prepared.tokenizer.read_text(encoding="utf-8"), "run.yaml": config_yaml(config)}
+    extra = {**tokenizer.files(), "run.yaml": config_yaml(config)}
     trainer = make_trainer(config, run, SealedCheckpointIO({"architecture": type(model).__name__, **model.config}, extra), callbacks)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     if stop.stopped is not None:

@@ -177,7 +177,6 @@ def test_the_trained_tokenizer_cuts_no_word_and_short_words_are_counted_whole():
     word = "ACDEFGHIKLMNPQRSTVWY" * 100
     tokenizer = Tokenizer.train([word], 300)
     assert len(tokenizer.backend.pre_tokenizer.pre_tokenize_str(word)) == 1
-    once, twice = tokenizer.encode(word), tokenizer.encode(word + word)
-    assert twice == once + once and tokenizer.decode(twice) == word + word
+    assert tokenizer.decode(tokenizer.encode(word)) == word
     short = ["x" * LONGEST_COUNTED_WORD, "y" * (LONGEST_COUNTED_WORD // 2)]
     assert {"x" * LONGEST_COUNTED_WORD, "y" * (LONGEST_COUNTED_WORD // 2)} <= set(Tokenizer.train(short, 400).backend.get_vocab())

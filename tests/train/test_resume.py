@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.train.conftest import config_of
-from unmask.build import claim_run, train
-from unmask.models.files import resolve_checkpoint
+from unmask.build import claim_run, load, train
+from unmask.data.tokenizers import Tokenizer
+from unmask.models.files import resolve_checkpoint, seal
 from unmask.train import callbacks, module
 from unmask.train.callbacks import read_metrics
 
@@ -186,3 +187,28 @@ def test_under_an_external_launcher_only_the_first_rank_writes_and_none_moves_th
     with pytest.raises(ValueError, match="start together"):
         claim_run(config_of(tiny, "train.resume=false"), run)
     assert run.exists()
+
+
+def test_a_run_keeps_the_roles_of_its_tokenizer_and_a_bare_tokenizer_json_still_loads(tiny, tmp_path):
+    """Pad is eos, and the names tell nothing: loading, resuming and transformers read the roles beside the checkpoint's weights."""
+    from tokenizers import AddedToken
+    from transformers import AutoTokenizer
+
+    tokenizer = Tokenizer.train(["the cat sees the moon, a dog finds a stone"] * 5, 300)
+    backend = tokenizer.backend.from_str(tokenizer.backend.to_str())
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in ("<|end|>", "<|hidden|>")])
+    roles = {"mask": "<|hidden|>", "pad": "<|end|>", "eos": "<|end|>"}
+    Tokenizer(backend, roles, {"model_max_length": 32}).save(tmp_path / "given")
+    tiny["data"]["tokenizer"] = str(tmp_path / "given")
+    checkpoint = train(config_of(tiny, "train.steps=4"))
+    loaded = load(tiny["run"])
+    assert loaded.tokenizer.special_tokens == roles and loaded.tokenizer.fingerprint == Tokenizer.load(tmp_path / "given").fingerprint
+    theirs = AutoTokenizer.from_pretrained(checkpoint)
+    assert (theirs.mask_token, theirs.pad_token, theirs.eos_token, theirs.model_max_length) == ("<|hidden|>", "<|end|>", "<|end|>", 32)
+    assert train(config_of(tiny, "train.steps=8")).name == "step-00000008"
+
+    bare = tmp_path / "bare"
+    shutil.copytree(load(tiny["run"]).folder, bare)
+    (bare / "tokenizer_config.json").unlink()
+    seal(bare, step=4)
+    assert load(bare).tokenizer.encode("the moon") == loaded.tokenizer.encode("the moon")

@@ -19,12 +19,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from unmask.storage import read_json, write_json, write_text
+from unmask.data.roles import CONFIG, SPECIALS, TEMPLATE, config_with_roles, named, read_settings, roles
+from unmask.storage import read_json, write_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -42,19 +44,9 @@ def _pieces(longest: int | None = None) -> str:
     Contractions; a word with the space or underscore before it; up to three digits; symbols; white space, where the
     last space of a run is left to the word it precedes, so that an indentation is one token.
     """
-    some, any_ = ("+", "*") if longest is None else (f"{{1,{longest}}}", f"{{0,{longest}}}")
+    some, any_ = ("+", "*") if longest is None else (f"{{1,{longest}}}", f"{{0,{longest - 1}}}")
     word, symbols = rf"[ _]?[\p{{L}}\p{{M}}]{some}", rf" ?[^\s\p{{L}}\p{{M}}\p{{N}}]{some}"
     return rf"'(?:[sdmt]|ll|ve|re)(?!\p{{L}})|{word}|\p{{N}}{{1,3}}|{symbols}|\s{any_}\n|\s{some}(?!\S)|\s{some}"
-
-
-_USUAL_NAMES = {
-    "mask": ("[MASK]", "<mask>", "<|mask|>", "<|mdm_mask|>"),
-    "pad": ("[PAD]", "<pad>", "<|pad|>", "<|padding|>"),
-    "bos": ("[BOS]", "<s>", "<bos>", "<|startoftext|>", "<|begin_of_text|>", "[CLS]"),
-    "eos": ("[EOS]", "</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "[SEP]"),
-    "unk": ("[UNK]", "<unk>"),
-    "next": ("[NEXT]",),
-}
 
 
 class Tokenizer:
@@ -64,6 +56,7 @@ class Tokenizer:
         backend: the ``tokenizers.Tokenizer``; it is copied.
         special_tokens: literal text of the special tokens by role: ``mask``, ``pad``, ``bos``, ``eos``, ``unk``,
             ``next`` (all optional here; a masked model's ``SpecialIds.of`` insists on the mask).
+        settings: what a ``tokenizer_config.json`` holds besides; kept, and written again by ``save``.
 
     Attributes:
         mask_token_id, pad_token_id, bos_token_id, eos_token_id: ids, or None where the tokenizer has none.
@@ -72,7 +65,9 @@ class Tokenizer:
         vocab_size: number of ids a model must be able to embed; ``len(tokenizer)`` is the same.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, special_tokens: Mapping[str, str]) -> None:
+    def __init__(
+        self, backend: tokenizers.Tokenizer, special_tokens: Mapping[str, str], settings: Mapping[str, Any] | None = None
+    ) -> None:
         self._backend = tokenizers.Tokenizer.from_str(backend.to_str())
         self._backend.no_truncation()
         self._backend.no_padding()
@@ -80,6 +75,7 @@ class Tokenizer:
         self.special_tokens = {
             role: token for role, token in special_tokens.items() if self._backend.token_to_id(token) is not None
         }
+        self.settings = dict(settings or {})
         self.mask_token = self.special_tokens.get("mask")
         self.mask_token_id, self.pad_token_id, self.bos_token_id, self.eos_token_id, self.next_token_id = (
             self._backend.token_to_id(self.special_tokens[role]) if role in self.special_tokens else None
@@ -88,7 +84,8 @@ class Tokenizer:
         vocabulary = self._backend.get_vocab(with_added_tokens=True)
         added = self._backend.get_added_tokens_decoder()
         marked = {id for id, token in added.items() if token.special}
-        self.all_special_ids = sorted(marked | {vocabulary[token] for token in self.special_tokens.values()})
+        called = {*self.special_tokens.values(), *named(self.settings)}
+        self.all_special_ids = sorted(marked | {vocabulary[token] for token in called if token in vocabulary})
         self.vocab_size = max(vocabulary.values()) + 1
         self._mask_takes_space = self.mask_token_id in added and added[self.mask_token_id].lstrip
 
@@ -101,7 +98,7 @@ class Tokenizer:
         return self._backend
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self._backend.to_str(), self.special_tokens)
+        return _rebuild, (self._backend.to_str(), self.special_tokens, self.settings)
 
     def encode(self, text: str, allow_mask: bool = False) -> list[int]:
         """The ids of ``text``, with nothing added around them.
@@ -158,22 +155,25 @@ class Tokenizer:
         content = json.dumps([self._backend.to_str(), sorted(self.special_tokens.items())])
         return sha256(content.encode()).hexdigest()
 
+    def files(self) -> dict[str, str]:
+        """The files that hold this tokenizer, name -> text: ``tokenizer.json``, and a ``tokenizer_config.json`` with the
+        special tokens and all other settings, from which transformers' ``AutoTokenizer`` reads the same roles."""
+        config = json.dumps(config_with_roles(self.settings, self.special_tokens), indent=2) + "\n"
+        return {CONFIG: config, "tokenizer.json": self._backend.to_str(pretty=True)}
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write ``tokenizer.json`` (or any other ``.json`` name, or into a folder) with a ``tokenizer_config.json``
-        beside it that names the special tokens; transformers' ``AutoTokenizer`` reads the folder too."""
+        """Write ``tokenizer.json`` (or any other ``.json`` name, or into a folder), and the other ``files`` beside it."""
         file = Path(path) if Path(path).suffix == ".json" else Path(path) / "tokenizer.json"
-        roles = {f"{role}_token": token for role, token in self.special_tokens.items()}
-        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-        write_json(file.with_name("tokenizer_config.json"), settings | roles)
-        write_text(file, self._backend.to_str(pretty=True))
+        for name, text in self.files().items():
+            write_text(file if name == "tokenizer.json" else file.with_name(name), text)
 
     def to_transformers(self) -> PreTrainedTokenizerFast:
         """The same tokenizer as transformers knows it. (There, "[MASK]" in a text is always the mask.)"""
         from transformers import PreTrainedTokenizerFast
 
-        roles: dict[str, Any] = {f"{role}_token": token for role, token in self.special_tokens.items()}
-        backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
-        return PreTrainedTokenizerFast(tokenizer_object=backend, clean_up_tokenization_spaces=False, **roles)
+        with TemporaryDirectory() as folder:
+            self.save(folder)
+            return PreTrainedTokenizerFast.from_pretrained(folder)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -236,7 +236,8 @@ class Tokenizer:
             backend = tokenizers.Tokenizer.from_str(json.dumps(content))
         except Exception as error:  # the library raises bare Exception
             raise ValueError(f"{file} is not a tokenizer.json that `tokenizers` understands ({error}).") from error
-        return cls(backend, _special_tokens(backend, file.parent))
+        settings = read_settings(file.parent)
+        return cls(backend, roles(settings, backend), settings)
 
 
 def _pre_tokenizer(longest: int | None = None) -> pre_tokenizers.PreTokenizer:
@@ -245,27 +246,8 @@ def _pre_tokenizer(longest: int | None = None) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
-def _rebuild(content: str, special_tokens: Mapping[str, str]) -> Tokenizer:
-    return Tokenizer(tokenizers.Tokenizer.from_str(content), special_tokens)
-
-
-def _special_tokens(backend: tokenizers.Tokenizer, folder: Path) -> dict[str, str]:
-    """Roles of the special tokens: what the files beside the tokenizer say; if they say nothing, the usual names it contains."""
-    said: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        if (folder / name).exists():
-            said |= {key: value for key, value in read_json(folder / name).items() if value is not None}
-    guess = not any(f"{role}_token" in said for role in _USUAL_NAMES)
-    found = {}
-    for role, usual in _USUAL_NAMES.items():
-        fallback = {"bos": "cls_token", "eos": "sep_token"}.get(role, "")
-        token = said.get(f"{role}_token") or said.get(fallback)
-        token = token["content"] if isinstance(token, dict) else token
-        if guess and token is None:
-            token = next((name for name in usual if backend.token_to_id(name) is not None), None)
-        if token is not None:
-            found[role] = token
-    return found
+def _rebuild(content: str, special_tokens: Mapping[str, str], settings: Mapping[str, Any] | None = None) -> Tokenizer:
+    return Tokenizer(tokenizers.Tokenizer.from_str(content), special_tokens, settings)
 
 
 def _download(name: str) -> Path:
@@ -279,7 +261,7 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        for optional in ("special_tokens_map.json", "tokenizer_config.json"):
+        for optional in (SPECIALS, CONFIG, TEMPLATE):
             try:
                 hf_hub_download(name, optional)
             except LocalEntryNotFoundError:

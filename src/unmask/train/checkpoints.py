@@ -1,7 +1,7 @@
 """Checkpoints: sealed folders, of which an index names the last and the best.
 
     run/checkpoints/index.json       {"last": "step-00000400", "best": ..., "best_loss": ...}
-    run/checkpoints/step-00000400/   model folder (unmask.models.files) + tokenizer.json + run.yaml + training_state.pt
+    run/checkpoints/step-00000400/   model folder (unmask.models.files), tokenizer.json, tokenizer_config.json, run.yaml, training_state.pt
 
 A folder appears under its name in one rename and only then is the index moved on, so a kill or a full disk at any moment
 leaves the previous checkpoint in force. ``model.safetensors`` holds the weights to use: the averaged ones if the run keeps an
