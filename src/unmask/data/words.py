@@ -1,29 +1,122 @@
-"""Which tokens make a word, for any tokenizer family.
+"""Which tokens make a word, for any tokenizer family and any script.
 
-    word-piece        ``##ing`` continues a word, everything else starts one
-    byte-level BPE    a token whose text begins with white space starts a word
-    Unigram           ``▁word`` starts one
+A token starts a word where Unicode's word boundaries (UAX #29) have one before its first character; white space begins the word
+after it. In ``f(x1) = don't`` the words are ``f``, ``(``, ``x1``, ``)``, `` =`` and `` don't``. So ideographs, hiragana and
+emoji are words one by one, as in BERT; a run of letters of any other script is one word, with its combining marks. Thai, Lao,
+Khmer and Burmese do not mark words, and telling them apart takes a dictionary: there every character with its marks is one.
+
+    byte-level        tokens are bytes and are joined to characters first: no word begins inside a character
+    word-piece        what does not begin with ``##`` starts a word
+    SentencePiece     ``▁`` is a space; ``<0xE4>`` is a byte
+    ``word</w>``      the next token starts a word
     word-level        every token is a word
 
-In the second and third, a token also starts a word where letters, digits and symbols meet: in ``f(x1)`` the words are
-``f``, ``(``, ``x``, ``1`` and ``)``. The answer is a table by id, so that batches are cut into words without a loop.
+The answer is a table by id, so that batches are cut into words without a loop; the few borders that depend on more than the two
+tokens beside them are looked up in the text.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int, UInt8
+from torch import Tensor
 
+from unmask.data.boundaries import word_boundaries
 from unmask.data.tokenizers import _BYTE_OF
-from unmask.ops.words import WordTable
+from unmask.data.word_breaks import (
+    BROKEN,
+    JOINED,
+    LOOSE,
+    MARK_ENDS,
+    MIDDLE,
+    N_BEGINS,
+    NEWLINE_BEGINS,
+    NEWLINE_ENDS,
+    UNKNOWN,
+    kinds_of,
+    token_kinds,
+)
+from unmask.ops.words import WordTable, first_of_word
 
-_LETTER, _DIGIT, _SYMBOL = 0, 1, 2
+
+@dataclass(frozen=True, eq=False)
+class TextWordTable:
+    """The words of tokens that spell a text. It is used like a ``WordTable``.
+
+    Attributes:
+        begins, ends: ``[V]``, how the text of each token begins and ends (``unmask.data.word_breaks``).
+        texts: ``V`` byte strings, what each token spells.
+        pairs, middles: what two and three tokens in a row say of the borders between them (``TokenKinds``).
+    """
+
+    begins: Int[Tensor, " vocab"]
+    ends: Int[Tensor, " vocab"]
+    texts: list[bytes]
+    pairs: UInt8[Tensor, " pairs"]
+    middles: UInt8[Tensor, "ends middles begins"]
+
+    def word_starts(self, ids: Int[Tensor, "batch seq"], eligible: Bool[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
+        """True at the first token of each word. What may not be hidden, a special token, ends the word before it."""
+        begins, ends = self.begins[ids], self.ends[ids]
+        marks = ends == MARK_ENDS
+        if marks.any():  # a combining mark ends as the character before it does
+            places = torch.arange(ids.shape[1], device=ids.device)
+            ends = ends.gather(1, torch.where(marks, 0, places).cummax(1).values)
+        borders = self.pairs[ends[:, :-1] * N_BEGINS + begins[:, 1:]]
+        certain = ~eligible[:, :-1] | ~eligible[:, 1:]
+        starts = torch.ones_like(eligible)
+        starts[:, 1:] = (borders == BROKEN) | (borders == LOOSE) | certain
+        if (borders > BROKEN).any():
+            self._look_at_middles(starts, begins, ends, (borders == MIDDLE) & ~certain, certain)
+            unknown = (borders == UNKNOWN) & ~certain
+            if unknown.any():
+                self._look_at_text(ids, starts, certain | (borders == BROKEN), borders == JOINED, unknown)
+        return starts
+
+    def __call__(self, ids: Int[Tensor, "batch seq"], eligible: Bool[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]:
+        """The index of the first token of each token's word."""
+        return first_of_word(self.word_starts(ids, eligible))
+
+    def _look_at_middles(self, starts: Tensor, begins: Tensor, ends: Tensor, middle: Tensor, certain: Tensor) -> None:
+        """Join ``don``, ``'`` and ``t``: whether the middle one belongs to both depends on the third."""
+        row, at = middle.nonzero(as_tuple=True)  # the middle is token at + 1
+        after = (at + 2).clamp(max=begins.shape[1] - 1)
+        last = (after < at + 2) | certain[row, after - 1]
+        joined = self.middles[ends[row, at], begins[row, at + 1], torch.where(last, NEWLINE_BEGINS, begins[row, after])]
+        starts[row, at + 1] = (joined & 1) == 0
+        kept = (joined & 2) > 0
+        starts[row[kept], after[kept]] = False
+
+    def _look_at_text(self, ids: Tensor, starts: Tensor, certain: Tensor, joined: Tensor, unknown: Tensor) -> None:
+        """Find the boundaries in the text of every stretch, between certain ones, that has an unknown one."""
+        begun = torch.ones_like(starts)
+        begun[:, 1:] = certain
+        stretch = begun.flatten().cumsum(0) - 1
+        wanted = torch.zeros(int(stretch[-1]) + 1, dtype=torch.bool)
+        wanted[stretch.view_as(starts)[:, 1:][unknown]] = True
+        chosen = wanted[stretch].nonzero()[:, 0]
+        tokens, first = ids.flatten()[chosen].tolist(), begun.flatten()[chosen].numpy()
+        pieces = [self.texts[token] for token in tokens]
+        begin = np.cumsum([len(piece) for piece in pieces]) - [len(piece) for piece in pieces] + np.cumsum(first)
+        for place in np.flatnonzero(first):  # a line each
+            pieces[place] = b"\n" + pieces[place]
+        text = b"".join(pieces).decode("utf-8", "surrogateescape")
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        sizes = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
+        sizes[(codes >= 0xDC80) & (codes <= 0xDCFF)] = 1  # a byte that belongs to no whole character
+        broken = np.zeros(int(sizes.sum()) + 1, dtype=bool)
+        broken[np.cumsum(sizes) - sizes] = word_boundaries(codes)
+        found = torch.ones_like(starts)
+        found.view(-1)[chosen] = torch.from_numpy(broken[begin] | first)
+        starts[:, 1:] = torch.where(wanted[stretch].view_as(starts)[:, 1:] & (certain | ~joined), found[:, 1:], starts[:, 1:])
 
 
-def word_table(tokenizer: Any) -> WordTable:
+def word_table(tokenizer: Any) -> WordTable | TextWordTable:
     """The word table of an ``unmask`` tokenizer, or of a fast one of transformers or ``tokenizers``.
 
     Raises:
@@ -37,35 +130,32 @@ def word_table(tokenizer: Any) -> WordTable:
         )
     vocabulary = backend.get_vocab(with_added_tokens=True)
     size = max(vocabulary.values()) + 1
-    tokens = [""] * size
-    for token, id in vocabulary.items():
-        tokens[id] = token
     made = json.loads(backend.to_str())
-    kind, parts = made["model"].get("type"), json.dumps([made["pre_tokenizer"], made["decoder"]])
-    if kind == "WordPiece":
-        prefix = made["model"]["continuing_subword_prefix"]
-        return _table(starts=[not t.startswith(prefix) for t in tokens], continues=[t.startswith(prefix) for t in tokens])
-    if '"ByteLevel"' in parts:
-        texts = [bytes(_BYTE_OF.get(c, 0x20) for c in t).decode("latin-1") for t in tokens]
-    elif "▁" in parts or kind == "Unigram":
-        texts = [t.replace("▁", " ") for t in tokens]
-    else:
-        return _table(starts=[True] * size, continues=[False] * size)
-    return _table(
-        starts=[t[:1].isspace() for t in texts],
-        continues=[False] * size,
-        first=[_class(t[:1]) for t in texts],
-        last=[_class(t[-1:]) for t in texts],
-    )
-
-
-def _class(character: str) -> int:
-    """Letters, digits or symbols; bytes of characters beyond ASCII are parts of letters."""
-    if character.isdigit():
-        return _DIGIT
-    return _LETTER if character.isalpha() or character == "_" or character > "\x7f" else _SYMBOL
-
-
-def _table(starts: list[bool], continues: list[bool], first: list[int] | None = None, last: list[int] | None = None) -> WordTable:
-    classes = [torch.from_numpy(np.asarray(c if c is not None else [0] * len(starts), dtype=np.int64)) for c in (first, last)]
-    return WordTable(torch.tensor(starts), torch.tensor(continues), *classes)
+    parts = json.dumps([made["normalizer"], made["pre_tokenizer"], made["decoder"]], ensure_ascii=False)
+    model = made["model"]
+    prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
+    byte_level = '"ByteLevel"' in parts
+    spaced = "▁" in parts or model.get("type") == "Unigram"
+    if not (byte_level or spaced or prefix or suffix):
+        every, none = torch.ones(size, dtype=torch.bool), torch.zeros(size, dtype=torch.long)
+        return WordTable(every, ~every, none, none)
+    added = backend.get_added_tokens_decoder()
+    texts = [b"\n"] * size
+    kinds = np.tile([[NEWLINE_BEGINS, NEWLINE_ENDS]], (size, 1))
+    for token, id in vocabulary.items():
+        if id in added:
+            texts[id] = b"\n" if added[id].special else token.encode()
+        elif byte_level:
+            texts[id] = b"".join(bytes([_BYTE_OF[c]]) if c in _BYTE_OF else c.encode() for c in token)
+        elif model.get("byte_fallback") and len(token) == 6 and token.startswith("<0x"):
+            texts[id] = bytes([int(token[3:5], 16)])
+        else:
+            ended = bool(suffix) and token.endswith(suffix)
+            bare = token.removeprefix(prefix).removesuffix(suffix) + "\n" * ended
+            texts[id] = (bare.replace("▁", " ") if spaced else bare).encode()
+        if texts[id]:
+            kinds[id] = kinds_of(texts[id])
+        if prefix and not token.startswith(prefix):
+            kinds[id, 0] = NEWLINE_BEGINS
+    begins, ends = torch.from_numpy(kinds).unbind(1)
+    return TextWordTable(begins.contiguous(), ends.contiguous(), texts, *map(torch.from_numpy, token_kinds()))

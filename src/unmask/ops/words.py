@@ -1,7 +1,7 @@
 """Words: hide all tokens of a word together.
 
-A word table says of every id how its text begins and ends; whether a token starts a word then follows from it and the
-token before it, for whole batches at once. ``unmask.data.words`` makes the table of a tokenizer.
+A word table says of every id how it begins and ends; whether a token starts a word then follows from it and the token before
+it, for whole batches at once. ``unmask.data.words`` makes the table of a tokenizer, and one for text in any script.
 """
 
 from __future__ import annotations
@@ -42,5 +42,10 @@ class WordTable:
         self, ids: Int[Tensor, "batch seq"], eligible: Bool[Tensor, "batch seq"]
     ) -> Int[Tensor, "batch seq"]:
         """The index of the first token of each token's word."""
-        index = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
-        return torch.where(self.word_starts(ids, eligible), index, 0).cummax(-1).values
+        return first_of_word(self.word_starts(ids, eligible))
+
+
+def first_of_word(starts: Bool[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]:
+    """The index of the last start at or before each position; ``starts`` is True at position 0."""
+    index = torch.arange(starts.shape[1], device=starts.device).expand(starts.shape)
+    return torch.where(starts, index, 0).cummax(-1).values

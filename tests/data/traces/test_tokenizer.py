@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -154,5 +155,5 @@ def test_registers_are_known(register):
 
 
 def test_words_of_text_tokenizers_apply(tokenizer):
-    starts = word_table(tokenizer).starts
-    assert starts[tokenizer.encode("mov")[0]] and not starts[tokenizer.encode("1234")[1]]
+    ids = torch.tensor([tokenizer.encode("mov rax 1234")])
+    assert word_table(tokenizer).word_starts(ids, torch.ones_like(ids, dtype=torch.bool)).tolist() == [[True, True, True, False]]
