@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from unmask.data.boundaries import MARKS, PICTURE, class_of, word_boundaries
 
 # What a pair of kinds says of the border between them.
-JOINED, BROKEN, MIDDLE, UNKNOWN, LOOSE = range(5)
+JOINED, BROKEN, MIDDLE, LOOSE, UNKNOWN = range(5)  # odd = broken, as far as is seen
 # MIDDLE: the second token is one of _MIDDLES alone, and the token after it decides. LOOSE: broken, unless such a middle joins.
 
 _SPACES, _FLAG, _MIDDLES = (" ", "\n"), "🇩", (":", ",", ".", "'", '"')

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,6 @@ from unmask.data.tokenizers import _BYTE_OF
 from unmask.data.word_breaks import (
     BROKEN,
     JOINED,
-    LOOSE,
     MARK_ENDS,
     MIDDLE,
     N_BEGINS,
@@ -62,21 +62,25 @@ class TextWordTable:
 
     def word_starts(self, ids: Int[Tensor, "batch seq"], eligible: Bool[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
         """True at the first token of each word. What may not be hidden, a special token, ends the word before it."""
-        begins, ends = self.begins[ids], self.ends[ids]
-        marks = ends == MARK_ENDS
-        if marks.any():  # a combining mark ends as the character before it does
+        begins, ends = (table.index_select(0, ids.reshape(-1)).view(ids.shape) for table in (self.begins, self.ends))
+        if self._any_marks:  # a combining mark ends as the character before it does
             places = torch.arange(ids.shape[1], device=ids.device)
-            ends = ends.gather(1, torch.where(marks, 0, places).cummax(1).values)
-        borders = self.pairs[ends[:, :-1] * N_BEGINS + begins[:, 1:]]
-        certain = ~eligible[:, :-1] | ~eligible[:, 1:]
+            ends = ends.gather(1, torch.where(ends == MARK_ENDS, 0, places).cummax(1).values)
+        pairs = (ends * N_BEGINS)[:, :-1] + begins[:, 1:]
+        borders = self.pairs.index_select(0, pairs.view(-1)).view(pairs.shape)
+        certain = ~(eligible[:, :-1] & eligible[:, 1:])
         starts = torch.ones_like(eligible)
-        starts[:, 1:] = (borders == BROKEN) | (borders == LOOSE) | certain
+        starts[:, 1:] = (borders & 1).bool() | certain
         if (borders > BROKEN).any():
             self._look_at_middles(starts, begins, ends, (borders == MIDDLE) & ~certain, certain)
             unknown = (borders == UNKNOWN) & ~certain
             if unknown.any():
                 self._look_at_text(ids, starts, certain | (borders == BROKEN), borders == JOINED, unknown)
         return starts
+
+    @cached_property
+    def _any_marks(self) -> bool:
+        return bool((self.ends == MARK_ENDS).any())
 
     def __call__(self, ids: Int[Tensor, "batch seq"], eligible: Bool[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]:
         """The index of the first token of each token's word."""
