@@ -71,7 +71,7 @@ def evaluate_model(
     if source is not None:
         found = list(islice(source.documents(), documents))
         texts = [d.text for d in found]
-        windows = Windows.of_rows(loaded.tokenizer.encode_batch(texts), block, texts)
+        windows = Windows.of_rows(loaded.tokenizer.encode_batch(texts), block, texts, loaded.tokenizer.decode)
     elif stores is not None:
         store = TokenStore.open(stores / "valid")
         store.check_tokenizer(loaded.tokenizer)
@@ -102,7 +102,7 @@ def evaluate_model(
             report["classes"] = accuracy_by_class(
                 models, windows, special, TraceClasses(loaded.tokenizer), TRACE_CLASSES, seed=seed, progress=progress
             )
-    if len(bounds) > 1 and bounds["trained"].bytes.any():
+    if len(bounds) > 1 and "bits_per_byte" in report["models"]["trained"]:
         report["bits_per_byte_saved"] = {
             name: bounds["trained"].bits_saved_per_byte(b).as_dict() for name, b in bounds.items() if name != "trained"
         }
@@ -133,18 +133,36 @@ def print_report(report: dict[str, Any]) -> None:
 
     rows = [[name, *(cell(bound[u]) for u in units)] for name, bound in report["models"].items()]
     rows.append(["perplexity (trained)", *("" if u == "bits_per_byte" else f"{trained['perplexity_per_' + u.split('_')[-1]]['value']:,.1f}" for u in units)])
-    title = f"Upper bound on -log likelihood, {trained['documents']:,} documents, {trained['tokens']:,} tokens (± = 95% interval over documents)"
+    title = f"Upper bound on -log likelihood, {trained['documents']:,} documents, {trained['tokens']:,} tokens, {trained['unscored_tokens']:,} unscored (± = 95% interval over documents)"
     table(title, ["model", *(u.replace("_", " ") for u in units)], rows)
+    if remark := what_is_left_out(trained):
+        RESULTS.print(remark, highlight=False)
     top = report["accuracy"]
     RESULTS.print(
         f"With {top['rate']:.0%} hidden, the first guess is right {top['top_1']['value']:.1%} of the time, one of the first five "
-        f"{top['top_5']['value']:.1%}.",
+        f"{top['top_5']['value']:.1%} ({top['unscored_tokens']:,} unscored tokens are never hidden).",
         highlight=False,
     )
     if "classes" in report:
         print_classes(report)
     for name, saved in report.get("bits_per_byte_saved", {}).items():
         RESULTS.print(f"Bits per byte saved against {name}: {cell(saved)} (paired).", highlight=False)
+
+
+def what_is_left_out(bound: dict[str, Any]) -> str:
+    """What a bound's figures are not of, in a sentence or two; nothing where they are of the very text."""
+    said = []
+    if bound["unscored_tokens"]:
+        said.append(f"{bound['unscored_tokens']:,} tokens (unknown words, separators) are special: they cost nothing and are in no figure.")
+    if bound["altered_documents"] is None and bound["bytes"]:
+        said.append("Whether the tokens spell the very text is not known: this store was prepared before that was noted.")
+    elif bound["altered_documents"]:
+        of = "no document has" if bound["altered_documents"] == bound["documents"] else "the others alone have"
+        said.append(
+            f"The tokens of {bound['altered_documents']:,} of {bound['documents']:,} documents spell another text (unknown words, lower case or "
+            f"lost spaces): {of} bits per byte and per word."
+        )
+    return " ".join(said)
 
 
 def print_classes(report: dict[str, Any]) -> None:
@@ -156,5 +174,5 @@ def print_classes(report: dict[str, Any]) -> None:
     for kind, found in report["classes"].items():
         values = [found["models"][name] for name in names]
         rows.append([kind, f"{found['tokens']:,}", *(f"{v['accuracy']:.1%}, {v['bits_per_token']:.2f}" for v in values)])
-    title = f"Hidden tokens by class, {report['accuracy']['rate']:.0%} hidden: first guess right, bits per token"
+    title = f"Hidden tokens by class, {report['accuracy']['rate']:.0%} hidden, {report['accuracy']['unscored_tokens']:,} unscored: first guess right, bits per token"
     table(title, ["token", "asked", *names], rows)

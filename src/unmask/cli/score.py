@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Annotated
 
@@ -20,35 +21,33 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score texts: the pseudo-log-likelihood of each (every token given all others), or the likelihood bound; in nats."""
-    import numpy as np
-
     from unmask.build import load
-    from unmask.cli.screen import counting, print_json, table
-    from unmask.contracts import SpecialIds
-    from unmask.evaluate.likelihood import bound as likelihood_bound
-    from unmask.evaluate.pseudo import pseudo_log_likelihood
-    from unmask.evaluate.windows import Windows
+    from unmask.cli.screen import RESULTS, counting, print_json, table
+    from unmask.evaluate.scoring import score_texts
 
     texts = [line.rstrip("\n") for line in sys.stdin] if not text or text == ["-"] else text
     loaded = load(model, which)
-    special = SpecialIds.of(loaded.tokenizer)
-    rows = [loaded.tokenizer.encode(t) for t in texts]
-    longest = max(map(len, rows), default=0)
-    if longest > loaded.model.max_length:
-        raise ValueError(
-            f"A text has {longest} tokens and this model reads {loaded.model.max_length} at a time (max_length). Score shorter texts, or "
-            "use `unmask evaluate --data`, which cuts long documents into windows."
-        )
     with counting("scoring") as progress:
-        if bound:
-            windows = Windows.of_rows(rows, loaded.model.max_length, texts)
-            values = -likelihood_bound(loaded.model, windows, special, samples=samples, seed=seed, progress=progress).nats.mean(0)
-        else:
-            values = [float(np.nansum(v)) for v in pseudo_log_likelihood(loaded.model, rows, special, progress=progress)]
+        scores = score_texts(loaded.model, loaded.tokenizer, texts, samples=samples if bound else None, seed=seed, progress=progress)
     kind = "log-likelihood bound" if bound else "pseudo-log-likelihood"
-    answers = [(t, float(v), len(r)) for t, v, r in zip(texts, values, rows, strict=True)]
     if as_json:
-        print_json({"score": kind, "rows": [{"text": t, "nats": nats, "tokens": n} for t, nats, n in answers]})
+        print_json({"score": kind, "rows": [each.as_dict() for each in scores]})
         return
-    shown = [[t[:60], f"{nats:.2f}", f"{nats / max(1, n):.3f}", str(n)] for t, nats, n in answers]
-    table(f"{kind}, nats (higher is likelier)", ["text", "total", "per token", "tokens"], shown)
+    columns = ["text", "total", *(["±"] if bound else []), "per token", "tokens", "unscored"]
+    shown = [
+        [s.text[:60], figure(s.nats, 2), *([figure(s.error, 2)] if bound else []), figure(s.per_token, 3), str(s.scored + s.unscored), str(s.unscored)]
+        for s in scores
+    ]
+    table(f"{kind}, nats (higher is likelier{'; ± = standard error of the sampling' if bound else ''})", columns, shown)
+    if unscored := sum(s.unscored > 0 for s in scores):
+        RESULTS.print(f"{unscored} of {len(scores)} texts have unknown words: they cost nothing here, so the text looks likelier than it is.", highlight=False)
+    if altered := sum(not s.exact for s in scores):
+        RESULTS.print(
+            f"{altered} of {len(scores)} scores are not of the very text: its tokens spell another one (unknown words, lower case or lost spaces).",
+            highlight=False,
+        )
+
+
+def figure(number: float, digits: int) -> str:
+    """A number for a table; a dash where there is none."""
+    return f"{number:.{digits}f}" if math.isfinite(number) else "-"

@@ -27,7 +27,8 @@ POOL_AFTER_CHUNKS = 4  # a corpus smaller than this is not worth starting proces
 
 
 class Encoded(NamedTuple):
-    """The tokens of some documents: ``tokens`` uint16 or uint32 ``[n]``, ``table`` int64 ``[documents, 3]``."""
+    """The tokens of some documents: ``tokens`` uint16 or uint32 ``[n]``, ``table`` int64 ``[documents, 3 or 4]``: tokens, bytes,
+    words, and whether the tokens spell the text, where that was looked at."""
 
     tokens: NDArray[np.unsignedinteger]
     table: NDArray[np.int64]
@@ -39,13 +40,15 @@ class Encoder:
     Args:
         eos: id that ends every document.
         forbidden: ids that no text may produce.
+        round_trip: also decode every document and compare it with its text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, dtype: str, eos: int, forbidden: Sequence[int]) -> None:
+    def __init__(self, tokenizer: Tokenizer, dtype: str, eos: int, forbidden: Sequence[int], round_trip: bool = False) -> None:
         self.tokenizer = tokenizer
         self.dtype = dtype
         self.eos = eos
         self.forbidden = np.array(forbidden)
+        self.round_trip = round_trip
 
     def __call__(self, documents: list[Document]) -> Encoded:
         ids = self.tokenizer.encode_batch([document.text for document in documents])
@@ -53,7 +56,10 @@ class Encoder:
         tokens = np.fromiter(itertools.chain.from_iterable((*row, self.eos) for row in ids), self.dtype, count=int(lengths.sum()))
         self._refuse_specials(documents, tokens, lengths)
         sizes = [(len(document.text.encode()), len(document.text.split())) for document in documents]
-        return Encoded(tokens, np.column_stack([lengths, np.array(sizes, dtype=np.int64)]))
+        columns = [lengths, np.array(sizes, dtype=np.int64)]
+        if self.round_trip:
+            columns.append(np.array([self.tokenizer.decode(row) == d.text for row, d in zip(ids, documents, strict=True)], dtype=np.int64))
+        return Encoded(tokens, np.column_stack(columns))
 
     def _refuse_specials(self, documents: list[Document], tokens: NDArray[Any], lengths: NDArray[np.int64]) -> None:
         wrong = np.isin(tokens, self.forbidden)

@@ -160,6 +160,7 @@ def prepare(
                 source=fingerprint,
                 shard_tokens=shard_tokens,
                 workers=workers or _cores(),
+                round_trip=stage == "valid",
                 progress=lambda done: report(done, total, stage),
             )
 

@@ -4,7 +4,8 @@ A store is a folder:
 
     store.json         the manifest, written last: what made the store, and the size and SHA-256 of every file
     tokens-00000.bin   flat little-endian uint16 or uint32 tokens of whole documents, each ending with EOS
-    docs-00000.npy     int64 [documents, 3]: tokens, UTF-8 bytes and white-space words of each document
+    docs-00000.npy     int64 [documents, 3 or 4]: tokens, UTF-8 bytes and white-space words of each document; in a held-out
+                       store also 1 where the tokens spell the text (decode(encode(text)) == text), else 0
 
 Two views of the same tokens: documents ``0..n_documents-1``, and one stream of ``n_tokens`` across all shards.
 The byte and word counts are what bits per byte and bits per word divide by; EOS is in neither.
@@ -36,6 +37,7 @@ class TokenStore:
         n_documents, n_tokens: totals over all shards; tokens include one EOS a document.
         document_tokens, document_bytes, document_words: int64 ``[n_documents]`` each; tokens with EOS, bytes of
             UTF-8 and words between white space without.
+        document_exact: bool ``[n_documents]``, whether the tokens of each spell its text; None where that was not looked at.
         vocab_size: ids are smaller than this.
     """
 
@@ -48,7 +50,8 @@ class TokenStore:
             for shard in manifest["shards"]
         ]
         table = np.concatenate([np.load(path / shard["docs"]["name"], allow_pickle=False) for shard in manifest["shards"]])
-        self.document_tokens, self.document_bytes, self.document_words = np.ascontiguousarray(table.T)
+        self.document_tokens, self.document_bytes, self.document_words, *exact = np.ascontiguousarray(table.T)
+        self.document_exact: NDArray[np.bool_] | None = exact[0].astype(bool) if exact else None
         self._starts = _offsets([len(shard) for shard in self._shards])  # [shards + 1], first token of each shard
         self._document_starts = _offsets(self.document_tokens)  # [documents + 1]
         self.n_documents = len(self.document_tokens)

@@ -31,6 +31,7 @@ def write_store(
     source: str,
     shard_tokens: int,
     workers: int = 1,
+    round_trip: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> TokenStore:
     """Tokenise documents into a store, or finish one that was interrupted.
@@ -41,6 +42,7 @@ def write_store(
         source: fingerprint of what the documents come from.
         shard_tokens: a shard is closed once it holds this many tokens.
         workers: processes that tokenise; 1 = this process, with the tokenizer's own threads.
+        round_trip: also note of every document whether its tokens spell its text, as bits per byte need to know.
         progress: called with the number of documents done so far.
 
     Raises:
@@ -70,7 +72,7 @@ def write_store(
     shards = _finished_shards(folder, identity)
     done = sum(shard["documents"] for shard in shards)
     ends_and_marks = [id for id in (special.mask, special.pad, special.bos, special.eos) if id is not None]
-    encoder = Encoder(tokenizer, dtype, int(special.eos or 0), ends_and_marks)
+    encoder = Encoder(tokenizer, dtype, int(special.eos or 0), ends_and_marks, round_trip)
     pieces = encode_all(itertools.islice(documents, done, None), encoder, workers)
     for encoded in _in_shards(_counted(pieces, done, progress), shard_tokens):
         shards.append(_write_shard(folder, len(shards), encoded, identity))
@@ -112,7 +114,7 @@ def _write_shard(folder: Path, number: int, encoded: Encoded, identity: dict[str
     np.save(table, encoded.table)
     tokens = _write_file(folder / f"tokens-{number:05d}.bin", encoded.tokens.astype(encoded.tokens.dtype.newbyteorder("<")).data)
     docs = _write_file(folder / f"docs-{number:05d}.npy", table.getbuffer())
-    counts = [int(total) for total in encoded.table.sum(axis=0)]
+    counts = [int(total) for total in encoded.table[:, :3].sum(axis=0)]
     shard = {
         "documents": len(encoded.table),
         **dict(zip(("token_count", "bytes", "words"), counts, strict=True)),

@@ -6,6 +6,7 @@
     likelihood   the any-order bound; bits per byte, per token, per word
     pseudo       pseudo-log-likelihood: one token hidden at a time
     exact        the same bound by enumeration, for tiny rows
+    scoring      single texts, with what their figure leaves out
     metrics      masked accuracy and entropy
     counting     n-gram counts of a token store
     baselines    unigram and neighbour models made of those counts

@@ -36,8 +36,10 @@ class Bound:
         nats: float64 ``[R, D]``, the bound of each document as each pass estimated it.
         tokens, bytes, words: int64 ``[D]``: scored tokens, UTF-8 bytes, white-space words. Bytes and words are zero where
             the texts are not known.
-        unscored: special tokens inside documents (unknown words, say) that cost nothing here; the text is then
-            encoded with loss, and bits per byte flatter the model.
+        unscored: special tokens inside documents (unknown words, say) that cost nothing here.
+        exact: bool ``[D]``, whether the tokens of each document spell its text; None = not known. Where they spell another one
+            (unknown words, lower case, lost spaces), its bits are not bits of its bytes: figures per byte and per word are of the
+            exact documents alone.
     """
 
     nats: NDArray[np.float64]
@@ -45,6 +47,7 @@ class Bound:
     bytes: NDArray[np.int64]
     words: NDArray[np.int64]
     unscored: int = 0
+    exact: NDArray[np.bool_] | None = None
 
     @property
     def total_nats(self) -> float:
@@ -60,11 +63,11 @@ class Bound:
 
     @cached_property
     def bits_per_byte(self) -> Estimate:
-        return ratio(self.nats, self._known("bytes")).scaled(1 / math.log(2))
+        return ratio(self.nats[:, self._exact], self._known("bytes")).scaled(1 / math.log(2))
 
     @cached_property
     def bits_per_word(self) -> Estimate:
-        return ratio(self.nats, self._known("words")).scaled(1 / math.log(2))
+        return ratio(self.nats[:, self._exact], self._known("words")).scaled(1 / math.log(2))
 
     @property
     def perplexity_per_token(self) -> Estimate:
@@ -88,7 +91,16 @@ class Bound:
                 f"Two bounds can be compared document by document only on the same windows and samples: this one has {self.nats.shape} "
                 f"(samples, documents), the baseline {baseline.nats.shape}. Measure both with the same arguments."
             )
-        return ratio(baseline.nats - self.nats, self._known("bytes")).scaled(1 / math.log(2))
+        return ratio((baseline.nats - self.nats)[:, self._exact], self._known("bytes")).scaled(1 / math.log(2))
+
+    @property
+    def altered(self) -> int | None:
+        """How many documents' tokens spell another text; None = not known."""
+        return None if self.exact is None else int((~self.exact).sum())
+
+    @property
+    def _exact(self) -> NDArray[np.bool_]:
+        return np.ones(len(self.tokens), dtype=bool) if self.exact is None else self.exact
 
     def _known(self, unit: str) -> NDArray[np.int64]:
         counts: NDArray[np.int64] = getattr(self, unit)
@@ -97,13 +109,19 @@ class Bound:
                 f"Bits per {unit[:-1]} need the number of {unit} of the documents, and only their token ids were given: evaluate a "
                 "token store, or give Windows.of_rows(rows, block_size, texts=...)."
             )
-        return counts
+        if not counts[self._exact].any():
+            raise ValueError(
+                f"There are no bits per {unit[:-1]} of these documents: the tokens of each spell another text than its own (unknown "
+                "words, lower case or lost spaces), so their bits do not pay for its bytes. Compare bits per token between models "
+                "of the same tokenizer, or use a tokenizer that returns every text, such as those that unmask trains."
+            )
+        return counts[self._exact]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: totals, and every rate that the documents allow."""
         rates = ["bits_per_token", "perplexity_per_token"]
-        rates += ["bits_per_byte"] if self.bytes.any() else []
-        rates += ["bits_per_word", "perplexity_per_word"] if self.words.any() else []
+        rates += ["bits_per_byte"] if self.bytes[self._exact].any() else []
+        rates += ["bits_per_word", "perplexity_per_word"] if self.words[self._exact].any() else []
         totals = {
             "documents": len(self.tokens),
             "samples": len(self.nats),
@@ -112,6 +130,7 @@ class Bound:
             "bytes": int(self.bytes.sum()),
             "words": int(self.words.sum()),
             "unscored_tokens": self.unscored,
+            "altered_documents": self.altered,
         }
         return totals | {rate: getattr(self, rate).as_dict() for rate in rates}
 
@@ -152,6 +171,5 @@ def bound(
     per_document = np.zeros((samples, windows.n_documents))
     np.add.at(per_document.T, windows.document, nats.T)
     tokens = np.bincount(windows.document, found.scorable, windows.n_documents).astype(np.int64)
-    ends = sum(int((row == special.eos).sum()) for row in windows.rows) if special.eos is not None else 0
-    unscored = int(windows.lengths.sum() - tokens.sum()) - ends
-    return Bound(per_document, tokens, windows.document_bytes, windows.document_words, unscored)
+    unscored = windows.unscored(special)
+    return Bound(per_document, tokens, windows.document_bytes, windows.document_words, unscored, windows.document_exact)

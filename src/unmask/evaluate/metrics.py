@@ -44,16 +44,19 @@ class MaskedAccuracy:
         rate: share of each window that was hidden.
         top_1, top_5: share of hidden tokens that were the model's first guess, or among its first five.
         entropy: of the model's distribution at hidden tokens, nats per token.
+        unscored: special tokens inside documents (unknown words, say), which are never hidden.
     """
 
     rate: float
     top_1: Estimate
     top_5: Estimate
     entropy: Estimate
+    unscored: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"rate": self.rate} | {name: getattr(self, name).as_dict() for name in ("top_1", "top_5", "entropy")}
+        estimates = {name: getattr(self, name).as_dict() for name in ("top_1", "top_5", "entropy")}
+        return {"rate": self.rate} | estimates | {"unscored_tokens": self.unscored}
 
 
 def masked_accuracy(
@@ -86,4 +89,5 @@ def masked_accuracy(
         return totals
 
     hidden = per_document(found.hidden)
-    return MaskedAccuracy(rate, *(ratio(per_document(sums), hidden) for sums in found.sums))
+    top_1, top_5, uncertainty = (ratio(per_document(sums), hidden) for sums in found.sums)
+    return MaskedAccuracy(rate, top_1, top_5, uncertainty, windows.unscored(SpecialIds.of(special)))

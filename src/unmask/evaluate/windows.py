@@ -6,7 +6,7 @@ log-likelihoods bounds the document's from above. Windows are ragged arrays of i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,12 +29,14 @@ class Windows:
         document: int64 ``[W]``, the document of each row.
         document_bytes, document_words: int64 ``[D]``, UTF-8 bytes and white-space words of each document; zero where the
             text is not known.
+        document_exact: bool ``[D]``, whether the tokens of each document spell its text; None where that is not known.
     """
 
     rows: Sequence[NDArray[np.integer]]
     document: NDArray[np.int64]
     document_bytes: NDArray[np.int64]
     document_words: NDArray[np.int64]
+    document_exact: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -53,17 +55,35 @@ class Windows:
         """The documents of a token store (all of them, or those listed); rows are views of its files."""
         chosen = np.arange(store.n_documents) if documents is None else np.asarray(documents, dtype=np.int64)
         rows, owner = _cut((store.document(int(i)) for i in chosen), block_size)
-        return cls(rows, owner, store.document_bytes[chosen], store.document_words[chosen])
+        exact = None if store.document_exact is None else store.document_exact[chosen]
+        return cls(rows, owner, store.document_bytes[chosen], store.document_words[chosen], exact)
 
     @classmethod
-    def of_rows(cls, rows: Iterable[Sequence[int]], block_size: int, texts: Sequence[str] | None = None) -> Windows:
-        """Rows of ids, one per document, with their texts if bits per byte and per word are wanted."""
+    def of_rows(
+        cls,
+        rows: Iterable[Sequence[int]],
+        block_size: int,
+        texts: Sequence[str] | None = None,
+        decode: Callable[[list[int]], str] | None = None,
+    ) -> Windows:
+        """Rows of ids, one per document, with their texts if bits per byte and per word are wanted.
+
+        Args:
+            rows: ids of each document.
+            block_size: tokens of the longest window.
+            texts: the documents themselves.
+            decode: a tokenizer's ``decode``; given with ``texts``, documents whose ids spell another text are left out of bits
+                per byte and per word.
+        """
         ids = [np.asarray(row, dtype=np.int64) for row in rows]
         if texts is not None and len(texts) != len(ids):
             raise ValueError(f"There are {len(ids)} rows of ids and {len(texts)} texts; give the text of every row, or texts=None.")
         windows, owner = _cut(ids, block_size)
         sizes = np.array([(len(t.encode()), len(t.split())) for t in texts] if texts else np.zeros((len(ids), 2)), dtype=np.int64)
-        return cls(windows, owner, *sizes.reshape(-1, 2).T)
+        exact = None
+        if texts is not None and decode is not None:
+            exact = np.array([decode(row.tolist()) == text for row, text in zip(ids, texts, strict=True)], dtype=bool)
+        return cls(windows, owner, *sizes.reshape(-1, 2).T, exact)
 
     def scorable(self, special: SpecialIds) -> NDArray[np.int64]:
         """How many tokens of each row are not special, int64 ``[W]``.
@@ -79,6 +99,11 @@ class Windows:
                 "Prepare the corpus with `unmask prepare`, which keeps the mask token's spelling as plain text."
             )
         return np.array([len(row) - int(kinds[row].sum()) for row in self.rows], dtype=np.int64)
+
+    def unscored(self, special: SpecialIds) -> int:
+        """How many tokens inside documents are special, and so cost nothing; the end of a document is none of its tokens."""
+        ends = sum(int((row == special.eos).sum()) for row in self.rows) if special.eos is not None else 0
+        return int(self.lengths.sum() - self.scorable(special).sum()) - ends
 
 
 def _cut(documents: Iterable[NDArray[np.integer]], block_size: int) -> tuple[list[NDArray[np.integer]], NDArray[np.int64]]:
