@@ -6,7 +6,9 @@ import sys
 
 import numpy as np
 import pytest
+import tokenizers
 
+from tests.cli.conftest import train_small
 from unmask.build import load
 from unmask.config import load_config
 from unmask.contracts import SpecialIds
@@ -154,6 +156,35 @@ def test_score_is_the_pseudo_log_likelihood_and_ranks(unmask, trained):
     assert rows[0]["nats"] == pytest.approx(float(np.nansum(expected)), abs=1e-4)
     bound = json.loads(unmask("score", good, "--model", trained, "--bound", "--samples", 200, "--json").out)["rows"]
     assert bound[0]["nats"] < rows[0]["nats"], "hidden context makes tokens less likely than full context does"
+    assert 0 < bound[0]["monte_carlo_error"] < 0.2 * -bound[0]["nats"] and rows[0]["monte_carlo_error"] is None
+    assert (rows[0]["unscored_tokens"], rows[0]["exact_text"]) == (0, True)
+    table = unmask("score", good, "--model", trained, "--bound", "--samples", 8).out
+    assert "±" in table and "unscored" in table
+
+
+def test_what_is_not_scored_is_shown_wherever_figures_are(unmask, corpus, tmp_path):
+    """A lower-casing word-piece tokenizer: its tokens spell no text exactly, and words it lacks are unknown."""
+    made = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+    made.normalizer, made.pre_tokenizer = tokenizers.normalizers.BertNormalizer(), tokenizers.pre_tokenizers.BertPreTokenizer()
+    made.decoder = tokenizers.decoders.WordPiece()
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    made.train_from_iterator(["the cat sees the moon. a dog finds a stone, my aunt likes old trees"] * 9, tokenizers.trainers.WordPieceTrainer(vocab_size=90, special_tokens=specials, show_progress=False))
+    made.save(str(tmp_path / "tokenizer.json"))
+    run = train_small(corpus, tmp_path / "run", 2, tokenizer=str(tmp_path / "tokenizer.json"))
+    (tmp_path / "text.txt").write_text("the cat ☃ sees ☂ the moon.")
+    arguments = ["evaluate", "--model", run, "--data", tmp_path / "text.txt", "--samples", 1]
+    report = json.loads(unmask(*arguments, "--json").out)
+    trained = report["models"]["trained"]
+    assert trained["unscored_tokens"] == report["accuracy"]["unscored_tokens"] == 2 and trained["altered_documents"] == 1
+    assert "bits_per_byte" not in trained and "bits_per_byte_saved" not in report
+    shown = " ".join(unmask(*arguments).out.split())
+    assert "2 unscored" in shown and "1 of 1 documents spell another text" in shown and "bits per byte │" not in shown
+    held_out = json.loads(unmask("evaluate", "--model", run, "--samples", 1, "--json").out)["models"]["trained"]
+    assert held_out["altered_documents"] == held_out["documents"] > 0
+    rows = json.loads(unmask("score", "The cat.", "☃ ☂", "--model", run, "--json").out)["rows"]
+    assert [row["unscored_tokens"] for row in rows] == [0, 2] and rows[1]["nats"] is None and not any(row["exact_text"] for row in rows)
+    shown = " ".join(unmask("score", "The cat.", "☃ ☂", "--model", run).out.split())
+    assert "1 of 2 texts have unknown words" in shown and "2 of 2 scores are not of the very text" in shown
 
 
 def test_best_and_last_checkpoints_can_be_chosen(unmask, trained):

@@ -16,6 +16,7 @@ from unmask.data.readers import Document
 from unmask.data.store import TokenStore
 from unmask.data.store_writer import write_store
 from unmask.data.tokenizers import Tokenizer
+from unmask.evaluate.windows import Windows
 
 
 def write(folder, documents, tokenizer, **options):
@@ -242,3 +243,17 @@ def test_progress_counts_every_document_once(tmp_path, documents, tokenizer, mon
     seen = []
     write(tmp_path, documents, tokenizer, progress=seen.append)
     assert seen == [50, 100, 120]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_held_out_store_notes_which_documents_its_tokens_spell(tmp_path, documents, tokenizer, workers):
+    lower = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
+    lower.normalizer = tokenizers.normalizers.Lowercase()
+    given = Tokenizer(lower, tokenizer.special_tokens)
+    some = [Document(f"d{i}", text) for i, text in enumerate(["all lower", "Not All", "none", "X"])]
+    store = write_store(tmp_path / "noted", some, given, source="s", shard_tokens=8, workers=workers, round_trip=True)
+    assert store.document_exact.tolist() == [True, False, True, False] and TokenStore.open(store.path).document_bytes.tolist() == [9, 7, 4, 1]
+    assert Windows.of_store(store, 8, documents=[1, 2]).document_exact.tolist() == [False, True]
+    plain = write_store(tmp_path / "plain", some, given, source="s", shard_tokens=8)
+    assert plain.document_exact is None and Windows.of_store(plain, 8).document_exact is None
+    assert plain.manifest["bytes"] == store.manifest["bytes"] and (plain.read(0, 9) == store.read(0, 9)).all()

@@ -140,7 +140,7 @@ def print_report(report: dict[str, Any]) -> None:
     top = report["accuracy"]
     RESULTS.print(
         f"With {top['rate']:.0%} hidden, the first guess is right {top['top_1']['value']:.1%} of the time, one of the first five "
-        f"{top['top_5']['value']:.1%} ({top['unscored_tokens']:,} unscored tokens are never hidden).",
+        f"{top['top_5']['value']:.1%} ({trained['unscored_tokens']:,} unscored tokens are never hidden).",
         highlight=False,
     )
     if "classes" in report:
@@ -154,12 +154,13 @@ def what_is_left_out(bound: dict[str, Any]) -> str:
     said = []
     if bound["unscored_tokens"]:
         said.append(f"{bound['unscored_tokens']:,} tokens (unknown words, separators) are special: they cost nothing and are in no figure.")
-    if bound["altered_documents"] is None and bound["bytes"]:
+    altered = bound.get("altered_documents")  # a report of an earlier version has none
+    if altered is None and bound["bytes"]:
         said.append("Whether the tokens spell the very text is not known: this store was prepared before that was noted.")
-    elif bound["altered_documents"]:
-        of = "no document has" if bound["altered_documents"] == bound["documents"] else "the others alone have"
+    elif altered:
+        of = "no document has" if altered == bound["documents"] else "the others alone have"
         said.append(
-            f"The tokens of {bound['altered_documents']:,} of {bound['documents']:,} documents spell another text (unknown words, lower case or "
+            f"The tokens of {altered:,} of {bound['documents']:,} documents spell another text (unknown words, lower case or "
             f"lost spaces): {of} bits per byte and per word."
         )
     return " ".join(said)
@@ -174,5 +175,5 @@ def print_classes(report: dict[str, Any]) -> None:
     for kind, found in report["classes"].items():
         values = [found["models"][name] for name in names]
         rows.append([kind, f"{found['tokens']:,}", *(f"{v['accuracy']:.1%}, {v['bits_per_token']:.2f}" for v in values)])
-    title = f"Hidden tokens by class, {report['accuracy']['rate']:.0%} hidden, {report['accuracy']['unscored_tokens']:,} unscored: first guess right, bits per token"
+    title = f"Hidden tokens by class, {report['accuracy']['rate']:.0%} hidden, {report['models']['trained']['unscored_tokens']:,} unscored: first guess right, bits per token"
     table(title, ["token", "asked", *names], rows)
