@@ -23,7 +23,16 @@ from numpy.typing import NDArray
 from unmask.data.traces.dynamic import dynamic_symbols
 from unmask.data.traces.frames import frame_ranges, frame_table_address, last_listed_frame, possible_tables
 from unmask.data.traces.headers import (
-    PF_W, PF_X, PT_GNU_EH_FRAME, SHT_DYNSYM, SHT_NOBITS, SHT_SYMTAB, Headers, holds, is_code, read_headers,
+    PF_W,
+    PF_X,
+    PT_GNU_EH_FRAME,
+    SHT_DYNSYM,
+    SHT_NOBITS,
+    SHT_SYMTAB,
+    Headers,
+    holds,
+    is_code,
+    read_headers,
 )  # fmt: skip
 from unmask.data.traces.stubs import is_stub
 
