@@ -37,7 +37,7 @@ def test_unknown_words_are_named_with_a_known_spelling(text, named):
 
 @pytest.mark.parametrize("text", ["mov %eax,%ebx", "movl $0x10,-4(%rbp)", "push %rbp [NEXT] [MASK]", "add $1 eax", "call *%rax", "[NEXT]mov $-5, x0"])
 def test_at_and_t_syntax_is_refused(text):
-    with pytest.raises(ValueError, match="AT&T syntax.*destination"):
+    with pytest.raises(ValueError, match=r"AT&T syntax.*destination"):
         unseen_words(TOKENIZER, [text])
 
 

@@ -37,7 +37,7 @@ def unseen_words(tokenizer: Any, texts: Iterable[str]) -> str | None:
     if getattr(tokenizer, "next_token_id", None) is None:
         return None
     spaced = [text for text in map(tokenizer.token_text, range(len(tokenizer))) if text.startswith(" ")]
-    if not _ALWAYS_WORDS <= set(spaced):
+    if not set(spaced) >= _ALWAYS_WORDS:
         return None
     known = {text[1:] for text in spaced}
     special = re.compile("|".join(re.escape(text) for text in sorted(tokenizer.special_tokens.values(), key=len, reverse=True)))
