@@ -6,7 +6,6 @@ import sys
 import pytest
 
 pytest.importorskip("capstone")
-pytest.importorskip("elftools")
 
 from tests.data.traces.elves import GOLDEN, write_elf
 from unmask.data.traces.table import read_traces

@@ -72,6 +72,16 @@ def test_fill_shows_alternatives_and_fills_instructions_together(unmask, traced)
     assert len(filled["text"].split(" [NEXT] ")) == 4, "no [NEXT] is ever placed"
 
 
+def test_unknown_words_are_named_before_a_fill_and_at_and_t_syntax_is_refused(unmask, traced):
+    answer = unmask("fill", "push rbx [NEXT] mov eax, dword ptr [rbx+0x8] [NEXT] pop [MASK] [NEXT] ret", "--model", traced, "--json")
+    assert answer.code == 0 and len(json.loads(answer.out)) == 1
+    for part in ("'eax,' (write 'eax')", "'ptr' (leave it out)", "(write '[ rbx + 8 ]')"):
+        assert part in answer.err
+    assert "hardly have" not in unmask("fill", "push rbx [NEXT] pop [MASK] [NEXT] ret", "--model", traced, "--json").err
+    refused = unmask("fill", "push %rbx [NEXT] pop [MASK]", "--model", traced)
+    assert refused.code == 1 and "AT&T" in refused.err and not refused.out
+
+
 def test_one_blank_of_any_length(unmask, traced):
     text = "push rbp [NEXT] [MASK] [NEXT] pop rbp [NEXT] ret"
     answer = unmask("fill", text, "--model", traced, "--longest", 4, "--top", 3, "--json")

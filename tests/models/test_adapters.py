@@ -1,4 +1,8 @@
-"""Networks of other houses: the same logits through ``hidden_states`` and ``logits_at``, and causal ones refused."""
+"""Networks of other houses: the same logits through ``hidden_states`` and ``logits_at``, and one warning for causal ones."""
+
+import random
+import threading
+import warnings
 
 import pytest
 import torch
@@ -46,24 +50,64 @@ def test_embeddings_are_added_to_in_every_network():
     torch.testing.assert_close(rotary.hidden_states(ids, real, sum_embeds=added)[:, :5], short, atol=1e-5, rtol=1e-4)
 
 
-def test_causal_networks_are_refused_with_the_reason():
-    with pytest.raises(ValueError, match="sees only those before it"):
-        as_network(wrapper("Decoder"))
+class Running(nn.Module):
+    """Sums of what came before, or of all; it counts its calls, and draws and remembers as it runs."""
 
-    class Running(nn.Module):
-        num_tokens, max_seq_len = 20, 8
+    num_tokens, max_seq_len = 20, 8
 
-        def __init__(self, both_ways: bool):
-            super().__init__()
-            self.embedding, self.both_ways = nn.Embedding(20, 20), both_ways
+    def __init__(self, both_ways: bool):
+        super().__init__()
+        self.embedding, self.both_ways, self.calls = nn.Embedding(20, 20), both_ways, 0
+        self.dropout = nn.Dropout(0.5)
+        self.register_buffer("seen", torch.zeros(()))
 
-        def forward(self, ids):
-            x = self.embedding(ids).cumsum(1)
-            return x + self.embedding(ids).flip(1).cumsum(1).flip(1) if self.both_ways else x
+    def forward(self, ids):
+        self.calls += 1
+        self.seen += 1
+        x = self.embedding(ids).cumsum(1) + 0 * torch.rand(1, device=ids.device) + 0 * random.random()
+        return self.dropout(x + self.embedding(ids).flip(1).cumsum(1).flip(1) if self.both_ways else x)
 
-    with pytest.raises(ValueError, match="changing the last token changes nothing at the first"):
-        as_network(Running(False))
-    assert isinstance(as_network(Running(True)), PlainNetwork)
+
+@pytest.mark.parametrize("use", ["hidden_states", "__call__"])
+def test_causal_networks_warn_once_at_their_first_use(use):
+    ids = torch.arange(8)[None]
+    for net in (wrapper("Decoder"), Running(False)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            ours = as_network(net)
+            assert not caught
+            for _ in range(2):
+                getattr(ours, use)(ids)
+        assert len(caught) == 1 and "sees only those before it" in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for net in (wrapper(), Running(True), Running(True).to("meta")):
+            getattr(as_network(net), use)(ids.to(next(net.parameters()).device))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_looking_for_causality_leaves_no_trace(training):
+    net = Running(False).train(training)
+    ours = as_network(net)
+    assert isinstance(ours, PlainNetwork) and net.calls == 0 and net.seen == 0
+    modes = []
+    net.dropout.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    torch.manual_seed(3)
+    random.seed(3)
+    with pytest.warns(UserWarning, match="causal"):
+        answer = ours(torch.arange(8)[None])
+    after = torch.rand(1), random.random()
+    assert net.calls == 1 and net.seen == 1 and net.training == net.dropout.training == training
+    torch.manual_seed(3)
+    random.seed(3)
+    assert torch.equal(net(torch.arange(8)[None]), answer)
+    assert after == (torch.rand(1), random.random())
+
+
+def test_a_network_that_cannot_be_copied_is_used_all_the_same():
+    net = Running(True)
+    net.lock = threading.Lock()
+    assert as_network(net)(torch.arange(8)[None]).shape == (1, 8, 20)
 
 
 def test_what_is_no_network_is_refused():

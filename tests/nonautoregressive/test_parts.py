@@ -1,7 +1,9 @@
 """Self-conditioning, critics and the places of a grid, each by what it must and must not do."""
 
+import copy
 import itertools
 import math
+import warnings
 
 import pytest
 import torch
@@ -88,9 +90,10 @@ def test_a_critic_learns_to_tell_wrong_from_right():
 def test_a_self_critic_is_no_second_copy_of_the_network():
     model = wrapped(self_token_critic=True)
     names = [name for name in model.state_dict() if "critic" in name]
-    assert names == ["critic.wrong.weight", "critic.wrong.bias"]
+    assert names == ["token_critic.wrong.weight", "token_critic.wrong.bias"]
     own = wrapped(token_critic=rotary(seed=1), layout=(2, 3))
-    assert any(name.startswith("critic.own.0.blocks") for name in own.state_dict())
+    assert any(name.startswith("token_critic.blocks") for name in own.state_dict())
+    assert {"critic_output.wrong.weight", "critic_output.places.row.weight"} <= set(own.state_dict())
 
 
 def test_a_network_wrapped_anew_is_what_it_was():
@@ -213,11 +216,41 @@ def test_networks_that_cannot_be_told_are_refused():
     for option in ({"self_cond": True}, {"layout": (2, 3)}, {"self_token_critic": True}):
         with pytest.raises(ValueError, match=r"no way in|shows none"):
             wrapped(Table(), **option)
-    with pytest.raises(ValueError, match="sees only those before it"):
-        import x_transformers
 
-        causal = x_transformers.Decoder(dim=16, depth=1, heads=2)
-        wrapped(x_transformers.TransformerWrapper(num_tokens=V + 1, max_seq_len=L, attn_layers=causal))
+
+def test_a_causal_network_is_trained_and_generates_with_one_warning():
+    import x_transformers
+
+    causal = x_transformers.Decoder(dim=16, depth=1, heads=2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = wrapped(x_transformers.TransformerWrapper(num_tokens=V + 1, max_seq_len=L, attn_layers=causal))
+        for _ in range(2):
+            model(toy()).backward()
+        assert (model.generate(2, seed=0) != MASK_ID).all()
+    assert len([c for c in caught if "causal" in str(c.message)]) == 1
+
+
+@pytest.mark.parametrize("kind", ["module", "x-transformers", "network", "self"])
+def test_the_critic_given_is_kept_and_its_state_is_named_once(kind):
+    makers = {"module": Recorder, "x-transformers": lambda: x_wrapper(logits_dim=1), "network": lambda: rotary(seed=1)}
+    given = makers[kind]() if kind in makers else None
+    options = {"self_token_critic": True} if given is None else {"token_critic": given}
+    model = wrapped(**options, layout=(2, 3))
+    assert wrapped().token_critic is None and wrapped().critic is None
+    state = model.state_dict()
+    if given is not None:
+        assert model.token_critic is given
+        assert {name for name in state if name.startswith("token_critic.")} == {f"token_critic.{name}" for name in given.state_dict()}
+    assert len({tensor.data_ptr() for tensor in state.values()}) == len(state)
+    model(toy()).backward()
+    assert all(p.grad is not None for name, p in model.named_parameters() if "critic" in name and "wrong" in name)
+    twin = copy.deepcopy(model)
+    twin.load_state_dict(state)
+    assert twin.critic is not model.critic and torch.equal(twin.critic(toy()), model.critic(toy()))
+    moved = copy.deepcopy(model).to(torch.float64)
+    assert all(tensor.dtype == torch.float64 for tensor in moved.state_dict().values() if tensor.is_floating_point())
+    assert kind == "module" or moved.critic(toy()).dtype == torch.float64
 
 
 def test_x_transformers_is_conditioned_at_the_width_of_its_embeddings():

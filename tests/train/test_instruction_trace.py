@@ -15,7 +15,7 @@ from unmask.train.module import MaskedLMModule
 
 MASK, NEXT, VOCAB = 4, 5, 24
 SPECIAL = tuple(range(6))
-SIZES = Configuration.tiny | {"depth": 2, "hidden_dimensions": 32, "heads": 2, "intermediate_dimensions": 64, "sequence_length": 32}
+SIZES = Configuration.tiny | {"dropout": 0.0, "depth": 2, "hidden_dimensions": 32, "heads": 2, "intermediate_dimensions": 64, "sequence_length": 32}
 
 
 def made(seed=0, **options):
@@ -63,6 +63,27 @@ def test_warmup_is_a_share_of_all_steps_and_epochs_count_too():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("warmup", "rising"), [(0.25, 3), (3, 3), (0, 0), (0.0, 0), (24, 24)])
+def test_the_learning_rate_warms_up_linearly_and_decays_as_a_cosine(warmup, rising):
+    rates, steps = [], 12
+    model = made(warmup=warmup, lr=0.1)
+    model.on_before_optimizer_step = lambda optimizer: rates.append(optimizer.param_groups[0]["lr"] / 0.1)
+    fit(model, steps)
+    assert rates[:rising] == pytest.approx([(n + 1) / rising for n in range(rising)][:steps])
+    left = steps - rising
+    assert rates[rising:] == pytest.approx([(1 + math.cos(math.pi * n / left)) / 2 for n in range(left)])
+
+
+@pytest.mark.parametrize("size", Configuration.options)
+def test_a_size_and_the_vocabulary_are_all_that_is_needed(size):
+    sizes = Configuration.options[size]
+    assert sizes["dropout"] == 0.1 and sizes["eps"] == 1e-12
+    with torch.device("meta"):
+        model = InstructionTraceTransformerEncoderForMaskedLM(**sizes, vocab_size=VOCAB, next_token_id=NEXT, mask_token_id=MASK)
+    assert {m.eps for m in model.modules() if hasattr(m, "eps")} == {1e-12} and model.hparams.dropout == 0.1
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_run_without_an_end_is_explained():
     with pytest.raises(ValueError, match="max_steps or max_epochs"):
         fit(made(), -1, max_epochs=-1)
@@ -100,6 +121,7 @@ def test_forward_and_infer_have_the_documented_shapes_and_ignore_padding():
     assert torch.equal(batch[0, :5], filled) and batch[0, 5] == MASK, "padding is not filled"
     assert torch.equal(filled[one != MASK], one[one != MASK]) and not torch.isin(filled, torch.tensor(MASK)).any()
     assert model.infer(torch.tensor([7, 8])).tolist() == [7, 8], "nothing to fill"
+    assert torch.equal(model.infer(one.int()).long(), filled)
 
 
 def test_infer_never_places_the_mask_or_next_and_leaves_the_model_as_it_was():
@@ -123,7 +145,7 @@ def test_lightnings_own_checkpoints_read_back(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"warmup": 500}, "warmup=500 is a share"), ({"lr": 0.0}, "lr=0.0"), ({"next_token_id": 99}, "next_idx=99"), ({"heads": 5}, "even size")],
+    [({"warmup": 500.0}, "a number of steps"), ({"warmup": -1}, "warmup=-1 is neither"), ({"lr": 0.0}, "lr=0.0"), ({"next_token_id": 99}, "next_idx=99"), ({"heads": 5}, "even size")],
 )
 def test_wrong_arguments_are_explained(options, words):
     with pytest.raises(ValueError, match=words):

@@ -38,7 +38,8 @@ def fill(
     """Fill every [MASK] of a text, together, and show what else each could be."""
     from unmask.build import load
     from unmask.cli.sampling import Tally
-    from unmask.cli.screen import RESULTS, print_json
+    from unmask.cli.screen import NOTES, RESULTS, print_json
+    from unmask.data.traces.unseen import unseen_words
 
     if top < 1:
         raise ValueError(f"--top {top} shows no alternative: give 1 or more.")
@@ -49,6 +50,8 @@ def fill(
     if not texts:
         raise ValueError("There is no text to fill: give it as an argument, in a file (--input), or line by line on standard input.")
     loaded, tally = load(model, which), Tally()
+    if remark := unseen_words(loaded.tokenizer, texts):
+        NOTES.print(remark, markup=False, highlight=False, soft_wrap=True)
     network = decoding.placed(loaded.model)
     if longest is not None:
         if watch or trace is not None:

@@ -5,37 +5,34 @@
     any other        a module ids -> logits; its projection is paid everywhere
 
 All become modules with ``num_tokens``, ``max_length``, ``width`` and ``embedding_width`` (None where unknown), ``hidden_states(x_t, ..., sum_embeds)`` and
-``logits_at(hidden, where)``. A causal network is refused: where nothing is to the right of a hidden token, it could not be filled
-in any order but one.
+``logits_at(hidden, where)``. None is called when it is adapted. A causal network is taken with a warning at its first use.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from unmask.models.causality import is_causal, warn_causal
 from unmask.models.hf import HuggingFaceMLM
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
-from unmask.nn.modes import evaluating
 
 
 class XTransformerMLM(nn.Module):
     """A ``TransformerWrapper`` of x-transformers as an ``MLMModel``.
 
     Args:
-        net: over an ``Encoder``. Rows are all real: it is given no attention mask and counts its own positions.
+        net: over an ``Encoder``; over a ``Decoder`` with a warning. Rows are all real: it is given no attention mask and counts its
+            own positions.
 
     Raises:
-        ValueError: it is causal, or its output is no single projection of its hidden states.
+        ValueError: its output is no single projection of its hidden states.
     """
 
     def __init__(self, net: Any) -> None:
         super().__init__()
-        if net.attn_layers.causal:
-            raise ValueError(_CAUSAL.format(name="this TransformerWrapper", remedy="Build it over an Encoder rather than a Decoder."))
         odd = [n for n in ("to_mixture", "has_multiple_heads", "cls_token", "attn_pool", "average_pool_embed", "sigsoftmax_logits") if getattr(net, n, None)]
         if odd or getattr(net, "to_logits", None) is None:
             raise ValueError(
@@ -47,9 +44,17 @@ class XTransformerMLM(nn.Module):
         self.max_length: int = net.max_seq_len
         self.width: int = net.attn_layers.dim
         self.embedding_width: int = net.emb_dim
+        self._used = False
+
+    def _first_use(self) -> None:
+        if not self._used:
+            self._used = True
+            if self.net.attn_layers.causal:
+                warn_causal("TransformerWrapper", "Build it over an Encoder rather than a Decoder.")
 
     def forward(self, x_t: Tensor, attention_mask: Any = None, positions: Any = None, block_mask: Any = None) -> Tensor:
         """Logits ``[B, L, V]``."""
+        self._first_use()
         return self.net(x_t)
 
     def hidden_states(
@@ -62,6 +67,7 @@ class XTransformerMLM(nn.Module):
         sum_embeds: Float[Tensor, "batch seq embedding"] | None = None,
     ) -> Float[Tensor, "batch seq width"]:
         """The encoder's output. Only ``x_t`` and ``sum_embeds`` (added to the embeddings) are read."""
+        self._first_use()
         return self.net(x_t, return_embeddings=True, sum_embeds=sum_embeds)
 
     def logits_at(self, hidden: Float[Tensor, "batch seq width"], where: Bool[Tensor, "batch seq"]) -> Float[Tensor, "scored vocab"]:
@@ -83,15 +89,23 @@ class PlainNetwork(nn.Module):
         self.net = net
         self.num_tokens: int = net.num_tokens
         self.max_length: int | None = getattr(net, "max_seq_len", None)
-        refuse_causal(net, self.num_tokens, self.max_length or 4)
+        self._used = False
+
+    def _first_use(self, x_t: Tensor) -> None:
+        if not self._used:
+            self._used = True
+            if is_causal(self.net, x_t, self.num_tokens):
+                warn_causal(type(self.net).__name__, "Give one without a causal mask.")
 
     def forward(self, x_t: Tensor, attention_mask: Any = None, positions: Any = None, block_mask: Any = None) -> Tensor:
         """Logits ``[B, L, V]``."""
+        self._first_use(x_t)
         return self.net(x_t)
 
     def hidden_states(self, x_t: Tensor, *ignored: Any, sum_embeds: Tensor | None = None, **also: Any) -> Tensor:
         """The logits: what this network has for hidden states."""
         assert sum_embeds is None
+        self._first_use(x_t)
         return self.net(x_t)
 
     def logits_at(self, hidden: Tensor, where: Tensor) -> Tensor:
@@ -103,7 +117,7 @@ def as_network(net: Any) -> Any:
     """The network that a caller means, with the calls described in the module.
 
     Raises:
-        ValueError: nothing known, or a causal network.
+        ValueError: nothing known.
     """
     if isinstance(net, RotaryTransformerMLMModel | HuggingFaceMLM | XTransformerMLM | PlainNetwork):
         return net
@@ -117,28 +131,3 @@ def as_network(net: Any) -> Any:
         f"A {type(net).__name__} is no network known here. Give a RotaryTransformerMLMModel, a Hugging Face model for masked LM, a "
         "TransformerWrapper of x-transformers, or a module with num_tokens and max_seq_len whose call maps ids [B, L] to logits [B, L, V]."
     )
-
-
-def refuse_causal(net: Any, num_tokens: int, length: int) -> None:
-    """Ask whether the first position hears of the last token while the last hears of the first.
-
-    Raises:
-        ValueError: only what comes before is heard: the network is causal.
-    """
-    parameter = next(iter(net.parameters()), None) if isinstance(net, nn.Module) else None
-    ids = torch.arange(length, device=None if parameter is None else parameter.device)[None] % num_tokens
-    with evaluating(net):
-        plain = net(ids)
-        last, first = ids.clone(), ids.clone()
-        last[0, -1] = (last[0, -1] + 1) % num_tokens
-        first[0, 0] = (first[0, 0] + 1) % num_tokens
-        hears_right = not torch.equal(net(last)[0, 0], plain[0, 0])
-        hears_left = not torch.equal(net(first)[0, -1], plain[0, -1])
-    if hears_left and not hears_right:
-        raise ValueError(_CAUSAL.format(name=f"this {type(net).__name__}", remedy="Give one without a causal mask."))
-
-
-_CAUSAL = (
-    "Each token of {name} sees only those before it (changing the last token changes nothing at the first): it is causal, and a hidden "
-    "token has to be told from both sides. {remedy}"
-)

@@ -76,10 +76,10 @@ class InstructionTraceTransformerEncoderForMaskedLMConfiguration:
     """Sizes, to pass as keyword arguments: ``…ForMaskedLM(**Configuration.small, vocab_size=…, …)``.
 
     ``tiny`` trains on a laptop in minutes, ``small`` in hours; ``medium`` is 12 layers of 768, ``large`` 24 of 1,024.
-    ``options`` has them by name.
+    ``options`` has them by name. Each carries ``regularization``, the published dropout and eps.
     """
 
-    regularization: ClassVar[dict[str, Any]] = {"dropout": 0.0, "eps": 1e-5}
+    regularization: ClassVar[dict[str, Any]] = {"dropout": 0.1, "eps": 1e-12}
     tiny: ClassVar[dict[str, Any]] = {
         "sequence_length": 512, "depth": 4, "heads": 4, "hidden_dimensions": 256, "intermediate_dimensions": 1024, **regularization,
     }  # fmt: skip

@@ -35,22 +35,31 @@ class HiddenCritic(nn.Module):
     """A linear output of hidden states.
 
     Args:
-        network: whose hidden states are judged by.
-        conditioning: what is added to its embeddings.
-        shared: the network (and its conditioning) belongs to somebody else, and is no part of this module's state.
+        network: whose hidden states are judged by; no part of this module's state.
+        conditioning: what is added to its embeddings; no part of it either.
+
+    Raises:
+        ValueError: the network shows no hidden states.
     """
 
-    def __init__(self, network: Any, conditioning: Conditioning, shared: bool) -> None:
+    def __init__(self, network: Any, conditioning: Conditioning) -> None:
         super().__init__()
         if network.width is None:
             raise ValueError(
                 f"A critic reads the hidden states of a network, and {type(network).__name__} shows none. Give token_critic= a network of its "
                 "own: a module ids [B, L] -> logits [B, L] that each token is wrong."
             )
-        self.own = None if shared else nn.ModuleList([network, conditioning])
         self._parts = (network, conditioning)  # in a tuple: not registered
         self.wrong = nn.Linear(network.width, 1)
         nn.init.zeros_(self.wrong.bias)
+
+    @classmethod
+    def beside(cls, net: Any, grid: Grid | None) -> HiddenCritic:
+        """The output of a network of its own, with its own places of a grid; ``net`` itself is registered by the caller."""
+        network = as_network(net)
+        made = cls(network, Conditioning(network, False, grid))
+        made.places = made._parts[1]
+        return made
 
     def forward(self, ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
         """Logits that each token is wrong."""
@@ -59,14 +68,13 @@ class HiddenCritic(nn.Module):
         return self.wrong(F.layer_norm(hidden, hidden.shape[-1:]))[..., 0]
 
 
-class ModuleCritic(nn.Module):
-    """A module of the caller's."""
+@dataclass(frozen=True)
+class ModuleCritic:
+    """A module of the caller's that has an output of its own."""
 
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
+    net: Callable[[Tensor], Tensor]
 
-    def forward(self, ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
+    def __call__(self, ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
         """Logits that each token is wrong.
 
         Raises:
@@ -83,16 +91,13 @@ class ModuleCritic(nn.Module):
         return logits
 
 
-def as_critic(net: Any, grid: Grid | None) -> nn.Module:
-    """The critic that a caller means: a network of this package or Hugging Face's gets an output, any other module has one."""
-    if isinstance(net, RotaryTransformerMLMModel | HuggingFaceMLM) or (hasattr(net, "base_model") and hasattr(net, "config")):
-        network = as_network(net)
-        return HiddenCritic(network, Conditioning(network, False, grid), shared=False)
-    return ModuleCritic(net)
+def takes_output(net: Any) -> bool:
+    """Whether a critic is a network of this package or Hugging Face's, which has no output of one logit a token."""
+    return isinstance(net, RotaryTransformerMLMModel | HuggingFaceMLM) or (hasattr(net, "base_model") and hasattr(net, "config"))
 
 
 def guessing_loss(
-    critic: nn.Module,
+    critic: Callable[[Tensor], Tensor],
     logits: Float[Tensor, "scored vocab"],
     where: Bool[Tensor, "batch seq"],
     targets: Int[Tensor, "batch seq"],

@@ -15,6 +15,7 @@ from unmask.decode.scores import DraftScore, DrawnProbability, Score
 from unmask.decode.selectors import Selector
 from unmask.decode.tokens import Tokens
 from unmask.nonautoregressive.critic import NoisyCritic
+from unmask.nonautoregressive.schedules import reveal_plan
 
 if TYPE_CHECKING:
     from unmask.nonautoregressive.wrapper import NonAutoregressiveWrapper
@@ -40,11 +41,11 @@ def generation_rules(
     Raises:
         ValueError: an unknown order, or a revision under an order that measures no confidence.
     """
-    revises = wrapper.can_mask_prev_unmasked
+    revises, plan = wrapper.can_mask_prev_unmasked, reveal_plan(wrapper.schedule)
     return Rules(
         max_steps,
         Selector(_score(wrapper, order, noise)),
-        SteadyBudget(wrapper.schedule) if revises else ScheduleBudget(wrapper.schedule),
+        SteadyBudget(plan) if revises else ScheduleBudget(plan),
         revision=KeepSurest() if revises else NoRevision(),
         tokens=Tokens(temperature, top_k=top_k, annealed=annealed),
         forward=_forward(wrapper),

@@ -23,10 +23,11 @@ from unmask.decode.loop import unmask
 from unmask.models.adapters import as_network
 from unmask.nn.modes import evaluating
 from unmask.nonautoregressive.conditioning import Conditioned, Conditioning
-from unmask.nonautoregressive.critic import HiddenCritic, as_critic, guessing_loss
+from unmask.nonautoregressive.critic import HiddenCritic, ModuleCritic, guessing_loss, takes_output
 from unmask.nonautoregressive.masking import NOISE_KEYS, Masking, earlier
 from unmask.nonautoregressive.rules import Order, generation_rules
-from unmask.ops.schedule import CountTime, Schedule, as_schedule
+from unmask.nonautoregressive.schedules import wrapper_schedule
+from unmask.ops.schedule import CountTime, Schedule
 from unmask.randomness import fold, uniform
 from unmask.train.loss import MLMLoss, ScoredTokens
 
@@ -50,7 +51,8 @@ class NonAutoregressiveWrapper(nn.Module):
 
     Args:
         net: a ``RotaryTransformerMLMModel``, a Hugging Face model for masked LM, a ``TransformerWrapper`` of x-transformers over an
-            ``Encoder``, or a module with ``num_tokens`` and ``max_seq_len``. A causal one is refused.
+            ``Encoder``, or a module with ``num_tokens`` and ``max_seq_len``. It is not called before the first batch. A causal one
+            is taken with one warning.
         mask_id: id of the mask; never in the data, never generated.
         steps: evaluations of the network in which ``generate`` fills a row.
         self_cond: hand each evaluation the hidden states of the one before (2208.04202).
@@ -59,10 +61,11 @@ class NonAutoregressiveWrapper(nn.Module):
         no_replace_prob: of the tokens chosen to be hidden, the share that stays as it is. Set it (and the next) to 0 to train for
             generation alone: an empty canvas is then no surprise, and the loss is a likelihood bound.
         random_token_prob: the share that becomes a random ordinary token.
-        schedule: the fraction hidden at ``t``, from 0 at 0 to 1 at 1: a name (``"linear"``, ``"cosine"``, …), a ``Schedule``, or a
-            function of a tensor.
+        schedule: the fraction hidden at ``t``: a name (``"linear"``, ``"cosine"``, …), a ``Schedule``, or a function of a tensor that
+            runs from 0 to 1 or from 1 to 0. Without a likelihood weight also a constant share, as a number or a function.
         can_mask_prev_unmasked: in generation, hide revealed tokens again that are the least sure of all.
-        token_critic: a network that judges tokens, see ``unmask.nonautoregressive.critic``.
+        token_critic: a network that judges tokens, see ``unmask.nonautoregressive.critic``; the attribute of that name is this
+            very module, or the self-critic's output.
         self_token_critic: the judge is one more output of ``net`` itself.
         critic_loss_weight: of the critic's binary cross-entropy in the loss.
         use_simple_mdlm_loss_weight: weigh each hidden token by ``slope / rate`` of the schedule and divide by all tokens: the
@@ -92,7 +95,7 @@ class NonAutoregressiveWrapper(nn.Module):
         self_cond_train_prob: float = 0.75,
         no_replace_prob: float = 0.15,
         random_token_prob: float = 0.1,
-        schedule: str | Schedule | Callable[[Tensor], Tensor] = "linear",
+        schedule: str | float | Schedule | Callable[[Tensor], Tensor] = "linear",
         can_mask_prev_unmasked: bool = False,
         token_critic: nn.Module | None = None,
         self_token_critic: bool = False,
@@ -118,27 +121,49 @@ class NonAutoregressiveWrapper(nn.Module):
         self.num_tokens: int = self.net.num_tokens
         self.special = SpecialIds(mask=mask_id, vocab_size=self.num_tokens, others=tuple(special_ids))
         self.steps = steps
-        self.schedule = as_schedule(schedule)
+        self.schedule = wrapper_schedule(schedule, use_simple_mdlm_loss_weight)
         self.can_mask_prev_unmasked = can_mask_prev_unmasked
         self.self_cond_train_prob = self_cond_train_prob
         self.critic_loss_weight = critic_loss_weight
         self.masking = Masking(
-            self.schedule, mask_id, self.num_tokens, self.max_seq_len, no_replace_prob, random_token_prob, self.special.others, seed
+            self.schedule, mask_id, self.num_tokens, self.max_seq_len, float(no_replace_prob), float(random_token_prob), self.special.others, seed
         )
         self.objective = (
             MLMLoss(weighting=CountTime(self.schedule, self.max_seq_len), normaliser="supervised") if use_simple_mdlm_loss_weight else MLMLoss()
         )
         self.conditioning = Conditioning(self.net, self_cond, self.grid)
-        self.critic: nn.Module | None = None
+        self.token_critic: Any = token_critic
+        self.critic_output: nn.Module | None = None  # what a critic without an output of its own is given
         if self_token_critic:
-            self.critic = HiddenCritic(self.net, self.conditioning, shared=True)
-        elif token_critic is not None:
-            self.critic = as_critic(token_critic, self.grid)
+            self.token_critic = HiddenCritic(self.net, self.conditioning)
+        elif takes_output(token_critic):
+            self.critic_output = HiddenCritic.beside(token_critic, self.grid)
+
+    @property
+    def critic(self) -> Callable[[Tensor], Tensor] | None:
+        """What judges: ids ``[B, L]`` -> logits ``[B, L]`` that each token is wrong; None without a critic."""
+        if self.token_critic is None or isinstance(self.token_critic, HiddenCritic):
+            return self.token_critic
+        return ModuleCritic(self.token_critic) if self.critic_output is None else self.critic_output
+
+    @property
+    def self_cond(self) -> bool:
+        """Whether each evaluation is handed the hidden states of the one before."""
+        return self.conditioning.self_cond
+
+    @property
+    def no_replace_prob(self) -> float:
+        """Of the chosen tokens, the share that stays as it is."""
+        return self.masking.kept
+
+    @property
+    def random_token_prob(self) -> float:
+        """Of the chosen tokens, the share that becomes a random ordinary token."""
+        return self.masking.randomised
 
     def forward(
         self,
         batch: Tensor | Mapping[str, Any],
-        *,
         only_train_generator: bool = False,
         only_train_critic: bool = False,
         generator_sample_temperature: float | None = None,
@@ -193,10 +218,11 @@ class NonAutoregressiveWrapper(nn.Module):
 
     def critic_loss(self, hidden: Mapping[str, Any], network: Conditioned, temperature: float | None = None) -> Float[Tensor, ""]:
         """The critic's loss on the batch, as the network guessed it when it was asked for the generator's (``guessing_loss``)."""
-        assert self.critic is not None and network.logits is not None
+        critic = self.critic
+        assert critic is not None and network.logits is not None
         keys = self._keys(hidden)
         heat = uniform(fold(keys, _DRAFT_TEMPERATURE)) if temperature is None else torch.full(keys.shape, temperature, device=keys.device)
-        return guessing_loss(self.critic, network.logits, hidden["noise_mask"], hidden["target_ids"], fold(keys, _DRAFT), heat, self.special)
+        return guessing_loss(critic, network.logits, hidden["noise_mask"], hidden["target_ids"], fold(keys, _DRAFT), heat, self.special)
 
     def losses(self, batch: Tensor | Mapping[str, Any]) -> MLMLossDict:
         """The loss as a sum and a count, for loops that accumulate before they divide; the critic's share is in the sum."""

@@ -10,7 +10,8 @@ It is the one training module (``unmask.train.module``) around ``InstructionTrac
 
 from __future__ import annotations
 
-from typing import cast
+import math
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -37,10 +38,11 @@ class InstructionTraceTransformerEncoderForMaskedLM(MaskedLMModule):
         dropout: of attention probabilities and residual branches.
         eps: of every norm.
         lr: peak learning rate of AdamW.
-        warmup: share of all steps over which the learning rate rises, in [0, 1]; it then falls linearly.
+        warmup: steps over which the learning rate rises linearly, before its cosine decay to 0 begins. A float in [0, 1] is a
+            share of all steps, an int a number of steps: ``1.0`` warms up all the time, ``1`` for one step.
 
     Raises:
-        ValueError: sizes that do not fit together, ids outside the vocabulary, a ``warmup`` that is no share.
+        ValueError: sizes that do not fit together, ids outside the vocabulary, a ``warmup`` or ``lr`` out of range.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class InstructionTraceTransformerEncoderForMaskedLM(MaskedLMModule):
         lr: float = 1e-4,
         warmup: float = 0.025,
     ) -> None:
-        if not 0.0 <= warmup <= 1.0:
-            raise ValueError(f"warmup={warmup} is a share of all steps, between 0 and 1: 0.025 warms up over the first fortieth of a run.")
+        if warmup < 0 or (warmup > 1 and not isinstance(warmup, int)):
+            raise ValueError(
+                f"warmup={warmup} is neither a share of all steps (a float between 0 and 1, such as 0.025) nor a number of steps (an int, such as 500)."
+            )
         if not lr > 0.0:
             raise ValueError(f"lr={lr} learns nothing: give a peak learning rate above 0, such as 1e-4.")
         model = InstructionTraceMLMModel(
@@ -76,10 +80,20 @@ class InstructionTraceTransformerEncoderForMaskedLM(MaskedLMModule):
             layer_norm_eps=eps,
             max_length=sequence_length,
         )
-        super().__init__(model, MLMLoss(), OptimConfig(lr=lr, warmup=warmup, decay="linear"))
+        super().__init__(model, MLMLoss(), OptimConfig(lr=lr, decay="cosine", final_lr=0.0))
         self.save_hyperparameters()
+        self.lr, self.warmup = lr, warmup
         self.never_filled = (next_token_id, mask_token_id)
         self.mask_token_id = mask_token_id
+
+    def configure_optimizers(self) -> Any:
+        """AdamW and its course: linear warm-up, then a cosine that reaches 0 one step after the last."""
+        steps = self.trainer.estimated_stepping_batches
+        if 1 <= steps < math.inf:  # otherwise the base class explains
+            self.total_steps = int(steps) + 1
+            rising = self.warmup if isinstance(self.warmup, int) else round(self.warmup * steps)
+            self.optim = self.optim.model_copy(update={"warmup": rising / self.total_steps})
+        return super().configure_optimizers()
 
     def forward(self, state: Int[Tensor, "*batch seq"], mask: Tensor | None = None) -> Float[Tensor, "*batch seq vocab"]:
         """Logits at every position.
@@ -109,5 +123,5 @@ class InstructionTraceTransformerEncoderForMaskedLM(MaskedLMModule):
             logits = model.logits_at(model.hidden_states(tokens, None if mask is None else mask.bool()), hidden)
         logits[:, list(self.never_filled)] = -torch.inf
         filled = tokens.clone()
-        filled[hidden] = logits.argmax(-1)
+        filled[hidden] = logits.argmax(-1).to(filled.dtype)
         return filled[0] if filled.dim() == 2 and len(filled) == 1 else filled

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("capstone")
-pytest.importorskip("elftools")
 
 from tests.data.traces.elves import GOLDEN, Code, write_elf
 from unmask.data.prepare import prepare

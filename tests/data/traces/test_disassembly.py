@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("capstone")
-pytest.importorskip("elftools")
 
 from tests.data.traces.elves import GOLDEN, Code, frames, write_elf
 from unmask.data.traces.elf import LONGEST_FUNCTION, Unreadable, read_binary
@@ -224,6 +223,7 @@ def _a_binary() -> Path:
 
 @pytest.mark.skipif(not _a_binary().is_file(), reason="NumPy's libraries are no .so files here")
 def test_frames_are_those_that_pyelftools_reads():
+    pytest.importorskip("elftools")
     from elftools.dwarf.callframe import FDE
     from elftools.elf.elffile import ELFFile
 

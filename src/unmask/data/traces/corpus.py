@@ -88,7 +88,7 @@ def disassemble(
 
     Raises:
         ValueError: a path that does not exist, a limit that means nothing, or no function anywhere.
-        ImportError: Capstone or pyelftools is not installed.
+        ImportError: Capstone is not installed.
     """
     if seconds <= 0 or megabytes <= 0 or (workers is not None and workers < 1):
         raise ValueError(f"The limits are {seconds} seconds, {megabytes} MiB and {workers} workers; each must be more than nothing.")
@@ -228,19 +228,15 @@ def _nothing(summary: Summary) -> str:
 
 
 def _require_libraries() -> None:
-    """Say at once what every worker would find out.
+    """Find out at once what every worker would.
 
     Raises:
-        ImportError: Capstone or pyelftools is not installed.
+        ImportError: Capstone is not installed.
     """
-    missing = []
-    for module, package in (("capstone", "capstone"), ("elftools", "pyelftools")):
-        try:
-            import_module(module)
-        except ImportError:
-            missing.append(package)
-    if missing:
-        raise ImportError(f"Disassembling needs {' and '.join(missing)}, which is not installed. Type: pip install 'unmask[traces]'")
+    try:
+        import_module("capstone")
+    except ImportError as error:
+        raise ImportError("Disassembling needs `capstone`, which is not installed. Type: pip install 'unmask[traces]'") from error
 
 
 def _memory(megabytes: float) -> int:

@@ -5,27 +5,42 @@
     without, or       the symbols say it, with their sizes
     with a thin one   (less than half of the code)
 
-Stubs of the linker (``.plt``) are no functions. Files come from anywhere: whatever is wrong with one is an ``Unreadable``
+Segments are read first: the table is found by ``.eh_frame_hdr``, exported symbols by the dynamic table. Sections add what only
+they have: ``.symtab``, and ``.eh_frame`` without a header. Stubs of the linker (``.plt``) are no functions, whether a section
+is so called or the code has that shape. Files come from anywhere: whatever is wrong with one is an ``Unreadable``
 with a reason of a few words, so that reasons can be counted. Everything read is a slice of the file's own bytes.
 """
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from unmask.data.traces.frames import frame_ranges, frame_table_address
+from unmask.data.traces.dynamic import dynamic_symbols
+from unmask.data.traces.frames import frame_ranges, frame_table_address, last_listed_frame, possible_tables
+from unmask.data.traces.headers import (
+    PF_W,
+    PF_X,
+    PT_GNU_EH_FRAME,
+    SHT_DYNSYM,
+    SHT_NOBITS,
+    SHT_SYMTAB,
+    Headers,
+    holds,
+    is_code,
+    read_headers,
+)  # fmt: skip
+from unmask.data.traces.stubs import is_stub
 
 LONGEST_FUNCTION = 2**18  # bytes
-_MOST_HEADERS = 2**14  # sections or segments; real files have a few dozen
 _COVERED_ENOUGH = 0.5
-_MACHINES = {"EM_386": "x86", "EM_X86_64": "x86-64", "EM_AARCH64": "aarch64"}
-_EXECUTABLE, _ALLOCATED = 0x4, 0x2  # SHF_EXECINSTR, SHF_ALLOC
+_STUB = "stub of the linker"
+_MACHINES = {3: "x86", 62: "x86-64", 183: "aarch64"}  # EM_386, EM_X86_64, EM_AARCH64
+_OBJECT, _PROGRAM, _LIBRARY = 1, 2, 3  # ET_REL, ET_EXEC, ET_DYN
 _FUNCTION_TYPES = (2, 10)  # STT_FUNC, STT_GNU_IFUNC
 _SYMBOL = {
     True: np.dtype([("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]),
@@ -62,24 +77,6 @@ class Binary:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-class _Segment(NamedTuple):
-    address: int
-    offset: int
-    size: int
-    memory: int
-    executable: bool
-
-
-class _Section(NamedTuple):
-    name: str
-    kind: str
-    flags: int
-    address: int
-    offset: int
-    size: int
-    link: int
-
-
 def read_binary(data: bytes) -> Binary:
     """Find the functions of an ELF file.
 
@@ -88,22 +85,17 @@ def read_binary(data: bytes) -> Binary:
 
     Raises:
         Unreadable: it is no ELF file, damaged, not linked, of another architecture, or holds no function.
-        ImportError: pyelftools is not installed.
     """
-    try:
-        from elftools.elf.elffile import ELFFile
-    except ImportError as error:
-        raise ImportError("Reading binaries needs the `pyelftools` library, which is not installed. Type: pip install 'unmask[traces]'") from error
     if data[:4] != b"\x7fELF":
         raise Unreadable("not an ELF file")
     try:
-        elf = ELFFile(io.BytesIO(data))
-        machine, kind, wide = str(elf["e_machine"]), str(elf["e_type"]), elf.elfclass == 64
-        if machine not in _MACHINES or not elf.little_endian:
+        headers = read_headers(data)
+        architecture = _MACHINES.get(headers.machine)
+        if architecture is None or not headers.little:
             raise Unreadable("of another architecture")
-        if kind not in ("ET_EXEC", "ET_DYN"):
-            raise Unreadable("an object file that is not linked" if kind == "ET_REL" else "neither a program nor a library")
-        layout = _Layout(elf, data, wide)
+        if headers.kind not in (_PROGRAM, _LIBRARY):
+            raise Unreadable("an object file that is not linked" if headers.kind == _OBJECT else "neither a program nor a library")
+        layout = _Layout(headers, data, architecture)
         left_out: Counter[str] = Counter()
         functions = layout.functions(layout.function_ranges(), left_out)
     except (Unreadable, MemoryError):
@@ -112,72 +104,86 @@ def read_binary(data: bytes) -> Binary:
         raise Unreadable("cut off or damaged") from error
     if not functions:
         raise Unreadable("no function found")
-    image = tuple((s.address, s.address + s.memory) for s in layout.segments) if kind == "ET_EXEC" else ()
-    return Binary(_MACHINES[machine], functions, image, left_out)
+    image = tuple((s.address, s.address + s.memory) for s in headers.loaded) if headers.kind == _PROGRAM else ()
+    return Binary(architecture, functions, image, left_out)
 
 
 class _Layout:
     """Segments, sections and symbols of one file, and the bytes at its addresses."""
 
-    def __init__(self, elf: Any, data: bytes, wide: bool) -> None:
-        self.data, self.wide = data, wide
-        if elf.num_segments() > _MOST_HEADERS or elf.num_sections() > _MOST_HEADERS:
-            raise Unreadable("cut off or damaged")
-        self.segments: list[_Segment] = []
-        self.frame_header: _Segment | None = None
-        for segment in elf.iter_segments():
-            found = _Segment(
-                segment["p_vaddr"], segment["p_offset"], segment["p_filesz"], segment["p_memsz"], bool(segment["p_flags"] & 1)
-            )
-            if segment["p_type"] == "PT_LOAD":
-                self.segments.append(found)
-            elif segment["p_type"] == "PT_GNU_EH_FRAME":
-                self.frame_header = found
-        self.sections = _sections(elf)
-        self.code = [s for s in self.sections if s.flags & _EXECUTABLE and s.flags & _ALLOCATED and s.kind == "SHT_PROGBITS"]
+    def __init__(self, headers: Headers, data: bytes, architecture: str) -> None:
+        self.data, self.wide, self.architecture = data, headers.wide, architecture
+        self.segments, self.sections = headers.loaded, headers.sections
+        self.frame_header = next((s for s in headers.segments if s.kind == PT_GNU_EH_FRAME), None)
+        self.code = [s for s in self.sections if is_code(s)]
+        self._dynamic = dynamic_symbols(headers, self.bytes_at)
 
     def bytes_at(self, address: int, size: int, executable: bool = False) -> bytes:
         """What the file puts there; fewer bytes, or none, where it puts nothing."""
         for segment in self.segments:
             into = address - segment.address
-            if 0 <= into < segment.size and (segment.executable or not executable):
+            if 0 <= into < segment.size and (segment.flags & PF_X or not executable):
                 begin = segment.offset + into
                 return self.data[begin : begin + min(size, segment.size - into)]
         return b""
+
+    def is_data(self, address: int) -> bool:
+        """Whether the address is in memory that is written to and not run."""
+        return any(0 <= address - s.address < s.memory and s.flags & (PF_W | PF_X) == PF_W for s in self.segments)
 
     def function_ranges(self) -> list[tuple[int, int]]:
         """``(begin, length)`` by address; may overlap or lie outside the code."""
         frames = sorted(set(self._frames()))
         whole = sum(section.size for section in self.code)
         covered = _covered(frames)
-        tables = ["SHT_DYNSYM"] if covered and covered >= _COVERED_ENOUGH * whole else ["SHT_DYNSYM", "SHT_SYMTAB"]
+        tables = [SHT_DYNSYM] if covered and covered >= _COVERED_ENOUGH * whole else [SHT_DYNSYM, SHT_SYMTAB]
         symbols = {r for table in tables for r in self._symbol_ranges(table) if r[1] > 0}
         return _outside(frames, symbols)
 
-    def _frames(self) -> Iterable[tuple[int, int]]:
-        section = next((s for s in self.sections if s.name == ".eh_frame" and s.kind != "SHT_NOBITS"), None)
-        if section is not None:
-            return frame_ranges(self.data[section.offset : section.offset + section.size], section.address, self.wide)
-        if self.frame_header is not None:
-            header = self.bytes_at(self.frame_header.address, self.frame_header.size)
-            address = frame_table_address(header, self.frame_header.address, self.wide)
-            if address is not None:
-                return frame_ranges(self.bytes_at(address, len(self.data)), address, self.wide)
-        return ()
+    def _frames(self) -> list[tuple[int, int]]:
+        """What ``.eh_frame`` says: found by its header in the segments, by its section, or by its look."""
+        return self._frames_by_header() or self._frames_by_section() or self._frames_by_look()
 
-    def _symbols(self, kind: str) -> Any:
+    def _frames_by_header(self) -> list[tuple[int, int]]:
+        if self.frame_header is None:
+            return []
+        header = self.bytes_at(self.frame_header.address, self.frame_header.size)
+        address = frame_table_address(header, self.frame_header.address, self.wide)
+        if address is None:
+            return []
+        end = last_listed_frame(header, self.frame_header.address)
+        table = self.bytes_at(address, len(self.data))
+        return list(frame_ranges(table, address, self.wide, None if end is None else end - address))
+
+    def _frames_by_section(self) -> list[tuple[int, int]]:
+        section = next((s for s in self.sections if s.name == ".eh_frame" and s.kind != SHT_NOBITS), None)
+        if section is None or not any(holds(segment, section) for segment in self.segments):
+            return []
+        return list(frame_ranges(self.data[section.offset : section.offset + section.size], section.address, self.wide))
+
+    def _frames_by_look(self) -> list[tuple[int, int]]:
+        """The first bytes that read as a table whose every range is code: a static program has no header of it."""
+        for segment in self.segments:
+            held = self.bytes_at(segment.address, segment.size)
+            for begin in possible_tables(held):
+                ranges = list(frame_ranges(held[begin:], segment.address + begin, self.wide))
+                if ranges and all(self.bytes_at(at, 1, executable=True) for at, _ in ranges):
+                    return ranges
+        return []
+
+    def _symbols(self, kind: int) -> tuple[NDArray[Any], bytes] | None:
         """The defined function symbols of one table, and the bytes of its strings."""
+        if kind == SHT_DYNSYM and self._dynamic is not None:
+            raw, strings = self._dynamic
+            return _function_symbols(raw, self.wide), strings
         for section in self.sections:
             if section.kind == kind and section.link < len(self.sections):
-                dtype = _SYMBOL[self.wide]
                 raw = self.data[section.offset : section.offset + section.size]
-                table = np.frombuffer(raw, dtype, count=len(raw) // dtype.itemsize)
-                table = table[np.isin(table["info"] & 0xF, _FUNCTION_TYPES) & (table["section"] != 0)]
-                strings = self.sections[section.link]
-                return table, self.data[strings.offset : strings.offset + strings.size]
+                held = self.sections[section.link]
+                return _function_symbols(raw, self.wide), self.data[held.offset : held.offset + held.size]
         return None
 
-    def _symbol_ranges(self, kind: str) -> list[tuple[int, int]]:
+    def _symbol_ranges(self, kind: int) -> list[tuple[int, int]]:
         found = self._symbols(kind)
         return [] if found is None else list(zip(found[0]["value"].tolist(), found[0]["size"].tolist(), strict=True))
 
@@ -185,7 +191,7 @@ class _Layout:
         """Names of the functions at these addresses: a global one before a local one, then the first by alphabet."""
         best: dict[int, tuple[bool, str]] = {}
         addresses = np.array(sorted(wanted), dtype=np.uint64)
-        for kind in ("SHT_SYMTAB", "SHT_DYNSYM"):
+        for kind in (SHT_SYMTAB, SHT_DYNSYM):
             found = self._symbols(kind)
             if found is None:
                 continue
@@ -207,13 +213,15 @@ class _Layout:
         last_end = 0
         for begin, length in ranges:
             if any(first <= begin < end for first, end in stubs):
-                left_out["stub of the linker"] += 1
+                left_out[_STUB] += 1
             elif length > LONGEST_FUNCTION:
                 left_out[f"longer than {LONGEST_FUNCTION // 1024} KiB"] += 1
             elif begin < last_end:
                 left_out["overlaps another"] += 1
             elif length == 0 or len(code := self.bytes_at(begin, length, executable=True)) < length:
                 left_out["outside the code"] += 1
+            elif is_stub(code, begin, self.architecture, self.is_data):
+                left_out[_STUB] += 1
             else:
                 taken.append((begin, code))
                 last_end = begin + length
@@ -221,20 +229,10 @@ class _Layout:
         return [Function(names.get(begin, f"f_{begin:x}"), begin, code) for begin, code in taken]
 
 
-def _sections(elf: Any) -> list[_Section]:
-    """The section headers; none if the table is damaged, as loaders do not read it either."""
-    found = []
-    try:
-        for section in elf.iter_sections():
-            found.append(
-                _Section(
-                    section.name, str(section["sh_type"]), section["sh_flags"], section["sh_addr"],
-                    section["sh_offset"], section["sh_size"], section["sh_link"],
-                )
-            )  # fmt: skip
-    except Exception:
-        return []
-    return found
+def _function_symbols(raw: bytes, wide: bool) -> NDArray[Any]:
+    dtype = _SYMBOL[wide]
+    table = np.frombuffer(raw, dtype, count=len(raw) // dtype.itemsize)
+    return table[np.isin(table["info"] & 0xF, _FUNCTION_TYPES) & (table["section"] != 0)]
 
 
 def _covered(ranges: list[tuple[int, int]]) -> int:

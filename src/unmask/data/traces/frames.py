@@ -7,26 +7,32 @@ times faster than a library that reads it. Linux Standard Base Core 5.0, section
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
+from itertools import islice
 
 _KINDS = {0x02: "h", 0x03: "i", 0x04: "q", 0x0A: "h", 0x0B: "i", 0x0C: "q"}  # DW_EH_PE_udata2 … sdata8
 _OMITTED = 0xFF
+_FIRST_ENTRY = re.compile(rb"[\x0c-\x40]\0{3}\0{4}\x01z[PLRSBG]{0,6}\0")  # a common entry: length, 0, version 1, augmentation
+_MOST_CANDIDATES = 16
+_COUNT, _PAIRS = 0x03, 0x3B  # udata4; sdata4 relative to the header: what linkers write
 
 
-def frame_ranges(table: bytes, address: int, wide: bool) -> Iterator[tuple[int, int]]:
+def frame_ranges(table: bytes, address: int, wide: bool, last: int | None = None) -> Iterator[tuple[int, int]]:
     """``(begin, length)`` of the functions that an ``.eh_frame`` describes, in the table's order.
 
-    Ends quietly where the table does, at its terminator, or at the first entry that makes no sense.
+    Ends quietly where the table does, at its terminator, behind ``last``, or at the first entry that makes no sense.
 
     Args:
         table: its bytes, little-endian.
         address: where it lies in memory: its addresses are relative to themselves.
         wide: True = the binary has 64-bit addresses.
+        last: offset of the last entry, where that is known.
     """
     encodings: dict[int, int] = {}
     place = 0
-    while place + 8 <= len(table):
+    while place + 8 <= len(table) and (last is None or place <= last):
         (length,) = struct.unpack_from("<I", table, place)
         body = place + 4
         if length == 0xFFFFFFFF:
@@ -107,3 +113,21 @@ def frame_table_address(header: bytes, address: int, wide: bool) -> int | None:
     if len(header) < 12 or header[0] != 1:
         return None
     return _value(header, 4, header[1], address, wide)
+
+
+def last_listed_frame(header: bytes, address: int) -> int | None:
+    """Address of the last frame entry that the search table of ``.eh_frame_hdr`` lists; None without such a table.
+
+    Not every linker writes a terminator behind ``.eh_frame``, so this bounds what is read of the memory behind it.
+    """
+    if len(header) < 12 or header[1] & 0x0F not in (0x03, 0x0B) or header[2] != _COUNT or header[3] != _PAIRS:
+        return None
+    (count,) = struct.unpack_from("<I", header, 8)
+    offsets = [offset for _, offset in struct.iter_unpack("<ii", header[12 : 12 + 8 * min(count, (len(header) - 12) // 8)])]
+    return address + max(offsets) if offsets else None
+
+
+def possible_tables(memory: bytes) -> list[int]:
+    """Offsets at which an ``.eh_frame`` may begin, a few at most: those that look like its first entry, aligned to words."""
+    aligned = (found.start() for found in _FIRST_ENTRY.finditer(memory) if found.start() % 4 == 0)
+    return list(islice(aligned, _MOST_CANDIDATES))

@@ -61,19 +61,20 @@ class InstructionText:
         elif "#" in operands and "[" not in operands:
             before, _, last = operands.rpartition("#")
             if mnemonic == "adrp":
-                return " ".join([mnemonic, *self._words(before), "ext"])
+                return " ".join([mnemonic, *self.words(before), "ext"])
             if mnemonic in _ARM_JUMPS or mnemonic.startswith(("b.", "bc.")):
-                return " ".join([mnemonic, *self._words(before), _place(int(last, 0), at, start, end)])
+                return " ".join([mnemonic, *self.words(before), _place(int(last, 0), at, start, end)])
         key = mnemonic, operands
         text = self.known.get(key)
         if text is None:
-            text = " ".join([mnemonic, *self._words(operands)])
+            text = " ".join([mnemonic, *self.words(operands)])
             if len(self.known) >= _REMEMBERED:
                 self.known.clear()
             self.known[key] = text
         return text
 
-    def _words(self, operands: str) -> list[str]:
+    def words(self, operands: str) -> list[str]:
+        """The words of operands in Capstone's notation, none of which is a place."""
         words = []
         for found in _WORD.finditer(_SEGMENT.sub(r"[\1 + ", operands)):
             word = found[0]
