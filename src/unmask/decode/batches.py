@@ -88,7 +88,7 @@ def _whole(name: str, part: Tensor) -> Tensor:
 
 
 def _mask(name: str, part: Tensor | None, ids: Tensor, meaning: str) -> Tensor | None:
-    if part is None or part.dtype == torch.bool and part.shape == ids.shape:
+    if part is None or (part.dtype == torch.bool and part.shape == ids.shape):
         return part
     if part.shape != ids.shape:
         raise ValueError(f"{name} has shape {list(part.shape)} and input_ids {list(ids.shape)}: give one entry per token, {meaning}.")
