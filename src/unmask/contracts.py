@@ -102,6 +102,7 @@ class MLMStepResults(TypedDict):
     rows: index of each row in the caller's batch.
     input_ids: the canvas before the step, as the network saw it.
     output_ids: the canvas after it.
+    x: the same tensor, by the name that ``MLMPredictor.decode`` documents.
     candidates: the blanks that could have been revealed.
     committed: those that were, and those closed because an EOS ends the text before them.
     hidden: revealed positions that became blank again (none unless the rules revise).
@@ -115,6 +116,7 @@ class MLMStepResults(TypedDict):
     rows: Int[Tensor, " rows"]
     input_ids: Int[Tensor, "rows seq"]
     output_ids: Int[Tensor, "rows seq"]
+    x: Int[Tensor, "rows seq"]
     candidates: Bool[Tensor, "rows seq"]
     committed: Bool[Tensor, "rows seq"]
     hidden: Bool[Tensor, "rows seq"]

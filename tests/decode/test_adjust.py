@@ -2,16 +2,19 @@
 
 import pytest
 import torch
+from transformers import RepetitionPenaltyLogitsProcessor
 
 from tests.naive.decoding import EOS, FIRST_WORD, MASK, TableModel, specials, table
 from unmask.decode.adjust import ForbiddenIds, LateEos, PositionVocabulary, RepetitionPenalty
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import unmask
+from unmask.decode.named import make_rules
 from unmask.decode.rules import Rules
-from unmask.decode.scores import LeftToRight
+from unmask.decode.scores import ConfidenceOrder, LeftToRight
 from unmask.decode.selectors import Selector
 from unmask.decode.tokens import Tokens
 from unmask.decode.windows import Blocks
+from unmask.ops.confidence import top_prob
 from unmask.ops.sampling import keep_min_p, keep_top_k, keep_top_p
 
 P = torch.tensor([[0.5, 0.3, 0.15, 0.05]], dtype=torch.float64)
@@ -51,13 +54,91 @@ def test_repetition_is_penalised_in_its_own_row_only():
     a, b = FIRST_WORD, FIRST_WORD + 1
     ids = [[a, MASK], [b, MASK]]
     greedy = {"tokens": Tokens(temperature=0.0), "allow_eos": False}
-    # log .6 = -.51 and log .4 = -.92: twice the first is the smaller.
+    # Logits log .6 = -.51 and log .4 = -.92: twice the first is the smaller.
     penalty = RepetitionPenalty(2.0, specials(2))
     assert decode(Rules(1, adjustments=(penalty,), **greedy), ids, [[0.6, 0.4]] * 2).ids.tolist() == [[a, b], [b, a]]
     nothing = RepetitionPenalty(1.0, specials(2))
     assert decode(Rules(1, adjustments=(nothing,), **greedy), ids, [[0.6, 0.4]] * 2).ids.tolist() == [[a, a], [b, a]]
     with pytest.raises(ValueError, match="not above 0"):
         RepetitionPenalty(0.0, specials(2))
+
+
+def test_the_repetition_penalty_is_that_of_transformers():
+    torch.manual_seed(0)
+    special, ids = specials(8), torch.tensor([[4, 6, 6, MASK, 9, MASK], [5, 5, 5, 5, MASK, 3]])
+    logits = 3 * torch.randn(2, 6, special.vocab_size)
+    where, seen = ids == MASK, []
+    canvas = Canvas.infill(ids, special)
+
+    def keep(found, view, at):
+        seen.append(found.clone())
+        return found
+
+    class Fixed:
+        def __call__(self, x_t, attention_mask=None, positions=None, block_mask=None):
+            return logits
+
+    for order in (LeftToRight(), ConfidenceOrder(top_prob)):  # with and without log-probabilities
+        rules = Rules(1, Selector(order), adjustments=(RepetitionPenalty(1.7, special), keep), allow_eos=False)
+        unmask(Fixed(), canvas, rules, special=special, seed=0)
+        theirs = RepetitionPenaltyLogitsProcessor(1.7)
+        expected = torch.stack([theirs(ids[b : b + 1], logits[b, i][None])[0] for b, i in where.nonzero().tolist()])
+        torch.testing.assert_close(seen[-1][:, FIRST_WORD:], expected[:, FIRST_WORD:])
+
+
+FORBIDDEN = (0, 1, FIRST_WORD + 7, FIRST_WORD + 8)  # the mask, PAD, a word, and an id beyond the tokenizer's vocabulary
+EVERY_OPTION = [
+    {"order": order, **options}
+    for order in ("random", "top_prob", "prob_diff", "entropy", "drawn_prob", "left_to_right")
+    for options in ({}, {"top_k": 2}, {"top_p": 0.7}, {"min_p": 0.2}, {"temperature": 0.0}, {"repetition_penalty": 1.6}, {"guidance": 0.7}, {"late_eos": True})
+] + [
+    {"order": "top_prob", "threshold": 0.4}, {"order": "top_prob", "factor": 0.8}, {"order": "entropy", "entropy_bound": 1.5},
+    {"order": "top_prob", "cumulative_error": 0.9}, {"order": "top_prob", "threshold": 1 - 1e-9}, {"order": "top_prob", "remask": "confidence"},
+    {"order": "top_prob", "remask": "keep_surest"}, {"required_ids": [FIRST_WORD + 1]}, {"order": "critic"}, {"order": "critic", "critic": "shown"},
+    {"block_length": 3}, {"ancestral": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", EVERY_OPTION, ids=str)
+def test_the_logit_of_an_id_that_is_never_placed_changes_nothing(options):
+    special = specials(8)
+    ids = torch.tensor([[3, MASK, 4, MASK, MASK, 5, MASK, MASK], [4, 4, MASK, MASK, MASK, MASK, MASK, 6]])
+
+    class Hashed:
+        """Logits that depend on the whole row; ``more`` is added where nothing is placed."""
+
+        more = 0.0
+
+        def __call__(self, x_t, attention_mask=None, positions=None, block_mask=None):
+            torch.manual_seed(0)
+            table, place = torch.randn(FIRST_WORD + 9, FIRST_WORD + 9), torch.randn(x_t.shape[1], FIRST_WORD + 9)
+            logits = 2 * (table[x_t].mean(1, keepdim=True) + place[: x_t.shape[1]])
+            logits[..., list(FORBIDDEN)] += self.more
+            return logits
+
+    def decoded(more):
+        model = Hashed()
+        model.more = more
+        judge = {"critic_model": model} if options.get("order") == "critic" else {}
+        rules = make_rules(5, special=special, forbidden_ids=[FIRST_WORD + 7], **options, **judge)
+        return unmask(model, Canvas.infill(ids, special), rules, special=special, seed=1)
+
+    plain = decoded(0.0)
+    for more in (30.0, -30.0):
+        other = decoded(more)
+        assert torch.equal(other.ids, plain.ids) and torch.equal(other.steps_taken, plain.steps_taken)
+    assert not torch.isin(plain.ids, torch.tensor(FORBIDDEN)).any()
+
+
+def test_hooks_get_no_logit_of_special_ids_and_bring_none_back():
+    special, seen = specials(3), []
+
+    def hook(logits, view, where):
+        seen.append(logits.clone())
+        return torch.zeros_like(logits)
+
+    ids = decode(Rules(2, adjustments=(hook,), allow_eos=False), [[MASK] * 4], [[0.4, 0.3, 0.3]] * 4).ids
+    assert (seen[0][:, :FIRST_WORD] == -torch.inf).all() and (ids >= FIRST_WORD).all() and special.eos == EOS
 
 
 def test_forbidden_ids_and_vocabularies_of_positions():

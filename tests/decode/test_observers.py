@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.naive.decoding import EOS, FIRST_WORD, MASK, PAD, TableModel, specials, table
 from unmask.decode.canvas import Canvas
@@ -109,14 +110,54 @@ def test_history_forgets(tmp_path):
 
 def test_a_damaged_or_missing_history_is_an_error_of_one_paragraph(tmp_path):
     (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "history.npz").write_bytes(b"PK not a zip")
+    (tmp_path / "x" / "history.json").write_text("{}")
     with pytest.raises(ValueError, match="is not a history"):
         HistoryTopKPlugin.from_serialized(tmp_path, "x")
     with pytest.raises(ValueError, match="There is no history 'y'"):
         HistoryTopKPlugin.from_serialized(tmp_path, "y")
-    np.savez(tmp_path / "x" / "history.npz", p=np.array([{}], dtype=object), pids=np.zeros(1), x=np.zeros(1))
-    with pytest.raises(ValueError, match="is not a history"):
-        HistoryTopKPlugin.from_serialized(tmp_path, "x")
+    history = HistoryTopKPlugin(tmp_path)
+    decode(history)
+    fid = history.to_dict()[0]["fid"]
+    step = tmp_path / fid / "step-00001.safetensors"
+    whole = step.read_bytes()
+    for part in (whole[: len(whole) // 2], whole[:-1], b"", b"not tensors"):
+        step.write_bytes(part)
+        with pytest.raises(ValueError, match="is not a step of a history"):
+            HistoryTopKPlugin.from_serialized(tmp_path, fid)
+    step.unlink()
+    with pytest.raises(ValueError, match="A step is missing"):
+        HistoryTopKPlugin.from_serialized(tmp_path, fid)
+
+
+def test_every_step_is_a_file_of_tensors_of_its_own(tmp_path):
+    history = HistoryTopKPlugin(tmp_path, k=2)
+    decode(history)
+    fid = history.to_dict()[0]["fid"]
+    files = sorted((tmp_path / fid).glob("*.safetensors"))
+    assert len(files) == history.get_num_steps(0) == 3
+    for number, file in enumerate(files):
+        assert {name: part.tolist() for name, part in load_file(file).items()} == {n: p.tolist() for n, p in history.get(number).items()}
+    assert all(isinstance(part, torch.Tensor) for part in HistoryTopKPlugin.from_serialized(tmp_path, fid).get(0).values())
+
+
+def test_a_history_whose_saving_was_cut_off_is_none(tmp_path, monkeypatch):
+    history = HistoryTopKPlugin(tmp_path)
+    decode(history)
+    monkeypatch.setattr("unmask.decode.history.write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        history.to_dict()
+    left = next(tmp_path.iterdir())
+    assert list(left.glob("step-*"))
+    with pytest.raises(ValueError, match="There is no history"):
+        HistoryTopKPlugin.from_serialized(tmp_path, left.name)
+
+
+def test_beyond_the_last_step_or_sample_is_a_sentence(tmp_path):
+    history = HistoryTopKPlugin(tmp_path)
+    decode(history)
+    for step, sample, hint in ((3, 0, "There is no step 3: sample 0 has 3"), (-1, 0, "no step -1"), (0, 2, "sample 2 has 0"), (0, 3, "There is no sample 3")):
+        with pytest.raises(ValueError, match=hint):
+            history.get(step, sample)
 
 
 def test_a_trace_replays_to_the_result_and_survives_the_disk(tmp_path):

@@ -1,10 +1,14 @@
 """MLMPredictor: the documented options, batches and errors."""
 
+import pickle
+
 import pytest
 import torch
 
 from tests.naive.decoding import EOS, FIRST_WORD, MASK, PAD, TableModel, specials, table
 from unmask.contracts import SpecialIds
+from unmask.decode.batches import read_batch
+from unmask.decode.named import make_rules
 from unmask.decode.predictor import MLMPredictor
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 
@@ -24,6 +28,10 @@ class Letters:
         names = {MASK: "?", PAD: "_", EOS: "."}
         kept = [i for i in ids if not (skip_special_tokens and i in names)]
         return "".join(names.get(i, chr(ord("a") + i - FIRST_WORD)) for i in kept)
+
+
+def negated(logits):
+    return -logits
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +109,100 @@ def test_text_after_eos_is_not_shown_and_an_eos_of_the_prompt_is_no_end():
 
 def test_decode_reads_ids_alone():
     rows = torch.tensor([[PAD, 3, 4, EOS, 5]])
-    assert predictor(None).decode({"ids": rows}) == ["ab"]
-    assert predictor(None).decode({"ids": rows, "output_start_idx": torch.tensor([4])}) == ["abc"]
+    assert predictor(None).decode({"ids": rows})[0] == ["ab"]
+    assert predictor(None).decode({"ids": rows, "output_start_idx": torch.tensor([4])})[0] == ["abc"]
+
+
+def test_decode_takes_steps_and_gives_their_sequence_back(model):
+    steps, reader = [], predictor(model, allow_eos=False)
+
+    class Keep:
+        def update_history(self, step_results):
+            steps.append(step_results)
+
+    reader.observers = (Keep(),)
+    final = reader.predict({"input_ids": torch.full((2, 6), MASK)})
+    for step in steps:
+        text, sequence = reader.decode(step)
+        assert torch.equal(sequence, step["x"]) and torch.equal(step["x"], step["output_ids"])
+        assert [len(t) for t in text] == (sequence != MASK).sum(-1).tolist()
+    text, sequence = reader.decode(final)
+    assert text == final["text"] and torch.equal(sequence, final["ids"])
+    assert reader.decode({"x": steps[0]["x"], "ids": final["ids"]})[0] == reader.decode({"x": steps[0]["x"]})[0]
+    with pytest.raises(ValueError, match="results with x or ids"):
+        reader.decode({"text": []})
+
+
+@pytest.mark.parametrize("options", [{}, {"confidence": "top_prob"}, {"noise_schedule": "cosine"}, {"rules": make_rules(4, block_length=2)}, {"rules": make_rules(4, remask="cap")}])
+def test_rows_without_blanks_come_back_and_the_network_is_not_run(options):
+    words = TableModel(table([[0.5, 0.5]] * 4))
+    rows = torch.tensor([[5, 6, 7, 8], [5, 6, PAD, PAD]])
+    told = []
+
+    class Keep:
+        def begin(self, canvas, special):
+            told.append("begin")
+
+        def update_history(self, step_results):
+            told.append("step")
+
+        def end(self, decoded):
+            told.append("end")
+
+    for ids in (rows, rows[:0], rows[:, :0]):
+        out = predictor(words, observers=[Keep()], **options).predict({"input_ids": ids})
+        assert torch.equal(out["ids"], ids) and out["steps_taken"] == [0] * len(ids) == out["time_taken"]
+        assert out["output_start_idx"].tolist() == [ids.shape[1]] * len(ids)
+    assert words.evaluations == 0 and told == ["begin", "end"] * 3
+    assert predictor(words, **options).predict({"input_ids": rows})["text"] == ["cdef", "cd"]
+
+
+def test_a_row_that_is_not_run_may_be_of_any_length(model):
+    assert predictor(model).predict({"input_ids": torch.full((1, 40), 5)})["steps_taken"] == [0]
+
+
+def test_ids_and_masks_of_every_kind_give_the_same(model):
+    ids = torch.tensor([[5, MASK, 7, MASK, PAD], [MASK, 6, MASK, 8, 9]])
+    real = ids != PAD
+    expected = predictor(model).predict({"input_ids": ids, "attention_mask": real})["ids"]
+    for given in (ids.int(), ids.short(), ids.to(torch.uint8), ids.tolist(), ids.numpy()):
+        for mask in (real, real.int(), real.double(), real.tolist(), real.numpy()):
+            assert torch.equal(predictor(model).predict({"input_ids": given, "attention_mask": mask})["ids"], expected)
+    keys = [torch.tensor([0, 1]), [0, 1], torch.tensor([0, 1], dtype=torch.int32)]
+    for key in keys:
+        assert torch.equal(predictor(model).predict({"input_ids": ids, "attention_mask": real, "example_id": key})["ids"], expected)
+
+
+def test_a_predictor_is_a_module_that_holds_its_model(model):
+    made = predictor(model, max_new_tokens=3)
+    assert isinstance(made, torch.nn.Module) and made.model is model
+    assert set(made.state_dict()) == {f"model.{name}" for name in model.state_dict()}
+    copied = pickle.loads(pickle.dumps(predictor(model, max_new_tokens=3, logits_hook=negated)))
+    plain = predictor(model, max_new_tokens=3, logits_hook=negated)
+    assert torch.equal(copied(PROMPTS)["ids"], plain.predict(PROMPTS)["ids"])
+    assert next(made.to(torch.float32).model.parameters()).dtype == torch.float32
+    made.to(torch.float64)
+    made.train()
+    made.predict(PROMPTS)
+    assert model.training, "left as it was"
+    made.eval()
+    assert not model.training
+
+
+def test_the_model_may_be_set_to_anything_at_any_time(model):
+    made, words = predictor(None), TableModel(table([[0.5, 0.5]] * 4))
+    for other in (model, words, None, words, model, None, model):
+        made.model = other
+        assert made.model is other and len(list(made.children())) == (other is model)
+
+
+def test_a_critic_moves_with_its_predictor(model):
+    judge = torch.nn.Linear(2, 2)
+    judge.forward = lambda *_, **__: None
+    made = predictor(model, rules=make_rules(4, special=SPECIAL, order="critic", critic_model=judge))
+    assert set(dict(made.named_children())) == {"model", "critic_model"}
+    own = predictor(model, rules=make_rules(4, special=SPECIAL, order="critic", critic_model=model))
+    assert set(dict(own.named_children())) == {"model"}
 
 
 def test_every_option_changes_the_outcome(model):
@@ -169,7 +269,17 @@ def test_options_that_make_no_sense_are_refused(model, options, says):
 @pytest.mark.parametrize(
     ("options", "batch", "says"),
     [
-        ({}, PROMPTS, "nothing to fill"),
+        ({}, {"ids": [[MASK]]}, "got a dictionary of ids"),
+        ({}, {"input_ids": "text"}, "cannot be made a tensor"),
+        ({}, {"input_ids": [["a", "b"]]}, "text is encoded first"),
+        ({}, {"input_ids": [[MASK, 5], [MASK]]}, "padded first"),
+        ({}, {"input_ids": torch.zeros(2, 4)}, "whole numbers are expected"),
+        ({}, {"input_ids": torch.zeros(2, 4, dtype=torch.bool)}, "whole numbers are expected"),
+        ({}, {"input_ids": torch.tensor([[MASK, -100]])}, "ids begin at 0"),
+        ({}, {"input_ids": torch.full((2, 4), MASK), "attention_mask": torch.full((2, 4), -1e9)}, "other numbers than 0 and 1"),
+        ({}, {"input_ids": torch.full((2, 4), MASK), "fixed_positions_mask": [[True]]}, "fixed_positions_mask has shape"),
+        ({}, {"input_ids": torch.full((2, 4), MASK), "positions": torch.arange(4)}, "one position per token"),
+        ({}, {"input_ids": torch.full((2, 4), MASK), "example_id": [1, 2, 3]}, "one whole number per row"),
         ({"max_new_tokens": 13}, PROMPTS, "A row of 17 tokens"),
         ({"model": None}, PROMPTS, "has no model"),
         ({}, {"input_ids": torch.tensor([MASK, 5])}, r"give a batch \[B, L\]"),
@@ -179,3 +289,9 @@ def test_options_that_make_no_sense_are_refused(model, options, says):
 def test_batches_that_cannot_be_decoded_are_refused(model, options, batch, says):
     with pytest.raises(ValueError, match=says):
         predictor(options.pop("model", model), **options).predict(batch)
+
+
+@pytest.mark.parametrize(("batch", "says"), [("text", "got a str"), (["text"], "got a list"), (torch.full((2, 4), MASK), "got a Tensor"), ({}, "dictionary of nothing")])
+def test_what_is_no_batch_is_refused(batch, says):
+    with pytest.raises(ValueError, match=f"a batch of token ids.*{says}"):
+        read_batch(batch)

@@ -100,7 +100,7 @@ class Decoding:
         list[str] | None, _AXIS("--require", help="A word that appears at least once; repeat for several.", show_default=False)
     ] = None
     regex: Annotated[
-        str | None, _AXIS("--regex", help="A pattern that every run of blanks matches whole, such as '[0-9]{2} (cats|dogs)'.")
+        str | None, _AXIS("--regex", help="A pattern, as Python's re reads it, that the text of every run of blanks matches whole, such as '[0-9]{2} (cats|dogs)'.")
     ] = None
     guidance: Annotated[float, _AXIS("--guidance", help="Follow the given text more closely; 0 = the plain model.")] = 0.0
     cache: Annotated[
@@ -240,16 +240,9 @@ def _judge(model: Any, tokenizer: Any, run: Path | None) -> Any:
 
 def _pattern(tokenizer: Any, regex: str) -> Constraint:
     """The automaton of a pattern over what this tokenizer's tokens write."""
-    from unmask.contracts import SpecialIds
-    from unmask.decode.regex import regex_automaton
+    from unmask.cli.patterns import pattern_automaton
 
-    special = SpecialIds.of(tokenizer)
-
-    def text(id: int) -> str | None:
-        part_of_a_character = "\ufffd" in tokenizer.decode([id], skip_special_tokens=False)
-        return None if id in special.all or part_of_a_character else tokenizer.token_text(id)
-
-    return regex_automaton(regex, [text(id) for id in range(special.vocab_size)], special)
+    return pattern_automaton(tokenizer, regex)
 
 
 def _spellings(tokenizer: Any, word: str, option: str) -> list[int]:

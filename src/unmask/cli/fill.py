@@ -100,6 +100,7 @@ def fill_texts(
         For every text: ``text`` filled, ``steps`` taken, and ``blanks``: for each blank its alternatives, the likeliest first,
         as ``{"token", "probability"}``.
     """
+    from unmask.cli.patterns import fitted
     from unmask.cli.sampling import left_padded, watched_predict
     from unmask.decode.alternatives import Alternatives
 
@@ -110,9 +111,11 @@ def fill_texts(
     if not rows:
         raise ValueError(f"There is no text to fill: give one with a {tokenizer.mask_token}, or lines on standard input.")
     predictor = decoding.predictor(model, tokenizer, blanks=max(row.count(tokenizer.mask_token_id) for row in rows))
+    rules = predictor.rules
     for which_rows in in_batches(len(rows), batch_size, shows_one=watch or trace is not None):
         alternatives = Alternatives(top)
         predictor.observers = (alternatives,)
+        predictor.rules = fitted(rules, tokenizer, [texts[i] for i in which_rows], [rows[i] for i in which_rows])
         batch = left_padded([rows[i] for i in which_rows], tokenizer.pad_token_id, which_rows.start)
         labels = [texts[i][:32] for i in which_rows]
         found, _ = watched_predict(predictor, batch, watch=watch, page=trace, title="unmask fill", labels=labels)
@@ -138,24 +141,22 @@ def fill_any(
         As :func:`fill_texts`; the alternatives of the blank are the best fillings of other lengths, each with the geometric mean of
         its tokens' probabilities.
     """
+    from unmask.cli.patterns import fitted_to_lengths
     from unmask.contracts import SpecialIds
-    from unmask.decode.constraints import Automaton
     from unmask.decode.lengths import fill_any_length
 
     if longest < 1:
         raise ValueError(f"--longest {longest} leaves no room for a token: give 1 or more.")
     mask, rules, special = tokenizer.mask_token_id, decoding.rules(model, tokenizer, longest), SpecialIds.of(tokenizer)
-    lengths = list(range(1, longest + 1))
-    if isinstance(rules.constraint, Automaton) and rules.constraint.each_run:
-        lengths = [n for n in lengths if rules.constraint.accepts_length(n)]
-        if not lengths:
-            raise ValueError(f"At no length up to {longest} tokens does a filling match --regex {decoding.regex!r}: raise --longest, or change the pattern.")
     for text in texts:
         row = tokenizer.encode(text, allow_mask=True)
         if row.count(mask) != 1:
             raise ValueError(f"--longest fills one blank of any length, and {text!r} has {row.count(mask)}: write exactly one {tokenizer.mask_token}.")
         place = row.index(mask)
-        tried = fill_any_length(model, row[:place], row[place + 1 :], lengths, rules, special=special, seed=decoding.seed, device=next(model.parameters()).device)
+        fitting, lengths = fitted_to_lengths(rules, tokenizer, text, row, range(1, longest + 1))
+        if not lengths:
+            raise ValueError(f"At no length up to {longest} tokens does a filling match --regex {decoding.regex!r}: raise --longest, or change the pattern.")
+        tried = fill_any_length(model, row[:place], row[place + 1 :], lengths, fitting, special=special, seed=decoding.seed, device=next(model.parameters()).device)
         tally.add(sum(lengths), tried.decoded.evaluations, float(tried.decoded.time_taken.max()))
         best = tried.scores.argsort(descending=True)[:top].tolist()
         fillings = [tokenizer.decode(tried.decoded.ids[n, place : place + lengths[n]].tolist()) for n in best]

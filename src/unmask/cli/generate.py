@@ -30,6 +30,7 @@ def generate(
 ) -> None:
     """Continue prompts (or write from nothing) by iterative unmasking."""
     from unmask.build import load
+    from unmask.cli.patterns import fitted
     from unmask.cli.sampling import Tally, left_padded, watched_predict
     from unmask.cli.screen import NOTES, print_json
 
@@ -45,8 +46,9 @@ def generate(
     labels = [f"{text[:24] or 'from nothing'}" + (f" · {i + 1}" if len(prompts) > 1 else "") for i, text in enumerate(prompts)]
     predictor = decoding.predictor(decoding.placed(loaded.model), tokenizer, blanks=blanks, new_tokens=new_tokens)
     answers: list[dict[str, object]] = []
-    tally = Tally()
+    tally, rules = Tally(), predictor.rules
     for which_rows in batches:
+        predictor.rules = fitted(rules, tokenizer, [prompts[i] for i in which_rows], [rows[i] for i in which_rows], new_tokens)
         batch = left_padded([rows[i] for i in which_rows], tokenizer.pad_token_id or 0, which_rows.start)
         found, _ = watched_predict(
             predictor, batch, watch=watch, page=trace, title="unmask generate", labels=[labels[i] for i in which_rows]

@@ -23,6 +23,7 @@
     observers    who is told of each step
     history      HistoryTopKPlugin: the top k of every step, on disk
     trace        which token appeared where, when and how surely; saved and replayed
+    batches      what a caller hands to a predictor, checked
     predictor    MLMPredictor: batches in, text out
     render       a trace as a page, a picture or a terminal animation
 """

@@ -1,11 +1,14 @@
 """Changes of the logits before anything is scored or drawn.
 
-An adjustment takes the logits ``[N, V]`` of the scored positions and returns them changed. Adjustments run in the order
-given; forbidden ids come last, so nothing before can bring one back.
+An adjustment takes the logits ``[N, V]`` of the scored positions and returns them changed. Special ids are forbidden before the
+first adjustment, so that the logit of an id that is never placed cannot change the odds of the others. They are forbidden again after
+the last, so that no adjustment can bring one back. Between the two, adjustments run in the order given.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -92,10 +95,14 @@ class PositionVocabulary:
 
 @dataclass(frozen=True)
 class RepetitionPenalty:
-    """Tokens that already stand in the row become less likely (Keskar et al. 2019, on log-probabilities).
+    """Tokens that already stand in the row become less likely (Keskar et al. 2019, 1909.05858).
+
+    The rule is that of Hugging Face's ``RepetitionPenaltyLogitsProcessor``: a positive logit is divided by the penalty, a negative
+    one is multiplied by it. It reads the network's logits as they come, never normalised ones, and each by itself: no other id,
+    allowed or not, has a part in it.
 
     Attributes:
-        penalty: their log-probability is multiplied by this; 1 changes nothing, above 1 discourages repetition.
+        penalty: 1 changes nothing, above 1 discourages repetition.
         special: ids that are not counted.
     """
 
@@ -108,14 +115,14 @@ class RepetitionPenalty:
             raise ValueError(f"A repetition penalty of {self.penalty} is not above 0: 1 changes nothing, 1.1 to 1.5 is usual.")
 
     def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
-        log_probs = logits.log_softmax(-1)
         vocab = logits.shape[-1]
         text = view.canvas.attention_mask & (view.ids < vocab)
         # One column more takes what is padding: scattering False over True would lose tokens.
         seen = torch.zeros(len(view.ids), vocab + 1, dtype=torch.bool, device=logits.device)
         seen = seen.scatter(1, view.ids.masked_fill(~text, vocab), True)[:, :vocab]
         seen[:, [i for i in self.special.all if i < vocab]] = False
-        return torch.where(seen[where.nonzero()[:, 0]], log_probs * self.penalty, log_probs)
+        penalised = torch.where(logits < 0, logits * self.penalty, logits / self.penalty)
+        return torch.where(seen[where.nonzero()[:, 0]], penalised, logits)
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,31 @@ class LateEos:
         early = torch.zeros_like(logits, dtype=torch.bool)
         early[:, self.special.eos] = before[where]
         return logits.masked_fill(early, -torch.inf)
+
+
+@dataclass(frozen=True)
+class HookOfLogits:
+    """A hook of the logits alone.
+
+    Attributes:
+        hook: logits ``[N, V]`` -> logits.
+    """
+
+    hook: Callable[..., Logits]
+
+    def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
+        return self.hook(logits)
+
+
+def as_adjustment(hook: Callable[..., Logits]) -> Adjustment:
+    """A hook of the logits alone is one that ignores the rest."""
+    try:
+        inspect.signature(hook).bind(None, None, None)
+    except TypeError:
+        return HookOfLogits(hook)
+    except ValueError:  # a builtin without a signature
+        pass
+    return hook
 
 
 def last_run(canvas: Canvas, mask_id: int) -> Bool[Tensor, "rows seq"]:

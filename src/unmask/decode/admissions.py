@@ -9,11 +9,15 @@
 
 The three before the last reveal a prefix of the ranking, so each only counts how long it may be.
 
+A confidence near 1 rounds to 1, and three of the rules read how far from 1 it is. Where their bound is so small that this shows, they sum
+the small probabilities instead (``Evidence.errors``).
+
 Shapes: masks and scores ``[b, L]``, counts ``[b]``, log-probabilities ``[N, V]`` over the candidates, row-major.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -22,8 +26,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unmask.decode.view import StepView, spread
-from unmask.ops.confidence import LogProbs, entropy_nats
+from unmask.ops.confidence import LogProbs, Scores, entropy_nats, possible
 from unmask.ops.selection import select_top
+
+_FINE = 1e-3  # bounds below which the rounding of a float32 confidence shows
+_UNDERFLOW = 1e-30  # bounds below which that of a float32 entropy does
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Evidence:
         confidence: ``[b, L]``, the score itself.
         ranking: ``[b, L]``, the score after chance was mixed in; which come first.
         log_probs: ``[N, V]`` at the candidates, or None where the score needs none.
+        doubt: log-probabilities -> ``1 - confidence`` without rounding, or None where the score has none.
     """
 
     view: StepView
@@ -43,6 +51,13 @@ class Evidence:
     confidence: Float[Tensor, "rows seq"]
     ranking: Float[Tensor, "rows seq"]
     log_probs: LogProbs | None
+    doubt: Callable[[LogProbs], Scores] | None = None
+
+    def errors(self, bound: float) -> Float[Tensor, "rows seq"]:
+        """``1 - confidence`` of the candidates in float64, fine enough to be compared with ``bound``."""
+        if bound >= _FINE or self.doubt is None or self.log_probs is None:
+            return 1.0 - self.confidence.double()
+        return spread(self.doubt(self.log_probs).double(), self.view.candidates, 1.0)
 
     def first(self, count: Int[Tensor, " rows"]) -> Bool[Tensor, "rows seq"]:
         """The first ``count`` candidates of the ranking, or the quota if that is more."""
@@ -88,7 +103,7 @@ class Threshold:
     the joint argmax (2505.22618, theorem 1).
 
     Attributes:
-        least: in [0, 1]; larger is stricter.
+        least: in [0, 1]; larger is stricter, and 1 admits the quota alone: one token a step.
     """
 
     least: float
@@ -102,7 +117,12 @@ class Threshold:
             )
 
     def __call__(self, evidence: Evidence) -> Bool[Tensor, "rows seq"]:
-        return evidence.first(evidence.quota) | (evidence.view.candidates & (evidence.confidence >= self.least))
+        quota = evidence.first(evidence.quota)
+        if self.least == 1.0:
+            return quota
+        fine = 1.0 - self.least < _FINE
+        sure = evidence.errors(1.0 - self.least) <= 1.0 - self.least if fine else evidence.confidence >= self.least
+        return quota | (evidence.view.candidates & sure)
 
 
 @dataclass(frozen=True)
@@ -120,7 +140,7 @@ class CumulativeError:
         _positive("cumulative error", self.most)
 
     def __call__(self, evidence: Evidence) -> Bool[Tensor, "rows seq"]:
-        errors, real = evidence.ranked(1.0 - evidence.confidence.double())
+        errors, real = evidence.ranked(evidence.errors(self.most))
         return evidence.first((real & (_all_but_largest(errors) < self.most)).sum(-1))
 
 
@@ -139,9 +159,9 @@ class Factor:
         _positive("factor", self.most)
 
     def __call__(self, evidence: Evidence) -> Bool[Tensor, "rows seq"]:
-        confidence, real = evidence.ranked(evidence.confidence)
-        n = torch.arange(1, confidence.shape[1] + 1, device=confidence.device)
-        allowed = real & ((n + 1) * (1.0 - confidence) < self.most)
+        errors, real = evidence.ranked(evidence.errors(self.most))
+        n = torch.arange(1, errors.shape[1] + 1, device=errors.device)
+        allowed = real & ((n + 1) * errors < self.most)
         return evidence.first((allowed * n).amax(-1))
 
 
@@ -162,7 +182,10 @@ class EntropyBound:
 
     def __call__(self, evidence: Evidence) -> Bool[Tensor, "rows seq"]:
         assert evidence.log_probs is not None
-        nats, real = evidence.ranked(spread(entropy_nats(evidence.log_probs), evidence.view.candidates, 0.0))
+        found = entropy_nats(evidence.log_probs)
+        if self.most < _UNDERFLOW:  # nothing is certain where more than one token is possible
+            found = torch.maximum(found, torch.finfo(found.dtype).tiny * (possible(evidence.log_probs) > 1))
+        nats, real = evidence.ranked(spread(found, evidence.view.candidates, 0.0))
         return evidence.first((real & (_all_but_largest(nats) <= self.most)).sum(-1))
 
 

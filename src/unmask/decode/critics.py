@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unmask.contracts import SpecialIds
-from unmask.decode.adjust import OrdinaryIds, as_logits
+from unmask.decode.adjust import ForbiddenIds, OrdinaryIds, as_logits
 from unmask.decode.forward import PlainForward
 from unmask.decode.scores import Draft
 from unmask.decode.view import StepView, spread
@@ -43,6 +43,7 @@ class NetworkCritic:
         way: ``"hidden"`` or ``"shown"``.
         judges_revealed: whether tokens revealed before are judged too.
         allow_eos: whether EOS is among the ids that a probability is shared out to (where nothing given follows).
+        forbidden: further ids that are never placed; a probability is shared out among the others.
 
     Raises:
         ValueError: another way.
@@ -53,6 +54,7 @@ class NetworkCritic:
     way: str = "hidden"
     judges_revealed: bool = False
     allow_eos: bool = True
+    forbidden: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.way not in WAYS:
@@ -96,4 +98,6 @@ class NetworkCritic:
     def _odds(self, view: StepView, where: Bool[Tensor, "rows seq"], tokens: Int[Tensor, " judged"]) -> Float[Tensor, " judged"]:
         """The probability of ``tokens`` at ``where``, among the ids that are text."""
         logits = OrdinaryIds(self.special, self.allow_eos)(as_logits(PlainForward()(self.model, view, where)), view, where)
+        if self.forbidden:
+            logits = ForbiddenIds(self.forbidden)(logits, view, where)
         return logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0].exp()

@@ -1,10 +1,11 @@
 """HistoryTopKPlugin: the most likely tokens of every position at every step, kept and read back.
 
-On disk there is one folder per sample, named by its ``fid``, with one ``history.npz`` of three arrays (no pickles):
+On disk there is one folder per sample, named by its ``fid``, with a file of three tensors for every step:
 
-    p     float32 [S, L, k]   probabilities, falling; over the ids that may be placed, before temperature and filters
-    pids  int64   [S, L, k]   their ids
-    x     int64   [S, L]      the row as it stood after the step
+    step-00000.safetensors   p     float32 [L, k]   probabilities, falling; over the ids that may be placed, before temperature and filters
+                             pids  int64   [L, k]   their ids
+                             x     int64   [L]      the row as it stood after the step
+    history.json             how many steps there are; written last
 
 A position that was not blank has probability 1 for the token it holds; unused places have ``p = 0`` and ``pids = -1``.
 """
@@ -12,26 +13,29 @@ A position that was not blank has probability 1 for the token it holds; unused p
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 from typing import TypedDict
 from uuid import uuid4
 
-import numpy as np
 import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unmask.contracts import MLMStepResults, SpecialIds
 from unmask.decode.canvas import Canvas
-from unmask.storage import atomic_file
+from unmask.storage import atomic_file, read_json, write_json
+
+_FORMAT = "unmask history 1"
 
 
 class StepHistory(TypedDict):
-    """One step of one sample: ``p [L, k]``, ``pids [L, k]``, ``x [L]``."""
+    """One step of one sample."""
 
-    p: np.ndarray
-    pids: np.ndarray
-    x: np.ndarray
+    p: Float[Tensor, "seq k"]
+    pids: Int[Tensor, "seq k"]
+    x: Int[Tensor, " seq"]
 
 
 class HistoryTopKPlugin:
@@ -86,8 +90,8 @@ class HistoryTopKPlugin:
         for row, *one in zip(rows, *arrays, strict=True):
             self._steps[row].append(StepHistory(p=one[0], pids=one[1], x=one[2]))
 
-    def _recorded(self, rows: Tensor) -> np.ndarray:
-        return (rows if self.max_new_tokens is None else rows[:, -self.max_new_tokens :]).cpu().numpy()
+    def _recorded(self, rows: Tensor) -> Tensor:
+        return (rows if self.max_new_tokens is None else rows[:, -self.max_new_tokens :]).cpu()
 
     def _reserve(self, samples: int) -> None:
         while len(self._steps) < samples:
@@ -100,11 +104,11 @@ class HistoryTopKPlugin:
         A sample that had nothing to fill has a history of no steps.
         """
         for fid, steps in zip(self._fids, self._steps, strict=True):
-            p = _stack([step["p"] for step in steps], 3)
-            pids = _stack([step["pids"] for step in steps], 3)
-            x = _stack([step["x"] for step in steps], 2)
-            with atomic_file(self.output_dir / fid / "history.npz") as path, open(path, "wb") as file:
-                np.savez_compressed(file, p=p, pids=pids, x=x)
+            for number, step in enumerate(steps):
+                tensors = {name: part.clone(memory_format=torch.contiguous_format) for name, part in _parts(step).items()}
+                with atomic_file(_file(self.output_dir / fid, number)) as path:
+                    save_file(tensors, path, {"step": str(number)})
+            write_json(self.output_dir / fid / "history.json", {"format": _FORMAT, "steps": len(steps), "k": self.k})
         return [{"fid": fid} for fid in self._fids]
 
     @classmethod
@@ -112,29 +116,57 @@ class HistoryTopKPlugin:
         """One saved sample.
 
         Raises:
-            ValueError: there is no such sample, or its file is damaged.
+            ValueError: there is no such sample, it was not saved to its end, or a file of it is damaged or missing.
         """
-        path = Path(output_dir) / full_id / "history.npz"
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                p, pids, x = arrays["p"], arrays["pids"], arrays["x"]
-        except FileNotFoundError as error:
-            raise ValueError(f"There is no history {full_id!r} in {output_dir}: {path} does not exist. fids come from to_dict().") from error
-        except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} is not a history ({error}). It was damaged or is not ours: decode again to replace it.") from error
-        history = cls(output_dir, k=p.shape[-1] or None)
+        folder = Path(output_dir) / full_id
+        index = folder / "history.json"
+        if not index.exists():
+            raise ValueError(
+                f"There is no history {full_id!r} in {output_dir}: {index} does not exist. It is written last, by to_dict(), which also gives the fids."
+            )
+        found = read_json(index)
+        if not isinstance(found, dict) or found.get("format") != _FORMAT or not isinstance(found.get("steps"), int):
+            raise ValueError(f"{index} is not a history of unmask (no {_FORMAT!r} in it). Decode again to replace it.")
+        history = cls(output_dir, k=found.get("k"))
         history._fids = [full_id]
-        history._steps = [[StepHistory(p=p[i], pids=pids[i], x=x[i]) for i in range(len(x))]]
+        history._steps = [[_read(_file(folder, number)) for number in range(found["steps"])]]
         return history
 
     def get_num_steps(self, sample: int = 0) -> int:
         """Steps that ``sample`` of the batch took part in."""
-        return len(self._steps[sample])
+        return len(self._sample(sample))
 
     def get(self, step: int, sample: int = 0) -> StepHistory:
-        """One step of one sample of the batch (a history read back holds one)."""
-        return self._steps[sample][step]
+        """One step of one sample of the batch (a history read back holds one).
+
+        Raises:
+            ValueError: there is no such step, or no such sample.
+        """
+        steps = self._sample(sample)
+        if not 0 <= step < len(steps):
+            raise ValueError(f"There is no step {step}: sample {sample} has {len(steps)}, numbered from 0 (see get_num_steps).")
+        parts = {name: part.clone() for name, part in _parts(steps[step]).items()}
+        return StepHistory(p=parts["p"], pids=parts["pids"], x=parts["x"])
+
+    def _sample(self, sample: int) -> list[StepHistory]:
+        if not 0 <= sample < len(self._steps):
+            raise ValueError(f"There is no sample {sample}: this history has {len(self._steps)}, numbered from 0 in the order of the batch.")
+        return self._steps[sample]
 
 
-def _stack(arrays: list[np.ndarray], dims: int) -> np.ndarray:
-    return np.stack(arrays) if arrays else np.zeros((0,) * dims)
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"step-{number:05d}.safetensors"
+
+
+def _parts(step: StepHistory) -> dict[str, Tensor]:
+    return {"p": step["p"], "pids": step["pids"], "x": step["x"]}
+
+
+def _read(path: Path) -> StepHistory:
+    try:
+        found = load_file(path)
+        return StepHistory(p=found["p"], pids=found["pids"], x=found["x"])
+    except FileNotFoundError as error:
+        raise ValueError(f"A step is missing: {path} does not exist. Decode again to replace the history.") from error
+    except (SafetensorError, KeyError, OSError) as error:
+        raise ValueError(f"{path} is not a step of a history ({error}). It was damaged or is not ours: decode again to replace it.") from error

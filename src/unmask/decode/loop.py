@@ -75,6 +75,8 @@ def unmask(
         seed = int(torch.randint(2**63 - 1, ()))
     audience = Audience(observers)
     audience.begin(canvas, special)
+    if not bool(canvas.blanks(special.mask).any()):
+        return _nothing_to_do(canvas, audience)
 
     ask = rules.forward.start(len(canvas.ids), rules.window)
     state = _State.start(canvas, rules, special, seed)
@@ -117,6 +119,14 @@ def unmask(
     decoded = Decoded(state.ids, steps_taken, time_taken, evaluations, positions_computed)
     audience.end(decoded)
     allocator.watch.look()
+    return decoded
+
+
+def _nothing_to_do(canvas: Canvas, audience: Audience) -> Decoded:
+    """Rows without a blank, or no rows: they come back as they are, and the network is not run."""
+    rows = len(canvas.ids)
+    decoded = Decoded(canvas.ids.clone(), torch.zeros(rows, dtype=torch.int64), torch.zeros(rows, dtype=torch.float64), 0, 0)
+    audience.end(decoded)
     return decoded
 
 
@@ -223,11 +233,13 @@ def _log_probs(
 ) -> LogProbs:
     """Log-probabilities over the ids that may be placed, at ``where``; logits if the rules read none."""
     logits = as_logits(ask(model, view, where))
-    for adjust in rules.adjustments:
-        logits = adjust(logits, view, where)
+    ordinary = OrdinaryIds(special, rules.allow_eos)
     if rules.adjustments:
+        logits = ordinary(logits, view, where)
+        for adjust in rules.adjustments:
+            logits = adjust(logits, view, where)
         logits = logits.clone()  # what a hook returns may be its own, and what follows works in place
-    logits = OrdinaryIds(special, rules.allow_eos)(logits, view, where)
+    logits = ordinary(logits, view, where)
     logits = rules.constraint.restrict(logits, view, where)
     return _normalised(logits) if rules.reads_probabilities else logits
 
@@ -265,6 +277,7 @@ def _results(view: StepView, after: Int[Tensor, "rows seq"], choice: _Choice) ->
         rows=view.rows,
         input_ids=view.ids,
         output_ids=after,
+        x=after,
         candidates=view.candidates,
         committed=choice.where | closed,
         hidden=choice.hidden,

@@ -155,7 +155,7 @@ def make_rules(
     admits = admission or Quota()
     return Rules(
         max_steps=max_steps,
-        selector=Selector(_score(order, critic, critic_model, remask, special, allow_eos), Apart(admits) if apart else admits, order_temperature),
+        selector=Selector(_score(order, critic, critic_model, remask, special, allow_eos, forbidden_ids), Apart(admits) if apart else admits, order_temperature),
         budget=_budget(None if schedule is None else as_schedule(schedule), ancestral, one_by_one, admission, remask, remask_hold, order),
         window=_window(block_length, aligned_blocks or cache == "block", cache),
         revision=_revision(remask, remask_rate, remask_until),
@@ -168,11 +168,19 @@ def make_rules(
     )
 
 
-def _score(order: str, critic: str | None, model: Any, remask: str | None, special: SpecialIds | None, allow_eos: bool) -> Score | DraftScore:
+def _score(
+    order: str,
+    critic: str | None,
+    model: Any,
+    remask: str | None,
+    special: SpecialIds | None,
+    allow_eos: bool,
+    forbidden: Sequence[int],
+) -> Score | DraftScore:
     if order == "critic":
         if model is None:
             raise ValueError("order='critic' keeps what a network believes: give critic_model, the network that decodes or another one.")
-        return NetworkCritic(model, _need(special, "order='critic'"), critic or "hidden", remask == "keep_surest", allow_eos)
+        return NetworkCritic(model, _need(special, "order='critic'"), critic or "hidden", remask == "keep_surest", allow_eos, tuple(forbidden))
     if critic is not None or model is not None:
         raise ValueError(f"critic and critic_model say who judges drawn tokens, and the order {order!r} has no judge. Give order='critic', or drop them.")
     return make_order(order)

@@ -7,21 +7,23 @@ It only translates: options become the rules of ``unmask.decode.rules``, a batch
     given        none        the budget's number, the surest
     given        given       every one as sure as the threshold, and one at least
 
+It is an ``nn.Module`` that holds the model: ``to``, ``eval`` and ``state_dict`` reach it, and ``predictor(batch)`` is ``predict``.
+
 Shapes: ids ``[B, L]``, with the prompt and its padding where the batch had them.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
 
 from unmask.contracts import Confidence, MLMPredictionDict, SpecialIds
-from unmask.decode.adjust import Adjustment
+from unmask.decode.adjust import as_adjustment
+from unmask.decode.batches import read_batch
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import unmask
 from unmask.decode.named import ScheduleLike, make_rules
@@ -30,7 +32,7 @@ from unmask.ops.confidence import CONFIDENCES
 from unmask.ops.sampling import Logits
 
 
-class MLMPredictor:
+class MLMPredictor(nn.Module):
     """Fill blanks by iterative unmasking.
 
     Args:
@@ -38,7 +40,8 @@ class MLMPredictor:
         max_new_tokens: blanks appended to every row; None when the batches bring their own masks.
         tokenizer: names the special ids and turns ids into text. Without one, ``text`` is ids joined by spaces and the
             mask is the model's ``mask_idx``.
-        model: an ``MLMModel``; may be set later, ``predictor.model = model``.
+        model: an ``MLMModel``; may be set later, ``predictor.model = model``. A module becomes a part of the predictor, and so
+            does the network of a critic; any other callable is kept as it is.
         noise_schedule: a name, a ``Schedule`` or a callable, whose ``alpha`` drives the budget; None = even.
         top_k, top_p: filters of the tokens that may be drawn; one of them at most.
         confidence: ``"prob_diff"``, ``"entropy"`` or ``"top_prob"``; None reveals in random order.
@@ -48,8 +51,8 @@ class MLMPredictor:
         temperature: of the tokens; 0 is greedy.
         confidence_temperature: of the choice of places; 0 takes the surest.
         logits_hook: ``hook(logits, view, where) -> logits`` or ``hook(logits) -> logits``. ``logits [N, V]`` are those of
-            the positions where ``where [b, L]`` is True, row-major; ``view`` is the :class:`StepView`. It runs before the
-            special ids are forbidden and before anything is scored.
+            the positions where ``where [b, L]`` is True, row-major; ``view`` is the :class:`StepView`. Ids that are never placed
+            come as ``-inf``, and are forbidden again after it. It runs before anything is scored.
         seed: of all draws. The noise of a row is keyed by its ``example_id`` if the batch has them, else by its index.
             None draws a seed from torch's global generator at every call.
         observers: told of every step (``HistoryTopKPlugin``, ``Trace``, ``TerminalView``, or your own).
@@ -88,6 +91,7 @@ class MLMPredictor:
         allow_eos: bool = True,
         rules: Rules | None = None,
     ) -> None:
+        super().__init__()
         if max_new_tokens is not None and max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={max_new_tokens} appends nothing: give 1 or more, or None for batches with masks.")
         if rules is not None:
@@ -99,33 +103,45 @@ class MLMPredictor:
         self.seed = seed
         self.observers = tuple(observers)
         self.special = special
-        self.rules = rules if rules is not None else _documented_rules(
+        self.rules: Rules = rules if rules is not None else _documented_rules(
             max_steps, noise_schedule, top_k, top_p, confidence, threshold, temperature, confidence_temperature, logits_hook, allow_eos
         )
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Let ``model`` be a module, another callable or None at any time: ``nn.Module`` keeps modules apart from the rest."""
+        if name == "model":
+            self._modules.pop(name, None)
+            self.__dict__.pop(name, None)
+        super().__setattr__(name, value)
+        if name == "rules":
+            critic = getattr(value.selector.score, "model", None)
+            super().__setattr__("critic_model", critic if isinstance(critic, nn.Module) and critic is not self.model else None)
+
+    def forward(self, batch: Mapping[str, Any]) -> MLMPredictionDict:
+        """The same as :meth:`predict`."""
+        return self.predict(batch)
+
     def predict(self, batch: Mapping[str, Any]) -> MLMPredictionDict:
-        """Fill the blanks of a batch.
+        """Fill the blanks of a batch. A batch without any comes back as it is, and the network is not run.
 
         Args:
             batch: ``input_ids [B, L]``: left-padded prefixes (with ``max_new_tokens``) or rows that hold masks. Optional:
                 ``attention_mask``, ``positions``, ``fixed_positions_mask`` (all ``[B, L]``) and ``example_id [B]``. On the
-                model's device. It is not changed.
+                model's device. Ids are whole numbers of any width, masks are truth values or 0 and 1, and lists are taken
+                like tensors. It is not changed.
 
         Returns:
             ``ids [B, L]`` with prompt and padding; ``output_start_idx [B]``, the first position that was blank (``L`` if
             none); ``text``, the whole row up to its first EOS from there on; ``steps_taken`` and ``time_taken`` per row.
 
         Raises:
-            ValueError: nothing to fill, no model, or a row longer than the model's ``max_length``.
+            ValueError: a batch of another shape or kind, no model, or a row longer than the model's ``max_length``.
         """
         model = self._require_model()
         special = self._special_ids()
         canvas = self._canvas(batch, special)
-        self._check_length(canvas, model)
         decoded = unmask(model, canvas, self.rules, special=special, seed=self.seed, observers=self.observers)
-        blanks = canvas.blanks(special.mask)
-        length = blanks.shape[1]
-        start = torch.where(blanks.any(-1), blanks.long().argmax(-1), length)
+        start = _first(canvas.blanks(special.mask))
         prediction = MLMPredictionDict(
             loss=None,
             text=[],
@@ -134,21 +150,32 @@ class MLMPredictor:
             output_start_idx=start,
             steps_taken=decoded.steps_taken.tolist(),
         )
-        prediction["text"] = self.decode({**prediction, "attention_mask": canvas.attention_mask})
+        prediction["text"], _ = self.decode({**prediction, "attention_mask": canvas.attention_mask})
         return prediction
 
-    def decode(self, results: Mapping[str, Any]) -> list[str]:
-        """Text of decoded rows: without padding, and without what follows the first EOS of the output.
+    def decode(self, results: Mapping[str, Any]) -> tuple[list[str], Tensor]:
+        """Text of rows, decoded or half decoded: without padding, and without what follows the first EOS of the output.
 
         Args:
-            results: ``ids [B, L]``, and optionally ``output_start_idx [B]`` (0 if absent) and ``attention_mask [B, L]``
-                (everything but PAD if absent).
+            results: of a step (``MLMStepResults``) or of a batch (``MLMPredictionDict``): ``x [B, L]``, or ``ids [B, L]`` where there
+                is no ``x``. Optional: ``output_start_idx [B]`` (0 if absent) and ``attention_mask [B, L]`` (everything but PAD if
+                absent).
+
+        Returns:
+            The text of every row, and the sequence it is the text of.
+
+        Raises:
+            ValueError: results without a sequence.
         """
-        ids: Tensor = results["ids"]
-        special = self._special_ids()
+        found = next((results[name] for name in ("x", "ids") if results.get(name) is not None), None)
+        if found is None:
+            raise ValueError(f"decode takes results with x or ids [B, L], as steps and predict() give them; got {', '.join(map(str, results)) or 'none'}.")
+        sequence = read_batch({"input_ids": found, "attention_mask": results.get("attention_mask")})
         starts = results.get("output_start_idx")
-        shown = _shown(ids, special, starts, results.get("attention_mask"))
-        return [self._text(row[keep].tolist()) for row, keep in zip(ids.cpu(), shown.cpu(), strict=True)]
+        starts = None if starts is None else torch.as_tensor(starts, device=sequence.ids.device)
+        shown = _shown(sequence.ids, self._special_ids(), starts, sequence.real)
+        text = [self._text(row[keep].tolist()) for row, keep in zip(sequence.ids.cpu(), shown.cpu(), strict=True)]
+        return text, found
 
     def _text(self, ids: list[int]) -> str:
         if self.tokenizer is None:
@@ -176,26 +203,19 @@ class MLMPredictor:
         return SpecialIds(mask=mask, vocab_size=vocab_size, pad=getattr(self.model, "padding_idx", None))
 
     def _canvas(self, batch: Mapping[str, Any], special: SpecialIds) -> Canvas:
-        ids: Tensor = batch["input_ids"]
-        if ids.dim() != 2:
-            raise ValueError(f"input_ids has shape {list(ids.shape)}: give a batch [B, L]; one row is input_ids[None].")
-        real, row_ids = batch.get("attention_mask"), batch.get("example_id")
-        if row_ids is not None:
-            row_ids = torch.as_tensor(row_ids, dtype=torch.int64, device=ids.device)
+        given = read_batch(batch)
         if self.max_new_tokens is not None:
-            return Canvas.prefix(ids, real, self.max_new_tokens, special, row_ids, batch.get("fixed_positions_mask"))
-        canvas = Canvas.infill(ids, special, real, batch.get("positions"), batch.get("fixed_positions_mask"), row_ids)
-        if not bool(canvas.blanks(special.mask).any()):
-            raise ValueError(
-                f"There is nothing to fill: no row of input_ids holds the mask (id {special.mask}) at a position that may "
-                "change, and max_new_tokens is None. Put masks where tokens are wanted, or give max_new_tokens to continue."
-            )
+            canvas = Canvas.prefix(given.ids, given.real, self.max_new_tokens, special, given.row_ids, given.fixed)
+        else:
+            canvas = Canvas.infill(given.ids, special, given.real, given.positions, given.fixed, given.row_ids)
+        self._check_length(canvas, canvas.blanks(special.mask).any(-1))
         return canvas
 
-    @staticmethod
-    def _check_length(canvas: Canvas, model: Any) -> None:
-        limit = getattr(model, "max_length", None)
-        longest = int(canvas.positions.max()) + 1 if canvas.positions.numel() else 0
+    def _check_length(self, canvas: Canvas, run: Bool[Tensor, " batch"]) -> None:
+        """Refuse rows that will be run and are longer than the network was made for."""
+        limit = getattr(self.model, "max_length", None)
+        positions = canvas.positions[run]
+        longest = int(positions.max()) + 1 if positions.numel() else 0
         if isinstance(limit, int) and longest > limit:
             raise ValueError(
                 f"A row of {longest} tokens, blanks included, does not fit a model made for {limit} (max_length). Shorten the "
@@ -231,7 +251,7 @@ def _documented_rules(
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
-        adjustments=() if logits_hook is None else (_as_adjustment(logits_hook),),
+        adjustments=() if logits_hook is None else (as_adjustment(logits_hook),),
         allow_eos=allow_eos,
     )
 
@@ -244,15 +264,9 @@ def _refuse_both(rules: Rules, max_steps: int, *options: Any) -> None:
         )
 
 
-def _as_adjustment(hook: Callable[..., Logits]) -> Adjustment:
-    """A hook of the logits alone is one that ignores the rest."""
-    try:
-        inspect.signature(hook).bind(None, None, None)
-    except TypeError:
-        return lambda logits, view, where: hook(logits)
-    except ValueError:  # a builtin without a signature
-        pass
-    return hook
+def _first(blanks: Bool[Tensor, "batch seq"]) -> Int[Tensor, " batch"]:
+    """The first blank of every row; the row's length where there is none."""
+    return (blanks.long().cumsum(-1) == 0).sum(-1)
 
 
 def _shown(

@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unmask.decode.view import StepView, spread
-from unmask.ops.confidence import LogProbs, Scores
+from unmask.ops.confidence import DOUBTS, LogProbs, Scores
 from unmask.randomness import Stream
 
 
@@ -133,6 +133,11 @@ class ConfidenceOrder:
 
     measure: Callable[[LogProbs], Scores]
     needs_logits: bool = field(default=True, init=False)
+
+    @property
+    def doubt(self) -> Callable[[LogProbs], Scores] | None:
+        """What is missing of a score to 1, without rounding; None for a measure of the caller's."""
+        return DOUBTS.get(self.measure)
 
     def __call__(self, view: StepView, log_probs: LogProbs | None) -> Float[Tensor, "rows seq"]:
         assert log_probs is not None

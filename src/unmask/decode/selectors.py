@@ -89,5 +89,5 @@ class Selector:
             noise = gumbel(view.noise.per_token(Stream.ORDER, view.ids.shape[1]))
             smallest = torch.finfo(torch.float64).tiny
             ranking = confidence.double().clamp(min=smallest).log() + self.temperature * noise
-        evidence = Evidence(view, quota.clamp(min=revision.least), confidence, ranking, log_probs)
+        evidence = Evidence(view, quota.clamp(min=revision.least), confidence, ranking, log_probs, getattr(self.score, "doubt", None))
         return Selection(self.admission(evidence), hidden, confidence)

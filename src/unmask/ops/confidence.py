@@ -6,6 +6,8 @@ Computed on the untempered, unfiltered distribution over the ids that may be pla
     top_prob    p1             probability of the most likely token
     prob_diff   p1 - p2        margin over the runner-up
     entropy     1 - H / ln A   with A the number of allowed tokens
+
+Near 1 a confidence rounds to 1. ``DOUBTS`` gives what is missing to 1 as a sum of the small probabilities, which does not round.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 LogProbs = Float[Tensor, "scored vocab"]
@@ -41,8 +43,40 @@ def entropy_nats(log_probs: LogProbs) -> Scores:
 def entropy(log_probs: LogProbs) -> Scores:
     """One minus the entropy as a share of its largest value; 1 where only one token is allowed."""
     nats = entropy_nats(log_probs)
-    allowed = (log_probs > -torch.inf).sum(-1)
-    return (1.0 - nats / allowed.clamp(min=2).log()).clamp(0.0, 1.0)
+    return (1.0 - nats / possible(log_probs).clamp(min=2).log()).clamp(0.0, 1.0)
+
+
+def possible(log_probs: LogProbs) -> Int[Tensor, " scored"]:
+    """How many tokens are allowed at each position."""
+    return (log_probs > -torch.inf).sum(-1)
+
+
+def doubt_of_top_prob(log_probs: LogProbs) -> Scores:
+    """``1 - p1`` in float64: the sum of the other probabilities."""
+    others = log_probs.double().exp().scatter(-1, log_probs.argmax(-1, keepdim=True), 0.0).sum(-1)
+    return _never_certain(others, log_probs)
+
+
+def doubt_of_prob_diff(log_probs: LogProbs) -> Scores:
+    """``1 - (p1 - p2)`` in float64: the sum of the other probabilities, the second counted twice."""
+    odds = log_probs.double().exp().scatter(-1, log_probs.argmax(-1, keepdim=True), 0.0)
+    return _never_certain(odds.sum(-1) + odds.amax(-1), log_probs)
+
+
+def doubt_of_entropy(log_probs: LogProbs) -> Scores:
+    """``H / ln A`` in float64."""
+    return _never_certain(entropy_nats(log_probs.double()) / possible(log_probs).clamp(min=2).double().log(), log_probs)
+
+
+def _never_certain(doubts: Scores, log_probs: LogProbs) -> Scores:
+    """Doubts that underflowed are above 0 wherever more than one token is allowed."""
+    least = torch.finfo(doubts.dtype).tiny * (possible(log_probs) > 1)
+    return torch.maximum(doubts, least)
 
 
 CONFIDENCES: dict[str, Callable[[LogProbs], Scores]] = {"top_prob": top_prob, "prob_diff": prob_diff, "entropy": entropy}
+DOUBTS: dict[Callable[[LogProbs], Scores], Callable[[LogProbs], Scores]] = {
+    top_prob: doubt_of_top_prob,
+    prob_diff: doubt_of_prob_diff,
+    entropy: doubt_of_entropy,
+}

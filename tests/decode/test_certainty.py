@@ -1,0 +1,66 @@
+"""Admissions at their edges: where a probability rounds to 1, a position is still not certain."""
+
+import pytest
+import torch
+
+from tests.naive.decoding import FIRST_WORD, MASK, TableModel, specials
+from unmask.decode.admissions import CumulativeError, EntropyBound, Factor, Threshold
+from unmask.decode.budget import LeastBudget
+from unmask.decode.canvas import Canvas
+from unmask.decode.loop import unmask
+from unmask.decode.rules import Rules
+from unmask.decode.scores import ConfidenceOrder
+from unmask.decode.selectors import Selector
+from unmask.ops.confidence import CONFIDENCES, DOUBTS, entropy, prob_diff, top_prob
+
+BLANKS, SPECIAL = 5, specials(3)
+
+
+def steps(admission, gap, measure=top_prob, dtype=torch.float32, only=False):
+    """Steps that five blanks take where each has one word ``gap`` nats above two others (or ``only`` that word)."""
+    logits = torch.full((BLANKS, SPECIAL.vocab_size), -torch.inf if only else 0.0, dtype=dtype)
+    logits[:, FIRST_WORD] = gap
+    rules = Rules(BLANKS, Selector(ConfidenceOrder(measure), admission), LeastBudget(), allow_eos=False)
+    canvas = Canvas.infill(torch.full((1, BLANKS), MASK), SPECIAL)
+    return int(unmask(TableModel(logits), canvas, rules, special=SPECIAL, seed=0).steps_taken[0])
+
+
+@pytest.mark.parametrize("measure", CONFIDENCES.values())
+@pytest.mark.parametrize("gap", [1.0, 18.0, 40.0, 200.0, 1e4])
+def test_threshold_one_reveals_one_token_a_step(measure, gap):
+    assert steps(Threshold(1.0), gap, measure) == BLANKS
+    assert steps(Threshold(1.0), gap, measure, torch.float64) == BLANKS
+
+
+@pytest.mark.parametrize("gap", [18.0, 40.0, 200.0, 1e4])
+def test_no_bound_is_so_small_that_rounding_meets_it(gap):
+    doubt = 2 * torch.tensor(-gap, dtype=torch.float64).exp().item()
+    assert steps(EntropyBound(0.0), gap) == BLANKS
+    if doubt > 0:
+        assert steps(Factor(2.5 * doubt), gap) > steps(Factor(BLANKS * 2.5 * doubt), gap) == 1
+        assert steps(CumulativeError(0.5 * doubt), gap) == BLANKS and steps(CumulativeError(BLANKS * doubt), gap) == 1
+    assert steps(Factor(1e-306), gap) == steps(CumulativeError(1e-310), gap) == (BLANKS if doubt > 1e-300 else 1)
+
+
+@pytest.mark.parametrize("admission", [EntropyBound(0.0), Factor(1e-12), CumulativeError(1e-12), Threshold(1 - 1e-12)])
+def test_what_is_certain_is_revealed_at_once(admission):
+    assert steps(admission, 0.0, only=True) == 1
+
+
+def test_a_threshold_near_one_is_held_where_probabilities_round_to_one():
+    gap = 19.0  # 1 - p = 1.1e-8, and p is 1 in float32
+    assert torch.tensor([gap, 0.0, 0.0]).log_softmax(-1)[0].exp() == 1
+    assert steps(Threshold(1 - 1e-9), gap) == BLANKS
+    assert steps(Threshold(1 - 1e-7), gap) == 1
+
+
+def test_doubts_are_what_is_missing_to_one():
+    log_probs = torch.randn(50, 7, dtype=torch.float64).mul(3).log_softmax(-1)
+    log_probs[:, 3] = -torch.inf
+    log_probs = log_probs.log_softmax(-1)
+    for measure in (top_prob, prob_diff, entropy):
+        torch.testing.assert_close(DOUBTS[measure](log_probs), 1 - measure(log_probs))
+    sharp = torch.tensor([[0.0, -30.0, -31.0]], dtype=torch.float64).log_softmax(-1)
+    exact = torch.tensor([-30.0, -31.0], dtype=torch.float64).exp()
+    assert DOUBTS[top_prob](sharp.float()).item() == pytest.approx(exact.sum().item(), rel=1e-5)
+    assert DOUBTS[prob_diff](sharp.float()).item() == pytest.approx((2 * exact[0] + exact[1]).item(), rel=1e-5)
