@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
-from unmask.cli.options import DEMO_RUN, Json, Model, Seed, Which
+from unmask.cli.options import DEMO_RUN, Json, Model, Seed, TextFile, Which
+from unmask.cli.texts import read_standard_input, read_texts
 
 
 def score(
     text: Annotated[list[str] | None, typer.Argument(help="Texts to score; - or nothing reads lines.")] = None,
+    source: TextFile = None,
     model: Model = DEMO_RUN,
     bound: Annotated[bool, typer.Option("--bound", help="The any-order likelihood bound, instead of the pseudo-log-likelihood.")] = False,
     samples: Annotated[int, typer.Option(help="With --bound: passes that are averaged.")] = 64,
@@ -29,7 +30,12 @@ def score(
     from unmask.evaluate.pseudo import pseudo_log_likelihood
     from unmask.evaluate.windows import Windows
 
-    texts = [line.rstrip("\n") for line in sys.stdin] if not text or text == ["-"] else text
+    if source is not None:
+        texts = [*(text or ()), *read_texts(source, "text")]
+    else:
+        texts = read_standard_input() if not text or text == ["-"] else text
+    if not texts:
+        raise ValueError("There is no text to score: give it as an argument, in a file (--input), or line by line on standard input.")
     loaded = load(model, which)
     special = SpecialIds.of(loaded.tokenizer)
     rows = [loaded.tokenizer.encode(t) for t in texts]
