@@ -8,6 +8,7 @@ file of instruction traces is known by its columns, and ``traces:wheels`` and ``
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import warnings
@@ -45,6 +46,7 @@ class Source:
             ``formats.Text``).
         split: which split of a Hugging Face dataset.
         subset: which configuration of a hub dataset, where it has several.
+        written: what a person typed; no part of what the source is.
     """
 
     kind: Kind
@@ -53,6 +55,7 @@ class Source:
     unit: Unit | None = None
     split: str = "train"
     subset: str | None = None
+    written: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -95,14 +98,14 @@ class Source:
         else:
             kind, path = _guess(written), written
         if kind == "traces" and path in BUILT_IN_TRACES:
-            return cls(kind, path, field, unit, split, subset)
+            return cls(kind, path, field, unit, split, subset, written)
         if kind not in ("builtin", "hub"):
             path = str(Path(path).expanduser())
             if not Path(path).exists():
                 raise ValueError(_missing(path))
             if not (Path(path).is_file() or Path(path).is_dir()):
                 raise ValueError(f"'{path}' is a pipe or a device, and a corpus is read several times. Write it to a file first.")
-        return cls(kind, path, field, unit, split, subset)
+        return cls(kind, path, field, unit, split, subset, written)
 
     def documents(self) -> Iterator[Document]:
         """Every document that holds more than white space, in a fixed order.
