@@ -25,6 +25,10 @@ class Found(NamedTuple):
     path: Path
     target: Identity | None
 
+    @property
+    def identity(self) -> Identity:
+        return self.target or _identity(self.path)
+
 
 class Listing(NamedTuple):
     """Files in sorted order, and what else there is, as ``{"dangling link": 2}``."""
@@ -97,7 +101,7 @@ def each_once(files: Iterable[Found]) -> list[Found]:
     found = list(files)
     if not any(each.target for each in found):
         return found
-    seen = {_identity(each.path) for each in found if each.target is None}
+    seen = {each.identity for each in found if each.target is None}
     kept = []
     for each in found:
         if each.target is None or each.target not in seen:

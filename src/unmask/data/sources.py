@@ -172,10 +172,10 @@ class Source:
         files, others = list_folder(Path(self.path))
         chosen = self._chosen(files)
         left = set(files) - set(chosen)
-        if any(found.target for found in left):  # links to files that are read are no loss
-            read = {(status.st_dev, status.st_ino) for status in (found.path.stat() for found in chosen)}
-            left = {found for found in left if found.target not in read}
-        suffixes = Counter(f"{suffix_of(found.path)} file".strip() if suffix_of(found.path) else "file without a suffix" for found in left)
+        if any(found.target for found in files):  # another name of a file that is read is no loss
+            read = {found.identity for found in chosen}
+            left = {found for found in left if found.identity not in read}
+        suffixes = Counter(f"{suffix_of(found.path) or 'suffixless'} file" for found in left)
         return counted(suffixes + others)
 
     def warn_left_out(self) -> None:
