@@ -65,7 +65,8 @@ def test_a_byte_order_mark_is_no_text(tmp_path, encoding, mark):
 
 def test_line_ends_and_what_is_none():
     text = "a\u2028b\u2029c\x85d\x0ce\x0bf\x1cg\x1dh\x1ei\rj\r\nk\n"
-    for end, lines in (("anywhere", ["a\u2028b\u2029c\x85d\x0ce\x0bf\x1cg\x1dh\x1ei\n", "j\n", "k\n"]), ("at \\n", text.splitlines(keepends=True) and [text[:-2], "k\n"])):
+    first = text[: text.index("\r")]
+    for end, lines in (("anywhere", [first + "\n", "j\n", "k\n"]), ("at \\n", [first + "\rj\r\n", "k\n"])):
         with open_text(Input("here", "here", io.BytesIO(text.encode())), lines_end=end) as file:
             assert list(file) == lines
 
@@ -79,10 +80,9 @@ def test_a_bad_byte_has_a_line_a_column_and_an_offset(tmp_path, before, compress
     column = bad - data.rfind(b"\n", 0, bad)
     path = tmp_path / ("a.txt.gz" if compressed else "a.txt")
     path.write_bytes(gzip.compress(data) if compressed else data)
-    with pytest.raises(ValueError, match=rf"{path}.*line {line}, byte 0xe9 at column {column}, offset {bad}\).*iconv"):
-        with open_text(Input.of(path)) as file:
-            for _ in file:
-                pass
+    with pytest.raises(ValueError, match=rf"{path}.*line {line}, byte 0xe9 at column {column}, offset {bad}\).*iconv"), open_text(Input.of(path)) as file:
+        for _ in file:
+            pass
     with pytest.raises(ValueError, match=rf"line {line}, byte 0xe9 at column {column}, offset {bad}\)"):
         read(path)
 

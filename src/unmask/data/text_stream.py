@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 CHUNK = 2**16  # bytes decoded at a time
 
@@ -137,7 +137,7 @@ def open_text(source: Input, *, lines_end: Literal["anywhere", "at \\n"] = "anyw
             encoding = next((name for mark, name in _MARKS if counted.head.startswith(mark)), "utf-8")
             if encoding == "utf-8" and counted.head.count(0) * 4 >= len(counted.head) > 0:
                 raise ValueError(_explain_zeros(source))
-            text = io.TextIOWrapper(counted, encoding=encoding, newline=None if lines_end == "anywhere" else "\n")
+            text = io.TextIOWrapper(cast(BinaryIO, counted), encoding=encoding, newline=None if lines_end == "anywhere" else "\n")
             text._CHUNK_SIZE = CHUNK  # type: ignore[attr-defined]
             try:
                 yield text
@@ -152,6 +152,8 @@ def open_text(source: Input, *, lines_end: Literal["anywhere", "at \\n"] = "anyw
 
 
 def _explain_damage(source: Input, error: Exception) -> str:
+    if "too much memory" in str(error):  # zstd --long=28 and more
+        return f"{source.place} was compressed with a larger window than can be read. Compress it again: `zstd -d` and `zstd --long=27`."
     return (
         f"{source.place} cannot be decompressed ({str(error).rstrip('.')}): it is damaged or cut off. Fetch it again, or rename it if "
         "it is not compressed."
