@@ -93,7 +93,9 @@ def test_an_unknown_key_names_the_nearest(override, nearest):
         ("train.devices=some", "train.devices"),
         ("train.devices=0", "train.devices"),
         ("model.preset=huge", "model.preset"),
-        ("data.source=5", "data.source"),
+        ("data.source=", "data.source"),
+        ("seed=yes", "seed"),
+        ("train.steps=1:30", "train.steps"),
         ("train=5", "train"),
         ("objective.probability=1.5", "objective.probability"),
         ("train.resume=perhaps", "train.resume"),
@@ -135,13 +137,44 @@ def test_a_size_given_wins_over_its_preset():
 
 
 @pytest.mark.parametrize("text", ["null", "false", "1e-3", "0.5", "12"])
-def test_override_values_are_yaml(text):
+def test_other_override_values_are_yaml(text):
     if text == "null":
         assert load_config(overrides=[f"model.dim_feedforward={text}"]).model.dim_feedforward is None
     elif text == "false":
         assert load_config(overrides=[f"train.resume={text}"]).train.resume is False
     else:
         assert load_config(overrides=[f"optim.clip={text}"]).optim.clip == float(text)
+
+
+TEXTS = ["20240101", "007", "1e3", "no", "off", "2024-01-01", "1_000", "0x10", "12:30", "a: b # c", "[a]", "{x", "!tag", "it's", "~/runs"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("key", ["run", "data.field", "data.source", "data.store"])
+def test_what_is_text_stays_text(tmp_path, key, text):
+    config = load_config(overrides=[f"{key}={text}"])
+    *section, leaf = key.split(".")
+    assert getattr(config.data if section else config, leaf) == text
+    save_config(config, tmp_path / "c.yaml")
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+def test_null_is_nothing_where_nothing_is_allowed_and_text_elsewhere():
+    assert load_config(overrides=["data.store=null", "run=null"]).model_dump(include={"run", "data"})["run"] == "null"
+    assert load_config(overrides=["data.store=null"]).data.store is None
+    assert load_config(overrides=["data.store="]).data.store is None
+    assert load_config(overrides=["data.store='null'"]).data.store == "null"
+
+
+@pytest.mark.parametrize(("text", "number"), [("0100", 100), ("1_000", 1000), ("1e3", 1000), ("+5", 5)])
+def test_numbers_are_decimal(text, number):
+    assert load_config(overrides=[f"train.steps={text}"]).train.steps == number
+
+
+def test_a_number_in_yaml_where_text_belongs_is_to_be_quoted(tmp_path):
+    (tmp_path / "c.yaml").write_text("run: 20240101\n")
+    with pytest.raises(ValueError, match=r"run = 20240101: text was expected.*quotes"):
+        load_config(tmp_path / "c.yaml")
 
 
 @pytest.mark.parametrize("override", ["steps", "=5", "", "seed.deep=1"])

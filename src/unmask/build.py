@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import warnings
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from unmask.build_objective import build_collator, build_loss
 from unmask.config import Config, ModelConfig, TrainConfig, config_yaml, load_config, save_config
 from unmask.contracts import SpecialIds
 from unmask.data.prepare import Prepared, Progress, prepare
+from unmask.data.recipe import UNNAMED, Recipe, differences
 from unmask.data.sources import Source
 from unmask.data.store import TokenStore
 from unmask.data.tokenizers import Tokenizer
@@ -30,19 +32,48 @@ def build_source(name: str, config: Config) -> Source:
     return Source.parse(name, field=config.data.field, unit=config.data.unit, split=config.data.split)
 
 
-def prepare_data(config: Config, run: Path, workers: int | None = None, progress: Progress | None = None) -> Prepared:
-    """Make (or find) the token stores a run trains on."""
+def with_store(config: Config) -> Config:
+    """Fill in what a complete ``data.store`` was made of, where the config does not say, so that the store stands for itself."""
+    recipe = None if config.data.store is None else Recipe.read(Path(config.data.store))
+    if recipe is None:
+        return config
+    made = {name: value for name, value in asdict(recipe).items() if name not in config.data.model_fields_set and value is not None}
+    if made.get("tokenizer") == UNNAMED:
+        del made["tokenizer"]
+    return config.model_copy(update={"data": config.data.model_copy(update=made)})
+
+
+def prepare_data(
+    config: Config, run: Path, workers: int | None = None, progress: Progress | None = None, given: Collection[str] | None = None
+) -> Prepared:
+    """Make (or find) the token stores a run trains on.
+
+    Args:
+        given: settings of ``config.data`` that a complete store must have been made with; None = all of them.
+
+    Raises:
+        ValueError: the store was made with other settings, or its source cannot be read.
+    """
     data = config.data
-    valid = None if data.valid_source is None else build_source(data.valid_source, config)
+    folder = Path(data.store) if data.store is not None else run / "data"
+    if Recipe.read(folder) is not None:
+        different = differences(folder, data.model_dump(), Recipe.names() if given is None else given)
+        if different:
+            changes = ", ".join(f"data.{name} (made with {made!r}, now {now!r})" for name, (made, now) in different.items())
+            raise ValueError(
+                f"The store {folder} was prepared with other settings; different: {changes}. Leave them out to train on the store as it is "
+                "(data.store alone), give those it was made with, or choose another folder. (A source differs when its files were changed.)"
+            )
+        return Prepared.open(folder)
     return prepare(
         build_source(data.source, config),
-        Path(data.store) if data.store is not None else run / "data",
+        folder,
         tokenizer=data.tokenizer,
         vocab_size=data.vocab_size,
         valid_fraction=data.valid_fraction,
-        valid_source=valid,
+        valid_source=None if data.valid_source is None else build_source(data.valid_source, config),
         workers=workers,
-        seed=config.seed,
+        seed=data.seed,
         progress=progress,
     )
 
@@ -137,11 +168,12 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
 
     if config.model.use_flex_attn and not torch.cuda.is_available():
         raise ValueError("model.use_flex_attn=true needs a CUDA device to train, and there is none here: set model.use_flex_attn=false.")
-    run = Path(config.run)
+    run, given = Path(config.run), config.data.model_fields_set if config.data.store is not None else None
+    config = with_store(config)
     resume = claim_run(config, run)
     if resume is not None and check_sealed(resume)["step"] >= config.train.steps:
         return resume
-    prepared = prepare_data(config, run, workers, progress)
+    prepared = prepare_data(config, run, workers, progress, given)
     tokenizer = Tokenizer.load(prepared.tokenizer)
     if resume is not None and Tokenizer.load(resume / "tokenizer.json").fingerprint != tokenizer.fingerprint:
         raise ValueError(

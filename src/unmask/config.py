@@ -24,6 +24,7 @@ import yaml
 from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_validator
 
 from unmask.objective_config import ObjectiveConfig
+from unmask.override import field_type, parse_value
 from unmask.section import NonNegative, Positive, Section, Share
 from unmask.storage import write_text
 
@@ -31,14 +32,15 @@ from unmask.storage import write_text
 class DataConfig(Section):
     """Where text comes from and how it becomes rows."""
 
-    source: str = Field("python-docs", description="built-in corpus (python-docs, python-code), file, folder, or hub dataset")
-    valid_source: str | None = Field(None, description="held-out text; null holds out a share of the source's documents")
+    source: str = Field("python-docs", min_length=1, description="built-in corpus (python-docs, python-code), file, folder, or hub dataset")
+    valid_source: str | None = Field(None, description="held-out text; null holds out a share of the source")
     field: str = Field("text", description="field that holds the text, for JSON lines, Parquet and datasets")
     split: str = Field("train", description="split, for Hugging Face datasets")
     unit: Literal["file", "section", "paragraph", "line"] | None = Field(None, description="what one document is in plain text; null = a file in a folder, a section in a single file")
     tokenizer: str | None = Field(None, description="tokenizer.json, folder or hub name; null trains a byte-level BPE")
     vocab_size: int = Field(8192, ge=261, le=2**24, description="size of the tokenizer that is trained")
-    valid_fraction: float = Field(0.05, gt=0.0, lt=1.0, description="share of documents held out")
+    valid_fraction: float = Field(0.05, gt=0.0, lt=1.0, description="share of the bytes held out")
+    seed: int = Field(0, description="of the split; runs that differ in the other seed alone share a store and its held-out text")
     block_size: PositiveInt = Field(512, description="tokens per training row")
     workers: int = Field(0, ge=0, description="loader processes; 0 collates in the training process")
     store: str | None = Field(None, description="folder of prepared token stores; null puts them inside the run folder")
@@ -125,8 +127,8 @@ class TrainConfig(Section):
 class Config(Section):
     """Everything a run is."""
 
-    seed: int = Field(0, description="of data order, noise, weights and samples")
-    run: str = Field("runs/default", description="folder that the run writes to and resumes from")
+    seed: int = Field(0, description="of data order, noise, weights and samples; data.seed is that of the split")
+    run: str = Field("runs/default", min_length=1, description="folder that the run writes to and resumes from")
     data: DataConfig = Field(default_factory=DataConfig, description="where text comes from and how it becomes rows")
     model: ModelConfig = Field(default_factory=lambda: ModelConfig.model_validate({}), description="sizes of the network")
     objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig, description="what is hidden, how the loss weighs it")
@@ -140,13 +142,6 @@ class Config(Section):
                 f"data.block_size={self.data.block_size} is longer than model.max_length={self.model.max_length}: lower the first or raise the second"
             )
         return self
-
-
-def _parse_value(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
 
 
 def _set_dotted(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -186,6 +181,8 @@ def _explain(error: ValidationError, origin: str) -> str:
             lines.append(f"There is no config key {key!r}.{hint}")
         elif problem["type"] == "value_error":
             lines.append(str(problem["ctx"]["error"]) + ".")
+        elif problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float):
+            lines.append(f"{key} = {problem['input']!r}: text was expected, and YAML reads this as a {type(problem['input']).__name__}. Put it in quotes.")
         else:
             message = problem["msg"][0].lower() + problem["msg"][1:]
             lines.append(f"{key} = {problem['input']!r}: {message}.")
@@ -198,7 +195,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), b
 
     Args:
         path: YAML file, or None.
-        overrides: ``section.key=value``; values are YAML (``true``, ``1e-3``, ``null``).
+        overrides: ``section.key=value``; the type of the key decides how the value is read (see ``override``).
         base: values between the defaults and the file, as a nested mapping.
 
     Raises:
@@ -223,7 +220,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), b
         key, equals, value = override.partition("=")
         if not equals or not key:
             raise ValueError(f"{override!r} is not an override: write key=value, such as train.steps=2000.")
-        _set_dotted(tree, key.strip(), _parse_value(value))
+        _set_dotted(tree, key.strip(), parse_value(value, field_type(Config, key.strip())))
         origin.append(override)
     try:
         return Config.model_validate(tree)

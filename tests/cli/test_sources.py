@@ -7,6 +7,8 @@ import pytest
 
 TEXTS = [f"the cat sees stone number {i}." for i in range(40)]
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* of the bytes of .* are held out")  # corpora of a few lines
+
 
 @pytest.fixture
 def saved(tmp_path):

@@ -14,6 +14,8 @@ from unmask.data.sources import Source
 from unmask.data.store import TokenStore
 from unmask.data.tokenizers import Tokenizer
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* of the bytes of .* are held out")  # corpora of a few lines
+
 
 def write_jsonl(path, texts):
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))

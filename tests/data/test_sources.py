@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from unmask.data import readers
+from unmask.data import sections
 from unmask.data.sources import Source
 
 TEXTS = ["one é", "two\nlines", "three [MASK]"]
@@ -34,8 +34,8 @@ def test_units_of_a_text_file(tmp_path):
 
 
 def test_sections_gather_paragraphs_and_lose_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "SECTION_CHARACTERS", 40)
-    monkeypatch.setattr(readers, "LARGEST_SECTION", 100)
+    monkeypatch.setattr(sections, "SECTION_CHARACTERS", 40)
+    monkeypatch.setattr(sections, "LARGEST_SECTION", 100)
     whole = "\n\n".join(f"paragraph {i} with words" for i in range(12)) + "\n\n" + "long " * 60
     (tmp_path / "a.txt").write_text(whole)
     found = texts(tmp_path / "a.txt")
@@ -45,7 +45,7 @@ def test_sections_gather_paragraphs_and_lose_nothing(tmp_path, monkeypatch):
 
 
 def test_wiki_titles_begin_documents_and_subtitles_and_length_do_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "SECTION_CHARACTERS", 10)
+    monkeypatch.setattr(sections, "SECTION_CHARACTERS", 10)
     path = tmp_path / "wiki.txt"
     path.write_text(" \n = First = \n \n Words . \n \n = = Part = = \n \n More . \n \n = Second = \n \n End . \n")
     found = texts(path)
@@ -118,7 +118,7 @@ def test_a_bad_json_line_is_named(tmp_path, line, message):
 
 def test_bytes_that_are_not_utf8_are_located(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"x\n" * 9000 + "caf\u00e9".encode("latin1") + b"\n")
-    with pytest.raises(ValueError, match=r"not UTF-8 text \(line 9001, byte 0xe9 at column 4\)"):
+    with pytest.raises(ValueError, match=r"not UTF-8 text \(line 9001, byte 0xe9 at column 4, offset 18003\)"):
         texts(tmp_path / "a.txt")
 
 

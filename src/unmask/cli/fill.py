@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,7 @@ import typer
 
 from unmask.cli.decoding import Decoding, decoding_options
 from unmask.cli.options import DEMO_RUN, BatchSize, Json, JsonLines, Model, TextFile, TracePage, Watch, Which
-from unmask.cli.texts import in_batches, read_texts
+from unmask.cli.texts import in_batches, read_standard_input, read_texts
 
 if TYPE_CHECKING:
     from unmask.cli.sampling import Tally
@@ -46,7 +45,7 @@ def fill(
     if source is not None:
         texts = [*(text or ()), *read_texts(source, "text")]
     else:
-        texts = [line.rstrip("\n") for line in sys.stdin] if not text or text == ["-"] else text
+        texts = read_standard_input() if not text or text == ["-"] else text
     if not texts:
         raise ValueError("There is no text to fill: give it as an argument, in a file (--input), or line by line on standard input.")
     loaded, tally = load(model, which), Tally()

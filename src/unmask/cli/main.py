@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
+from pathlib import Path
 
 import typer
 
@@ -59,8 +61,19 @@ def fail(error: BaseException) -> None:
     print(f"unmask: {text or type(error).__name__}", file=sys.stderr)
 
 
+def _remark(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """A warning of ours is one paragraph; those of other libraries keep their place in the source."""
+    if Path(filename).is_relative_to(Path(__file__).parents[1]):
+        return f"Note: {' '.join(str(message).split())}\n"
+    return _format_warning(message, category, filename, lineno, line)
+
+
+_format_warning = warnings.formatwarning
+
+
 def run() -> None:
     """The console entry point."""
+    warnings.formatwarning = _remark
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     keep_freed_memory()
     try:

@@ -17,7 +17,7 @@ Unit = Annotated[Literal["file", "section", "paragraph", "line"] | None, typer.O
 Split = Annotated[str, typer.Option("--split", help="Split of a Hugging Face dataset.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Draw the unmasking in the terminal, step by step.")]
 TracePage = Annotated[Path | None, typer.Option("--trace", help="Write the unmasking as a page to open in a browser (.html), a picture of the first text (.png) or data (.json).")]
-TextFile = Annotated[Path | None, typer.Option("--input", help="File with one text per line, or JSON lines (.jsonl).")]
+TextFile = Annotated[Path | None, typer.Option("--input", help="File with one text per line, or with rows: JSON lines (.jsonl), Parquet; also compressed.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Texts decoded together.")]
 
 DEMO_RUN = Path("runs/demo")

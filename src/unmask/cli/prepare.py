@@ -16,7 +16,7 @@ def prepare(
     tokenizer: Annotated[str | None, typer.Option(help="tokenizer.json, folder or hub name; by default one is trained.")] = None,
     vocab_size: Annotated[int, typer.Option(help="Size of the tokenizer that is trained.")] = 8192,
     valid_source: Annotated[str | None, typer.Option(help="Held-out text, if it is separate.")] = None,
-    valid_fraction: Annotated[float, typer.Option(help="Share of documents held out otherwise.")] = 0.05,
+    valid_fraction: Annotated[float, typer.Option(help="Share of the bytes held out otherwise.")] = 0.05,
     field: Field = "text",
     unit: Unit = None,
     split: Split = "train",

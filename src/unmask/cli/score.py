@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import Annotated
 
 import typer
 
-from unmask.cli.options import DEMO_RUN, Json, Model, Seed, Which
+from unmask.cli.options import DEMO_RUN, Json, Model, Seed, TextFile, Which
+from unmask.cli.texts import read_standard_input, read_texts
 
 
 def score(
     text: Annotated[list[str] | None, typer.Argument(help="Texts to score; - or nothing reads lines.")] = None,
+    source: TextFile = None,
     model: Model = DEMO_RUN,
     bound: Annotated[bool, typer.Option("--bound", help="The any-order likelihood bound, instead of the pseudo-log-likelihood.")] = False,
     samples: Annotated[int, typer.Option(help="With --bound: passes that are averaged.")] = 64,
@@ -25,7 +26,12 @@ def score(
     from unmask.cli.screen import RESULTS, counting, print_json, table
     from unmask.evaluate.scoring import score_texts
 
-    texts = [line.rstrip("\n") for line in sys.stdin] if not text or text == ["-"] else text
+    if source is not None:
+        texts = [*(text or ()), *read_texts(source, "text")]
+    else:
+        texts = read_standard_input() if not text or text == ["-"] else text
+    if not texts:
+        raise ValueError("There is no text to score: give it as an argument, in a file (--input), or line by line on standard input.")
     loaded = load(model, which)
     with counting("scoring") as progress:
         scores = score_texts(loaded.model, loaded.tokenizer, texts, samples=samples if bound else None, seed=seed, progress=progress)

@@ -1,34 +1,45 @@
-"""Texts a command works on: arguments, or a file with one per line; decoded a batch at a time."""
+"""Texts a command works on: arguments, a file (``--input``), or standard input; decoded a batch at a time."""
 
 from __future__ import annotations
 
-import json
+import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from unmask.data.formats import FORMATS, Reading, format_of, not_prose
+from unmask.data.text_stream import Input
 
 
 def read_texts(path: Path, field: str) -> list[str]:
-    """One text per line: as it stands, or the ``field`` of each JSON object of a ``.jsonl`` file. Blank lines are skipped.
+    """The texts of a file, by the reader of ``prepare``: the rows of a format that has some, otherwise one text a line.
+
+    Blank lines and rows of null are skipped; an empty string is a text.
 
     Raises:
-        ValueError: nothing in it, a line that is not a JSON object, or one without the field.
+        ValueError: no text in the file, or a line that cannot be read.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
-    texts = [_field(line, field, f"{path}:{n}") if path.suffix == ".jsonl" else line for n, line in enumerate(lines, 1) if line.strip()]
+    reason = not_prose(path)
+    if reason is not None:
+        raise ValueError(f"--input {path} is {reason}. Plain text is read under another name, such as {path}.txt.")
+    kind = format_of(path) or "text"
+    advice = f"Each row needs {{\"{field}\": \"...\"}}."
+    documents = FORMATS[kind].documents(Input.of(path), Reading(field, "line", advice))
+    texts = [document.text for document in documents if kind != "text" or document.text.strip()]
     if not texts:
         raise ValueError(f"{path} holds no text: give one per line, or JSON lines with the field {field!r} in a file called *.jsonl.")
     return texts
 
 
-def _field(line: str, field: str, place: str) -> str:
-    try:
-        row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place} is not JSON ({error.msg}): a .jsonl file holds one object per line, such as {{\"{field}\": \"…\"}}.") from None
-    if not isinstance(row, dict) or not isinstance(row.get(field), str):
-        raise ValueError(f"{place} has no text under {field!r}: write {{\"{field}\": \"…\"}}.")
-    return row[field]
+def read_standard_input() -> list[str]:
+    """The lines of standard input that are not blank, by the same reader as a text file's.
+
+    Raises:
+        ValueError: bytes that are no text.
+    """
+    stream = getattr(sys.stdin, "buffer", None) or io.BytesIO(sys.stdin.read().encode())
+    documents = FORMATS["text"].documents(Input("standard input", "-", stream), Reading(unit="line"))
+    return [document.text for document in documents if document.text.strip()]
 
 
 def in_batches(count: int, size: int, shows_one: bool) -> Iterator[range]:

@@ -1,13 +1,16 @@
 """From a source to everything training needs: a tokenizer and two token stores, in one folder.
 
     out/arguments.json   what was asked for, written first: another request in the same folder is refused
+    out/split.json       what is held out, unless that is a corpus of its own
     out/tokenizer.json   given, or trained on the training documents only
     out/train/           token store of the training documents
     out/valid/           token store of the held-out documents
     out/prepared.json    written last: the folder is complete
 
-Whether a document is held out depends only on ``(seed, its text)``: not on order, on other documents or on
-workers, and equal texts always land on the same side. (Instruction traces are divided already, by binary.) The corpus is streamed, never held.
+The share held out is of the bytes. Neither the order of the documents nor the number of workers changes it, and equal
+texts always land on the same side (see ``held_out``). The corpus is streamed, never held.
+
+A complete folder stands for itself: it is opened again where its source is gone (see ``recipe``).
 """
 
 from __future__ import annotations
@@ -16,13 +19,13 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from unmask.contracts import SpecialIds
 from unmask.data.held_out import HeldOut
 from unmask.data.readers import Document
+from unmask.data.recipe import Recipe, claim
 from unmask.data.sources import Source
 from unmask.data.store import TokenStore
 from unmask.data.store_writer import write_store
@@ -105,8 +108,8 @@ def prepare(
         tokenizer: one to use (a path, a hub name, or the object); None trains a byte-level BPE, or makes a trace tokenizer
             where the source is instruction traces.
         vocab_size: size of the tokenizer to train; not read when one is given.
-        valid_fraction: share of the documents to hold out, in (0, 1); not read when ``valid_source`` is given, or where
-            the corpus is divided already (traces).
+        valid_fraction: share of the bytes to hold out, in (0, 1); not read when ``valid_source`` is given, or where
+            the corpus is divided already (traces). A warning says so where the corpus allows no share within a tenth of it.
         valid_source: the held-out corpus, if it is a separate one.
         workers: processes that tokenise (None = one per core); the result is the same for any number.
         shard_tokens: tokens per shard of the stores.
@@ -119,7 +122,7 @@ def prepare(
             with other arguments; the tokenizer has no mask, pad or EOS token.
     """
     if not 0 < valid_fraction < 1:
-        raise ValueError(f"valid_fraction is {valid_fraction}; it is the share of documents to hold out, between 0 and 1, like 0.05.")
+        raise ValueError(f"valid_fraction is {valid_fraction}; it is the share of the bytes to hold out, between 0 and 1, like 0.05.")
     if shard_tokens < 1 or (workers is not None and workers < 1):
         raise ValueError(f"shard_tokens ({shard_tokens}) and workers ({workers}) must be at least 1.")
     out = Path(out)
@@ -139,15 +142,19 @@ def prepare(
         "seed": seed if separate is None else None,
         "shard_tokens": shard_tokens,
     }
+    recipe = Recipe.of(source, separate, tokenizer, vocab_size=vocab_size, valid_fraction=valid_fraction, seed=seed)
     home = out.resolve()
     home.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(home.with_name(f".{home.name}.lock")):
-        _claim(out, arguments)
+        claim(out, arguments, recipe)
         if (out / "prepared.json").exists():
             return Prepared.open(out)
 
         report = progress or (lambda done, total, stage: None)
-        split = HeldOut.find(source, valid_fraction, seed) if separate is None else None
+        for each in (source, separate):
+            if each is not None:
+                each.warn_left_out()
+        split = _settle_split(out / "split.json", source, valid_fraction, seed) if separate is None else None
         training = source.documents if split is None else split.training
         validation = separate.documents if separate is not None else split.validation  # type: ignore[union-attr]
         used, count = _settle_tokenizer(out / "tokenizer.json", given, vocab_size, training(), report, source.kind == "traces")
@@ -180,27 +187,15 @@ def prepare(
         return prepared
 
 
-def _claim(out: Path, arguments: dict[str, Any]) -> None:
-    """Write down what this folder is for, or make sure that it is for the same once it holds a first result."""
-    path = out / "arguments.json"
-    begun = (out / "tokenizer.json").exists()
-    if not begun:
-        write_json(path, arguments)
-        return
-    if not path.exists():
-        raise ValueError(f"{out} holds a tokenizer.json that `unmask prepare` did not put there. Choose a new or empty folder.")
-    before = read_json(path)
-    different = [key for key, value in arguments.items() if before.get(key) != value]
-    if different:
-        changes = ", ".join(f"{key} (was {_short(before.get(key))}, now {_short(arguments[key])})" for key in different)
-        raise ValueError(
-            f"{out} was prepared with other arguments; different: {changes}. Choose another folder, repeat the earlier arguments, "
-            f"or delete {out} to prepare it anew. (A source differs when its files were changed.)"
-        )
-
-
-def _short(value: Any) -> Any:
-    return f"{value[:8]}…" if isinstance(value, str) and len(value) == 64 else value
+def _settle_split(path: Path, source: Source, fraction: float, seed: int) -> HeldOut:
+    """The split at ``path``, or found now unless an earlier attempt did."""
+    if path.exists():
+        split = HeldOut.from_dict(source, seed, read_json(path))
+    else:
+        split = HeldOut.find(source, fraction, seed)
+        write_json(path, split.as_dict())
+    split.warn_if_far()
+    return split
 
 
 def _settle_tokenizer(

@@ -2,31 +2,33 @@
 
 ``Source.parse("articles.jsonl.xz", field="body")`` guesses the kind from the path; a prefix decides instead
 (``text:``, ``jsonl:``, ``parquet:``, ``dataset:``, ``hub:name[:subset]``, ``builtin:``, ``traces:``). A folder stands for
-the files in it, recursively and in sorted order. A Parquet file of instruction traces is known by its columns, and
-``traces:wheels`` and ``traces:python`` are built in.
+the files in it, recursively and in sorted order; ``Source.left_out`` names the files in it that are not read. A Parquet
+file of instruction traces is known by its columns, and ``traces:wheels`` and ``traces:python`` are built in.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
+import warnings
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, cast, get_args
 
 from unmask.data import corpora, readers
-from unmask.data.readers import UNITS, Document, Unit, nearest
+from unmask.data.folder import Found, counted, each_once, list_folder
+from unmask.data.formats import FORMATS, NOT_PROSE, Reading, format_of, not_prose, suffix_of
+from unmask.data.readers import Document, nearest
+from unmask.data.sections import UNITS, Unit
+from unmask.data.text_stream import Input
 from unmask.data.traces.table import BUILT_IN_TRACES, is_traces
 
-Kind = Literal["builtin", "text", "jsonl", "parquet", "dataset", "hub", "traces"]
-KINDS: tuple[str, ...] = get_args(Kind)
+Kind = str
+KINDS: tuple[str, ...] = ("builtin", *FORMATS, "dataset", "hub", "traces")
 
-_SUFFIXES: dict[str, Kind] = {
-    ".txt": "text", ".text": "text", ".md": "text", ".rst": "text",
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet",
-}  # fmt: skip
 _BUILT_IN = (*corpora.BUILT_IN, *(f"traces:{name}" for name in BUILT_IN_TRACES))
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -41,9 +43,10 @@ class Source:
         field: the field or column that holds the text (JSON lines, Parquet, datasets).
         unit: what one document of a text file is: ``file``, ``section``, ``paragraph`` or ``line``. None means
             a file each in a folder, and sections in a single file, so that some can be held out (see
-            ``readers.read_text``).
+            ``formats.Text``).
         split: which split of a Hugging Face dataset.
         subset: which configuration of a hub dataset, where it has several.
+        written: what a person typed; no part of what the source is.
     """
 
     kind: Kind
@@ -52,6 +55,7 @@ class Source:
     unit: Unit | None = None
     split: str = "train"
     subset: str | None = None
+    written: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -88,18 +92,20 @@ class Source:
                              f"Hugging Face dataset, or a built-in corpus: {', '.join(_BUILT_IN)}.")
         kind: Kind
         if colon and prefix in KINDS:
-            kind, path = cast(Kind, prefix), rest
+            kind, path = prefix, rest
             if kind == "hub" and ":" in path:
                 path, subset = path.split(":", 1)
         else:
             kind, path = _guess(written), written
         if kind == "traces" and path in BUILT_IN_TRACES:
-            return cls(kind, path, field, unit, split, subset)
+            return cls(kind, path, field, unit, split, subset, written)
         if kind not in ("builtin", "hub"):
             path = str(Path(path).expanduser())
             if not Path(path).exists():
                 raise ValueError(_missing(path))
-        return cls(kind, path, field, unit, split, subset)
+            if not (Path(path).is_file() or Path(path).is_dir()):
+                raise ValueError(f"'{path}' is a pipe or a device, and a corpus is read several times. Write it to a file first.")
+        return cls(kind, path, field, unit, split, subset, written)
 
     def documents(self) -> Iterator[Document]:
         """Every document that holds more than white space, in a fixed order.
@@ -109,6 +115,8 @@ class Source:
         """
         empty = True
         for document in self._read():
+            if "\r\n" in document.text:
+                document = replace(document, text=document.text.replace("\r\n", "\n"))
             if document.text.strip():
                 empty = False
                 yield document
@@ -125,15 +133,13 @@ class Source:
             yield from readers.built_in_traces(self.path)
         elif self.kind in ("hub", "dataset"):
             yield from readers.read_dataset(self.path, self.field, self.split, self.subset, saved=self.kind == "dataset")
-        for name, path in self._files():
-            if self.kind == "text":
-                yield from readers.read_text(path, name, self.unit or ("file" if Path(self.path).is_dir() else "section"))
-            elif self.kind == "jsonl":
-                yield from readers.read_jsonl(path, name, self.field)
-            elif self.kind == "parquet":
-                yield from readers.read_parquet(path, name, self.field)
-            elif self.kind == "traces":
+        elif self.kind == "traces":
+            for _, path in self._files():
                 yield from readers.read_traces(path)
+        else:
+            how = Reading(self.field, self.unit or ("file" if Path(self.path).is_dir() else "section"))
+            for name, path in self._files():
+                yield from FORMATS[self.kind].documents(Input.of(path, name), how)
 
     @property
     def _is_built_in_traces(self) -> bool:
@@ -148,11 +154,39 @@ class Source:
             raise ValueError(_missing(self.path))
         if root.is_file():
             return [(root.name, root)]
-        found = _visible_files(root)
-        if self.kind != "dataset":
-            kind = "parquet" if self.kind == "traces" else self.kind
-            found = [path for path in found if _kind_of(path) == kind] or (found if self.kind == "text" else [])
-        return [(path.relative_to(root).as_posix(), path) for path in found]
+        listed = list_folder(root).files
+        return [(found.name, found.path) for found in (listed if self.kind == "dataset" else self._chosen(listed))]
+
+    def _chosen(self, files: list[Found]) -> list[Found]:
+        """The files of a folder that are read: those of the kind, each once; as plain text, any where none has a known name."""
+        kind = "parquet" if self.kind == "traces" else self.kind
+        chosen = [found for found in files if format_of(found.path) == kind]
+        if not chosen and kind == "text":
+            chosen = [found for found in files if not_prose(found.path) is None] or files
+        return each_once(chosen)
+
+    def left_out(self) -> str:
+        """What a folder holds that is not read, in counts: ``3 .csv files, 1 dangling link``; empty where nothing is."""
+        if self.kind not in (*FORMATS, "traces") or self._is_built_in_traces or not Path(self.path).is_dir():
+            return ""
+        files, others = list_folder(Path(self.path))
+        chosen = self._chosen(files)
+        left = set(files) - set(chosen)
+        if any(found.target for found in files):  # another name of a file that is read is no loss
+            read = {found.identity for found in chosen}
+            left = {found for found in left if found.identity not in read}
+        suffixes = Counter(f"{suffix_of(found.path) or 'suffixless'} file" for found in left)
+        return counted(suffixes + others)
+
+    def warn_left_out(self) -> None:
+        """Warn of what a folder holds that is not read."""
+        left = self.left_out()
+        if left:
+            warnings.warn(
+                f"Read as {self.kind}, the folder '{self.path}' has more in it than is read. Left out: {left}. Convert or unpack such "
+                "files, or prepare them apart.",
+                stacklevel=3,
+            )
 
     def fingerprint(self) -> str:
         """A hexadecimal digest that changes when the text may have changed: file names, sizes and times of
@@ -172,39 +206,38 @@ class Source:
         return sha256("\n".join(facts).encode()).hexdigest()
 
 
-def _visible_files(folder: Path) -> list[Path]:
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-
-
-def _kind_of(path: Path) -> Kind | None:
-    """The kind that a file's name announces, looking through ``.gz`` and ``.xz``; None if it announces nothing."""
-    suffix = path.suffix.lower()
-    if suffix in (".gz", ".xz"):
-        suffix = Path(path.stem).suffix.lower()
-    return _SUFFIXES.get(suffix)
-
-
 def _guess(written: str) -> Kind:
     path = Path(written).expanduser()
     if path.is_dir():
         if (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists():
             return "dataset"
-        kinds = sorted({kind for kind in map(_kind_of, _visible_files(path)) if kind is not None})
+        files = list_folder(path).files
+        kinds = sorted({kind for kind in (format_of(found.path) for found in files) if kind is not None})
         if len(kinds) > 1:
             raise ValueError(
                 f"The folder '{written}' mixes {' and '.join(kinds)} files, and one corpus has one format. "
                 f"Say which to read with a prefix: `{kinds[0]}:{written}`."
             )
+        reasons = [not_prose(found.path) for found in files]
+        if files and not kinds and None not in reasons:
+            suffixes = counted(Counter(f"{suffix_of(found.path)} file" for found in files))
+            raise ValueError(_no_prose(f"The folder '{written}' holds {suffixes}", str(reasons[0]), written))
         return kinds[0] if kinds else "text"
     if path.exists():
-        kind = _kind_of(path) or "text"
+        reason = not_prose(path)
+        if reason is not None:
+            raise ValueError(_no_prose(f"'{written}' is a {suffix_of(path)} file", reason, written))
+        kind = format_of(path) or "text"
         return "traces" if kind == "parquet" and is_traces(path) else kind
     if written in corpora.BUILT_IN:
         return "builtin"
-    if _HUB_NAME.fullmatch(written) and _kind_of(path) is None and not written.startswith("."):
+    if _HUB_NAME.fullmatch(written) and format_of(path) is None and suffix_of(path) not in NOT_PROSE and not written.startswith("."):
         return "hub"
     raise ValueError(_missing(written))
+
+
+def _no_prose(what: str, reason: str, written: str) -> str:
+    return f"{what}, {reason}. To read it as plain text all the same, write `text:{written}`."
 
 
 def _missing(written: str) -> str:

@@ -1,0 +1,107 @@
+"""Choose documents by hash so that a share of all bytes is held out, in one pass and bounded memory.
+
+Every text has a position in ``[0, 2**64)``, a keyed hash of it. Held out is a text below a ``cut`` and no larger than
+``2**largest - 1`` bytes: a pure function of the text. The sketch sums bytes by position and by power of two of the
+size; past ``MOST`` sums, neighbouring positions are merged, so the memory does not grow with the corpus.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+MOST = 2**17  # sums that are kept; up to as many documents the cut is exact
+TOLERANCE = 0.1  # of the smaller side: 4.5% to 5.5% are near 5%
+ANY_SIZE = 63  # no document has as many bits to its size
+_SIZE_BITS = 6
+
+
+class Choice(NamedTuple):
+    """A cut, the largest size in bits, and the share of the bytes that both together hold out."""
+
+    cut: int
+    largest: int
+    share: float
+
+    def holds(self, position: int, size: int) -> bool:
+        return position < self.cut and size.bit_length() <= self.largest
+
+    def error(self, asked: float) -> float:
+        """How far the share is from the one asked for, relative to the smaller side."""
+        return abs(self.share - asked) / min(asked, 1 - asked)
+
+    def is_near(self, asked: float) -> bool:
+        return self.error(asked) <= TOLERANCE
+
+
+class ByteSketch:
+    """Sums of bytes by position and size of documents.
+
+    Args:
+        fraction: share of the bytes to hold out.
+    """
+
+    def __init__(self, fraction: float) -> None:
+        self.fraction = fraction
+        self.documents = self.total = self.largest = 0
+        self._below = self._above = 0  # bytes on either side of the plain cut
+        self._plain_cut = int(fraction * 2**64)
+        self._shift = 0
+        self._sums: dict[int, int] = {}
+
+    def add(self, position: int, size: int) -> None:
+        """Count one document; equal texts have the same position and add up."""
+        self.documents += 1
+        self.total += size
+        self.largest = max(self.largest, size)
+        if position < self._plain_cut:
+            self._below += size
+        else:
+            self._above += size
+        key = (position >> self._shift) << _SIZE_BITS | size.bit_length()
+        self._sums[key] = self._sums.get(key, 0) + size
+        while len(self._sums) > MOST:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Make positions coarser: at first so coarse that some of them meet, then by half."""
+        step = max(1, 64 - MOST.bit_length() - 2 - self._shift)
+        merged: dict[int, int] = {}
+        sizes = (1 << _SIZE_BITS) - 1
+        for key, total in self._sums.items():
+            coarser = key >> (_SIZE_BITS + step) << _SIZE_BITS | key & sizes
+            merged[coarser] = merged.get(coarser, 0) + total
+        self._sums = merged
+        self._shift += step
+
+    def choose(self) -> Choice | None:
+        """The plain cut where it is near the share; otherwise the nearest cut, with the largest documents for training as far as needed.
+
+        The plain cut does not depend on other documents. A limit of sizes comes last, as it leaves large documents to one side.
+
+        Returns:
+            The choice, near or not; None if there is one distinct text, so nothing can be held out.
+        """
+        if self._below and self._above:
+            plain = Choice(self._plain_cut, ANY_SIZE, self._below / self.total)
+            if plain.is_near(self.fraction):
+                return plain
+        keys = np.array(sorted(self._sums), dtype=object)
+        sums = np.array([self._sums[key] for key in keys], dtype=np.int64)
+        buckets = np.array([key >> _SIZE_BITS for key in keys], dtype=np.uint64)
+        bits = np.array([key & ((1 << _SIZE_BITS) - 1) for key in keys], dtype=np.int64)
+        choices = []
+        for largest in sorted(set(bits.tolist()), reverse=True):
+            small = bits <= largest
+            distinct, first = np.unique(buckets[small], return_index=True)
+            held = np.cumsum(np.add.reduceat(sums[small], first))
+            held = held[: -1 if held[-1] == self.total else None]  # something is left to train on
+            if not len(held):
+                continue
+            best = int(np.argmin(np.abs(held - self.fraction * self.total)))
+            limit = ANY_SIZE if largest == bits.max() else int(largest)
+            choices.append(Choice((int(distinct[best]) + 1) << self._shift, limit, float(held[best] / self.total)))
+            if choices[-1].is_near(self.fraction):
+                return choices[-1]
+        return min(choices, key=lambda choice: choice.error(self.fraction), default=None)
