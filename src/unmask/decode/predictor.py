@@ -26,6 +26,7 @@ from unmask.decode.canvas import Canvas
 from unmask.decode.loop import unmask
 from unmask.decode.named import ScheduleLike, make_rules
 from unmask.decode.rules import Rules
+from unmask.nn.vocabulary import refuse_unknown_ids
 from unmask.ops.confidence import CONFIDENCES
 from unmask.ops.sampling import Logits
 
@@ -194,6 +195,9 @@ class MLMPredictor:
 
     @staticmethod
     def _check_length(canvas: Canvas, model: Any) -> None:
+        size = getattr(model, "num_embeddings", None) or getattr(model, "num_tokens", None)
+        if isinstance(size, int):  # once for all steps: a network on an accelerator does not look
+            refuse_unknown_ids(canvas.ids, size, canvas.attention_mask, wait=True)
         limit = getattr(model, "max_length", None)
         longest = int(canvas.positions.max()) + 1 if canvas.positions.numel() else 0
         if isinstance(limit, int) and longest > limit:
