@@ -15,16 +15,15 @@ Shapes: ids ``[B, L]`` in, states ``[B, L, D]`` out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from unmask.models.rows import default_positions, equal_lengths, real_first
+from unmask.models.rows import default_positions, equal_lengths, in_parts, real_first
 
 PADDINGS = ("mask", "positions", "moved", "equal", "alone")
 IDS, EMBEDDINGS = "input_ids", "inputs_embeds"
@@ -174,26 +173,6 @@ def states_of(output: Any) -> Tensor:
     """The last hidden states in the output of an encoder."""
     found = getattr(output, "last_hidden_state", None)
     return found if isinstance(found, Tensor) else output[0]
-
-
-def in_parts(
-    run: Callable[..., Tensor], index: list[Tensor], *rows: Tensor | None
-) -> Float[Tensor, "batch seq width"]:
-    """Run a function on parts of rows, and put its outputs where the parts came from.
-
-    Args:
-        run: parts of the rows ``[R, n, ...]`` -> states ``[R, n, D]``.
-        index: of every part, flat indices ``[R, n]`` of its tokens.
-        rows: ``[B, L, ...]`` each, or None.
-
-    Returns:
-        ``[B, L, D]``, zero at tokens of no part.
-    """
-    ids = next(row for row in rows if row is not None)
-    flat = [None if row is None else row.flatten(0, 1) for row in rows]
-    states = [run(*(None if row is None else row[part] for row in flat)).flatten(0, 1) for part in index]
-    whole = states[0].new_zeros(ids.shape[0] * ids.shape[1], states[0].shape[-1])
-    return whole.index_copy(0, torch.cat([part.flatten() for part in index]), torch.cat(states)).view(*ids.shape[:2], -1)
 
 
 @contextmanager

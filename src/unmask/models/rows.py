@@ -9,10 +9,11 @@ Each returns indices, so ids, positions and states follow by the same gather. Sh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unmask.ops.segments import positions_from_mask
@@ -58,3 +59,60 @@ def default_positions(ids: Tensor, real: Bool[Tensor, "batch seq"] | None) -> In
     if real is not None:
         return positions_from_mask(real)
     return torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
+
+
+def in_parts(
+    run: Callable[..., Tensor], index: list[Tensor], *rows: Tensor | None
+) -> Float[Tensor, "batch seq width"]:
+    """Run a function on parts of rows, and put its outputs where the parts came from.
+
+    Args:
+        run: parts of the rows ``[R, n, ...]`` -> states ``[R, n, D]``.
+        index: of every part, flat indices ``[R, n]`` of its tokens.
+        rows: ``[B, L, ...]`` each, or None.
+
+    Returns:
+        ``[B, L, D]``, zero at tokens of no part.
+    """
+    ids = next(row for row in rows if row is not None)
+    flat = [None if row is None else row.flatten(0, 1) for row in rows]
+    states = [run(*(None if row is None else row[part] for row in flat)).flatten(0, 1) for part in index]
+    whole = states[0].new_zeros(ids.shape[0] * ids.shape[1], states[0].shape[-1])
+    return whole.index_copy(0, torch.cat([part.flatten() for part in index]), torch.cat(states)).view(*ids.shape[:2], -1)
+
+
+def run_unpadded(
+    run: Callable[[Tensor, Tensor | None], Tensor],
+    ids: Int[Tensor, "batch seq"],
+    attention_mask: Tensor | None,
+    positions: Int[Tensor, "batch seq"] | None,
+    block_mask: Any,
+    segment_ids: Int[Tensor, "batch seq"] | None,
+    added: Float[Tensor, "batch seq embedding"] | None = None,
+) -> Float[Tensor, "batch seq width"]:
+    """Run a network that takes neither padding, nor packed rows, nor positions: each document alone, those of one length together.
+
+    Args:
+        run: ids ``[R, n]`` and what is added to their embeddings -> states ``[R, n, D]``.
+        ids, attention_mask, positions, block_mask, segment_ids, added: as of ``RotaryTransformerMLMModel.hidden_states``.
+
+    Raises:
+        ValueError: a ``block_mask`` without ``segment_ids``, or positions that do not count from the start of each document.
+    """
+    if block_mask is not None and segment_ids is None:
+        raise ValueError("A block_mask is for networks of this package. Give segment_ids, and each document of a packed row is run alone.")
+    real = None if attention_mask is None else attention_mask.bool()
+    index = None
+    if segment_ids is not None:
+        documents, inside = one_a_row(segment_ids, real)
+        index = [documents.flatten()[part] for part in equal_lengths(inside)]
+    elif real is not None and not bool(real.all()):
+        index = list(equal_lengths(real))
+    for part in [] if positions is None else [None] if index is None else index:
+        given = positions if part is None else positions.flatten()[part]  # type: ignore[union-attr]
+        if bool((given != torch.arange(given.shape[1], device=given.device)).any()):
+            raise ValueError(
+                "This network counts positions itself, and the positions given are others than 0, 1, 2, … from the start of each document. "
+                "Leave positions out, or use RotaryTransformerMLMModel."
+            )
+    return in_parts(run, index, ids, added) if index else run(ids, added)

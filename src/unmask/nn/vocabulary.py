@@ -24,7 +24,7 @@ def refuse_unknown_ids(
     if torch.compiler.is_compiling() or not (wait or ids.device.type == "cpu") or ids.is_meta or not ids.numel():
         return
     low, high = (int(x) for x in torch.aminmax(ids))
-    if 0 <= low and high < size:
+    if low >= 0 and high < size:
         return
     outside = (ids < 0) | (ids >= size)
     found = ids[outside if real is None else outside & real]
