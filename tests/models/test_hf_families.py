@@ -1,6 +1,7 @@
 """One law over every masked-LM family of the installed ``transformers``: the model's own logits, whatever the padding, or a refusal."""
 
 import copy
+import functools
 import pickle
 
 import pytest
@@ -15,6 +16,13 @@ L = 12
 REFUSED = {"bart": "encoder with a decoder", "mbart": "encoder with a decoder", "mvp": "encoder with a decoder"}
 QUICK = ("bert", "roberta", "roformer", "fnet", "esm", "xlm", "neomme", "modernvbert", "mra")
 FAMILIES = [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in families() if kind not in REFUSED]
+
+
+@functools.cache
+def made(kind):
+    """A small model and the wrapper, for all laws: none changes it."""
+    model = small_model(kind)
+    return model, HuggingFaceMLM(model)
 
 
 def rows():
@@ -33,8 +41,7 @@ def near(found, expected):
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_logits_are_the_models_own_whatever_the_padding(kind):
-    model = small_model(kind)
-    ours = HuggingFaceMLM(model)
+    model, ours = made(kind)
     ids, real = rows()
     with torch.no_grad():
         own = model(input_ids=ids).logits[:, :L]
@@ -52,10 +59,9 @@ def test_logits_are_the_models_own_whatever_the_padding(kind):
         near(ours(ids, segment_ids=segments), torch.cat([model(input_ids=part).logits[:, : part.shape[1]] for part in (ids[:, :7], ids[:, 7:])], 1))
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", [f for f in FAMILIES if f.values[0] != "reformer"])  # which gives gradients in training mode alone, at one length
 def test_the_gradient_of_scored_positions_is_the_dense_one(kind):
-    model = small_model(kind)
-    ours = HuggingFaceMLM(model)
+    model, ours = made(kind)
     ids, real = rows()
     wide, real = padded(ids, real, 2, 3)
     where = wide == MASK
@@ -73,7 +79,7 @@ def test_the_gradient_of_scored_positions_is_the_dense_one(kind):
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_zeros_added_to_embeddings_change_nothing_or_are_refused(kind):
-    ours = HuggingFaceMLM(small_model(kind))
+    _, ours = made(kind)
     ids, real = padded(*rows(), 3, 2)
     with torch.no_grad():
         plain = ours(ids, real)[real]

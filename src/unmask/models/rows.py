@@ -108,11 +108,12 @@ def run_unpadded(
         index = [documents.flatten()[part] for part in equal_lengths(inside)]
     elif real is not None and not bool(real.all()):
         index = list(equal_lengths(real))
-    for part in [] if positions is None else [None] if index is None else index:
-        given = positions if part is None else positions.flatten()[part]  # type: ignore[union-attr]
-        if bool((given != torch.arange(given.shape[1], device=given.device)).any()):
-            raise ValueError(
-                "This network counts positions itself, and the positions given are others than 0, 1, 2, … from the start of each document. "
-                "Leave positions out, or use RotaryTransformerMLMModel."
-            )
+    if positions is not None:
+        flat = positions.flatten()
+        for given in [positions] if index is None else [flat[part] for part in index]:
+            if not torch.equal(given, torch.arange(given.shape[1], device=given.device).expand_as(given)):
+                raise ValueError(
+                    "This network counts positions itself, and the positions given are others than 0, 1, 2, … from the start of each document. "
+                    "Leave positions out, or use RotaryTransformerMLMModel."
+                )
     return in_parts(run, index, ids, added) if index else run(ids, added)
