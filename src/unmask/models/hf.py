@@ -90,7 +90,9 @@ class HuggingFaceMLM(nn.Module):
 
     @property
     def max_length(self) -> int | None:
-        """The longest row."""
+        """The longest row; what the config says, while the weights are on the meta device."""
+        if self._found is None and next(iter(self.model.parameters())).is_meta:
+            return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return self._facts()[1]
 
     @property
@@ -161,6 +163,8 @@ class HuggingFaceMLM(nn.Module):
     @torch.compiler.disable
     def _facts(self) -> tuple[Path, int | None, int | None]:
         if self._found is None:
+            if next(iter(self.model.parameters())).is_meta:
+                raise ValueError(f"The weights of {type(self.model).__name__} are on the meta device, and without values it cannot be run. Load them first.")
             with probing(self.model):
                 probe = Probe.of(self.model, self.mask_idx)
                 probe.refuse_causal()
