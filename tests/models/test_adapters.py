@@ -50,6 +50,36 @@ def test_embeddings_are_added_to_in_every_network():
     torch.testing.assert_close(rotary.hidden_states(ids, real, sum_embeds=added)[:, :5], short, atol=1e-5, rtol=1e-4)
 
 
+class Mixing(nn.Module):
+    """Every token takes in the mean of its row: padding that is run changes all logits."""
+
+    num_tokens, max_seq_len = 20, 8
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(20, 20)
+
+    def forward(self, ids):
+        x = self.embedding(ids)
+        return x * torch.arange(1, ids.shape[1] + 1)[:, None] + x.mean(1, keepdim=True)
+
+
+@pytest.mark.parametrize("net", [wrapper, Mixing])
+def test_padding_and_packed_documents_are_taken_apart(net):
+    ours = as_network(net())
+    ids = torch.randint(0, 20, (3, 8))
+    real = torch.zeros(3, 8, dtype=torch.bool)
+    real[0, :5] = real[1, 3:] = real[2] = True
+    alone = torch.cat([ours(row[mask][None])[0] for row, mask in zip(ids, real, strict=True)])
+    torch.testing.assert_close(ours(ids, real)[real], alone)
+    torch.testing.assert_close(ours.logits_at(ours.hidden_states(ids, real), real), alone)
+    documents = (torch.arange(8) >= 3).long().expand(3, -1)
+    torch.testing.assert_close(ours(ids, segment_ids=documents), torch.cat([ours(ids[:, :3]), ours(ids[:, 3:])], 1))
+    torch.testing.assert_close(ours(ids, positions=torch.arange(8).expand(3, -1)), ours(ids))
+    with pytest.raises(ValueError, match="counts positions itself"):
+        ours(ids, positions=torch.arange(8).flip(0).expand(3, -1))
+
+
 class Running(nn.Module):
     """Sums of what came before, or of all; it counts its calls, and draws and remembers as it runs."""
 

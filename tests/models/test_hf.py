@@ -16,7 +16,7 @@ FAMILIES = {
     "DistilBert": {"vocab_size": V, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32, "pad_token_id": 0},
     "Electra": {**SIZES, "embedding_size": 16},
     "Albert": {**SIZES, "embedding_size": 16},
-    "DebertaV2": {**SIZES, "legacy": False},  # a head that is not known here
+    "DebertaV2": {**SIZES, "legacy": False},  # a head that is given the embedding too
 }
 
 
@@ -98,5 +98,120 @@ def test_what_is_no_masked_language_model_is_refused():
         HuggingFaceMLM(transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=V, n_embd=16, n_layer=1, n_head=2)))
     with pytest.raises(ValueError, match="no vocabulary head"):
         HuggingFaceMLM(transformers.BertModel(transformers.BertConfig(**SIZES)))
-    with pytest.raises(ValueError, match="Packed rows"):
-        HuggingFaceMLM(network("Bert")).hidden_states(*rows()[:1], segment_ids=rows()[0])
+    with pytest.raises(ValueError, match="block_mask is for networks of this package"):
+        HuggingFaceMLM(network("Bert")).hidden_states(*rows()[:1], block_mask=object())
+
+
+def test_what_looks_causal_and_is_not_is_taken():
+    """XLM can generate, so only its attention tells whether it is causal."""
+    sizes = {"vocab_size": V, "emb_dim": 16, "n_layers": 2, "n_heads": 2, "pad_index": 0, "mask_index": 4}
+    model = transformers.XLMWithLMHeadModel(transformers.XLMConfig(**sizes)).eval()
+    ids, real = rows()
+    torch.testing.assert_close(HuggingFaceMLM(model)(ids, real), model(input_ids=ids).logits)
+    with pytest.raises(ValueError, match="causal"):
+        HuggingFaceMLM(transformers.XLMWithLMHeadModel(transformers.XLMConfig(**sizes, causal=True)))
+
+
+def test_documents_of_packed_rows_are_apart():
+    ours = HuggingFaceMLM(network("Roberta"))
+    ids, real = rows(padded=2)
+    segments = (torch.arange(L + 2) >= 5).long().expand(3, -1)
+    packed = ours(ids, real, segment_ids=segments, positions=torch.arange(L + 2).sub(5 * segments))
+    torch.testing.assert_close(packed[:, :5], ours(ids[:, :5]), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(packed[:, 5:L], ours(ids[:, 5:L]), atol=1e-5, rtol=1e-4)
+
+
+def test_positions_are_the_callers_or_refused():
+    ids, _ = rows()
+    backwards = torch.arange(L).flip(0).expand(3, -1)
+    own = network("Roberta")
+    torch.testing.assert_close(HuggingFaceMLM(own)(ids, positions=backwards), own(input_ids=ids, position_ids=backwards + 1).logits)
+    counts_alone = HuggingFaceMLM(transformers.RoFormerForMaskedLM(transformers.RoFormerConfig(**SIZES)).eval())
+    torch.testing.assert_close(counts_alone(ids, positions=torch.arange(L).expand(3, -1)), counts_alone(ids))
+    with pytest.raises(ValueError, match="takes no position ids"):
+        counts_alone(ids, positions=backwards)
+
+
+def test_a_network_is_as_it_was_after_the_comparison():
+    """BigBird changes its own attention on short rows; comparing short rows must not."""
+    config = transformers.BigBirdConfig(**SIZES, attention_type="block_sparse", block_size=4, num_random_blocks=1)
+    model = transformers.BigBirdForMaskedLM(config).train()
+    before, draw = {k: v.clone() for k, v in model.state_dict().items()}, torch.random.get_rng_state()
+    ours = HuggingFaceMLM(model)
+    assert "padding" in str(ours.path)
+    assert torch.equal(torch.random.get_rng_state(), draw)
+    assert model.bert.attention_type == "block_sparse" and all(m.training for m in model.modules())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_a_fresh_network_is_run_as_it_will_need_once_trained():
+    """The attention of a fresh model is flat, so a wrong position of a padded row moves its logits less than rounding."""
+    torch.manual_seed(0)
+    model = transformers.RoFormerForMaskedLM(transformers.RoFormerConfig(**SIZES)).eval()
+    ours = HuggingFaceMLM(model)
+    assert ours.path.padding == "moved"
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    ids, real = rows()
+    left = torch.nn.functional.pad(ids, (3, 0)), torch.nn.functional.pad(real, (3, 0))
+    torch.testing.assert_close(ours(*left)[:, 3:], model(input_ids=ids).logits, atol=1e-5, rtol=1e-4)
+
+
+def test_what_is_added_to_the_embedding_of_a_mask_is_not_lost():
+    """ESM sets the embedding of a mask to zero, so additions enter after that."""
+    torch.manual_seed(0)
+    config = transformers.EsmConfig(**SIZES, mask_token_id=4, token_dropout=True, position_embedding_type="rotary")
+    ours = HuggingFaceMLM(transformers.EsmForMaskedLM(config).eval())
+    ids, real = rows()
+    ids[:, 3:6] = 4
+    plain = ours(ids, real)
+    zeros = torch.zeros(*ids.shape, 16)
+    torch.testing.assert_close(ours.logits_at(ours.hidden_states(ids, real, sum_embeds=zeros), real).view_as(plain), plain)
+    at_masks = (torch.randn_like(zeros) * (ids == 4)[..., None]).requires_grad_()
+    ours.hidden_states(ids, real, sum_embeds=at_masks).sum().backward()
+    assert (at_masks.grad[ids == 4].abs().amax(-1) > 0).all()
+
+
+def test_ids_beyond_the_embedding_are_named():
+    ids, real = rows(padded=2)
+    for wrong in (V + 3, -1):
+        ids[1, 2] = wrong
+        with pytest.raises(ValueError, match=f"token id {wrong}, .* ids 0 to {V - 1}.*resize_token_embeddings"):
+            HuggingFaceMLM(network("Bert"))(ids, real)
+    ids[1, 2], ids[:, L:] = 5, -100  # nobody reads what stands under padding
+    assert HuggingFaceMLM(network("Bert"))(ids, real)[real].isfinite().all()
+
+
+def test_the_longest_row_is_that_of_the_position_table():
+    sizes = {**SIZES, "max_position_embeddings": 40}
+    for pad in (0, 1, 5):
+        assert HuggingFaceMLM(transformers.RobertaForMaskedLM(transformers.RobertaConfig(**{**sizes, "pad_token_id": pad}))).max_length == 39 - pad
+    assert HuggingFaceMLM(transformers.YosoForMaskedLM(transformers.YosoConfig(**sizes))).max_length == 40
+    assert HuggingFaceMLM(transformers.BertForMaskedLM(transformers.BertConfig(**sizes))).max_length == 40
+
+
+def test_chunks_that_only_wide_rows_show_are_found_when_these_come():
+    """A short row fits BigBird's blocks whole; a wide one reads padding through the blocks it chooses by the row's length."""
+    torch.manual_seed(0)
+    config = transformers.BigBirdConfig(**SIZES, attention_type="block_sparse", block_size=4, num_random_blocks=1, max_position_embeddings=64)
+    model = transformers.BigBirdForMaskedLM(config).eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    ours = HuggingFaceMLM(model)
+    assert ours.path.padding != "equal"
+    ids = torch.randint(5, V, (2, 45))
+    real = torch.ones_like(ids, dtype=torch.bool)
+    left = torch.nn.functional.pad(ids, (9, 0)), torch.nn.functional.pad(real, (9, 0))
+    torch.testing.assert_close(ours(*left)[:, 9:], model(input_ids=ids).logits, atol=1e-4, rtol=1e-4)
+    assert ours.path.padding == "equal"
+
+
+def test_weights_without_values_are_not_run():
+    with torch.device("meta"):
+        ours = HuggingFaceMLM(transformers.BertForMaskedLM(transformers.BertConfig(**SIZES)))
+    assert ours.max_length == 512
+    with pytest.raises(ValueError, match="meta device"):
+        assert ours.path

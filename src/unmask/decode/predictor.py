@@ -28,6 +28,7 @@ from unmask.decode.canvas import Canvas
 from unmask.decode.loop import unmask
 from unmask.decode.named import ScheduleLike, make_rules
 from unmask.decode.rules import Rules
+from unmask.nn.vocabulary import refuse_unknown_ids
 from unmask.ops.confidence import CONFIDENCES
 from unmask.ops.sampling import Logits
 
@@ -212,7 +213,10 @@ class MLMPredictor(nn.Module):
         return canvas
 
     def _check_length(self, canvas: Canvas, run: Bool[Tensor, " batch"]) -> None:
-        """Refuse rows that will be run and are longer than the network was made for."""
+        """Refuse rows that will be run and are longer than the network was made for, or hold ids that it does not have."""
+        size = getattr(self.model, "num_embeddings", None) or getattr(self.model, "num_tokens", None)
+        if isinstance(size, int):  # once for all steps: a network on an accelerator does not look
+            refuse_unknown_ids(canvas.ids[run], size, canvas.attention_mask[run], wait=True)
         limit = getattr(self.model, "max_length", None)
         positions = canvas.positions[run]
         longest = int(positions.max()) + 1 if positions.numel() else 0

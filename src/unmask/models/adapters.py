@@ -18,14 +18,16 @@ from torch import Tensor, nn
 from unmask.models.causality import is_causal, warn_causal
 from unmask.models.hf import HuggingFaceMLM
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
+from unmask.models.rows import run_unpadded
+from unmask.nn.vocabulary import refuse_unknown_ids
 
 
 class XTransformerMLM(nn.Module):
     """A ``TransformerWrapper`` of x-transformers as an ``MLMModel``.
 
     Args:
-        net: over an ``Encoder``; over a ``Decoder`` with a warning. Rows are all real: it is given no attention mask and counts its
-            own positions.
+        net: over an ``Encoder``; over a ``Decoder`` with a warning. It counts positions itself; padding and packed documents are
+            taken apart (``run_unpadded``).
 
     Raises:
         ValueError: its output is no single projection of its hidden states.
@@ -52,10 +54,11 @@ class XTransformerMLM(nn.Module):
             if self.net.attn_layers.causal:
                 warn_causal("TransformerWrapper", "Build it over an Encoder rather than a Decoder.")
 
-    def forward(self, x_t: Tensor, attention_mask: Any = None, positions: Any = None, block_mask: Any = None) -> Tensor:
+    def forward(
+        self, x_t: Tensor, attention_mask: Any = None, positions: Any = None, block_mask: Any = None, segment_ids: Any = None
+    ) -> Tensor:
         """Logits ``[B, L, V]``."""
-        self._first_use()
-        return self.net(x_t)
+        return self.net.to_logits(self.hidden_states(x_t, attention_mask, positions, block_mask, segment_ids))  # type: ignore[no-any-return]
 
     def hidden_states(
         self,
@@ -66,9 +69,14 @@ class XTransformerMLM(nn.Module):
         segment_ids: Any = None,
         sum_embeds: Float[Tensor, "batch seq embedding"] | None = None,
     ) -> Float[Tensor, "batch seq width"]:
-        """The encoder's output. Only ``x_t`` and ``sum_embeds`` (added to the embeddings) are read."""
+        """The encoder's output; ``sum_embeds`` is added to the embeddings."""
         self._first_use()
-        return self.net(x_t, return_embeddings=True, sum_embeds=sum_embeds)
+        refuse_unknown_ids(x_t, self.num_tokens, None if attention_mask is None else attention_mask.bool())
+
+        def run(ids: Tensor, added: Tensor | None) -> Tensor:
+            return self.net(ids, return_embeddings=True, sum_embeds=added)  # type: ignore[no-any-return]
+
+        return run_unpadded(run, x_t, attention_mask, positions, block_mask, segment_ids, sum_embeds)
 
     def logits_at(self, hidden: Float[Tensor, "batch seq width"], where: Bool[Tensor, "batch seq"]) -> Float[Tensor, "scored vocab"]:
         """Logits at the True positions, row-major."""
@@ -97,16 +105,25 @@ class PlainNetwork(nn.Module):
             if is_causal(self.net, x_t, self.num_tokens):
                 warn_causal(type(self.net).__name__, "Give one without a causal mask.")
 
-    def forward(self, x_t: Tensor, attention_mask: Any = None, positions: Any = None, block_mask: Any = None) -> Tensor:
+    def forward(
+        self, x_t: Tensor, attention_mask: Any = None, positions: Any = None, block_mask: Any = None, segment_ids: Any = None
+    ) -> Tensor:
         """Logits ``[B, L, V]``."""
         self._first_use(x_t)
-        return self.net(x_t)
+        return run_unpadded(lambda ids, added: self.net(ids), x_t, attention_mask, positions, block_mask, segment_ids)
 
-    def hidden_states(self, x_t: Tensor, *ignored: Any, sum_embeds: Tensor | None = None, **also: Any) -> Tensor:
+    def hidden_states(
+        self,
+        x_t: Tensor,
+        attention_mask: Any = None,
+        positions: Any = None,
+        block_mask: Any = None,
+        segment_ids: Any = None,
+        sum_embeds: Tensor | None = None,
+    ) -> Tensor:
         """The logits: what this network has for hidden states."""
         assert sum_embeds is None
-        self._first_use(x_t)
-        return self.net(x_t)
+        return self(x_t, attention_mask, positions, block_mask, segment_ids)  # type: ignore[no-any-return]
 
     def logits_at(self, hidden: Tensor, where: Tensor) -> Tensor:
         """Logits at the True positions, row-major."""

@@ -22,6 +22,7 @@ from unmask.nn.memory import KeyValues
 from unmask.nn.reading import Reading
 from unmask.nn.rotary import RotaryTable, refuse_beyond
 from unmask.nn.running import BlockRunner
+from unmask.nn.vocabulary import refuse_unknown_ids
 from unmask.ops.segments import positions_from_mask, positions_from_segments
 
 
@@ -163,7 +164,7 @@ class RotaryTransformerMLMModel(nn.Module):
             ``[..., L, D]``; zero at padding where padding was dropped.
 
         Raises:
-            ValueError: a position reaches beyond ``max_length``, or a ``block_mask`` for a block-causal model.
+            ValueError: a position reaches beyond ``max_length``, an id beyond the embedding, or a ``block_mask`` for a block-causal model.
         """
         x, token_index = self._run(None, x_t, attention_mask, positions, block_mask, segment_ids, sum_embeds)
         if token_index is not None:
@@ -214,6 +215,7 @@ class RotaryTransformerMLMModel(nn.Module):
             blocks=self._attention_blocks(places[0]),
         )  # fmt: skip
         flat = [part.flatten() if token_index is None else part.flatten()[token_index] for part in (ids, *places)]
+        refuse_unknown_ids(flat[0], self.num_tokens)
         x, angles = self._embed(*flat), self.rotary(flat[1])
         if sum_embeds is not None:
             added = sum_embeds.reshape(-1, sum_embeds.shape[-1])
@@ -252,6 +254,7 @@ class RotaryTransformerMLMModel(nn.Module):
         """
         self._check_length(x_t, positions)
         ids, *places = (part[where] for part in (x_t, *self._places(x_t, attention_mask, positions, None)))
+        refuse_unknown_ids(ids, self.num_tokens)
         x, angles = self._embed(ids, *places), self.rotary(places[0])
         plans = memory.plans(len(self.blocks), where, rows, attention_mask, self._attention_blocks(positions), read)
         blocks: list[Any] = list(self.blocks)
