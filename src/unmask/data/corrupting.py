@@ -134,6 +134,14 @@ class CorruptingCollator:
         self._is_ordinary[list(self.special.all)] = False
         self._ordinary_run, self._strays = _longest_run(self._is_ordinary)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A generator pickles as a tensor that is gone before a spawned worker opens its shared memory; bytes last.
+        return {**self.__dict__, "generator": self.generator.get_state().numpy().tobytes()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        words = torch.from_numpy(np.frombuffer(state["generator"], dtype=np.uint8).copy())
+        self.__dict__.update({**state, "generator": torch.Generator().set_state(words)})
+
     @property
     def epoch(self) -> int:
         """The epoch of rows that carry none of their own."""

@@ -131,7 +131,7 @@ def bert_corruption(
 
 def _apply(
     corruption: Corruption,
-    input_ids: Int[Tensor, "batch seq"],
+    input_ids: Tensor,
     loss_mask: Tensor,
     generator: torch.Generator | None,
     levels: Tensor | None = None,
@@ -157,7 +157,7 @@ def _rows(input_ids: Tensor) -> Int[Tensor, "batch seq"]:
 
 
 def corrupt_uniform(
-    input_ids: Int[Tensor, "batch seq"],
+    input_ids: Tensor,
     loss_mask: Tensor,
     mask_token_id: int,
     eps: float = 1e-3,
@@ -179,7 +179,7 @@ def corrupt_uniform(
 
 
 def corrupt_bert(
-    input_ids: Int[Tensor, "batch seq"],
+    input_ids: Tensor,
     loss_mask: Tensor,
     mask_token_id: int,
     vocab_size: int,
@@ -199,7 +199,7 @@ def corrupt_bert(
 
 
 def corrupt_blockwise(
-    input_ids: Int[Tensor, "batch seq"],
+    input_ids: Tensor,
     loss_mask: Tensor,
     mask_token_id: int,
     block_size: int | None = None,
@@ -239,7 +239,7 @@ def _stating_level(choice: Choice) -> Choice:
 
 
 def corrupt_scheduled(
-    input_ids: Int[Tensor, "batch seq"],
+    input_ids: Tensor,
     loss_mask: Tensor,
     mask_token_id: int,
     schedule: str | Schedule = "cosine",
@@ -259,7 +259,7 @@ def corrupt_scheduled(
 
 
 def corrupt_uniform_random(
-    input_ids: Int[Tensor, "batch seq"],
+    input_ids: Tensor,
     loss_mask: Tensor,
     vocab_size: int,
     special_ids: tuple[int, ...] = (),
@@ -276,6 +276,6 @@ def corrupt_uniform_random(
     return _apply(Corruption(UniformLevel(eps), coins, replacement, is_bound=False), input_ids, loss_mask, generator)
 
 
-def corrupt_all_masked(input_ids: Int[Tensor, "batch seq"], loss_mask: Tensor, mask_token_id: int) -> Corrupted:
+def corrupt_all_masked(input_ids: Tensor, loss_mask: Tensor, mask_token_id: int) -> Corrupted:
     """Hide every supervised position; ``p_mask`` is 1."""
     return _apply(Corruption(ConstantLevel(1.0), coins, Replacement(mask_token_id)), input_ids, loss_mask, None)

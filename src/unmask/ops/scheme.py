@@ -75,6 +75,8 @@ class Corruption:
             Noisy ids, the scored positions (a subset of ``eligible``), and the probability (float32) with which each
             eligible position was to be hidden; what it says of other positions means nothing.
         """
+        if not input_ids.numel():  # no rows, or rows of nothing
+            return Corrupted(input_ids.clone(), eligible.clone(), torch.zeros(eligible.shape, device=eligible.device))
         if self.units is None:
             chosen, p = self._choose(eligible, noise)
         else:
