@@ -141,6 +141,8 @@ def test_what_a_scheme_leaves_open_follows_from_what_is_given(words, choice, wei
     ("schedule=cosine", MLMLoss(weighting=cosine, normaliser="supervised")),
     ("schedule=cosine time_steps=8", MLMLoss(weighting=DiscreteTime(cosine, 8), normaliser="supervised")),
     ("weighting=flat normaliser=row", MLMLoss(use_num_masked_factor=True)),
+    ("weighting=flat", MLMLoss()),
+    ("name=maskgit schedule=linear weighting=inverse_p", MLMLoss(weighting="inverse_p")),
     ("name=bert", MLMLoss()),
     ("name=spanbert", MLMLoss()),
     ("name=maskgit", MLMLoss()),
@@ -191,7 +193,7 @@ TURNED = [
     ("name=spanbert", "span_success", "0.9"), ("name=spanbert", "span_longest", "1"), ("choice=coins", "grain", "word"), ("", "grain", "word"),
     ("name=bert probability=0.7", "mask_rate", "0.2"), ("name=bert probability=0.7", "random_rate", "0.0"),
     ("name=spanbert probability=0.5", "replace_spans", "false"), ("", "weighting", "flat"), ("choice=coins schedule=cosine", "weighting", "inverse_p"),
-    ("", "normaliser", "scored"), ("", "normaliser", "sequence"), ("", "normaliser", "answer"), ("weighting=flat", "normaliser", "row"),
+    ("weighting=flat", "normaliser", "supervised"), ("", "normaliser", "sequence"), ("", "normaliser", "answer"), ("weighting=flat", "normaliser", "row"),
     ("", "loss_on_visible_tokens", "true"), ("", "label_smoothing", "0.2"), ("", "z_loss", "0.1"),
 ]  # fmt: skip
 
@@ -230,6 +232,8 @@ def test_every_part_is_turned():
     ("choice=count weighting=schedule", "objective.weighting=inverse_p"),
     ("choice=coins start_probability=0.5 weighting=schedule", "without a curriculum"),
     ("normaliser=row", "divide twice"),
+    ("normaliser=scored", "divide twice: leave the normaliser out"),
+    ("name=bert weighting=inverse_p normaliser=scored", "divide twice"),
     ("name=bert mask_rate=0.95", "at most 1"),
     ("lowest=0.6 highest=0.5", "below the second"),
     ("schedule=geometric sigma_min=30", "below the second"),
@@ -255,7 +259,7 @@ def test_only_likelihood_bounds_are_called_bounds(tokenizer):
     assert all(map(bound, ("name=diffusion", "schedule=cosine", "name=block_diffusion", "choice=coins", "schedule=cosine time_steps=9")))
     for words in ("name=bert", "name=maskgit", "name=blockwise", "name=spanbert", "choice=coins grain=word", "grain=word", "lowest=0.3", "highest=0.8",
                   "mask_rate=0.9", "start_probability=0.3", "choice=coins eps=0.3", "weighting=flat", "label_smoothing=0.1", "z_loss=0.1",
-                  "loss_on_visible_tokens=true", "normaliser=scored", "normaliser=answer", "choice=coins schedule=cosine weighting=inverse_p",
+                  "loss_on_visible_tokens=true", "weighting=flat normaliser=supervised", "normaliser=answer", "choice=coins schedule=cosine weighting=inverse_p",
                   "choice=coins time_steps=9 weighting=inverse_p", "level=constant choice=coins weighting=inverse_p"):  # fmt: skip
         assert not bound(words), words
 

@@ -102,7 +102,7 @@ def build_loss(config: ObjectiveConfig, tokenizer: Any) -> MLMLoss:
         loss_on_visible_tokens=config.loss_on_visible_tokens,
         use_num_masked_factor=config.normaliser == "row",
         weighting=weighting,
-        normaliser="scored" if config.normaliser == "row" else config.normaliser,
+        normaliser=None if config.normaliser == "row" else config.normaliser,
         label_smoothing=config.label_smoothing,
         z_loss=config.z_loss,
     )

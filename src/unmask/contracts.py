@@ -9,13 +9,13 @@ A corruption says four things about a batch, and every loss, evaluator and decod
 
 Shapes: ``B`` batch, ``L`` sequence, ``V`` vocabulary, ``D`` width. ``True`` = valid in every mask that says
 what may be attended. A batch that reaches a loss is never mutated.
-"""
 
-from __future__ import annotations
+Annotations are evaluated here, not postponed: only then does ``MLMBatch.__required_keys__`` leave out the optional fields.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
+from typing import Any, Literal, NamedTuple, NotRequired, Protocol, Self, TypedDict, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -65,7 +65,7 @@ class MLMUncondtionalPredictionBatch(TypedDict):
     """Rows to fill from nothing; ``input_ids`` ``[B, L]`` are all masks (or masks between BOS and EOS)."""
 
     input_ids: TokenIds
-    attention_mask: NotRequired[TokenMask]
+    attention_mask: TokenMask
     positions: NotRequired[TokenIds]
     fixed_positions_mask: NotRequired[TokenMask]
 
@@ -176,7 +176,7 @@ class SpecialIds:
         return tuple(sorted(named | set(self.others)))
 
     @classmethod
-    def of(cls, tokenizer: Any) -> SpecialIds:
+    def of(cls, tokenizer: Any) -> Self:
         """Read the ids off anything with Hugging Face's tokenizer attributes.
 
         BOS falls back to CLS and EOS to SEP, as BERT-style tokenizers have it.
@@ -210,7 +210,7 @@ class SpecialIds:
         others = tuple(sorted(int(i) for i in set(every) - set(named.all)))
         return cls(named.mask, size, named.pad, named.bos, named.eos, others)
 
-    def require(self, *names: Literal["pad", "bos", "eos"]) -> SpecialIds:
+    def require(self, *names: Literal["pad", "bos", "eos"]) -> Self:
         """Return self, or raise ``ValueError`` naming the first special token that is missing."""
         for name in names:
             if getattr(self, name) is None:

@@ -22,8 +22,8 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "diffusion": {},
     "block_diffusion": {"choice": "coins", "block_size": 16},
     "blockwise": {"choice": "weighted", "weighting": "inverse_p"},
-    "maskgit": {"schedule": "cosine", "choice": "count", "weighting": "flat", "normaliser": "scored"},
-    "bert": {"level": "constant", "choice": "coins", "mask_rate": 0.8, "random_rate": 0.1, "weighting": "flat", "normaliser": "scored"},
+    "maskgit": {"schedule": "cosine", "choice": "count", "weighting": "flat"},
+    "bert": {"level": "constant", "choice": "coins", "mask_rate": 0.8, "random_rate": 0.1, "weighting": "flat"},
 }
 SCHEMES["spanbert"] = SCHEMES["bert"] | {"choice": "spans", "replace_spans": True}
 
@@ -55,7 +55,7 @@ class ObjectiveConfig(Section):
     random_rate: Share = Field(0.0, description="of the hidden, the share replaced by a random ordinary token; the rest keeps its own")
     replace_spans: bool = Field(False, description="spans: one draw of mask, random or kept for each whole span (SpanBERT)")
     weighting: Literal["flat", "inverse_p", "schedule"] = Field("inverse_p", description="a hidden token weighs 1, 1 / the probability that it was hidden, or as the schedule's likelihood bound has it")
-    normaliser: Literal["scored", "supervised", "sequence", "answer", "row"] = Field("supervised", description="what the sum is divided by: hidden tokens, tokens that could have been, rows, each row's own tokens, or each row's own hidden tokens")  # fmt: skip
+    normaliser: Literal["scored", "supervised", "sequence", "answer", "row"] = Field("supervised", description="what the sum is divided by: hidden tokens, tokens that could have been, rows, each row's own tokens, or each row's own hidden tokens; left out, it follows weighting: scored for flat, else supervised")  # fmt: skip
     loss_on_visible_tokens: bool = Field(False, description="also score the tokens that were not hidden, with weight 1")
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="share of each target that is spread over the vocabulary")
     z_loss: NonNegative = Field(0.0, description="factor of the squared log of the softmax's normaliser; 1e-4 is usual")
@@ -73,6 +73,7 @@ class ObjectiveConfig(Section):
         parts.setdefault("choice", "count" if scheduled and plain else "coins")  # exact counts are the linear schedule's
         bound = scheduled and not plain and parts["choice"] == "coins" and parts.get("start_probability") is None
         parts.setdefault("weighting", "schedule" if bound else "inverse_p")
+        parts.setdefault("normaliser", "scored" if parts["weighting"] == "flat" else "supervised")
         return parts
 
     @model_validator(mode="after")
@@ -133,6 +134,11 @@ REFUSED: list[tuple[Callable[[ObjectiveConfig], bool], str]] = [
         lambda o: o.weighting != "flat" and o.normaliser == "row",
         "objective.normaliser=row divides each row by its hidden tokens, and objective.weighting={o.weighting} by their probability, which would "
         "divide twice: set objective.weighting=flat, or another normaliser",
+    ),
+    (
+        lambda o: o.weighting != "flat" and o.normaliser == "scored",
+        "objective.normaliser=scored divides by the number of hidden tokens, and objective.weighting={o.weighting} each of them by its probability, "
+        "which would divide twice: leave the normaliser out (it is then supervised), or set objective.weighting=flat",
     ),
     (
         lambda o: o.mask_rate + o.random_rate > 1.0 + 1e-9,

@@ -1,5 +1,8 @@
 """Collators: what may be hidden, how rows lie, and noise that belongs to the row alone."""
 
+import inspect
+import pickle
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,6 +12,9 @@ from hypothesis import strategies as st
 
 from unmask.contracts import SpecialIds
 from unmask.data.collators import DefaultMLMCollator, MaskedLMCollator, PackedMLMCollator
+from unmask.data.infill import DefaultInfillMLMCollator, MLMInfillWithExactTargetPredCollator
+from unmask.data.seq2seq import MLMSeq2SeqCollator, MLMSeq2SeqPredCollator, MLMSeq2SeqTrainCollator
+from unmask.data.supervised import SupervisedMLMCollator
 from unmask.ops.corruption import ConstantLevel, Corruption, Replacement, coins, exact_count, uniform_corruption
 from unmask.ops.levels import Curriculum
 
@@ -368,6 +374,53 @@ def test_a_mask_rate_curriculum_follows_the_rows_progress():
     assert default(noise_schedule=law)(rows)["p_mask"][:, 1].tolist() == pytest.approx([0.4, 0.25, 0.1])
     with pytest.raises(ValueError, match="'progress'"):
         default(noise_schedule=law)(rows_of(4))
+
+
+def own(t):
+    return t**2
+
+
+EVERY = [
+    (DefaultMLMCollator, {"tokenizer": SPECIAL, "block_size": 12}), (PackedMLMCollator, {"tokenizer": SPECIAL, "block_size": 12}),
+    (MaskedLMCollator, {"mask_token_id": MASK, "vocab_size": VOCAB}), (SupervisedMLMCollator, {"tokenizer": SPECIAL, "block_size": 12}),
+    (DefaultInfillMLMCollator, {"tokenizer": SPECIAL, "block_size": 12}), (MLMInfillWithExactTargetPredCollator, {"tokenizer": SPECIAL, "block_size": 12}),
+    (MLMSeq2SeqTrainCollator, {"tokenizer": SPECIAL}), (MLMSeq2SeqCollator, {"tokenizer": SPECIAL}), (MLMSeq2SeqPredCollator, {"tokenizer": SPECIAL}),
+]  # fmt: skip
+OTHERS = {
+    "noise_schedule": own, "block_size": 24, "input_block_size": 8, "loss_on_padding": False, "truncate": "max", "add_bos": False, "add_eos": False,
+    "pad_to_multiple_of": 4, "use_flex_attn": True, "probability": 0.3, "special_ids": (0, 2), "mask_rate": 0.7, "random_rate": 0.2, "seed": 5,
+    "low_discrepancy_levels": False, "pass_through": ("name",), "tokenizer": SPECIAL, "mask_token_id": 3, "vocab_size": 30,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind, needed", EVERY, ids=lambda x: getattr(x, "__name__", ""))
+def test_a_collators_options_are_in_its_signature_and_stay_with_it(kind, needed):
+    """Also through a pickle, as loader workers and checkpoints make one."""
+    parameters = inspect.signature(kind).parameters
+    assert {p.kind for p in parameters.values()} <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    assert {"seed", "low_discrepancy_levels", "times", "pass_through"} <= set(parameters)
+    for name in parameters.keys() - {"tokenizer", "times"}:
+        defaults = kind(**needed)
+        assert getattr(defaults, name) == needed.get(name, parameters[name].default)
+        made = kind(**{**needed, name: OTHERS[name]})
+        for one in (made, pickle.loads(pickle.dumps(made))):
+            assert getattr(one, name) == OTHERS[name]
+
+
+def test_masked_lm_keeps_what_it_was_made_of():
+    collator = MaskedLMCollator(MASK, VOCAB, tokenizer=SPECIAL)
+    assert MaskedLMCollator.PROBABILITY == collator.probability == 0.15 and collator.tokenizer == SPECIAL and masked().tokenizer is None
+
+
+def test_a_pickled_collator_goes_on_with_its_own_noise():
+    bare = [{"input_ids": text(9)} for _ in range(4)]
+    collator = default(seed=1)
+    collator(bare)
+    collator.set_epoch(3)
+    again = pickle.loads(pickle.dumps(collator))
+    assert same(again(bare), collator(bare)) and again.epoch == 3
+    again.set_epoch(4)
+    assert collator.epoch == 3
 
 
 def test_exact_counts_hide_at_least_one_token_of_every_row():

@@ -1,5 +1,7 @@
 """Windows of a fixed length: exactly so long, anywhere, the same with any workers, and never the mask."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -49,24 +51,68 @@ def test_sequential_windows_lie_end_to_end_in_every_epoch():
     assert torch.equal(rows_of(dataset), torch.arange(28).view(4, 7))
 
 
-def test_epochs_and_seeds_move_the_windows_and_nothing_else_does():
+def test_passes_and_seeds_move_the_windows_and_nothing_else_does():
+    """Pass ``n`` of a plain loop is epoch ``n``, whatever the order and the batches."""
     data = torch.arange(5000)
     first, again, other = MaskedTokenDataset(data, 10), MaskedTokenDataset(data, 10), MaskedTokenDataset(data, 10, seed=1)
-    assert torch.equal(rows_of(first), rows_of(again)) and not torch.equal(rows_of(first), rows_of(other))
-    again.set_epoch(1)
-    assert not torch.equal(rows_of(first), rows_of(again))
-    assert torch.equal(torch.stack([first[i] for i in reversed(range(len(first)))]).flip(0), rows_of(first))
+    passes = [rows_of(first) for _ in range(3)]
+    assert len({int(rows[7, 0]) for rows in passes}) == 3
+    assert torch.equal(passes[0], torch.stack([again[i] for i in reversed(range(len(again)))]).flip(0))
+    assert torch.equal(passes[1], torch.cat(list(DataLoader(again, batch_size=7)))) and not torch.equal(passes[0], rows_of(other))
+    again.set_epoch(2)
+    assert torch.equal(passes[2], rows_of(again))
+    again.set_epoch(0)
+    assert torch.equal(passes[0], rows_of(again))
 
 
+def test_a_plain_loop_comes_to_see_all_of_the_data():
+    dataset, seen = MaskedTokenDataset(torch.arange(640), 32), torch.zeros(640, dtype=torch.bool)
+    loader = DataLoader(dataset, batch_size=5, shuffle=True, drop_last=True)
+    for _ in range(60):
+        for rows in loader:
+            seen[rows.flatten()] = True
+    assert bool(seen.all())
+
+
+@pytest.mark.parametrize("identified", [False, True])
 @pytest.mark.parametrize("persistent", [False, True])
-def test_workers_change_nothing_and_hear_of_the_next_epoch(persistent):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing_in_any_pass(workers, persistent, identified):
     data = torch.arange(400)
-    alone, shared = MaskedTokenDataset(data, 10), MaskedTokenDataset(data, 10)
-    loader = DataLoader(shared, batch_size=5, num_workers=2, persistent_workers=persistent)
-    for epoch in (0, 1):
-        alone.set_epoch(epoch)
-        shared.set_epoch(epoch)
+    alone, shared = (MaskedTokenDataset(data, 10, identified=identified) for _ in range(2))
+    loader = DataLoader(shared, batch_size=5, shuffle=True, num_workers=workers, persistent_workers=persistent)
+
+    def one_pass(batches):  # whatever the order of the sampler
+        rows = [row for batch in batches for row in (batch["input_ids"] if identified else batch).tolist()]
+        ids = [i for batch in batches for i in batch["example_id"].tolist()] if identified else []
+        return sorted(rows), sorted(ids), {e for batch in batches for e in batch["epoch"].tolist()} if identified else set()
+
+    for epoch in range(3):
+        found = one_pass(list(loader))
+        assert found == one_pass(list(DataLoader(alone, batch_size=4))) and found[2] == ({epoch} if identified else set())
+    for dataset in (alone, shared):
+        dataset.set_epoch(1)
+    assert one_pass(list(loader)) == one_pass(list(DataLoader(alone, batch_size=4)))
+
+
+def test_a_pickled_set_goes_on_in_spawned_workers():
+    shared, alone = pickle.loads(pickle.dumps(MaskedTokenDataset(torch.arange(90), 10))), MaskedTokenDataset(torch.arange(90), 10)
+    loader = DataLoader(shared, batch_size=5, num_workers=1, persistent_workers=True, multiprocessing_context="spawn")
+    for _ in range(2):
         assert torch.equal(torch.cat(list(loader)), rows_of(alone))
+
+
+@pytest.mark.parametrize("convert", [lambda x: x, lambda x: x.int(), lambda x: x.numpy().astype(np.uint16), lambda x: x.tolist(), lambda x: x.T.contiguous().T])
+def test_rows_are_rows(convert):
+    """Windows across the ends of rows would mix pictures, melodies or genes."""
+    rows = torch.arange(60).view(12, 5)
+    for dataset in (MaskedTokenDataset(convert(rows), 5), MaskedTokenDataset(convert(rows), sequential=True)):
+        for _ in range(2):
+            assert len(dataset) == 12 and torch.equal(rows_of(dataset), rows)
+    told = MaskedTokenDataset(convert(rows), 5, identified=True)
+    assert [told[3]["epoch"] for _ in range(3)] == [0, 1, 2] and torch.equal(told[3]["input_ids"], rows[3])
+    with pytest.raises(ValueError, match="Token 7 of the data is 7"):
+        MaskedTokenDataset(convert(rows), 5, mask_id=7)
 
 
 def test_tensors_memory_maps_and_arrays_are_read_alike(tmp_path):
@@ -88,8 +134,11 @@ def test_a_store_is_read_across_its_shards(tmp_path, documents, tokenizer):
 def test_rows_may_say_who_they_are():
     dataset = MaskedTokenDataset(torch.arange(40), 10, identified=True)
     dataset.set_epoch(2)
-    row = dataset[3]
-    assert row["example_id"] == 3 and row["epoch"] == 2 and torch.equal(row["input_ids"], torch.arange(10) + dataset.start(3))
+    start, row = dataset.start(3), dataset[3]
+    assert row["example_id"] == 3 and row["epoch"] == 2 and torch.equal(row["input_ids"], torch.arange(10) + start)
+    assert dataset[3]["epoch"] == 3 and dataset[2]["epoch"] == 2
+    evaluation = MaskedTokenDataset(torch.arange(40), 10, identified=True, sequential=True)
+    assert [evaluation[1]["epoch"] for _ in range(2)] == [0, 0]  # evaluation repeats its noise
 
 
 def test_the_mask_in_the_data_is_refused(monkeypatch):
@@ -103,10 +152,17 @@ def test_the_mask_in_the_data_is_refused(monkeypatch):
         dataset[4]
 
 
-@pytest.mark.parametrize("data", [torch.rand(10), torch.arange(12).view(3, 4), torch.arange(3)])
-def test_what_is_no_row_of_tokens_is_refused(data):
-    with pytest.raises(ValueError, match=r"flat row of integers|at least one row"):
-        MaskedTokenDataset(data, 4)
+@pytest.mark.parametrize("data, length, message", [
+    (torch.rand(10), 4, "flat row of integers"),
+    (torch.arange(24).view(2, 3, 4), 4, "flat row of integers"),
+    (torch.arange(3), 4, "at least one row"),
+    (torch.arange(12).view(2, 6), 4, "rows of another length"),
+    (torch.arange(12), None, "give max_seq_len"),
+    (torch.arange(0).view(0, 4), 4, "at least one row"),
+])  # fmt: skip
+def test_what_is_no_row_of_tokens_is_refused(data, length, message):
+    with pytest.raises(ValueError, match=message):
+        MaskedTokenDataset(data, length)
 
 
 def test_an_array_has_the_windows_of_a_store():

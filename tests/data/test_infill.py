@@ -35,10 +35,12 @@ def test_a_schedule_hides_a_share_of_the_blanks_and_the_others_show_the_truth():
     assert torch.equal(torch.where(scored, batch["target_ids"], batch["input_ids"])[0], torch.tensor([BOS, 9, *range(20, 28), EOS]))
 
 
-def test_padding_is_blank_only_when_asked():
-    assert DefaultInfillMLMCollator(SPECIAL, 6, loss_on_padding=True)(ROWS[1:])["input_ids"].tolist() == [
-        [BOS, MASK, 15, EOS, MASK, MASK]
-    ]
+@pytest.mark.parametrize("collator", [DefaultInfillMLMCollator, MLMInfillWithExactTargetPredCollator])
+def test_padding_is_attended_when_asked_and_never_hidden_or_scored(collator):
+    batch = collator(SPECIAL, 6, loss_on_padding=True)(ROWS[1:])
+    assert batch["input_ids"].tolist() == [[BOS, MASK, 15, EOS, PAD, PAD]]
+    assert batch["target_ids"].tolist() == [[-100, 14, *[-100] * 4]] and batch["fixed_positions_mask"].int().tolist() == [[1, 0, 1, 1, 1, 1]]
+    assert batch["attention_mask"].all() and not collator(SPECIAL, 6)(ROWS[1:])["attention_mask"][0, 4:].any()
 
 
 def test_an_unequal_truth_is_refused_and_a_missing_one_is_fine_for_prediction():

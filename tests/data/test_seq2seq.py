@@ -24,14 +24,38 @@ ROWS = [
 
 
 def test_a_training_row_is_prompt_bos_target_eos():
-    batch = MLMSeq2SeqTrainCollator(SPECIAL, ALL, 8, loss_on_padding=False)(ROWS)
-    assert batch["input_ids"].tolist() == [[10, 11, UNK, BOS, MASK, MASK, MASK, PAD], [12, BOS, MASK, UNK, MASK, MASK, PAD, PAD]]
-    assert batch["target_ids"].tolist() == [[*[-100] * 4, 20, 21, EOS, -100], [-100, -100, 22, -100, 23, EOS, -100, -100]]
-    assert batch["attention_mask"].int().tolist() == [[1] * 7 + [0], [1] * 6 + [0, 0]]
+    batch = MLMSeq2SeqTrainCollator(SPECIAL, ALL, 6, 3, loss_on_padding=False)(ROWS)
+    assert batch["input_ids"].tolist() == [[10, 11, UNK, BOS, MASK, MASK, MASK, PAD, PAD], [12, BOS, MASK, UNK, MASK, MASK, PAD, PAD, PAD]]
+    assert batch["target_ids"].tolist() == [[*[-100] * 4, 20, 21, EOS, -100, -100], [-100, -100, 22, -100, 23, EOS, *[-100] * 3]]
+    assert batch["attention_mask"].int().tolist() == [[1] * 7 + [0] * 2, [1] * 6 + [0] * 3]
     assert torch.equal(batch["noise_mask"], batch["target_ids"] != -100)
-    padded = MLMSeq2SeqTrainCollator(SPECIAL, ALL, 8)(ROWS)  # what follows an answer is part of it
-    assert padded["input_ids"][1].tolist() == [12, BOS, MASK, UNK, MASK, MASK, MASK, MASK]
-    assert padded["target_ids"][1].tolist() == [-100, -100, 22, -100, 23, EOS, PAD, PAD] and padded["attention_mask"].all()
+    padded = MLMSeq2SeqTrainCollator(SPECIAL, ALL, 6, 3)(ROWS)  # slots behind an answer are part of it
+    assert padded["input_ids"][1].tolist() == [12, BOS, MASK, UNK, MASK, MASK, MASK, PAD, PAD]
+    assert padded["target_ids"][1].tolist() == [-100, -100, 22, -100, 23, EOS, PAD, -100, -100]
+    assert padded["attention_mask"].int().tolist() == [[1] * 9, [1] * 7 + [0, 0]]
+
+
+@pytest.mark.parametrize("options", [{}, {"truncate": "max"}, {"truncate": None}, {"input_block_size": 3}, {"truncate": "max", "input_block_size": 2}, {"pad_to_multiple_of": 8}])
+@pytest.mark.parametrize("on_padding", [False, True])
+def test_training_rows_differ_from_aligned_ones_in_their_padding_alone(options, on_padding):
+    """The same tokens, targets, noise and number of slots, whatever the widths."""
+    rows = [{"prompt_ids": [*range(10, 10 + i % 7)], "target_ids": [*range(20, 20 + i % 9)], "example_id": i} for i in range(40)]
+    plain, aligned = (c(SPECIAL, None, 8, loss_on_padding=on_padding, seed=2, **options)(rows) for c in (MLMSeq2SeqTrainCollator, MLMSeq2SeqCollator))
+    for i in range(len(rows)):
+        for name in ("input_ids", "target_ids", "noise_mask", "p_mask", "positions"):
+            assert torch.equal(plain[name][i][plain["attention_mask"][i]], aligned[name][i][aligned["attention_mask"][i]])
+
+
+@pytest.mark.parametrize("prompt", [1, 15, 16, 40])
+def test_a_row_is_the_prompts_slots_and_the_answers(prompt):
+    row = [{"prompt_ids": [*range(4, 4 + prompt)], "target_ids": [20, 21]}]
+    kept = [*range(4, 4 + prompt)][-16:]
+    for collator in (MLMSeq2SeqTrainCollator, MLMSeq2SeqCollator, MLMSeq2SeqPredCollator):
+        batch = collator(SpecialIds(mask=MASK, vocab_size=64, pad=PAD, bos=BOS, eos=EOS), NONE, 8, 16)(row)
+        prediction = collator is MLMSeq2SeqPredCollator
+        assert batch["input_ids"].shape[1] == (max(16, len(kept) + 1) if prediction else 24)
+        assert batch["target_ids"].shape[1] == (8 if prediction else 24)
+        assert [t for t in batch["input_ids"][0].tolist() if t != PAD][: len(kept) + 1] == [*kept, BOS]
 
 
 def test_prompts_on_the_left_and_answers_on_the_right_meet_at_one_column():
@@ -61,12 +85,13 @@ def test_widths_are_rounded_up_of_prompts_and_of_answers(collator):
     """Prompts of 3 and 1 tokens, answers of up to 5 with their BOS and EOS."""
     for options, width in (({"truncate": "max"}, 16), ({"truncate": None}, 16), ({"input_block_size": 8}, 24), ({"input_block_size": 8, "truncate": "max"}, 16)):
         batch = collator(SPECIAL, NONE, 16, pad_to_multiple_of=8, **options)(ROWS)
-        if collator is not MLMSeq2SeqCollator:
-            width = 8 if collator is MLMSeq2SeqPredCollator or options.get("truncate", "block") != "block" else 16
+        if collator is MLMSeq2SeqPredCollator:
+            width = 8
+        elif options.get("truncate", "block") == "block":
+            width = 24
         assert batch["input_ids"].shape[1] == width, options
-    if collator is not MLMSeq2SeqTrainCollator:
-        with pytest.raises(ValueError, match="input_block_size=5 do not fit"):
-            collator(SPECIAL, NONE, 16, 5, pad_to_multiple_of=8)
+    with pytest.raises(ValueError, match="input_block_size=5 do not fit"):
+        collator(SPECIAL, NONE, 16, 5, pad_to_multiple_of=8)
 
 
 def test_no_prompt_at_all_is_one_pad_wide():
@@ -78,20 +103,20 @@ LONG = [{"prompt_ids": [*range(10, 30)], "target_ids": [30, 31, 32]}]
 
 
 def test_a_long_prompt_loses_its_left_and_never_the_answers_slots():
-    (ids,) = MLMSeq2SeqTrainCollator(SPECIAL, NONE, 8)(LONG)["input_ids"].tolist()
+    (ids,) = MLMSeq2SeqTrainCollator(SPECIAL, NONE, 5, 3)(LONG)["input_ids"].tolist()
     assert ids == [27, 28, 29, BOS, 30, 31, 32, EOS]
     (ids,) = MLMSeq2SeqTrainCollator(SPECIAL, NONE, 8, input_block_size=2, truncate="max")(LONG)["input_ids"].tolist()
     assert ids == [28, 29, BOS, 30, 31, 32, EOS]
     (ids,) = MLMSeq2SeqCollator(SPECIAL, NONE, 5, 3)(LONG)["input_ids"].tolist()
     assert ids == [27, 28, 29, BOS, 30, 31, 32, EOS]
     (ids,) = MLMSeq2SeqPredCollator(SPECIAL, None, 5, 3)(LONG)["input_ids"].tolist()
-    assert ids == [28, 29, BOS]
+    assert ids == [27, 28, 29, BOS]
 
 
 def test_an_answer_too_long_for_its_block_keeps_its_eos():
     row = [{"prompt_ids": [10, 11], "target_ids": [*range(20, 40)]}]
     (ids,) = MLMSeq2SeqTrainCollator(SPECIAL, NONE, 6)(row)["input_ids"].tolist()
-    assert ids == [BOS, 20, 21, 22, 23, EOS]
+    assert ids == [10, 11, BOS, 20, 21, 22, 23, EOS]
     (ids,) = MLMSeq2SeqTrainCollator(SPECIAL, NONE, 6, truncate=None)(row)["input_ids"].tolist()
     assert ids == [10, 11, BOS, *range(20, 40), EOS]
 
@@ -123,7 +148,7 @@ def test_any_rows_keep_the_contract(pairs, truncate, bos, eos, on_padding):
         assert (batch["input_ids"][scored] == MASK).all() and not (batch["input_ids"][~scored] == MASK).any()
         assert torch.equal(batch["p_mask"] > 0, target != -100) and not (scored & (target == -100)).any()
         if truncate == "block":
-            assert batch["input_ids"].shape[1] == (9 if cls is MLMSeq2SeqTrainCollator else 14)
+            assert batch["input_ids"].shape[1] == 14
         clean = torch.where(scored, target, batch["input_ids"])
         for i, (_, answer) in enumerate(pairs):
             kept = answer[: 9 - bos - eos] if truncate else answer

@@ -290,14 +290,90 @@ def test_all_masked_and_uniform_random_replace_what_is_supervised():
     assert abs(float(scored[:, 5:].float().mean() - p.mean())) < 0.01
 
 
-def test_blocks_have_levels_of_their_own_that_are_uniform_and_spread():
-    _, _, p = block_diffusion_corruption(MASK, 4)(clean(4000, 16), torch.ones(4000, 16, dtype=torch.bool), keyed(4000))
+@pytest.mark.parametrize("spread", [False, True])
+def test_blocks_have_levels_of_their_own_that_are_uniform_and_spread_with_the_times(spread):
+    noise = keyed(4000, stratified=spread)
+    _, _, p = block_diffusion_corruption(MASK, 4)(clean(4000, 16), torch.ones(4000, 16, dtype=torch.bool), noise)
     levels = p[:, ::4].double()
     assert torch.equal(p, p[:, ::4].repeat_interleave(4, dim=1))
     for block in levels.T:
         assert kstest(block.numpy(), "uniform", (1e-3, 1 - 1e-3)).pvalue > 1e-3
     gaps = levels.sort(-1).values.diff(dim=-1)
-    assert float(gaps.max()) < 0.5 and float(gaps.min()) > 0.05
+    assert (float(gaps.max()) < 0.5 and float(gaps.min()) > 0.05) == spread
+    assert spread or independent(levels[:, 0], levels[:, 1])
+
+
+def independent(a, b, parts=8):
+    """Chi-square of a table of pairs against even cells, for two columns of uniform numbers."""
+    cells = (a * parts).long().clamp(max=parts - 1) * parts + (b * parts).long().clamp(max=parts - 1)
+    return chisquare(torch.bincount(cells, minlength=parts**2)).pvalue > 1e-4
+
+
+def rate_of(name, rows):
+    """What each row of a plain function drew, on (0, 1)."""
+    ids, every = clean(rows, 64), torch.ones(rows, 64)
+    if name == "scheduled":  # its count, jittered within its step
+        return (corrupt_scheduled(ids, every, MASK, "linear").noise_mask.sum(-1) - torch.rand(rows, dtype=torch.float64)) / 64
+    made = {
+        "uniform": lambda: corrupt_uniform(ids, every, MASK),
+        "random": lambda: corrupt_uniform_random(ids, every, VOCAB, SPECIAL),
+        "blockwise": lambda: corrupt_blockwise(ids, every, MASK),
+    }[name]()
+    return made.p_mask[:, 0].double()
+
+
+@pytest.mark.parametrize("name", ["uniform", "random", "blockwise", "scheduled"])
+def test_plain_functions_draw_the_rates_of_a_batch_independently(name):
+    """Evenly spread rates would lower the variance of a batch, and are an option of collators and configs."""
+    torch.manual_seed(1)
+    rate = rate_of(name, 8000)
+    assert kstest(rate.numpy(), "uniform").pvalue > 1e-3
+    for apart in (1, 2, 7):
+        assert independent(rate[:-apart], rate[apart:])
+
+
+def test_the_levels_of_a_rows_blocks_are_independent_in_the_plain_function():
+    _, _, p = corrupt_blockwise(clean(8000, 16), torch.ones(8000, 16), MASK, block_size=4, generator=torch.Generator().manual_seed(2))
+    levels = (p[:, ::4].double() - 1e-3) / (1 - 1e-3)
+    for i in range(4):
+        assert kstest(levels[:, i].numpy(), "uniform").pvalue > 1e-3
+        for j in range(i):
+            assert independent(levels[:, i], levels[:, j])
+    assert independent(levels[:-1, 3], levels[1:, 0])
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_plain_functions_take_ids_of_any_integer_type_and_masks_of_any(dtype):
+    """A mask id that does not fit the type of the ids is not cut to it."""
+    ids = clean(50, 9)
+    for loss_mask in (torch.ones(50, 9), torch.ones(50, 9, dtype=torch.int32), torch.ones(50, 9, dtype=torch.bool)):
+        for call in (
+            lambda x, m: corrupt_uniform(x, m, 300, generator=torch.Generator().manual_seed(0)),
+            lambda x, m: corrupt_bert(x, m, 300, 301, generator=torch.Generator().manual_seed(0)),
+            lambda x, m: corrupt_blockwise(x, m, 300, 4, generator=torch.Generator().manual_seed(0)),
+            lambda x, m: corrupt_all_masked(x, m, 300),
+        ):
+            for a, b in zip(call(ids, torch.ones(50, 9)), call(ids.to(dtype), loss_mask), strict=True):
+                assert a.dtype == b.dtype and torch.equal(a, b)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0)])
+def test_plain_functions_take_nothing(shape):
+    ids = torch.zeros(shape, dtype=torch.int64)
+    for made in (corrupt_uniform(ids, ids, MASK), corrupt_blockwise(ids, ids, MASK), corrupt_blockwise(ids, ids, MASK, 2),
+                 corrupt_bert(ids, ids, MASK, VOCAB), corrupt_scheduled(ids, ids, MASK), corrupt_all_masked(ids, ids, MASK)):  # fmt: skip
+        assert all(part.shape == shape for part in made)
+
+
+@pytest.mark.parametrize("ids, loss_mask, message", [
+    (torch.arange(5), torch.ones(5), r"\[batch, length\].*ids\[None\]"),
+    (torch.rand(2, 5), torch.ones(2, 5), "integers"),
+    (torch.zeros(2, 5, dtype=torch.int64), torch.ones(5), r"loss_mask.*\[5\]"),
+])  # fmt: skip
+def test_plain_functions_refuse_what_is_no_batch(ids, loss_mask, message):
+    for call in (corrupt_uniform, corrupt_blockwise, corrupt_scheduled, corrupt_all_masked):
+        with pytest.raises(ValueError, match=message):
+            call(ids, loss_mask, MASK)
 
 
 @pytest.mark.parametrize("name", ["words", "words, exact", "words, maskgit", "words, blocks", "bert words"])

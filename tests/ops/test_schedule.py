@@ -1,5 +1,7 @@
 """A schedule is one curve: its derivative, inverse and weight must be that curve's."""
 
+import pickle
+
 import pytest
 import torch
 
@@ -92,3 +94,21 @@ def test_the_discrete_time_weight_is_the_share_revealed_in_one_step():
 def test_impossible_shapes_are_refused(make):
     with pytest.raises(ValueError, match=r"got|must be above 0"):
         make()
+
+
+def own(t):
+    return t**3
+
+
+PICKLED = {**SCHEDULES, "polynomial": polynomial(1.5), "geometric range": geometric(1e-3, 9.0), "clipped": clipped(polynomial(3.0), 0.1, 0.8), "own": as_schedule(own)}
+
+
+@pytest.mark.parametrize("name", PICKLED)
+def test_a_schedule_is_pickled_by_what_made_it(name):
+    """Collators and losses with one reach loader workers and checkpoints."""
+    schedule, again = PICKLED[name], pickle.loads(pickle.dumps(PICKLED[name]))
+    assert again.name == schedule.name
+    for curve in ("rate", "drate", "inverse"):
+        assert torch.equal(getattr(schedule, curve)(TIMES), getattr(again, curve)(TIMES))
+    twice = pickle.loads(pickle.dumps(DiscreteTime(again, 9)))
+    assert torch.equal(twice.weight_at_rate(TIMES), DiscreteTime(schedule, 9).weight_at_rate(TIMES))

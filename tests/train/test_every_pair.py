@@ -91,6 +91,8 @@ def test_every_pair_keeps_the_contract_and_a_uniform_model_scores_ln_v(collator,
     assert torch.equal(batch["input_ids"][visible], target[visible])
     for weighting in ("flat", "inverse_p", SCHEDULES["cosine"]):
         for normaliser in ("scored", "supervised", "sequence", "answer"):
+            if weighting != "flat" and normaliser == "scored":
+                continue  # refused: they would divide twice
             loss = MLMLoss(model=UniformModel(VOCAB), weighting=weighting, normaliser=normaliser, loss_on_padding=True)
             found, tokens = loss(batch), loss.score(batch)
             assert torch.allclose(tokens.nll, torch.full_like(tokens.nll, math.log(VOCAB)))

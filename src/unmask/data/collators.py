@@ -9,7 +9,8 @@ Prompts with answers are in ``seq2seq``, blanks to fill in ``infill``.
 
 from __future__ import annotations
 
-from typing import Any, Unpack, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,15 +19,17 @@ from torch import Tensor
 from unmask.contracts import IGNORED_TARGET, MLMBatch, PackedFlexMLMBatch, SpecialIds, Truncate
 from unmask.data.corrupting import (
     Assembled,
-    CollatorOptions,
     Corrupting,
     CorruptingCollator,
     diffusion_corruption,
 )
 from unmask.data.documents import documents
+from unmask.data.given import hideable, keep, real_tokens
 from unmask.data.layout import check_truncate, frame, pad, width_of
-from unmask.data.rows import Ragged, Rows, column, lengths_of, require_column
+from unmask.data.rows import Ragged, Rows, column, lengths_of, require_column, require_flags
 from unmask.ops.corruption import bert_corruption
+from unmask.ops.times import Times
+from unmask.randomness import low_discrepancy
 
 
 class DefaultMLMCollator(CorruptingCollator):
@@ -41,7 +44,7 @@ class DefaultMLMCollator(CorruptingCollator):
         truncate: ``"block"``, ``"max"`` or None (see ``unmask.data.layout``).
         add_bos, add_eos: frame each row; the two survive truncation and are never hidden.
         pad_to_multiple_of: round the width up, which suits tensor cores.
-        options: ``seed``, ``low_discrepancy_levels``, ``times``, ``pass_through`` of :class:`CorruptingCollator`.
+        seed, low_discrepancy_levels, times, pass_through: see :class:`CorruptingCollator`.
 
     Input rows: ``{"input_ids": ids}``, optionally ``example_id``. Result: an ``MLMBatch``.
     """
@@ -57,24 +60,34 @@ class DefaultMLMCollator(CorruptingCollator):
         add_eos: bool = True,
         *,
         pad_to_multiple_of: int | None = None,
-        **options: Unpack[CollatorOptions],
+        seed: int = 0,
+        low_discrepancy_levels: bool = True,
+        times: Times = low_discrepancy,
+        pass_through: Sequence[str] = (),
     ) -> None:
         special = SpecialIds.of(tokenizer).require("pad")
-        super().__init__(special, diffusion_corruption(special, noise_schedule), **options)
+        super().__init__(special, diffusion_corruption(special, noise_schedule), seed, low_discrepancy_levels, times, pass_through)
         self.before = (cast(int, special.require("bos").bos),) if add_bos else ()
         self.after = (cast(int, special.require("eos").eos),) if add_eos else ()
         check_truncate(truncate, block_size, len(self.before) + len(self.after), pad_to_multiple_of)
         self.block_size = block_size
+        self.noise_schedule = noise_schedule
         self.truncate = truncate
         self.loss_on_padding = loss_on_padding
+        self.add_bos, self.add_eos = add_bos, add_eos
         self.pad_to_multiple_of = pad_to_multiple_of
 
     def assemble(self, rows: Rows) -> Assembled:
-        ids, real = self.lay_out(require_column(rows, "input_ids"))
-        return self.with_padding(ids, real, real & self.ordinary(ids))
+        tokens = require_column(rows, "input_ids")
+        given, open_to = real_tokens(rows, tokens), hideable(rows, tokens)
+        ids, real = self.lay_out(keep(tokens, given))
+        eligible = real & self.ordinary(ids)
+        if open_to is not None:
+            eligible &= self.lay_out(keep(open_to, given))[0] == 1
+        return self.with_padding(ids, real, eligible)
 
     def lay_out(self, rows: Ragged) -> tuple[Tensor, Tensor]:
-        """Frame, truncate, pad and stack: ids ``[B, L]`` and which are real."""
+        """Frame, truncate, pad and stack: ids ``[B, L]`` and which are real. Rows of masks are laid out alike."""
         framed = frame(rows, self.block_size if self.truncate else None, self.before, self.after)
         width = width_of(max(map(len, framed)), self.block_size, self.truncate, self.pad_to_multiple_of)
         return pad(framed, width, cast(int, self.special.pad))
@@ -100,7 +113,7 @@ class PackedMLMCollator(CorruptingCollator):
         use_flex_attn: return exactly a ``PackedFlexMLMBatch`` (the model builds the BlockMask on its device);
             otherwise the same fields plus an ``attention_mask`` that is True on real tokens, so that padding costs
             nothing.
-        options: ``seed``, ``low_discrepancy_levels``, ``times``, ``pass_through`` of :class:`CorruptingCollator`.
+        seed, low_discrepancy_levels, times, pass_through: see :class:`CorruptingCollator`.
     """
 
     def __init__(
@@ -109,11 +122,16 @@ class PackedMLMCollator(CorruptingCollator):
         block_size: int,
         noise_schedule: Any = None,
         use_flex_attn: bool = False,
-        **options: Unpack[CollatorOptions],
+        *,
+        seed: int = 0,
+        low_discrepancy_levels: bool = True,
+        times: Times = low_discrepancy,
+        pass_through: Sequence[str] = (),
     ) -> None:
         special = SpecialIds.of(tokenizer)
-        super().__init__(special, diffusion_corruption(special, noise_schedule), **options)
+        super().__init__(special, diffusion_corruption(special, noise_schedule), seed, low_discrepancy_levels, times, pass_through)
         self.block_size = block_size
+        self.noise_schedule = noise_schedule
         self.use_flex_attn = use_flex_attn
 
     def assemble(self, rows: Rows) -> Assembled:
@@ -123,7 +141,8 @@ class PackedMLMCollator(CorruptingCollator):
                 f"Packed rows hold exactly block_size={self.block_size} tokens; these hold {sorted(lengths)[:5]}. Pack the "
                 "documents first (unmask.data.packing), or use DefaultMLMCollator for rows of any length."
             )
-        ids, real = pad(tokens, self.block_size, pad_id=0)
+        padded, open_to = real_tokens(rows, tokens), hideable(rows, tokens)
+        ids, real = pad(keep(tokens, padded), self.block_size, pad_id=0 if padded is None else cast(int, self.special.require("pad").pad))
         # Padding is not ordinary, whatever its id. The few that are not say where documents end, and whether there is padding.
         ordinary, places, specials = self.find_specials(ids.numpy())
         eligible = torch.from_numpy(ordinary)
@@ -132,17 +151,20 @@ class PackedMLMCollator(CorruptingCollator):
             last = places[specials == cast(int, self.special.require("eos").eos)]
             segments, positions = map(torch.from_numpy, documents(last, *ids.shape))
         else:
-            segments = pad(given, self.block_size, pad_id=0)[0].clone()
+            segments = pad(keep(given, padded), self.block_size, pad_id=0)[0].clone()
             last = np.flatnonzero(np.diff(segments.numpy(), append=0))
             positions = torch.from_numpy(documents(last, *ids.shape)[1])
-        if np.count_nonzero(specials == self.special.pad):
+        if padded is not None or np.count_nonzero(specials == self.special.pad):
             padding = ids == cast(int, self.special.pad)
             if self.special.pad == self.special.eos:  # then the first of a run ends the document before it
                 padding[:, 1:] &= padding[:, :-1].clone()
-            real = ~padding
+            real = real & ~padding
             segments = torch.where(real, segments, segments.where(real, -1).amax(-1, keepdim=True) + 1)
             positions = positions.where(real, 0)
-        return Assembled(ids, real, eligible, segments, positions, barred=places)
+        if open_to is not None:
+            eligible &= pad(keep(open_to, padded), self.block_size, pad_id=0)[0] != 0
+        barred = places if padded is None and open_to is None else None
+        return Assembled(ids, real, eligible & real if barred is None else eligible, segments, positions, barred=barred)
 
     def batch(self, made: Corrupting) -> PackedFlexMLMBatch | MLMBatch:
         """A ``PackedFlexMLMBatch``; without FlexAttention with an ``attention_mask`` besides."""
@@ -172,39 +194,56 @@ class MaskedLMCollator(CorruptingCollator):
         special_ids: ids that are neither hidden nor drawn.
         tokenizer: read ``special_ids`` off it instead.
         mask_rate, random_rate: of the selected, the shares masked and randomised; the rest is kept.
-        options: ``seed``, ``low_discrepancy_levels``, ``times``, ``pass_through`` of :class:`CorruptingCollator`.
+        seed, low_discrepancy_levels, times, pass_through: see :class:`CorruptingCollator`.
 
     Tokens and mask are ``[B, L]`` or ragged; a shorter row is padded with ``mask`` 0. ``labels`` are the true ids at the
-    selected positions and -100 elsewhere.
+    selected positions and -100 elsewhere. Rows ``{"input_ids", "attention_mask"}`` are read alike. Arguments are kept as attributes;
+    ``tokenizer`` as its ``SpecialIds``, so that a pickle of the collator holds no tokenizer.
     """
+
+    PROBABILITY = 0.15
 
     def __init__(
         self,
         mask_token_id: int,
         vocab_size: int,
-        probability: float = 0.15,
+        probability: float = PROBABILITY,
         special_ids: tuple[int, ...] = (),
         *,
         tokenizer: Any = None,
         mask_rate: float = 0.8,
         random_rate: float = 0.1,
-        **options: Unpack[CollatorOptions],
+        seed: int = 0,
+        low_discrepancy_levels: bool = True,
+        times: Times = low_discrepancy,
+        pass_through: Sequence[str] = (),
     ) -> None:
         if not 0 <= mask_token_id < vocab_size:
             raise ValueError(f"mask_token_id={mask_token_id} is not an id of a vocabulary of {vocab_size}.")
         known = SpecialIds.of(tokenizer) if tokenizer is not None else SpecialIds(mask_token_id, vocab_size)
         special = SpecialIds(mask_token_id, vocab_size, known.pad, others=tuple({*known.all, *special_ids} - {mask_token_id}))
         corruption = bert_corruption(mask_token_id, vocab_size, special.all, probability, mask_rate, random_rate)
-        super().__init__(special, corruption, **options)
+        super().__init__(special, corruption, seed, low_discrepancy_levels, times, pass_through)
+        self.mask_token_id = mask_token_id
+        self.vocab_size = vocab_size
+        self.probability = probability
+        self.special_ids = special_ids
+        self.tokenizer = None if tokenizer is None else known
+        self.mask_rate, self.random_rate = mask_rate, random_rate
 
     def assemble(self, rows: Rows) -> Assembled:
-        tokens, mask = require_column(rows, "tokens"), require_column(rows, "mask")
+        tokens = require_column(rows, "tokens", "input_ids")
+        mask = require_flags(rows, "mask", "attention_mask")
         if lengths_of(tokens) != lengths_of(mask):
             raise ValueError("Each row's 'mask' must be as long as its 'tokens': 1 = a real token, 0 = padding.")
-        width = max(lengths_of(tokens))
+        open_to = hideable(rows, tokens)
+        width = max(1, *lengths_of(tokens))
         ids, _ = pad(tokens, width, self.special.pad or 0)
         real = pad(mask, width, 0)[0].numpy() != 0
-        return Assembled(ids, torch.from_numpy(real), torch.from_numpy(real & self.find_specials(ids.numpy())[0]))
+        eligible = real & self.find_specials(ids.numpy())[0]
+        if open_to is not None:
+            eligible &= pad(open_to, width, 0)[0].numpy() != 0
+        return Assembled(ids, torch.from_numpy(real), torch.from_numpy(eligible))
 
     def batch(self, made: Corrupting) -> dict[str, Tensor]:
         """``tokens``, ``mask`` and ``labels``, int64 ``[B, L]``."""

@@ -7,9 +7,14 @@
 Rows are lists of mappings or mappings of columns (``unmask.data.rows``). Besides the tokens, rows may carry
 
     example_id    who the row is: equal (seed, epoch, example_id) is equal noise in any batch
-    epoch         in place of the collator's own, for loaders whose workers hold copies of it
+    epoch         in place of the collator's own, from datasets that count their passes
     epoch_place   its place in the order of the epoch: levels are then spread evenly over the global batch
     progress      the share of training done, for mask-rate curricula
+
+and masks and labels of other tools (``unmask.data.given``).
+
+Rows with an ``example_id`` keep their noise until the epoch moves on, which is what validation needs. A training loop calls
+``set_epoch`` before each pass, or takes rows that carry their ``epoch``. Rows without an id have new noise at every pass.
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ from torch import Tensor
 from unmask.arrays import copied, places_of
 from unmask.contracts import IGNORED_TARGET, MLMBatch, SpecialIds
 from unmask.data.rows import Rows, carried, scalars
+from unmask.data.shared_counts import SharedCounts
 from unmask.ops.corruption import scheduled_corruption, uniform_corruption
 from unmask.ops.schedule import as_schedule
 from unmask.ops.scheme import Corruption
@@ -118,18 +124,35 @@ class CorruptingCollator:
         self.special = SpecialIds.of(special)
         self.corruption = corruption
         self.seed = seed
+        self.low_discrepancy_levels = low_discrepancy_levels
         self.times = times if low_discrepancy_levels else None
         self.pass_through = tuple(pass_through)
-        self.epoch = 0
+        self._epoch = SharedCounts()
         self.generator = torch.Generator().manual_seed(seed)
         self._worker_seed: int | None = None
         self._is_ordinary = np.ones(max(self.special.vocab_size, self.special.all[-1] + 1), dtype=bool)
         self._is_ordinary[list(self.special.all)] = False
         self._ordinary_run, self._strays = _longest_run(self._is_ordinary)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A generator pickles as a tensor that is gone before a spawned worker opens its shared memory; bytes last.
+        return {**self.__dict__, "generator": self.generator.get_state().numpy().tobytes()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        words = torch.from_numpy(np.frombuffer(state["generator"], dtype=np.uint8).copy())
+        self.__dict__.update({**state, "generator": torch.Generator().set_state(words)})
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of rows that carry none of their own."""
+        return int(self._epoch.values[0])
+
     def set_epoch(self, epoch: int) -> None:
-        """Move on to another epoch: the same examples get other noise. Rows that carry ``epoch`` need no call."""
-        self.epoch = epoch
+        """Set the epoch: the same examples get other noise. Rows that carry ``epoch`` need no call.
+
+        Call it before a pass. It also reaches loader workers that stay alive between passes (``persistent_workers=True``).
+        """
+        self._epoch.values[0] = epoch
 
     def __call__(self, rows: Rows) -> Any:
         """The batch of some rows, with the fields to pass through."""

@@ -4,35 +4,39 @@
     MLMInfillWithExactTargetPredCollator   keeps every blank, for decoding, with the truth as target
 
 Only the prompt's own masks are ever hidden or scored: never BOS, EOS, PAD or a given word. ``fixed_positions_mask`` is True
-on all the rest.
+on all the rest. An ``attention_mask`` of the rows is of both fields, and the padding in them is left out.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, Unpack
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from unmask.contracts import IGNORED_TARGET, MLMBatch, SpecialIds, Truncate
 from unmask.data.collators import DefaultMLMCollator
-from unmask.data.corrupting import Assembled, CollatorOptions
+from unmask.data.corrupting import Assembled
+from unmask.data.given import keep, real_tokens
 from unmask.data.rows import Rows, column, require_column
 from unmask.ops.choice import coins
 from unmask.ops.levels import ConstantLevel
 from unmask.ops.replacement import Replacement
 from unmask.ops.scheme import Corruption
 from unmask.ops.segments import positions_from_mask
+from unmask.ops.times import Times
+from unmask.randomness import low_discrepancy
 
 
 class DefaultInfillMLMCollator(DefaultMLMCollator):
     """``bos · ids · eos``, padded on the right; of the prompt's masks some stay hidden and the others show the truth.
 
     Args:
-        tokenizer, block_size, truncate, add_bos, add_eos, pad_to_multiple_of, options: as in ``DefaultMLMCollator``.
+        tokenizer, block_size, truncate, add_bos, add_eos, pad_to_multiple_of: as in ``DefaultMLMCollator``.
         noise_schedule: how many of a prompt's masks stay hidden; None = all of them.
-        loss_on_padding: padding is hidden and scored as if it were blank.
+        loss_on_padding: attend to padding, as networks trained with ``loss_on_padding`` do. It is never hidden or scored here.
+        seed, low_discrepancy_levels, times, pass_through: see ``CorruptingCollator``.
 
     Result: an ``MLMBatch`` with ``fixed_positions_mask``.
     """
@@ -48,26 +52,42 @@ class DefaultInfillMLMCollator(DefaultMLMCollator):
         add_eos: bool = True,
         *,
         pad_to_multiple_of: int | None = None,
-        **options: Unpack[CollatorOptions],
+        seed: int = 0,
+        low_discrepancy_levels: bool = True,
+        times: Times = low_discrepancy,
+        pass_through: Sequence[str] = (),
     ) -> None:
         special = SpecialIds.of(tokenizer)
-        if noise_schedule is None:
-            noise_schedule = Corruption(ConstantLevel(1.0), coins, Replacement(special.mask))
+        all_of_them = Corruption(ConstantLevel(1.0), coins, Replacement(special.mask))
         super().__init__(
             special,
             block_size,
-            noise_schedule,
+            all_of_them if noise_schedule is None else noise_schedule,
             loss_on_padding,
             truncate,
             add_bos,
             add_eos,
             pad_to_multiple_of=pad_to_multiple_of,
-            **options,
+            seed=seed,
+            low_discrepancy_levels=low_discrepancy_levels,
+            times=times,
+            pass_through=pass_through,
         )
+        self.noise_schedule = noise_schedule
+
+    def prompts(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """The prompts laid out, ``[B, L]``, and which of their tokens are real."""
+        given = require_column(rows, "prompt_ids")
+        return self.lay_out(keep(given, real_tokens(rows, given)))
+
+    def attended(self, real: Tensor) -> Tensor:
+        """Positions to attend to: all of them under ``loss_on_padding``."""
+        return torch.ones_like(real) if self.loss_on_padding else real
 
     def assemble(self, rows: Rows) -> Assembled:
-        prompts, real = self.lay_out(require_column(rows, "prompt_ids"))
-        truth, truth_real = self.lay_out(require_column(rows, "input_ids"))
+        prompts, real = self.prompts(rows)
+        known = require_column(rows, "input_ids")
+        truth, truth_real = self.lay_out(keep(known, real_tokens(rows, known)))
         if prompts.shape != truth.shape or not torch.equal(real, truth_real):
             raise ValueError(
                 "In an infilling row 'input_ids' is the truth of 'prompt_ids', token by token, so the two are equally long; "
@@ -75,8 +95,7 @@ class DefaultInfillMLMCollator(DefaultMLMCollator):
             )
         self.ordinary(truth)
         blank = real & (prompts == self.special.mask)
-        made = self.with_padding(torch.where(blank, truth, prompts), real, blank)
-        return replace(made, fixed=~made.eligible)
+        return Assembled(torch.where(blank, truth, prompts), self.attended(real), blank, fixed=~blank)
 
 
 class MLMInfillWithExactTargetPredCollator(DefaultInfillMLMCollator):
@@ -90,7 +109,7 @@ class MLMInfillWithExactTargetPredCollator(DefaultInfillMLMCollator):
     """
 
     def collate(self, rows: Rows) -> MLMBatch:
-        prompts, real = self.lay_out(require_column(rows, "prompt_ids"))
+        prompts, real = self.prompts(rows)
         self.ordinary(prompts)
         blank = real & (prompts == self.special.mask)
         known = column(rows, "input_ids") is not None
@@ -100,7 +119,7 @@ class MLMInfillWithExactTargetPredCollator(DefaultInfillMLMCollator):
         return MLMBatch(
             input_ids=prompts.clone(),
             target_ids=targets,
-            attention_mask=real,
-            positions=positions_from_mask(real),
+            attention_mask=self.attended(real),
+            positions=positions_from_mask(self.attended(real)),
             fixed_positions_mask=~blank,
         )

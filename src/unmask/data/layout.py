@@ -23,9 +23,13 @@ def width_of(longest: int, block_size: int, truncate: Truncate | None, multiple:
     """
     if truncate == "block":
         return block_size
-    longest = max(1, longest)
-    wide = longest if multiple is None else -(-longest // multiple) * multiple
+    wide = rounded_up(max(1, longest), multiple)
     return min(wide, block_size) if truncate == "max" else wide
+
+
+def rounded_up(width: int, multiple: int | None) -> int:
+    """``width``, or the next multiple of ``multiple``."""
+    return width if multiple is None else -(-width // multiple) * multiple
 
 
 def check_truncate(truncate: Truncate | None, block_size: int, room_for: int = 0, multiple: int | None = None) -> None:

@@ -1,7 +1,8 @@
 """Corruptions by name: each is one answer to level, choice and replacement (``unmask.ops.scheme``).
 
 ``*_corruption`` builds a :class:`Corruption`, the value that collators take, whose noise is keyed by row. ``corrupt_*``
-applies one to tensors at once, with noise from a generator, and answers ``(noisy_input_ids, noise_mask, p_mask)``.
+applies one to tensors at once, with noise from a generator, and answers ``(noisy_input_ids, noise_mask, p_mask)``. Its
+rates are independent from row to row and from block to block; evenly spread ones are an option of collators and configs.
 
     corrupt_uniform          rate U(eps, 1), coins, [MASK]                         LLaDA, MDLM
     corrupt_blockwise        rate U(eps, 1) per row or block, weighted count       later positions more often
@@ -130,18 +131,33 @@ def bert_corruption(
 
 def _apply(
     corruption: Corruption,
-    input_ids: Int[Tensor, "batch seq"],
+    input_ids: Tensor,
     loss_mask: Tensor,
     generator: torch.Generator | None,
     levels: Tensor | None = None,
 ) -> Corrupted:
-    noise = Noise.from_generator(input_ids.shape[0], generator, input_ids.device)
-    noisy, chosen, p = corruption(input_ids, loss_mask.bool(), replace(noise, levels=levels))
+    ids, eligible = _rows(input_ids), torch.as_tensor(loss_mask, device=input_ids.device) != 0
+    if eligible.shape != ids.shape:
+        raise ValueError(
+            f"loss_mask says of every token whether it may be hidden, and its shape {list(eligible.shape)} is not that of the ids, "
+            f"{list(ids.shape)}. Give 1 (or True) and 0 for each token."
+        )
+    noise = Noise.from_generator(ids.shape[0], generator, ids.device)
+    noisy, chosen, p = corruption(ids, eligible, replace(noise, levels=levels))
     return Corrupted(noisy, chosen, p.contiguous())
 
 
+def _rows(input_ids: Tensor) -> Int[Tensor, "batch seq"]:
+    if input_ids.dim() != 2 or input_ids.is_floating_point() or input_ids.dtype == torch.bool:
+        raise ValueError(
+            f"Ids to corrupt are integers [batch, length], and these are {input_ids.dtype} {list(input_ids.shape)}. Give one row as ids[None], "
+            "and rows of unequal length to a collator."
+        )
+    return input_ids.long()
+
+
 def corrupt_uniform(
-    input_ids: Int[Tensor, "batch seq"],
+    input_ids: Tensor,
     loss_mask: Tensor,
     mask_token_id: int,
     eps: float = 1e-3,
@@ -150,7 +166,7 @@ def corrupt_uniform(
     """Hide each supervised position with a rate drawn per row from ``U(eps, 1)`` (LLaDA, 2502.09992).
 
     Args:
-        input_ids: int64 ``[B, L]``, clean.
+        input_ids: ``[B, L]``, clean, of any integer type; the noisy ids are int64.
         loss_mask: ``[B, L]``, bool or 0/1; positions with 0 are never hidden.
         mask_token_id: what hidden positions become.
         eps: smallest rate.
@@ -163,7 +179,7 @@ def corrupt_uniform(
 
 
 def corrupt_bert(
-    input_ids: Int[Tensor, "batch seq"],
+    input_ids: Tensor,
     loss_mask: Tensor,
     mask_token_id: int,
     vocab_size: int,
@@ -183,7 +199,7 @@ def corrupt_bert(
 
 
 def corrupt_blockwise(
-    input_ids: Int[Tensor, "batch seq"],
+    input_ids: Tensor,
     loss_mask: Tensor,
     mask_token_id: int,
     block_size: int | None = None,
@@ -193,11 +209,13 @@ def corrupt_blockwise(
 ) -> Corrupted:
     """Hide ``round(m * n)`` of each block's ``n`` supervised positions, ``m ~ U(eps, 1)``, later ones more often.
 
+    The levels ``m`` of a row's blocks are independent.
+
     Position ``i`` of a block has the log-weight ``lambda (1 - m) i`` with ``lambda = ln 2 / (half_life_ratio * length)``,
     and positions are drawn by Gumbel top-k.
 
     Args:
-        block_size: positions per block, each with its own ``m``; the whole row is one block if None.
+        block_size: positions per block, each block with its own ``m``; the whole row is one block if None.
         half_life_ratio: the share of a block over which the weight doubles as ``m`` goes to 0.
 
     Other arguments as in :func:`corrupt_uniform`.
@@ -221,7 +239,7 @@ def _stating_level(choice: Choice) -> Choice:
 
 
 def corrupt_scheduled(
-    input_ids: Int[Tensor, "batch seq"],
+    input_ids: Tensor,
     loss_mask: Tensor,
     mask_token_id: int,
     schedule: str | Schedule = "cosine",
@@ -241,7 +259,7 @@ def corrupt_scheduled(
 
 
 def corrupt_uniform_random(
-    input_ids: Int[Tensor, "batch seq"],
+    input_ids: Tensor,
     loss_mask: Tensor,
     vocab_size: int,
     special_ids: tuple[int, ...] = (),
@@ -258,6 +276,6 @@ def corrupt_uniform_random(
     return _apply(Corruption(UniformLevel(eps), coins, replacement, is_bound=False), input_ids, loss_mask, generator)
 
 
-def corrupt_all_masked(input_ids: Int[Tensor, "batch seq"], loss_mask: Tensor, mask_token_id: int) -> Corrupted:
+def corrupt_all_masked(input_ids: Tensor, loss_mask: Tensor, mask_token_id: int) -> Corrupted:
     """Hide every supervised position; ``p_mask`` is 1."""
     return _apply(Corruption(ConstantLevel(1.0), coins, Replacement(mask_token_id)), input_ids, loss_mask, None)

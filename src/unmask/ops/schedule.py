@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -33,12 +34,18 @@ class Schedule:
         rate: ``t -> p``, increasing, from 0 (or just above) at 0 to 1 (or just below) at 1.
         drate: ``t -> dp/dt``, never negative.
         inverse: ``p -> t``.
+        recipe: a function and the arguments with which it makes this schedule. A pickle holds these in place of the
+            curves, which may be local functions. None = the curves themselves are pickled.
     """
 
     name: str
     rate: Callable[[Times], Times]
     drate: Callable[[Times], Times]
     inverse: Callable[[Times], Times]
+    recipe: tuple[Callable[..., Schedule], tuple[Any, ...]] | None = field(default=None, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Callable[..., Schedule], tuple[Any, ...]]:
+        return self.recipe or (Schedule, (self.name, self.rate, self.drate, self.inverse))
 
     def alpha(self, t: Times) -> Times:
         """The survival probability ``1 - rate(t)``."""
@@ -98,7 +105,11 @@ class CountTime:
         return 1 / (k * (upper - lower).clamp(min=1e-12))
 
 
-linear = Schedule("linear", lambda t: t, torch.ones_like, lambda p: p)
+def _named(name: str) -> Schedule:
+    return SCHEDULES[name]
+
+
+linear = Schedule("linear", lambda t: t, torch.ones_like, lambda p: p, recipe=(_named, ("linear",)))
 
 # MD4's cosine schedule: alpha = 1 - cos(pi/2 (1 - t)).
 cosine = Schedule(
@@ -106,6 +117,7 @@ cosine = Schedule(
     rate=lambda t: torch.cos(math.pi / 2 * (1 - t)),
     drate=lambda t: math.pi / 2 * torch.sin(math.pi / 2 * (1 - t)),
     inverse=lambda p: 1 - torch.acos(p) * (2 / math.pi),
+    recipe=(_named, ("cosine",)),
 )
 
 # MaskGIT's arccos: most of the time is spent at low rates, and the last steps reveal much.
@@ -114,6 +126,7 @@ arccos = Schedule(
     rate=lambda t: torch.acos(1 - t) * (2 / math.pi),
     drate=lambda t: (2 / math.pi) / torch.sqrt(t * (2 - t)),
     inverse=lambda p: 1 - torch.cos(math.pi / 2 * p),
+    recipe=(_named, ("arccos",)),
 )
 
 
@@ -130,6 +143,7 @@ def polynomial(power: float, name: str | None = None) -> Schedule:
         rate=lambda t: t**power,
         drate=lambda t: power * t ** (power - 1),
         inverse=lambda p: p ** (1 / power),
+        recipe=(polynomial, (power, name)),
     )
 
 
@@ -158,6 +172,7 @@ def geometric(sigma_min: float = 1e-5, sigma_max: float = 20.0, name: str | None
         rate=lambda t: -torch.expm1(-sigma(t)),
         drate=lambda t: growth * sigma(t) * torch.exp(-sigma(t)),
         inverse=lambda p: torch.log(-torch.log1p(-p) / sigma_min) / growth,
+        recipe=(geometric, (sigma_min, sigma_max, name)),
     )
 
 
@@ -177,6 +192,7 @@ def clipped(schedule: Schedule, low: float, high: float, name: str | None = None
         rate=lambda t: low + width * schedule.rate(t),
         drate=lambda t: width * schedule.drate(t),
         inverse=lambda p: schedule.inverse(((p - low) / width).clamp(0.0, 1.0)),
+        recipe=(clipped, (schedule, low, high, name)),
     )
 
 
@@ -220,7 +236,7 @@ def schedule_from_callable(rate: Callable[[Times], Times]) -> Schedule:
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return (low + high) / 2
 
-    return Schedule(getattr(rate, "__name__", "callable"), rate, drate, inverse)
+    return Schedule(getattr(rate, "__name__", "callable"), rate, drate, inverse, recipe=(schedule_from_callable, (rate,)))
 
 
 def as_schedule(schedule: str | Schedule | Callable[[Times], Times]) -> Schedule:

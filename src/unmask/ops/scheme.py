@@ -43,7 +43,8 @@ class Corruption:
         is_bound: True where the ``1/p``-weighted loss is a likelihood bound, so that bits per token may be
             reported from it.
         block_size: each block of so many positions, counted from the row's first real token, is corrupted as if it
-            were a row, with its own level (Arriola et al. 2025); None = the whole row is one block.
+            were a row, with its own level (Arriola et al. 2025); None = the whole row is one block. Levels of a row's blocks
+            are independent. Only noise with given ``levels`` (``unmask.ops.times``) spreads them evenly, by the golden ratio.
         units: ids, eligible -> index of the first token of each token's unit, ``[B, L]``, which is eligible if the others
             are. The choice is made among first tokens, and a unit goes with its own: coins are tossed once a unit, and
             counts count units (``unmask.ops.words``, ``unmask.ops.instructions``). None = tokens are units.
@@ -74,6 +75,8 @@ class Corruption:
             Noisy ids, the scored positions (a subset of ``eligible``), and the probability (float32) with which each
             eligible position was to be hidden; what it says of other positions means nothing.
         """
+        if not input_ids.numel():  # no rows, or rows of nothing
+            return Corrupted(input_ids.clone(), eligible.clone(), torch.zeros(eligible.shape, device=eligible.device))
         if self.units is None:
             chosen, p = self._choose(eligible, noise)
         else:
@@ -105,16 +108,16 @@ class Corruption:
         source = torch.arange(blocks * self.block_size, device=eligible.device) + shift  # [B, K * W]
         inside = source < width
         source = source.clamp(max=width - 1)
-        level = self.level(noise.per_row(Stream.LEVEL))
         number = torch.arange(blocks, device=eligible.device).expand(rows, blocks)
-        if blocks > 1:
-            # Blocks of a row are spread evenly too: steps of the golden ratio from the row's own uniform.
-            u = (noise.per_row(Stream.LEVEL)[:, None] + number * GOLDEN_RATIO).frac().clamp(min=2.0**-53)
-            level = torch.stack([self.level(u[:, i]) for i in range(blocks)], dim=1).flatten()
         folded = Noise(
             fold(fold(noise.keys, int(Stream.BLOCK))[:, None].expand(rows, blocks), number).flatten(),
             counters.gather(-1, source).view(rows * blocks, self.block_size),
         )
+        if noise.levels is None:
+            u = folded.per_row(Stream.LEVEL).view(rows, blocks)
+        else:  # times are spread over the batch: so are those of a row's blocks, in steps of the golden ratio
+            u = (noise.levels[:, None] + number * GOLDEN_RATIO).frac().clamp(min=2.0**-53)
+        level = torch.stack([self.level(u[:, i]) for i in range(blocks)], dim=1).flatten()
         chosen, p = self.selection(
             level, (eligible.gather(-1, source) & inside).view(rows * blocks, self.block_size), folded
         )

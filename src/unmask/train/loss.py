@@ -28,6 +28,8 @@ from unmask.ops.objective import (
     token_weights,
     training_cost,
 )
+from unmask.train.batches import as_mlm_batch as as_mlm_batch
+from unmask.train.batches import check_targets
 
 
 class ScoredTokens(NamedTuple):
@@ -52,7 +54,8 @@ class _Scored(NamedTuple):
 
     def targets(self, batch: Mapping[str, Any]) -> Int[Tensor, " scored"]:
         """Of each; some id where the index only fills up."""
-        return batch["target_ids"].flatten()[self.place].clamp(min=0)
+        targets: Tensor = batch["target_ids"].flatten()[self.place]
+        return targets.clamp(min=0)
 
     @property
     def row(self) -> Int[Tensor, " scored"]:
@@ -71,12 +74,13 @@ class MLMLoss:
         use_num_masked_factor: divide each row by its own number of scored tokens and average the rows: with a count
             uniform on 1..L this is the exact-count likelihood bound per token (ALGORITHMS 1.1).
         weighting: ``"flat"`` (BERT, MaskGIT), ``"inverse_p"`` (LLaDA), a schedule (MDLM, MD4), or a ``DiscreteTime`` (MD4).
-        normaliser: ``"scored"``, ``"supervised"``, ``"sequence"`` or ``"answer"`` (see ``unmask.ops.objective``).
+        normaliser: ``"scored"``, ``"supervised"``, ``"sequence"`` or ``"answer"`` (see ``unmask.ops.objective``). None follows the
+            weighting: ``"scored"`` for flat weights, ``"supervised"`` for all others, whose weights divide by a probability already.
         label_smoothing, z_loss: regularisers, see ``unmask.ops.objective.training_cost``; they enter the loss and not
             ``score(...).nll``.
 
     Example:
-        >>> loss = MLMLoss(model=model, tokenizer=tokenizer, weighting="inverse_p", normaliser="supervised")
+        >>> loss = MLMLoss(model=model, tokenizer=tokenizer, weighting="inverse_p")
         >>> loss(batch)["loss"].backward()
     """
 
@@ -89,13 +93,13 @@ class MLMLoss:
         use_num_masked_factor: bool = False,
         *,
         weighting: Weighting = "flat",
-        normaliser: Normaliser = "scored",
+        normaliser: Normaliser | None = None,
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
     ) -> None:
         if isinstance(weighting, str) and weighting not in ("flat", "inverse_p"):
             raise ValueError(f"weighting={weighting!r} is not known: give 'flat', 'inverse_p' or a schedule of unmask.ops.schedule.")
-        if normaliser not in ("scored", "supervised", "sequence", "answer"):
+        if normaliser not in (None, "scored", "supervised", "sequence", "answer"):
             raise ValueError(f"normaliser={normaliser!r} is not known: give 'scored', 'supervised', 'sequence' or 'answer'.")
         if not 0.0 <= label_smoothing < 1.0 or z_loss < 0.0:
             raise ValueError(
@@ -107,6 +111,17 @@ class MLMLoss:
                 "use_num_masked_factor divides each row by its number of hidden tokens, and weighting='inverse_p' (or a "
                 "schedule) by their probability: together they would divide twice. Choose one."
             )
+        if use_num_masked_factor and normaliser not in (None, "scored"):
+            raise ValueError(
+                f"use_num_masked_factor averages the rows, each divided by its number of hidden tokens, so normaliser={normaliser!r} would "
+                "not be read. Leave one of the two out."
+            )
+        if weighting != "flat" and normaliser == "scored":
+            raise ValueError(
+                f"weighting={getattr(weighting, 'name', weighting)!r} divides each hidden token by its probability, and normaliser='scored' the sum "
+                "by their number: together they would divide twice. Leave normaliser out (it is then 'supervised'), or give 'sequence' "
+                "or 'answer'; for a mean over hidden tokens give weighting='flat'."
+            )
         self.loss_on_padding = loss_on_padding
         self.loss_on_visible_tokens = loss_on_visible_tokens
         self.model = model
@@ -116,7 +131,7 @@ class MLMLoss:
         self._unscored_id = self.special.pad if skip_pad and self.special is not None else None
         self.use_num_masked_factor = use_num_masked_factor
         self.weighting: Weighting = weighting
-        self.normaliser: Normaliser = normaliser
+        self.normaliser: Normaliser = normaliser or ("scored" if weighting == "flat" else "supervised")
         self.label_smoothing = label_smoothing
         self.z_loss = z_loss
 
@@ -124,8 +139,8 @@ class MLMLoss:
         """The loss of one batch.
 
         Args:
-            batch: an ``MLMBatch``, a ``PackedFlexMLMBatch``, or ``MaskedLMCollator``'s ``{"tokens", "mask", "labels"}``; with
-                ``scored_index`` from :meth:`locate` if the batch is on an accelerator that should not be waited for.
+            batch: an ``MLMBatch``, a ``PackedFlexMLMBatch``, ``MaskedLMCollator``'s ``{"tokens", "mask", "labels"}``, or
+                ``{"input_ids", "attention_mask", "labels"}`` of Hugging Face's collators; with ``scored_index`` from :meth:`locate` if the batch is on an accelerator that should not be waited for.
             model: in place of the one given at construction.
 
         Returns:
@@ -141,6 +156,7 @@ class MLMLoss:
             weighted = tokens.cost * share
             return self._divided(weighted.sum(), weighted, scored, counts)
         wanted = scored.targets(batch)
+        check_targets(wanted, len(projected[1]))
         found = linear_cross_entropy(*projected, wanted, share, self.label_smoothing, self.z_loss)
         return self._divided(found.numerator, found.cost * share, scored, counts)
 
@@ -159,6 +175,7 @@ class MLMLoss:
         if projected is None:
             return self._read(batch, model, scored)
         wanted = scored.targets(batch)
+        check_targets(wanted, len(projected[1]))
         found = linear_cross_entropy(*projected, wanted, scored.weights, self.label_smoothing, self.z_loss)
         return ScoredTokens(scored.where, found.nll, found.best == wanted, scored.weights, found.cost)
 
@@ -227,6 +244,7 @@ class MLMLoss:
         """From logits, of any model."""
         logits = logits_where(model, batch, scored.place)
         wanted = scored.targets(batch)
+        check_targets(wanted, logits.shape[-1])
         nll = token_nll(logits, wanted)
         cost = training_cost(logits, nll, self.label_smoothing, self.z_loss)
         return ScoredTokens(scored.where, nll, logits.detach().argmax(-1) == wanted, scored.weights, cost)
@@ -262,16 +280,3 @@ class MLMLoss:
         if self._unscored_id is not None:
             could = could & (batch["target_ids"] != self._unscored_id)
         return could | where
-
-
-def as_mlm_batch(batch: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The contract's fields of a batch; ``{"tokens", "mask", "labels"}`` is renamed, anything else is itself."""
-    if "tokens" not in batch:
-        return batch
-    labels = batch["labels"]
-    return {
-        "input_ids": batch["tokens"],
-        "attention_mask": batch["mask"].bool(),
-        "target_ids": labels,
-        "noise_mask": labels != IGNORED_TARGET,
-    }
