@@ -23,6 +23,8 @@ from torch import Tensor
 from unmask.contracts import Confidence, MLMPredictionDict, SpecialIds
 from unmask.decode.adjust import Adjustment
 from unmask.decode.canvas import Canvas
+from unmask.decode.characters import WholeCharacters
+from unmask.decode.constraints import Constraint
 from unmask.decode.loop import unmask
 from unmask.decode.named import ScheduleLike, make_rules
 from unmask.decode.rules import Rules
@@ -100,7 +102,8 @@ class MLMPredictor:
         self.observers = tuple(observers)
         self.special = special
         self.rules = rules if rules is not None else _documented_rules(
-            max_steps, noise_schedule, top_k, top_p, confidence, threshold, temperature, confidence_temperature, logits_hook, allow_eos
+            max_steps, noise_schedule, top_k, top_p, confidence, threshold, temperature, confidence_temperature, logits_hook, allow_eos,
+            WholeCharacters.of(tokenizer),
         )
 
     def predict(self, batch: Mapping[str, Any]) -> MLMPredictionDict:
@@ -134,20 +137,20 @@ class MLMPredictor:
             output_start_idx=start,
             steps_taken=decoded.steps_taken.tolist(),
         )
-        prediction["text"] = self.decode({**prediction, "attention_mask": canvas.attention_mask})
+        prediction["text"] = self.decode({**prediction, "attention_mask": canvas.attention_mask, "given": ~blanks})
         return prediction
 
     def decode(self, results: Mapping[str, Any]) -> list[str]:
         """Text of decoded rows: without padding, and without what follows the first EOS of the output.
 
         Args:
-            results: ``ids [B, L]``, and optionally ``output_start_idx [B]`` (0 if absent) and ``attention_mask [B, L]``
-                (everything but PAD if absent).
+            results: ``ids [B, L]``, and optionally ``output_start_idx [B]`` (0 if absent), ``attention_mask [B, L]``
+                (everything but PAD if absent) and ``given [B, L]`` (True = no output; an EOS there hides nothing).
         """
         ids: Tensor = results["ids"]
         special = self._special_ids()
         starts = results.get("output_start_idx")
-        shown = _shown(ids, special, starts, results.get("attention_mask"))
+        shown = _shown(ids, special, starts, results.get("attention_mask"), results.get("given"))
         return [self._text(row[keep].tolist()) for row, keep in zip(ids.cpu(), shown.cpu(), strict=True)]
 
     def _text(self, ids: list[int]) -> str:
@@ -214,6 +217,7 @@ def _documented_rules(
     confidence_temperature: float,
     logits_hook: Callable[..., Logits] | None,
     allow_eos: bool,
+    constraint: Constraint | None,
 ) -> Rules:
     if confidence is not None and confidence not in CONFIDENCES:
         raise ValueError(f"There is no confidence {confidence!r}. Choose {', '.join(CONFIDENCES)}, or None for random order.")
@@ -233,6 +237,7 @@ def _documented_rules(
         top_p=top_p,
         adjustments=() if logits_hook is None else (_as_adjustment(logits_hook),),
         allow_eos=allow_eos,
+        constraint=constraint,
     )
 
 
@@ -256,7 +261,7 @@ def _as_adjustment(hook: Callable[..., Logits]) -> Adjustment:
 
 
 def _shown(
-    ids: Tensor, special: SpecialIds, starts: Tensor | None, attention_mask: Tensor | None
+    ids: Tensor, special: SpecialIds, starts: Tensor | None, attention_mask: Tensor | None, given: Tensor | None = None
 ) -> Bool[Tensor, "batch seq"]:
     """Real positions up to and with the first EOS at or after ``starts``."""
     real = torch.ones_like(ids, dtype=torch.bool)
@@ -270,5 +275,7 @@ def _shown(
     ends = (ids == special.eos) & real
     if starts is not None:
         ends = ends & (place >= starts[:, None])
+    if given is not None:
+        ends = ends & ~given
     after = (ends.long().cumsum(-1) - ends.long()) > 0
     return real & ~after
