@@ -50,5 +50,5 @@ def score(
     if as_json:
         print_json({"score": kind, "rows": [{"text": t, "nats": nats, "tokens": n} for t, nats, n in answers]})
         return
-    shown = [[t[:60], f"{nats:.2f}", f"{nats / max(1, n):.3f}", str(n)] for t, nats, n in answers]
+    shown = [[t, f"{nats:.2f}", f"{nats / max(1, n):.3f}", str(n)] for t, nats, n in answers]
     table(f"{kind}, nats (higher is likelier)", ["text", "total", "per token", "tokens"], shown)

@@ -119,7 +119,7 @@ class WholeCharacters:
 
 def _row(view: StepView, row: int) -> list[int]:
     """The ids of a row, -1 at blanks. Padding is no part of a character."""
-    ids = view.ids[row].masked_fill(~view.canvas.attention_mask[row], int(2**62))
+    ids = view.ids[row].masked_fill(~view.canvas.attention_mask[row], 2**62)
     return ids.masked_fill(view.blanks[row], -1).tolist()
 
 
