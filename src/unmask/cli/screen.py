@@ -114,7 +114,8 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         drawn.add_row(*map(Text, row))
     figures = [max(len(row[number]) for row in [columns, *rows]) for number in range(1, len(columns))]
     needed = 8 + sum(figures) + 3 * len(columns) + 1
-    RESULTS.print(drawn, width=max(RESULTS.width, needed), crop=False, no_wrap=True, overflow="ignore", soft_wrap=RESULTS.width < needed)
+    drawn.width = needed if RESULTS.width < needed else None  # too narrow for the figures alone: the terminal breaks the lines
+    RESULTS.print(drawn, crop=False)
 
 
 def print_json(value: Any) -> None:
