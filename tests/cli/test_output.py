@@ -54,7 +54,7 @@ def test_a_lone_text_without_blanks_is_refused_and_among_others_it_comes_back(un
     (tmp_path / "texts.txt").write_text("No Blank here\nthe [MASK] sees\n")
     answer = unmask("fill", "--input", tmp_path / "texts.txt", "--model", trained, "--jsonl")
     rows = [json.loads(line) for line in answer.out.splitlines()]
-    assert [row["text"] for row in rows][0] == "No Blank here" and len(rows) == 2 and rows[0]["steps"] == 0
+    assert len(rows) == 2 and rows[0]["text"] == "No Blank here" and rows[0]["steps"] == 0
     assert unmask("fill", "No Blank here", "--model", trained).code == 1
     assert unmask("fill", "No Blank here", "--model", trained, "--longest", 3).code == 1
     none = unmask("fill", "a", "b", "--model", trained, "--jsonl")

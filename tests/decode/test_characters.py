@@ -118,3 +118,11 @@ def test_byte_fallback_tokens_are_parts_and_words_are_not():
 def test_words_alone_need_no_constraint():
     assert WholeCharacters.of(Tokenizer(tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "[MASK]": 1}, "a")), {"mask": "[MASK]"})) is None
     assert WholeCharacters.of(None) is None
+
+
+def test_given_text_behind_an_eos_is_returned_and_an_eos_that_was_placed_ends_it():
+    row = [*BYTES.encode("a"), MASK, SPECIAL.eos, *BYTES.encode(" house")]
+    text = MLMPredictor(1, None, BYTES, Guess(), seed=0).predict({"input_ids": torch.tensor([row])})["text"][0]
+    assert text.startswith("a") and text.endswith(" house")
+    ended = MLMPredictor(1, 2, BYTES, Guess(), seed=0).decode({"ids": torch.tensor([[*BYTES.encode("a"), SPECIAL.eos, 9]]), "output_start_idx": torch.tensor([1])})
+    assert ended == ["a"]

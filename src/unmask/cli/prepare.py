@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,8 +56,15 @@ def prepare(
         ["held out", f"{done.valid_documents:,}", f"{done.valid_tokens:,}", f"{done.valid_bytes:,}"],
     ]
     table(f"{out} · vocabulary {done.vocab_size:,}", ["", "documents", "tokens", "bytes"], rows)
-    used = {"data.field": (field, "text"), "data.unit": (unit, None), "data.split": (split, "train"), "data.tokenizer": (tokenizer, None)}
-    used |= {"data.valid_source": (valid_source, None), "data.vocab_size": (vocab_size, 8192), "data.valid_fraction": (valid_fraction, 0.05)}
-    used |= {"data.seed" if "seed" in DataConfig.model_fields else "seed": (seed, 0)}
+    used: dict[str, tuple[Any, Any]] = {
+        "data.field": (field, "text"),
+        "data.unit": (unit, None),
+        "data.split": (split, "train"),
+        "data.tokenizer": (tokenizer, None),
+        "data.valid_source": (valid_source, None),
+        "data.vocab_size": (vocab_size, 8192),
+        "data.valid_fraction": (valid_fraction, 0.05),
+        "data.seed" if "seed" in DataConfig.model_fields else "seed": (seed, 0),
+    }
     other = [f"{key}={value}" for key, (value, usual) in used.items() if value != usual]
     print(f"Train on it: {shlex.join(['unmask', 'train', f'data.source={source}', f'data.store={out}', *other, 'run=runs/NAME'])}")

@@ -61,7 +61,7 @@ def _without_prefix(part: Any) -> Any:
     if part["type"] == "Sequence":
         name = "normalizers" if "normalizers" in part else "pretokenizers"
         return {**part, name: [kept for inner in part[name] if (kept := _without_prefix(inner)) is not None]}
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "Metaspace": {"prepend_scheme": "never"},
         "ByteLevel": {"add_prefix_space": False},
         "Strip": {"strip_left": False},

@@ -54,10 +54,10 @@ class Prompt:
         """The text with ``fillings[i]`` at blank ``i``; one filling more continues the text. It ends at the first EOS of a filling."""
         given = [*self.given, *[""] * (len(fillings) + 1 - len(self.given))]
         assert len(given) == len(fillings) + 1, "a filling for each blank, and one at the end at most"
-        text, open_ids = given[0], list[int]()
+        text, open_ids, eos = given[0], list[int](), self.tokenizer.eos_token_id
         for filling, behind in zip(fillings, given[1:], strict=True):
-            ended = self.tokenizer.eos_token_id in filling
-            open_ids += filling[: list(filling).index(self.tokenizer.eos_token_id)] if ended else filling
+            ended = eos is not None and eos in filling
+            open_ids += filling if eos is None or not ended else filling[: list(filling).index(eos)]
             if not behind and not ended:
                 continue  # neighbouring blanks are decoded together: a character may have its bytes in several
             text += added_text(self.tokenizer, text, open_ids)
