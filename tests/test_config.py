@@ -80,6 +80,13 @@ def test_an_unknown_key_names_the_nearest(override, nearest):
     assert override in str(raised.value) and "--print-config" in str(raised.value) and "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("override", ["objective.colour=1", "foo=1", "train.learning_rate=1", "optim.wd=1"])
+def test_a_key_that_is_like_none_gets_no_suggestion(override):
+    with pytest.raises(ValueError, match="There is no config key") as raised:
+        load_config(overrides=[override])
+    assert "Did you mean" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("override", "key"),
     [

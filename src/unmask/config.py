@@ -163,6 +163,13 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
+def _close_keys(key: str, known: Sequence[str]) -> list[str]:
+    """Known keys whose own name is spelled much like that of ``key``, the nearest first; a common section does not count."""
+    names = difflib.get_close_matches(key.split(".")[-1], {k.split(".")[-1] for k in known}, 3, 0.7)
+    section = key.rpartition(".")[0]
+    return [k for name in names for k in sorted(known, key=lambda k: k.rpartition(".")[0] != section) if k.split(".")[-1] == name]
+
+
 RENAMED = {"objective.exact_count": "'objective.choice': count for true, coins for false"}
 
 
@@ -176,7 +183,7 @@ def _explain(error: ValidationError, origin: str) -> str:
                 lines.append(f"The config key {key!r} of an earlier version is now {RENAMED[key]}.")
                 continue
             elsewhere = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
-            near = elsewhere or difflib.get_close_matches(key, known, 1, 0.4)
+            near = elsewhere or _close_keys(key, known)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             lines.append(f"There is no config key {key!r}.{hint}")
         elif problem["type"] == "value_error":

@@ -22,7 +22,7 @@ def bench(
     """Time training steps on this machine, beside transformers' BERT of the same size: about a minute."""
     import torch
 
-    from unmask.cli.screen import NOTES, RESULTS, counting, print_json, table
+    from unmask.cli.screen import NOTES, counting, print_json, show, table
     from unmask.config import PRESETS
     from unmask.measure.flops import TINY, Size
     from unmask.measure.quick import Setting, quick_comparison
@@ -44,18 +44,16 @@ def bench(
         return
     machine = report["machine"]
     where = machine.get("accelerator") or f"{machine['processor']}, {machine['threads']} threads"
-    RESULTS.print(
+    show(
         f"{where} · torch {machine['torch']} · {chosen} · {size.layers} layers of width {size.width}, vocabulary {size.vocabulary:,}, "
-        f"{rows} × {length} tokens",
-        highlight=False,
+        f"{rows} × {length} tokens"
     )
     table("this library beside transformers' BERT", ["", "figure", "over turns"], [[row.work, *row.cells()[1:3]] for row in figures])
     speeds = report["tokens_per_second"]
     names = ("mlm", "diffusion", "documents")
     shown = [[name, f"{speeds[name]:,.0f}", f"{speeds[f'{name}, bert']:,.0f}"] for name in names]
     table("tokens per second", ["padding not counted", "unmask", "BERT"], shown)
-    RESULTS.print(
+    show(
         f"matrix products alone: {report['product_gflops']:,.0f} GFLOP/s · peak memory: {report['peak_mib']['mlm']:,.0f} MiB, "
-        f"BERT {report['peak_mib']['mlm, bert']:,.0f} MiB",
-        highlight=False,
+        f"BERT {report['peak_mib']['mlm, bert']:,.0f} MiB"
     )

@@ -129,6 +129,7 @@ class Decoding:
             ValueError: options out of range or in contradiction, or a word that is not one token.
         """
         from unmask.contracts import SpecialIds
+        from unmask.data.token_bytes import parts_of_characters
         from unmask.decode.named import ORDERS, make_rules
 
         orders = (*ORDERS, "critic", *_RANDOM_ORDERS)
@@ -165,9 +166,12 @@ class Decoding:
             top_p=self.top_p,
             min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
-            forbidden_ids=[i for word in self.forbid or () for i in _spellings(tokenizer, word, "--forbid")],
+            forbidden_ids=[
+                *(i for word in self.forbid or () for i in _spellings(tokenizer, word, "--forbid")),
+                *(parts_of_characters(tokenizer) if self.require else ()),  # what requires words does not count bytes
+            ],
             required_ids=[_spellings(tokenizer, word, "--require")[0] for word in self.require or ()],
-            constraint=None if self.regex is None else _pattern(tokenizer, self.regex),
+            constraint=self._constraint(tokenizer),
             guidance=self.guidance,
             cache=self.cache,
             cache_refresh=self.cache_refresh,
@@ -176,6 +180,14 @@ class Decoding:
             late_eos=self.eos == "late",
             stop_at_eos=self.eos != "never" and self.remask is None,
         )
+
+    def _constraint(self, tokenizer: Any) -> Constraint | None:
+        """What tokens may stand together: a pattern, or whole characters; None where required words take that place."""
+        from unmask.decode.characters import WholeCharacters
+
+        if self.regex is not None:
+            return _pattern(tokenizer, self.regex)
+        return None if self.require else WholeCharacters.of(tokenizer)
 
     def placed(self, model: Any) -> Any:
         """The model where it is to decode: on the accelerator, if there is one and ``--compile`` asks for it."""

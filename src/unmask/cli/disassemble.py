@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +43,7 @@ def disassemble(
         return
     rows = [
         ["files", f"{done.files:,}"],
-        *([f"  skipped: {reason}, like {_short(done.skipped_examples[reason])}", f"{n:,}"] for reason, n in done.skipped.most_common()),
+        *([f"  skipped: {reason}, like {done.skipped_examples[reason]}", f"{n:,}"] for reason, n in done.skipped.most_common()),
         ["binaries", f"{done.binaries:,}"],
         ["  of them test", f"{done.test_binaries:,}"],
         ["functions found", f"{done.functions_found:,}"],
@@ -54,8 +55,4 @@ def disassemble(
         ["instructions written", f"{done.instructions:,}"],
     ]
     table(f"{out}", ["", "number"], rows)
-    print(f"Train on it: unmask train data.source={out} run=runs/NAME")
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 24 else f"…{name[-23:]}"
+    print(f"Train on it: {shlex.join(['unmask', 'train', f'data.source={out}', 'run=runs/NAME'])}")

@@ -121,7 +121,7 @@ def _stores(loaded: Loaded, path: Path) -> Path | None:
 
 def print_report(report: dict[str, Any]) -> None:
     """The report as a table."""
-    from unmask.cli.screen import RESULTS, table
+    from unmask.cli.screen import show, table
 
     trained = report["models"]["trained"]
     units = [u for u in ("bits_per_byte", "bits_per_word", "bits_per_token") if u in trained]
@@ -136,17 +136,16 @@ def print_report(report: dict[str, Any]) -> None:
     title = f"Upper bound on -log likelihood, {trained['documents']:,} documents, {trained['tokens']:,} tokens, {trained['unscored_tokens']:,} unscored (± = 95% interval over documents)"
     table(title, ["model", *(u.replace("_", " ") for u in units)], rows)
     if remark := what_is_left_out(trained):
-        RESULTS.print(remark, highlight=False)
+        show(remark)
     top = report["accuracy"]
-    RESULTS.print(
+    show(
         f"With {top['rate']:.0%} hidden, the first guess is right {top['top_1']['value']:.1%} of the time, one of the first five "
-        f"{top['top_5']['value']:.1%} ({trained['unscored_tokens']:,} unscored tokens are never hidden).",
-        highlight=False,
+        f"{top['top_5']['value']:.1%} ({trained['unscored_tokens']:,} unscored tokens are never hidden)."
     )
     if "classes" in report:
         print_classes(report)
     for name, saved in report.get("bits_per_byte_saved", {}).items():
-        RESULTS.print(f"Bits per byte saved against {name}: {cell(saved)} (paired).", highlight=False)
+        show(f"Bits per byte saved against {name}: {cell(saved)} (paired).")
 
 
 def what_is_left_out(bound: dict[str, Any]) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +14,7 @@ from unmask.cli.texts import in_batches, read_standard_input, read_texts
 
 if TYPE_CHECKING:
     from unmask.cli.sampling import Tally
+    from unmask.data.prompts import Prompt
 
 
 @decoding_options(order="top_prob", temperature=0.0)
@@ -34,10 +34,10 @@ def fill(
     as_json: Json = False,
     as_lines: JsonLines = False,
 ) -> None:
-    """Fill every [MASK] of a text, together, and show what else each could be."""
+    """Fill every [MASK] of a text, together, and show what else each could be. Among several texts, one without a blank comes back as it is."""
     from unmask.build import load
     from unmask.cli.sampling import Tally
-    from unmask.cli.screen import NOTES, RESULTS, print_json
+    from unmask.cli.screen import note, print_json, print_json_line, show
     from unmask.data.traces.unseen import unseen_words
 
     if top < 1:
@@ -50,7 +50,7 @@ def fill(
         raise ValueError("There is no text to fill: give it as an argument, in a file (--input), or line by line on standard input.")
     loaded, tally = load(model, which), Tally()
     if remark := unseen_words(loaded.tokenizer, texts):
-        NOTES.print(remark, markup=False, highlight=False, soft_wrap=True)
+        note(remark)
     network = decoding.placed(loaded.model)
     if longest is not None:
         if watch or trace is not None:
@@ -65,11 +65,11 @@ def fill(
         found = iter(())
     for answer in found:
         if as_lines:
-            print(json.dumps(answer, ensure_ascii=False), flush=True)
+            print_json_line(answer)
             continue
-        RESULTS.print(answer["text"], style="bold", highlight=False, markup=False)
+        show(answer["text"], style="bold")
         for line in alternatives(answer):
-            RESULTS.print(f"  {line}", style="dim", highlight=False, markup=False, soft_wrap=True)
+            show(f"  {line}", style="dim")
     tally.show()
 
 
@@ -98,37 +98,57 @@ def fill_texts(
     Yields:
         For every text: ``text`` filled, ``steps`` taken, and ``blanks``: for each blank its alternatives, the likeliest first,
         as ``{"token", "probability"}``.
+
+    Raises:
+        ValueError: no texts, or a single one that has no blank.
     """
     from unmask.cli.patterns import fitted
     from unmask.cli.sampling import left_padded, watched_predict
+    from unmask.data.prompts import Prompt
     from unmask.decode.alternatives import Alternatives
 
-    rows = [tokenizer.encode(text, allow_mask=True) for text in texts]
-    for text, row in zip(texts, rows, strict=True):
-        if tokenizer.mask_token_id not in row:
-            raise ValueError(f"There is nothing to fill in {text!r}: write {tokenizer.mask_token} where a token is wanted, such as 'The [MASK] statement'.")
-    if not rows:
+    if not texts:
         raise ValueError(f"There is no text to fill: give one with a {tokenizer.mask_token}, or lines on standard input.")
-    predictor = decoding.predictor(model, tokenizer, blanks=max(row.count(tokenizer.mask_token_id) for row in rows))
+    prompts = [Prompt.of(tokenizer, text) for text in texts]
+    _refuse_a_lone_complete_text(prompts, texts)
+    predictor = decoding.predictor(model, tokenizer, blanks=max(1, *(len(prompt.blanks) for prompt in prompts)))
     rules = predictor.rules
-    for which_rows in in_batches(len(rows), batch_size, shows_one=watch or trace is not None):
-        alternatives = Alternatives(top)
-        predictor.observers = (alternatives,)
-        predictor.rules = fitted(rules, tokenizer, [texts[i] for i in which_rows], [rows[i] for i in which_rows])
-        batch = left_padded([rows[i] for i in which_rows], tokenizer.pad_token_id, which_rows.start)
-        labels = [texts[i][:32] for i in which_rows]
-        found, _ = watched_predict(predictor, batch, watch=watch, page=trace, title="unmask fill", labels=labels)
-        if tally is not None:
-            tally.add(sum(rows[i].count(tokenizer.mask_token_id) for i in which_rows), max(found["steps_taken"]), max(found["time_taken"]))
-        answers: list[dict[str, Any]] = [
-            {"prompt": texts[i], "text": found["text"][place], "steps": found["steps_taken"][place], "blanks": []}
-            for place, i in enumerate(which_rows)
-        ]
-        for (row, _), (ids, odds) in sorted(alternatives.found.items()):
-            answers[row]["blanks"].append(
-                [{"token": tokenizer.token_text(t), "probability": round(p, 4)} for t, p in zip(ids, odds, strict=True)]
-            )
-        yield from answers
+    for which_rows in in_batches(len(prompts), batch_size, shows_one=watch or trace is not None):
+        answers = {i: _complete(texts[i]) for i in which_rows}
+        open_rows = [i for i in which_rows if prompts[i].blanks]
+        if open_rows:
+            alternatives = Alternatives(top)
+            predictor.observers = (alternatives,)
+            predictor.rules = fitted(rules, tokenizer, [texts[i] for i in open_rows], [prompts[i].ids for i in open_rows])
+            batch = left_padded([prompts[i].ids for i in open_rows], tokenizer.pad_token_id or 0, open_rows)
+            labels = [texts[i][:32] for i in open_rows]
+            found, _ = watched_predict(predictor, batch, watch=watch, page=trace, title="unmask fill", labels=labels)
+            if tally is not None:
+                tally.add(sum(len(prompts[i].blanks) for i in open_rows), max(found["steps_taken"]), max(found["time_taken"]))
+            for place, i in enumerate(open_rows):
+                row = found["ids"][place, -len(prompts[i].ids) :].tolist()
+                answers[i] |= {"text": prompts[i].filled(row), "steps": found["steps_taken"][place]}
+            for (place, _), (ids, odds) in sorted(alternatives.found.items()):
+                answers[open_rows[place]]["blanks"].append(
+                    [{"token": tokenizer.token_text(t), "probability": round(p, 4)} for t, p in zip(ids, odds, strict=True)]
+                )
+        yield from answers.values()
+
+
+def _complete(text: str) -> dict[str, Any]:
+    """The answer for a text without blanks: the text."""
+    return {"prompt": text, "text": text, "steps": 0, "blanks": []}
+
+
+def _refuse_a_lone_complete_text(prompts: Sequence[Prompt], texts: Sequence[str]) -> None:
+    """Among several texts one may be complete; a single one is a mistake.
+
+    Raises:
+        ValueError: the only text has no blank.
+    """
+    if len(texts) == 1 and not prompts[0].blanks:
+        mask = prompts[0].tokenizer.mask_token
+        raise ValueError(f"There is nothing to fill in {texts[0]!r}: write {mask} where a token is wanted, such as 'The {mask} statement'.")
 
 
 def fill_any(
@@ -142,23 +162,28 @@ def fill_any(
     """
     from unmask.cli.patterns import fitted_to_lengths
     from unmask.contracts import SpecialIds
+    from unmask.data.prompts import Prompt
     from unmask.decode.lengths import fill_any_length
 
     if longest < 1:
         raise ValueError(f"--longest {longest} leaves no room for a token: give 1 or more.")
-    mask, rules, special = tokenizer.mask_token_id, decoding.rules(model, tokenizer, longest), SpecialIds.of(tokenizer)
-    for text in texts:
-        row = tokenizer.encode(text, allow_mask=True)
-        if row.count(mask) != 1:
-            raise ValueError(f"--longest fills one blank of any length, and {text!r} has {row.count(mask)}: write exactly one {tokenizer.mask_token}.")
-        place = row.index(mask)
-        fitting, lengths = fitted_to_lengths(rules, tokenizer, text, row, range(1, longest + 1))
+    rules, special, all_lengths = decoding.rules(model, tokenizer, longest), SpecialIds.of(tokenizer), range(1, longest + 1)
+    prompts = [Prompt.of(tokenizer, text) for text in texts]
+    _refuse_a_lone_complete_text(prompts, texts)
+    for text, prompt in zip(texts, prompts, strict=True):
+        if not prompt.blanks:
+            yield _complete(text)
+            continue
+        if len(prompt.blanks) != 1:
+            raise ValueError(f"--longest fills one blank of any length, and {text!r} has {len(prompt.blanks)}: write exactly one {tokenizer.mask_token}.")
+        row, (place,) = prompt.ids, prompt.blanks
+        fitting, lengths = fitted_to_lengths(rules, tokenizer, text, row, all_lengths)
         if not lengths:
             raise ValueError(f"At no length up to {longest} tokens does a filling match --regex {decoding.regex!r}: raise --longest, or change the pattern.")
         tried = fill_any_length(model, row[:place], row[place + 1 :], lengths, fitting, special=special, seed=decoding.seed, device=next(model.parameters()).device)
         tally.add(sum(lengths), tried.decoded.evaluations, float(tried.decoded.time_taken.max()))
         best = tried.scores.argsort(descending=True)[:top].tolist()
-        fillings = [tokenizer.decode(tried.decoded.ids[n, place : place + lengths[n]].tolist()) for n in best]
+        placed = [tried.decoded.ids[n, place : place + lengths[n]].tolist() for n in best]
         odds = [round(float(tried.scores[n].exp()), 4) for n in best]
-        blank = [{"token": filling, "probability": p} for filling, p in zip(fillings, odds, strict=True)]
-        yield {"prompt": text, "text": tokenizer.decode(tried.ids.tolist()), "steps": int(tried.decoded.steps_taken[best[0]]), "blanks": [blank]}
+        blank = [{"token": tokenizer.decode(ids), "probability": p} for ids, p in zip(placed, odds, strict=True)]
+        yield {"prompt": text, "text": prompt.filled_with(placed[:1]), "steps": int(tried.decoded.steps_taken[best[0]]), "blanks": [blank]}

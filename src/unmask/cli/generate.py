@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +31,8 @@ def generate(
     from unmask.build import load
     from unmask.cli.patterns import fitted
     from unmask.cli.sampling import Tally, left_padded, watched_predict
-    from unmask.cli.screen import NOTES, print_json
+    from unmask.cli.screen import note, on_terminal, print_json, print_json_line, show
+    from unmask.data.prompts import Prompt
 
     if samples < 1 or new_tokens < 1:
         raise ValueError(f"--samples {samples} and --new-tokens {new_tokens} must both be 1 or more.")
@@ -41,28 +41,29 @@ def generate(
     batches = in_batches(len(prompts), batch_size, shows_one=watch or trace is not None)
     loaded = load(model, which)
     tokenizer = loaded.tokenizer
-    rows = [tokenizer.encode(text, allow_mask=True) for text in prompts]
-    blanks = new_tokens + max(row.count(int(tokenizer.mask_token_id or 0)) for row in rows)
-    labels = [f"{text[:24] or 'from nothing'}" + (f" · {i + 1}" if len(prompts) > 1 else "") for i, text in enumerate(prompts)]
+    read = [Prompt.of(tokenizer, text) for text in prompts]
+    blanks = new_tokens + max(len(prompt.blanks) for prompt in read)
+    shown = 24 if on_terminal() or trace is not None else None
+    labels = [f"{text[:shown] or 'from nothing'}" + (f" · {i + 1}" if len(prompts) > 1 else "") for i, text in enumerate(prompts)]
     predictor = decoding.predictor(decoding.placed(loaded.model), tokenizer, blanks=blanks, new_tokens=new_tokens)
     answers: list[dict[str, object]] = []
     tally, rules = Tally(), predictor.rules
     for which_rows in batches:
-        predictor.rules = fitted(rules, tokenizer, [prompts[i] for i in which_rows], [rows[i] for i in which_rows], new_tokens)
-        batch = left_padded([rows[i] for i in which_rows], tokenizer.pad_token_id or 0, which_rows.start)
+        predictor.rules = fitted(rules, tokenizer, [prompts[i] for i in which_rows], [read[i].ids for i in which_rows], new_tokens)
+        batch = left_padded([read[i].ids for i in which_rows], tokenizer.pad_token_id or 0, which_rows)
         found, _ = watched_predict(
             predictor, batch, watch=watch, page=trace, title="unmask generate", labels=[labels[i] for i in which_rows]
         )
         tally.add(len(which_rows) * new_tokens, max(found["steps_taken"]), max(found["time_taken"]))
-        keys = ("text", "steps_taken", "time_taken")
         for place, i in enumerate(which_rows):
-            answers.append({"prompt": prompts[i], **{k: found[k][place] for k in keys}})  # type: ignore[literal-required]
+            text = read[i].filled(found["ids"][place, -len(read[i].ids) - new_tokens :].tolist())
+            answers.append({"prompt": prompts[i], "text": text, "steps_taken": found["steps_taken"][place], "time_taken": found["time_taken"][place]})
             if as_lines:
-                print(json.dumps(answers[-1], ensure_ascii=False), flush=True)
+                print_json_line(answers[-1])
             elif not as_json:
-                print(found["text"][place] if len(prompts) == 1 else f"── {labels[i]}\n{found['text'][place]}\n")
+                show(text if len(prompts) == 1 else f"── {labels[i]}\n{text}\n")
     if as_json:
         print_json(answers)
     tally.show()
     if trace is not None:
-        NOTES.print(f"Open {Path(trace).resolve()}" + (" in a browser." if trace.suffix == ".html" else "."), highlight=False)
+        note(f"Open {Path(trace).resolve()}" + (" in a browser." if trace.suffix == ".html" else "."))

@@ -71,11 +71,19 @@ def _remark(message: Warning | str, category: type[Warning], filename: str, line
 _format_warning = warnings.formatwarning
 
 
+def replace_unwritable() -> None:
+    """Let standard output and error replace what their encoding cannot write (such as ``\\u65e5``), so that no work is lost to it."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run() -> None:
     """The console entry point."""
     warnings.formatwarning = _remark
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     keep_freed_memory()
+    replace_unwritable()
     try:
         app()
     except SystemExit as stop:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,6 +29,7 @@ def prepare(
     from dataclasses import asdict
 
     from unmask.cli.screen import preparing, print_json, table
+    from unmask.config import DataConfig
     from unmask.data.prepare import prepare as prepare_corpus
     from unmask.data.sources import Source
 
@@ -54,4 +56,15 @@ def prepare(
         ["held out", f"{done.valid_documents:,}", f"{done.valid_tokens:,}", f"{done.valid_bytes:,}"],
     ]
     table(f"{out} · vocabulary {done.vocab_size:,}", ["", "documents", "tokens", "bytes"], rows)
-    print(f"Train on it: unmask train data.source={source} data.store={out} run=runs/NAME")
+    used: dict[str, tuple[Any, Any]] = {
+        "data.field": (field, "text"),
+        "data.unit": (unit, None),
+        "data.split": (split, "train"),
+        "data.tokenizer": (tokenizer, None),
+        "data.valid_source": (valid_source, None),
+        "data.vocab_size": (vocab_size, 8192),
+        "data.valid_fraction": (valid_fraction, 0.05),
+        "data.seed" if "seed" in DataConfig.model_fields else "seed": (seed, 0),
+    }
+    other = [f"{key}={value}" for key, (value, usual) in used.items() if value != usual]
+    print(f"Train on it: {shlex.join(['unmask', 'train', f'data.source={source}', f'data.store={out}', *other, 'run=runs/NAME'])}")

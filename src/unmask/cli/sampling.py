@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +34,10 @@ class Tally:
 
     def show(self) -> None:
         """The line that ends the command."""
-        from unmask.cli.screen import NOTES
+        from unmask.cli.screen import note
 
         rate = self.tokens / max(self.seconds, 1e-9)
-        NOTES.print(
-            f"{self.tokens} tokens · {self.evaluations} evaluations · {self.seconds:.2f} s · {rate:,.0f} tokens/s", style="dim", highlight=False
-        )
+        note(f"{self.tokens} tokens · {self.evaluations} evaluations · {self.seconds:.2f} s · {rate:,.0f} tokens/s", style="dim")
 
 
 def sample_text(model: Any, tokenizer: Any, tokens: int = 48) -> str:
@@ -89,12 +88,12 @@ def watched_predict(
     return prediction, trace
 
 
-def left_padded(rows: list[list[int]], pad_id: int, first: int = 0) -> dict[str, Any]:
-    """Prompts of mixed lengths as one batch, padded on the left; their noise is numbered from ``first``."""
+def left_padded(rows: list[list[int]], pad_id: int, numbers: Sequence[int] | None = None) -> dict[str, Any]:
+    """Prompts of mixed lengths as one batch, padded on the left; their noise is keyed by ``numbers``, or by their place."""
     import numpy as np
     import torch
 
     from unmask.data.layout import pad
 
     ids, real = pad([np.asarray(row, dtype=np.int64) for row in rows], max(map(len, rows)), pad_id, left=True)
-    return {"input_ids": ids, "attention_mask": real, "example_id": torch.arange(first, first + len(rows))}
+    return {"input_ids": ids, "attention_mask": real, "example_id": torch.arange(len(rows)) if numbers is None else torch.tensor(list(numbers))}

@@ -23,7 +23,7 @@ def score(
 ) -> None:
     """Score texts: the pseudo-log-likelihood of each (every token given all others), or the likelihood bound; in nats."""
     from unmask.build import load
-    from unmask.cli.screen import RESULTS, counting, print_json, table
+    from unmask.cli.screen import counting, print_json, show, table
     from unmask.evaluate.scoring import score_texts
 
     if source is not None:
@@ -41,16 +41,15 @@ def score(
         return
     columns = ["text", "total", *(["±"] if bound else []), "per token", "tokens", "unscored"]
     shown = [
-        [s.text[:60], figure(s.nats, 2), *([figure(s.error, 2)] if bound else []), figure(s.per_token, 3), str(s.scored + s.unscored), str(s.unscored)]
+        [s.text, figure(s.nats, 2), *([figure(s.error, 2)] if bound else []), figure(s.per_token, 3), str(s.scored + s.unscored), str(s.unscored)]
         for s in scores
     ]
     table(f"{kind}, nats (higher is likelier{'; ± = standard error of the sampling' if bound else ''})", columns, shown)
     if unscored := sum(s.unscored > 0 for s in scores):
-        RESULTS.print(f"{unscored} of {len(scores)} texts have unknown words: they cost nothing here, so the text looks likelier than it is.", highlight=False)
+        show(f"{unscored} of {len(scores)} texts have unknown words: they cost nothing here, so the text looks likelier than it is.")
     if altered := sum(not s.exact for s in scores):
-        RESULTS.print(
+        show(
             f"{altered} of {len(scores)} scores are not of the very text: its tokens spell another one (unknown words, lower case or lost spaces).",
-            highlight=False,
         )
 
 

@@ -1,8 +1,13 @@
-"""What commands put on the screen: progress, tables, JSON."""
+"""What commands put on the screen: progress, results, tables, JSON.
+
+Standard output is data. Off a terminal it is plain: nothing is wrapped, styled, cut or read as markup, tables are tab-separated, and what
+the console's encoding cannot write is replaced instead of raised (JSON is then ASCII).
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 NOTES = Console(stderr=True)  # progress and remarks; results go to standard output
 RESULTS = Console()
@@ -27,7 +33,7 @@ def counting(title: str, console: Console = NOTES) -> Iterator[Callable[[int, in
             last[0] = done
 
         yield remember
-        console.print(f"{title}: {last[0]:,} done", highlight=False)
+        console.print(Text(f"{title}: {last[0]:,} done"))
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -64,16 +70,68 @@ def preparing(console: Console = NOTES) -> Iterator[Callable[[int, int | None, s
         yield update
 
 
-def table(title: str, columns: list[str], rows: list[list[str]], console: Console = RESULTS) -> None:
-    """A table whose first column is text and whose others are figures."""
-    drawn = Table(title=title, title_justify="left", title_style="bold")
+def on_terminal() -> bool:
+    """Whether a person reads standard output; colours forced on by the environment do not count."""
+    return sys.stdout.isatty()
+
+
+def show(text: str, style: str = "") -> None:
+    """One result on standard output, as it is; ``style`` is for terminals."""
+    if on_terminal():
+        RESULTS.print(Text(text, style=style), soft_wrap=True)
+    else:
+        print(text)
+
+
+def note(text: str, style: str = "") -> None:
+    """One remark on standard error, as it is."""
+    NOTES.print(Text(text, style=style), soft_wrap=True)
+
+
+def heading(text: str) -> None:
+    """The title of a part."""
+    if on_terminal():
+        RESULTS.rule(Text(text, style="bold"), align="left")
+    else:
+        print(text)
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table whose first column is text and whose others are figures.
+
+    On a terminal that is too narrow the first column is folded, and the figures stay whole. Elsewhere: a line ``# title``, then
+    tab-separated values with a line of column names; tabs and line ends inside a value are written ``\\t`` and ``\\n``.
+    """
+    if not on_terminal():
+        print(f"# {_one_cell(title)}")
+        for row in [columns, *rows]:
+            print("\t".join(map(_one_cell, row)))
+        return
+    drawn = Table(title=Text(title), title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+        drawn.add_column(Text(column), justify="left" if number == 0 else "right", no_wrap=number > 0, overflow="fold", min_width=8 if number == 0 else None)
     for row in rows:
-        drawn.add_row(*row)
-    console.print(drawn)
+        drawn.add_row(*map(Text, row))
+    figures = [max(len(row[number]) for row in [columns, *rows]) for number in range(1, len(columns))]
+    needed = 8 + sum(figures) + 3 * len(columns) + 1
+    drawn.width = needed if RESULTS.width < needed else None  # too narrow for the figures alone: the terminal breaks the lines
+    RESULTS.print(drawn, crop=False)
 
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    print(_as_json(value, indent=2))
+
+
+def print_json_line(value: Any) -> None:
+    """One JSON object on a line of standard output, at once."""
+    print(_as_json(value), flush=True)
+
+
+def _as_json(value: Any, indent: int | None = None) -> str:
+    unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "").replace("_", "") == "utf8"
+    return json.dumps(value, ensure_ascii=not unicode, indent=indent)
+
+
+def _one_cell(text: str) -> str:
+    return text.replace("\t", "\\t").replace("\r", "\\r").replace("\n", "\\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Annotated
 
 import typer
@@ -39,4 +40,4 @@ def train(
         checkpoint = run_training(config, console=NOTES, sampler=sample_text, workers=workers, progress=progress)
     run = Path(config.run)
     plot_loss(run / "metrics.csv", run / "loss.png", str(run))
-    print(f"Trained: {checkpoint}\nLoss curve: {run / 'loss.png'}\nNext: unmask evaluate --model {run}")
+    print(f"Trained: {checkpoint}\nLoss curve: {run / 'loss.png'}\nNext: {shlex.join(['unmask', 'evaluate', '--model', str(run)])}")

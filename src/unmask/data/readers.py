@@ -32,9 +32,13 @@ class Document:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` when something known is close to ``word``, otherwise nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    """`` Did you mean 'x'?`` when the name of something known is spelled much like that of ``word``, otherwise nothing.
+
+    A name is what follows the last ``/`` or ``:``, so that files of one folder are not alike for their folder.
+    """
+    names = {re.split("[/:]", each)[-1]: each for each in known}
+    close = difflib.get_close_matches(re.split("[/:]", word)[-1], names, n=1, cutoff=0.7)
+    return f" Did you mean '{names[close[0]]}'?" if close else ""
 
 
 def read_traces(path: str | Path) -> Iterator[Document]:

@@ -7,7 +7,8 @@ Three promises that a masked model needs and a bare tokenizer does not make:
     a prompt can hold masks      with allow_mask=True, "[MASK]" is the mask, and takes the space before it
 
 The last one is because a word and the space before it are one token: "The [MASK] is" has to become
-``The, mask, ␣is`` for the mask to have room for ``␣cat``.
+``The, mask, ␣is`` for the mask to have room for ``␣cat``. Text behind a mask is read as what continues, not as a new text
+(``unmask.data.continuation``); ``unmask.data.prompts`` puts fillings into the text as it was written.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ from typing import TYPE_CHECKING, Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from unmask.data.continuation import Continuation
+from unmask.data.reserved import reserved_ids
 from unmask.data.roles import CONFIG, SPECIALS, TEMPLATE, config_with_roles, named, read_settings, roles
+from unmask.data.slow_tokenizers import how_to_convert
+from unmask.data.token_bytes import BYTE_OF as _BYTE_OF
+from unmask.data.token_bytes import decoders_of
 from unmask.storage import read_json, write_text
 
 if TYPE_CHECKING:
@@ -61,8 +67,9 @@ class Tokenizer:
     Attributes:
         mask_token_id, pad_token_id, bos_token_id, eos_token_id: ids, or None where the tokenizer has none.
         next_token_id: id of what stands between the instructions of a trace, or None in other tokenizers.
-        all_special_ids: every id that is not text, ascending.
+        all_special_ids: every id that is not text, ascending; those that a vocabulary keeps free (``[unused12]``) are among them.
         vocab_size: number of ids a model must be able to embed; ``len(tokenizer)`` is the same.
+        mask_takes_space: whether the mask stands for the one space before it too.
     """
 
     def __init__(
@@ -85,9 +92,10 @@ class Tokenizer:
         added = self._backend.get_added_tokens_decoder()
         marked = {id for id, token in added.items() if token.special}
         called = {*self.special_tokens.values(), *named(self.settings)}
-        self.all_special_ids = sorted(marked | {vocabulary[token] for token in called if token in vocabulary})
+        known = {vocabulary[token] for token in called if token in vocabulary}
+        self.all_special_ids = sorted(marked | known | reserved_ids(self._backend))
         self.vocab_size = max(vocabulary.values()) + 1
-        self._mask_takes_space = self.mask_token_id in added and added[self.mask_token_id].lstrip
+        self.mask_takes_space = self.mask_token_id in added and added[self.mask_token_id].lstrip
 
     def __len__(self) -> int:
         return self.vocab_size
@@ -111,12 +119,13 @@ class Tokenizer:
                 return self._backend.encode(text, add_special_tokens=False).ids
             except TypeError as error:  # half of a surrogate pair, which a terminal makes of bytes that are not UTF-8
                 raise ValueError(f"{text!r} is not valid Unicode text. Give it in UTF-8.") from error
-        *before, last = text.split(self.mask_token)
+        first, *others = text.split(self.mask_token)
         ids: list[int] = []
-        for piece in before:
-            piece = piece.removesuffix(" ") if self._mask_takes_space else piece
-            ids += [*self.encode(piece), self.mask_token_id]
-        return ids + self.encode(last)
+        for number, piece in enumerate([first, *others]):
+            if self.mask_takes_space and number < len(others):
+                piece = piece.removesuffix(" ")
+            ids += self.encode(piece) if number == 0 else [self.mask_token_id, *self._continuation.encode(piece)]
+        return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` of many corpus texts, on all cores (``TOKENIZERS_PARALLELISM=false`` stops that)."""
@@ -125,6 +134,14 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """The text of ``ids``. For tokenizers trained here, ``decode(encode(text)) == text`` for every text."""
         return self._backend.decode([int(id) for id in ids], skip_special_tokens=skip_special_tokens)
+
+    def decode_behind(self, ids: Sequence[int]) -> str:
+        """What ``ids`` add to a text they follow; the space before a first word is kept, which :meth:`decode` may drop."""
+        if not ids:
+            return ""
+        anchor = [] if self._anchor is None else [self._anchor]
+        before, text = self.decode(anchor), self.decode([*anchor, *ids])
+        return text[len(before) :] if text.startswith(before) else self.decode(ids)
 
     def token_text(self, id: int) -> str:
         """The text of one id for a person to read; bytes that are no whole character look like ``<E2><80>``.
@@ -144,6 +161,29 @@ class Tokenizer:
             return data.decode("utf-8")
         except UnicodeDecodeError:
             return "".join(f"<{byte:02X}>" for byte in data)
+
+    @cached_property
+    def writes_spaces(self) -> bool:
+        """Whether tokens bring their spaces; otherwise decoding puts one between two words."""
+        kinds = decoders_of(self._backend)
+        return bool(kinds) and not {"WordPiece", "BPEDecoder", "CTC"} & set(kinds)
+
+    @cached_property
+    def begins_with_a_space(self) -> bool:
+        """Whether every text comes back with a space in front that it did not have."""
+        return self._anchor is not None and self.decode(self.encode("a")).startswith(" ")
+
+    @cached_property
+    def _anchor(self) -> int | None:
+        """An ordinary token of letters, to decode others behind."""
+        vocabulary = self._backend.get_vocab(with_added_tokens=False)
+        special = set(self.all_special_ids)
+        plain = (id for token, id in vocabulary.items() if token.isascii() and token.isalpha() and id not in special)
+        return min(plain, default=None)
+
+    @cached_property
+    def _continuation(self) -> Continuation:
+        return Continuation(self._backend, keep_prefix=self.next_token_id is not None)
 
     @cached_property
     def _is_byte_level(self) -> bool:
@@ -227,15 +267,14 @@ class Tokenizer:
             path = _download(str(path_or_name))
         file = path / "tokenizer.json" if path.is_dir() else path
         if not file.exists():
-            raise ValueError(
-                f"The folder {path} holds no tokenizer.json. If it is a model with an older tokenizer (vocab.txt, "
-                "*.model), convert it once: transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)."
-            )
+            raise ValueError(f"The folder {path} holds no tokenizer.json. {how_to_convert(path)}")
+        if file.suffix != ".json":
+            raise ValueError(f"{file} is no tokenizer.json. {how_to_convert(file)}")
         content = read_json(file)
         try:
             backend = tokenizers.Tokenizer.from_str(json.dumps(content))
         except Exception as error:  # the library raises bare Exception
-            raise ValueError(f"{file} is not a tokenizer.json that `tokenizers` understands ({error}).") from error
+            raise ValueError(f"{file} is not a tokenizer.json that `tokenizers` understands ({error}). {how_to_convert(file)}") from error
         settings = read_settings(file.parent)
         return cls(backend, roles(settings, backend), settings)
 
@@ -274,16 +313,3 @@ def _download(name: str) -> Path:
             f"There is no file or folder '{name}' here, and the tokenizer of that name could not be fetched from the Hugging Face "
             f"hub ({type(error).__name__}). Check the spelling and the network, or give the path of a tokenizer.json."
         ) from error
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """Byte-level BPE writes each byte as one printable character; this reads them back.
-
-    Printable Latin-1 stands for itself; the other bytes, in order, are U+0100 and up (Radford et al. 2019).
-    """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
-
-
-_BYTE_OF = _byte_alphabet()

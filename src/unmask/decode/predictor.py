@@ -25,6 +25,8 @@ from unmask.contracts import Confidence, MLMPredictionDict, SpecialIds
 from unmask.decode.adjust import as_adjustment
 from unmask.decode.batches import read_batch
 from unmask.decode.canvas import Canvas
+from unmask.decode.characters import WholeCharacters
+from unmask.decode.constraints import Constraint
 from unmask.decode.loop import unmask
 from unmask.decode.named import ScheduleLike, make_rules
 from unmask.decode.rules import Rules
@@ -105,7 +107,8 @@ class MLMPredictor(nn.Module):
         self.observers = tuple(observers)
         self.special = special
         self.rules: Rules = rules if rules is not None else _documented_rules(
-            max_steps, noise_schedule, top_k, top_p, confidence, threshold, temperature, confidence_temperature, logits_hook, allow_eos
+            max_steps, noise_schedule, top_k, top_p, confidence, threshold, temperature, confidence_temperature, logits_hook, allow_eos,
+            WholeCharacters.of(tokenizer),
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -142,7 +145,8 @@ class MLMPredictor(nn.Module):
         special = self._special_ids()
         canvas = self._canvas(batch, special)
         decoded = unmask(model, canvas, self.rules, special=special, seed=self.seed, observers=self.observers)
-        start = _first(canvas.blanks(special.mask))
+        blanks = canvas.blanks(special.mask)
+        start = _first(blanks)
         prediction = MLMPredictionDict(
             loss=None,
             text=[],
@@ -151,7 +155,7 @@ class MLMPredictor(nn.Module):
             output_start_idx=start,
             steps_taken=decoded.steps_taken.tolist(),
         )
-        prediction["text"], _ = self.decode({**prediction, "attention_mask": canvas.attention_mask})
+        prediction["text"], _ = self.decode({**prediction, "attention_mask": canvas.attention_mask, "given": ~blanks})
         return prediction
 
     def decode(self, results: Mapping[str, Any]) -> tuple[list[str], Tensor]:
@@ -159,8 +163,8 @@ class MLMPredictor(nn.Module):
 
         Args:
             results: of a step (``MLMStepResults``) or of a batch (``MLMPredictionDict``): ``x [B, L]``, or ``ids [B, L]`` where there
-                is no ``x``. Optional: ``output_start_idx [B]`` (0 if absent) and ``attention_mask [B, L]`` (everything but PAD if
-                absent).
+                is no ``x``. Optional: ``output_start_idx [B]`` (0 if absent), ``attention_mask [B, L]`` (everything but PAD if
+                absent) and ``given [B, L]`` (True = no output; an EOS there hides nothing).
 
         Returns:
             The text of every row, and the sequence it is the text of.
@@ -174,7 +178,7 @@ class MLMPredictor(nn.Module):
         sequence = read_batch({"input_ids": found, "attention_mask": results.get("attention_mask")})
         starts = results.get("output_start_idx")
         starts = None if starts is None else torch.as_tensor(starts, device=sequence.ids.device)
-        shown = _shown(sequence.ids, self._special_ids(), starts, sequence.real)
+        shown = _shown(sequence.ids, self._special_ids(), starts, sequence.real, results.get("given"))
         text = [self._text(row[keep].tolist()) for row, keep in zip(sequence.ids.cpu(), shown.cpu(), strict=True)]
         return text, found
 
@@ -238,6 +242,7 @@ def _documented_rules(
     confidence_temperature: float,
     logits_hook: Callable[..., Logits] | None,
     allow_eos: bool,
+    constraint: Constraint | None,
 ) -> Rules:
     if confidence is not None and confidence not in CONFIDENCES:
         raise ValueError(f"There is no confidence {confidence!r}. Choose {', '.join(CONFIDENCES)}, or None for random order.")
@@ -257,6 +262,7 @@ def _documented_rules(
         top_p=top_p,
         adjustments=() if logits_hook is None else (as_adjustment(logits_hook),),
         allow_eos=allow_eos,
+        constraint=constraint,
     )
 
 
@@ -274,7 +280,7 @@ def _first(blanks: Bool[Tensor, "batch seq"]) -> Int[Tensor, " batch"]:
 
 
 def _shown(
-    ids: Tensor, special: SpecialIds, starts: Tensor | None, attention_mask: Tensor | None
+    ids: Tensor, special: SpecialIds, starts: Tensor | None, attention_mask: Tensor | None, given: Tensor | None = None
 ) -> Bool[Tensor, "batch seq"]:
     """Real positions up to and with the first EOS at or after ``starts``."""
     real = torch.ones_like(ids, dtype=torch.bool)
@@ -288,5 +294,7 @@ def _shown(
     ends = (ids == special.eos) & real
     if starts is not None:
         ends = ends & (place >= starts[:, None])
+    if given is not None:
+        ends = ends & ~given
     after = (ends.long().cumsum(-1) - ends.long()) > 0
     return real & ~after

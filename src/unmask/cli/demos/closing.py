@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
-def where_it_all_is(run: Path, files: Iterable[tuple[str, str]], commands: Iterable[str]) -> None:
-    """List the files of a run with their meaning, and commands to go on with."""
-    from unmask.cli.screen import RESULTS
+def where_it_all_is(run: Path, files: Iterable[tuple[str, str]], commands: Iterable[Sequence[str]]) -> None:
+    """List the files of a run with their meaning, and commands to go on with, quoted for a shell."""
+    from unmask.cli.screen import heading, show
 
-    RESULTS.rule("[bold]Where it all is", align="left")
+    heading("Where it all is")
     for name, meaning in files:
-        RESULTS.print(f"  {run / name}  [dim]{meaning}[/dim]", highlight=False, soft_wrap=True)
-    RESULTS.print("\nTry next:", style="bold")
-    for line in commands:
-        RESULTS.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)  # to be copied whole
+        show(f"  {run / name}  {meaning}")
+    show("\nTry next:", style="bold")
+    for words in commands:
+        show(f"  {shlex.join(words)}")

@@ -35,18 +35,19 @@ WAYS: dict[str, dict[str, Any]] = {
 def demo(quick: bool, run: Path, watch: bool | None) -> None:
     """Train, paint a sheet, complete half-hidden pictures, animate; ``watch`` None draws the painting on a terminal."""
     from unmask.cli.demos.closing import where_it_all_is
-    from unmask.cli.screen import NOTES, RESULTS
+    from unmask.cli.screen import NOTES, heading, show
     from unmask.config import load_config
 
     config = load_config(base={**(QUICK if quick else FULL), "run": str(run)})
-    RESULTS.rule("[bold]1 · train a network to paint hidden cells of pictures at a lake", align="left")
-    RESULTS.print(f"Everything goes to {run}/. Interrupt at any time; the same command continues.", style="dim", highlight=False)
+    heading("1 · train a network to paint hidden cells of pictures at a lake")
+    show(f"Everything goes to {run}/. Interrupt at any time; the same command continues.", style="dim")
     wrapper = train_painter(config, run)
 
-    RESULTS.rule("[bold]2 · paint, and check every law in every cell", align="left")
+    heading("2 · paint, and check every law in every cell")
     _report(wrapper, run, 16 if quick else 96)
-    RESULTS.rule("[bold]3 · complete pictures of which half is hidden, and watch", align="left")
+    heading("3 · complete pictures of which half is hidden, and watch")
     _show(wrapper, run, NOTES.is_terminal if watch is None else watch)
+    quickly = ("--quick",) if quick else ()
     where_it_all_is(
         run,
         (
@@ -59,7 +60,7 @@ def demo(quick: bool, run: Path, watch: bool | None) -> None:
             ("evaluation.json", "the figures above"),
             ("checkpoints/", "weights (safetensors) and training state"),
         ),
-        ("unmask demo grid --watch   # draw a picture in the terminal while it is painted",),
+        (("unmask", "demo", "grid", "--watch", *quickly, "--run", str(run)),),  # draws a picture in the terminal while it is painted
     )
 
 
@@ -99,7 +100,7 @@ def _report(wrapper: NonAutoregressiveWrapper, run: Path, count: int) -> None:
     """Which share of painted pictures keeps which law, by the order in which they were painted."""
     import torch
 
-    from unmask.cli.screen import RESULTS, counting, table
+    from unmask.cli.screen import counting, show, table
     from unmask.data.pictures import LAWS, laws, pictures
     from unmask.storage import write_json
 
@@ -120,9 +121,9 @@ def _report(wrapper: NonAutoregressiveWrapper, run: Path, count: int) -> None:
     write_json(run / "evaluation.json", {"pictures": count, "steps": STEPS, "margin_at_one_half": margin, "painted": found})
     rows = [[name, *(f"{100 * r[law]:.0f}%" for law in (*LAWS, "all"))] for name, r in found.items()]
     table(f"{count} pictures in {STEPS} steps: % that keep each law (± {100 * margin:.0f})", ["order", *LAWS, "all"], rows)
-    RESULTS.print("(no network: each cell drawn from its own frequencies)", style="dim", highlight=False)
+    show("(no network: each cell drawn from its own frequencies)", style="dim")
     new, different = (100 * min(found[name][fact] for name in WAYS) for fact in ("not_in_training", "different"))
-    RESULTS.print(f"At least {new:.0f}% are none of the {PICTURES:,} it learnt from; at least {different:.0f}% differ from each other.", highlight=False)
+    show(f"At least {new:.0f}% are none of the {PICTURES:,} it learnt from; at least {different:.0f}% differ from each other.")
 
 
 def _show(wrapper: NonAutoregressiveWrapper, run: Path, watch: bool) -> None:
@@ -131,7 +132,7 @@ def _show(wrapper: NonAutoregressiveWrapper, run: Path, watch: bool) -> None:
 
     import torch
 
-    from unmask.cli.screen import RESULTS
+    from unmask.cli.screen import RESULTS, show
     from unmask.data.pictures import PALETTE, SIDE, laws, pictures
     from unmask.decode.grid import Grid
     from unmask.decode.render.grid import GridView, order_picture, save_png, sheet, sheet_png, trace_gif
@@ -156,4 +157,4 @@ def _show(wrapper: NonAutoregressiveWrapper, run: Path, watch: bool) -> None:
     completed = wrapper.generate(prompt=given, filter_thres=None, seed=2, **best)
     sheet_png(run / "completed.png", torch.cat([given, completed, truth]), grid, PALETTE, columns=8, scale=6)
     kept = laws(completed)["all"]
-    RESULTS.print(f"{int(kept.sum())} of 8 completed pictures keep every law; what was given is untouched.", highlight=False)
+    show(f"{int(kept.sum())} of 8 completed pictures keep every law; what was given is untouched.")

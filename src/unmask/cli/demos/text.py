@@ -36,19 +36,19 @@ def demo(quick: bool, run: Path, watch: bool | None) -> None:
     from unmask.build import train as run_training
     from unmask.cli.evaluate import evaluate_model, print_report
     from unmask.cli.sampling import sample_text
-    from unmask.cli.screen import NOTES, RESULTS, preparing
+    from unmask.cli.screen import NOTES, heading, preparing, show
     from unmask.config import load_config
     from unmask.storage import read_json, write_json
     from unmask.train.plots import plot_loss
 
     config = load_config(base={**(QUICK if quick else FULL), "run": str(run)})
-    RESULTS.rule("[bold]1 · train a masked diffusion language model on Python's own documentation", align="left")
-    RESULTS.print(f"Everything goes to {run}/. Interrupt at any time; the same command continues.", style="dim", highlight=False)
+    heading("1 · train a masked diffusion language model on Python's own documentation")
+    show(f"Everything goes to {run}/. Interrupt at any time; the same command continues.", style="dim")
     with preparing() as progress:
         run_training(config, console=NOTES, sampler=sample_text, progress=progress)
     loaded = load(run)
 
-    RESULTS.rule("[bold]2 · evaluate on documents it has never seen", align="left")
+    heading("2 · evaluate on documents it has never seen")
     report_file = run / "evaluation.json"
     report = read_json(report_file) if report_file.is_file() else {}
     if report.get("step") != loaded.step:
@@ -59,7 +59,7 @@ def demo(quick: bool, run: Path, watch: bool | None) -> None:
     levels = {name: bound["bits_per_token"]["value"] for name, bound in report["models"].items() if name != "trained"}
     plot_loss(run / "metrics.csv", run / "loss.png", f"{run}: {trained:.2f} bits per token on held-out documents", levels)
 
-    RESULTS.rule("[bold]3 · fill blanks", align="left")
+    heading("3 · fill blanks")
     samples = _fill(loaded, run) + _write(loaded, run, NOTES.is_terminal if watch is None else watch)
     (run / "samples.md").write_text(samples, encoding="utf-8")
     _where(run)
@@ -69,16 +69,17 @@ def _fill(loaded: Any, run: Path) -> str:
     """Fill the sentences, show the alternatives; the same as text."""
     from unmask.cli.decoding import Decoding
     from unmask.cli.fill import alternatives, fill_texts
-    from unmask.cli.screen import RESULTS
+    from unmask.cli.screen import show
 
     greedy = Decoding(order="top_prob", temperature=0.0)
     answers = fill_texts(loaded.model, loaded.tokenizer, list(SENTENCES), greedy, top=4, trace=run / "fill.html")
     lines = ["# Blanks filled", ""]
     for answer in answers:
-        RESULTS.print(f"{answer['prompt']}\n  → [bold]{answer['text']}[/bold]".replace("[MASK]", "▁▁▁"), highlight=False)
+        show(answer["prompt"].replace("[MASK]", "▁▁▁"))
+        show(f"  → {answer['text']}", style="bold")
         lines += [f"- {answer['prompt']}", f"  → {answer['text']}"]
         for line in alternatives(answer):
-            RESULTS.print(f"    {line}", style="dim", highlight=False, markup=False)
+            show(f"    {line}", style="dim")
             lines.append(f"  - {line}")
     return "\n".join(lines) + "\n"
 
@@ -87,9 +88,9 @@ def _write(loaded: Any, run: Path, watch: bool) -> str:
     """A continuation and an unconditional sample, watched and traced; the same as text."""
     from unmask.cli.decoding import Decoding
     from unmask.cli.sampling import left_padded, watched_predict
-    from unmask.cli.screen import RESULTS
+    from unmask.cli.screen import heading, show
 
-    RESULTS.rule("[bold]4 · write: a continuation, and a text from nothing", align="left")
+    heading("4 · write: a continuation, and a text from nothing")
     tokens = 48
     decoding = Decoding(order="random", temperature=0.7, top_p=0.9)
     predictor = decoding.predictor(loaded.model, loaded.tokenizer, blanks=tokens, new_tokens=tokens)
@@ -101,8 +102,8 @@ def _write(loaded: Any, run: Path, watch: bool) -> str:
     lines = ["", "# Written", ""]
     for label, text in zip(labels, found["text"], strict=True):
         if not watch:
-            RESULTS.print(f"[bold]{label}[/bold]", highlight=False)
-            RESULTS.print(text, highlight=False, markup=False)
+            show(label, style="bold")
+            show(text)
         lines += [f"## {label}", "", "```", text, "```", ""]
     return "\n".join(lines)
 
@@ -110,7 +111,7 @@ def _write(loaded: Any, run: Path, watch: bool) -> str:
 def _where(run: Path) -> None:
     from unmask.cli.demos.closing import where_it_all_is
 
-    model = "" if run == DEMO_RUN else f" --model {run}"
+    model = () if run == DEMO_RUN else ("--model", str(run))
     where_it_all_is(
         run,
         (
@@ -124,8 +125,8 @@ def _where(run: Path) -> None:
             ("checkpoints/", "weights (safetensors) and training state"),
         ),
         (
-            f'unmask fill "The [MASK] statement is used to [MASK] a name."{model}',
-            f'unmask generate --prompt "{PROMPT}" --steps 16 --watch{model}',
-            "unmask train --preset small data.source=YOUR_TEXT.txt run=runs/mine",
+            ("unmask", "fill", SENTENCES[0], *model),
+            ("unmask", "generate", "--prompt", PROMPT, "--steps", "16", "--watch", *model),
+            ("unmask", "train", "--preset", "small", "data.source=YOUR_TEXT.txt", "run=runs/mine"),
         ),
     )

@@ -29,19 +29,19 @@ def demo(quick: bool, run: Path, watch: bool | None) -> None:
     from unmask.build import train as run_training
     from unmask.cli.demos.closing import where_it_all_is
     from unmask.cli.evaluate import evaluate_model, print_report
-    from unmask.cli.screen import NOTES, RESULTS, preparing
+    from unmask.cli.screen import NOTES, heading, preparing, show
     from unmask.config import load_config
     from unmask.storage import read_json, write_json
     from unmask.train.plots import plot_loss
 
     config = load_config(base={**(QUICK if quick else FULL), "run": str(run)})
-    RESULTS.rule("[bold]1 · disassemble the libraries of installed packages, and train on their functions", align="left")
-    RESULTS.print(f"Everything goes to {run}/. Interrupt at any time; the same command continues.", style="dim", highlight=False)
+    heading("1 · disassemble the libraries of installed packages, and train on their functions")
+    show(f"Everything goes to {run}/. Interrupt at any time; the same command continues.", style="dim")
     with preparing() as progress:
         run_training(config, console=NOTES, progress=progress)
     loaded = load(run)
 
-    RESULTS.rule("[bold]2 · evaluate on binaries it has never seen", align="left")
+    heading("2 · evaluate on binaries it has never seen")
     report_file = run / "evaluation.json"
     report = read_json(report_file) if report_file.is_file() else {}
     if report.get("step") != loaded.step:
@@ -51,7 +51,7 @@ def demo(quick: bool, run: Path, watch: bool | None) -> None:
     plot_loss(run / "metrics.csv", run / "loss.png", f"{run}: guessing hidden tokens of instruction traces")
     plot_classes(report, run / "classes.png")
 
-    RESULTS.rule("[bold]3 · fill instructions of held-out functions", align="left")
+    heading("3 · fill instructions of held-out functions")
     (run / "samples.md").write_text(_fill(loaded, run, bool(watch)), encoding="utf-8")
     where_it_all_is(
         run,
@@ -66,10 +66,10 @@ def demo(quick: bool, run: Path, watch: bool | None) -> None:
             ("checkpoints/", "weights (safetensors) and training state"),
         ),
         (
-            f'unmask fill "xor eax [MASK] [NEXT] ret" --model {run}',
-            f'unmask fill "push rbx [NEXT] mov rbx rdi [NEXT] [MASK] [MASK] [MASK] [NEXT] pop rbx [NEXT] ret" --model {run}',
-            "unmask disassemble /usr/bin -o traces.parquet",
-            "unmask train --preset small data.source=traces.parquet model.kind=instruction_trace run=runs/mine",
+            ("unmask", "fill", "xor eax [MASK] [NEXT] ret", "--model", str(run)),
+            ("unmask", "fill", "push rbx [NEXT] mov rbx rdi [NEXT] [MASK] [MASK] [MASK] [NEXT] pop rbx [NEXT] ret", "--model", str(run)),
+            ("unmask", "disassemble", "/usr/bin", "-o", "traces.parquet"),
+            ("unmask", "train", "--preset", "small", "data.source=traces.parquet", "model.kind=instruction_trace", "run=runs/mine"),
         ),
     )
 
@@ -78,7 +78,7 @@ def _fill(loaded: Any, run: Path, watch: bool) -> str:
     """Hide one instruction of some held-out functions, and fill it; the same as text."""
     from unmask.cli.decoding import Decoding
     from unmask.cli.fill import fill_texts
-    from unmask.cli.screen import RESULTS
+    from unmask.cli.screen import show
     from unmask.data.store import TokenStore
 
     store = TokenStore.open(run / "data" / "valid")
@@ -96,9 +96,9 @@ def _fill(loaded: Any, run: Path, watch: bool) -> str:
         for number, (was, now) in enumerate(zip(truth, answer["text"].split(" [NEXT] "), strict=True)):
             note = f"    ← filled in; it was: {was}" if number == place else ""
             lines.append(now + note)
-            RESULTS.print(f"  {now}{note}", style="bold" if note else "dim", highlight=False, markup=False, soft_wrap=True)
+            show(f"  {now}{note}", style="bold" if note else "dim")
         lines += ["```", ""]
-        RESULTS.print()
+        show("")
     return "\n".join(lines)
 
 
