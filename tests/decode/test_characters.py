@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from unmask.contracts import SpecialIds
 from unmask.data.tokenizers import Tokenizer
+from unmask.decode.alternatives import Alternatives
 from unmask.decode.canvas import Canvas
 from unmask.decode.characters import WholeCharacters
 from unmask.decode.loop import unmask
@@ -70,6 +71,14 @@ def test_one_blank_never_gets_a_part_and_two_may_share_a_character():
         assert one[1] not in PARTS.parts
     pairs = [decode([[MASK, MASK]], seed)[0] for seed in range(30)]
     assert any(pair[0] in PARTS.parts for pair in pairs) and not any(map(halves, pairs))
+
+
+def test_parts_of_characters_are_no_alternatives_of_a_lone_blank():
+    seen = Alternatives(len(BYTES))
+    rules = make_rules(2, special=SPECIAL, constraint=PARTS, order="top_prob", allow_eos=False)
+    unmask(Guess(), Canvas.infill(torch.tensor([[*BYTES.encode("a"), MASK, *BYTES.encode("b")]]), SPECIAL), rules, special=SPECIAL, seed=0, observers=[seen])
+    ((ids, odds),) = seen.found.values()
+    assert not set(ids) & set(PARTS.parts.tolist()) and sum(odds) == pytest.approx(1.0, abs=1e-5)
 
 
 @given(st.text(st.sampled_from("日本é☃😀a "), min_size=1, max_size=6), st.data())
