@@ -187,6 +187,15 @@ class CorruptingCollator:
         levels = None if self.times is None or places is None else self.times(self.seed, at, places)
         return Noise(row_keys(self.seed, at, ids), counters, levels)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The generator as bytes: torch's own pickle of one does not survive the way to a spawned process."""
+        return {**self.__dict__, "generator": self.generator.get_state().numpy().tobytes()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.generator = torch.Generator()
+        self.generator.set_state(torch.frombuffer(bytearray(state["generator"]), dtype=torch.uint8))
+
     def _own_generator(self) -> torch.Generator:
         """The collator's generator; loader workers hold copies of the collator, and each copy gets its own seed."""
         worker = torch.utils.data.get_worker_info()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from unmask.decode.canvas import Canvas
 from unmask.decode.loop import unmask
 from unmask.decode.named import ScheduleLike, make_rules
 from unmask.decode.rules import Rules
+from unmask.decode.view import StepView
 from unmask.ops.confidence import CONFIDENCES
 from unmask.ops.sampling import Logits
 
@@ -244,12 +246,22 @@ def _refuse_both(rules: Rules, max_steps: int, *options: Any) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _OfLogits:
+    """A hook of the logits alone, as an adjustment. (A class, so that it can be pickled.)"""
+
+    hook: Callable[..., Logits]
+
+    def __call__(self, logits: Logits, view: StepView, where: Tensor) -> Logits:
+        return self.hook(logits)
+
+
 def _as_adjustment(hook: Callable[..., Logits]) -> Adjustment:
     """A hook of the logits alone is one that ignores the rest."""
     try:
         inspect.signature(hook).bind(None, None, None)
     except TypeError:
-        return lambda logits, view, where: hook(logits)
+        return _OfLogits(hook)
     except ValueError:  # a builtin without a signature
         pass
     return hook
