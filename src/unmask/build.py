@@ -135,8 +135,6 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
     from unmask.train.module import MaskedLMModule
     from unmask.train.trainer import make_trainer
 
-    if config.model.use_flex_attn and not torch.cuda.is_available():
-        raise ValueError("model.use_flex_attn=true needs a CUDA device to train, and there is none here: set model.use_flex_attn=false.")
     run = Path(config.run)
     resume = claim_run(config, run)
     if resume is not None and check_sealed(resume)["step"] >= config.train.steps:

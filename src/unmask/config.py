@@ -59,7 +59,7 @@ class ModelConfig(Section):
     tie_embeddings: bool = Field(True, description="share the embedding with the output projection")
     neighbour_layers: int = Field(2, ge=0, description="first layers whose heads start out attending to their nearest neighbours")
     causal_block: PositiveInt | None = Field(None, description="a token attends to its own block of so many positions and to earlier ones, so finished blocks are cached exactly (--cache block); null = both ways")
-    use_flex_attn: bool = Field(False, description="FlexAttention for packed rows (CUDA)")
+    use_flex_attn: bool = Field(False, description="FlexAttention for packed rows on CUDA, best without dropout; a CPU attends document by document all the same")
     kind: Literal["rotary", "instruction_trace"] = Field("rotary", description="rotary for any tokens; instruction_trace also counts instructions and arguments, for traces")
 
     @model_validator(mode="before")
