@@ -104,6 +104,7 @@ class TrainConfig(Section):
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto = bf16 where the processor has it, else fp32")
     compile: Literal["auto"] | bool = Field("auto", description="torch.compile of the blocks, a minute or two once; auto = on an accelerator, where the run is long enough to earn it back")
     checkpoint_activations: bool = Field(False, description="keep one activation a block and make the others again: less memory, about a quarter more time")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="kind of processor to train on; auto = the fastest that is here")
     devices: Literal["auto"] | PositiveInt = Field("auto", description="processors to train on")
     nodes: PositiveInt = Field(1, description="machines to train on")
     evaluate_every: PositiveInt = Field(200, description="steps between validations")

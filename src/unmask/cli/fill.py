@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unmask.cli.decoding import Decoding, decoding_options
-from unmask.cli.options import DEMO_RUN, BatchSize, Json, JsonLines, Model, TextFile, TracePage, Watch, Which
+from unmask.cli.options import (
+    DEMO_RUN,
+    BatchSize,
+    Device,
+    Dtype,
+    Json,
+    JsonLines,
+    Model,
+    TextFile,
+    TracePage,
+    Watch,
+    Which,
+)
 from unmask.cli.texts import in_batches, read_texts
 
 if TYPE_CHECKING:
@@ -32,6 +44,8 @@ def fill(
     watch: Watch = False,
     trace: TracePage = None,
     which: Which = "last",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     as_json: Json = False,
     as_lines: JsonLines = False,
 ) -> None:
@@ -48,8 +62,8 @@ def fill(
         texts = [line.rstrip("\n") for line in sys.stdin] if not text or text == ["-"] else text
     if not texts:
         raise ValueError("There is no text to fill: give it as an argument, in a file (--input), or line by line on standard input.")
-    loaded, tally = load(model, which), Tally()
-    network = decoding.placed(loaded.model)
+    loaded, tally = load(model, which, device, dtype), Tally()
+    network = loaded.model
     if longest is not None:
         if watch or trace is not None:
             raise ValueError("--longest decodes all lengths and keeps one, and --watch and --trace show one decode: give one of them.")

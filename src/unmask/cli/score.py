@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unmask.cli.options import DEMO_RUN, Json, Model, Seed, Which
+from unmask.cli.options import DEMO_RUN, Device, Dtype, Json, Model, Seed, Which
 
 
 def score(
@@ -17,6 +17,8 @@ def score(
     samples: Annotated[int, typer.Option(help="With --bound: passes that are averaged.")] = 64,
     seed: Seed = 0,
     which: Which = "last",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     as_json: Json = False,
 ) -> None:
     """Score texts: the pseudo-log-likelihood of each (every token given all others), or the likelihood bound; in nats."""
@@ -30,7 +32,7 @@ def score(
     from unmask.evaluate.windows import Windows
 
     texts = [line.rstrip("\n") for line in sys.stdin] if not text or text == ["-"] else text
-    loaded = load(model, which)
+    loaded = load(model, which, device, dtype)
     special = SpecialIds.of(loaded.tokenizer)
     rows = [loaded.tokenizer.encode(t) for t in texts]
     longest = max(map(len, rows), default=0)

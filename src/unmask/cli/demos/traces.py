@@ -23,23 +23,23 @@ QUICK_DOCUMENTS = 60  # held-out functions that are evaluated
 FUNCTIONS, SHORTEST, LONGEST = 3, 20, 90  # held-out functions to fill, and their tokens
 
 
-def demo(quick: bool, run: Path, watch: bool | None) -> None:
+def demo(quick: bool, run: Path, watch: bool | None, device: str = "auto", dtype: str = "auto") -> None:
     """Disassemble, train, evaluate by class, fill instructions of held-out functions; ``watch`` True draws the filling."""
     from unmask.build import load
     from unmask.build import train as run_training
     from unmask.cli.demos.closing import where_it_all_is
+    from unmask.cli.demos.placing import demo_config
     from unmask.cli.evaluate import evaluate_model, print_report
     from unmask.cli.screen import NOTES, RESULTS, preparing
-    from unmask.config import load_config
     from unmask.storage import read_json, write_json
     from unmask.train.plots import plot_loss
 
-    config = load_config(base={**(QUICK if quick else FULL), "run": str(run)})
+    config = demo_config(QUICK if quick else FULL, run, device, dtype)
     RESULTS.rule("[bold]1 · disassemble the libraries of installed packages, and train on their functions", align="left")
     RESULTS.print(f"Everything goes to {run}/. Interrupt at any time; the same command continues.", style="dim", highlight=False)
     with preparing() as progress:
         run_training(config, console=NOTES, progress=progress)
-    loaded = load(run)
+    loaded = load(run, device=device)
 
     RESULTS.rule("[bold]2 · evaluate on binaries it has never seen", align="left")
     report_file = run / "evaluation.json"
