@@ -21,6 +21,7 @@ from unmask.data.sources import Source
 from unmask.data.store import TokenStore
 from unmask.data.tokenizers import Tokenizer
 from unmask.data.traces.grain import require_next
+from unmask.devices import choose_device, choose_dtype
 from unmask.models.files import INDEX, check_sealed, read_model, resolve_checkpoint, usable_checkpoint
 from unmask.models.instruction_trace import InstructionTraceMLMModel
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
@@ -100,7 +101,7 @@ def build_runner(config: TrainConfig, parameters: int, tokens_per_step: int) -> 
     ``auto`` compiles for an accelerator, where a run is long enough (``6 * parameters * tokens``, Kaplan et al. 2020). On a CPU compiled
     blocks were as fast as eager ones, whose products and attention are the same (docs/performance.md).
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(config.device).type
     is_long = 6.0 * parameters * tokens_per_step * config.steps >= LONG_RUN
     wanted = config.compile is True or (config.compile == "auto" and device != "cpu" and is_long)
     if wanted and not can_compile(device):
@@ -122,23 +123,27 @@ class Loaded:
     config: Config
     folder: Path
     step: int
+    dtype: str = "auto"
 
 
-def load(path: str | Path, which: str = "last") -> Loaded:
+def load(path: str | Path, which: str = "last", device: str | torch.device = "cpu", dtype: str = "auto") -> Loaded:
     """Load a trained model from a run folder or a checkpoint.
 
     Args:
         path: run folder, checkpoints folder, or one checkpoint.
         which: ``"last"`` or ``"best"`` (by held-out loss).
+        device: where the network goes: ``cpu``, ``cuda``, ``mps``, or ``auto`` for the fastest that is here.
+        dtype: of its weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for as they were saved.
 
     Raises:
-        ValueError: nothing there, nothing finished, or damaged.
+        ValueError: nothing there, nothing finished, or damaged; a device that is not here.
     """
+    at = choose_device(device)
+    kind = choose_dtype(dtype, at)
     folder = resolve_checkpoint(path, which)
     manifest = check_sealed(folder)
-    return Loaded(
-        read_model(folder), Tokenizer.load(folder / "tokenizer.json"), load_config(folder / "run.yaml"), folder, int(manifest["step"])
-    )
+    model = read_model(folder).to(at, kind)
+    return Loaded(model, Tokenizer.load(folder / "tokenizer.json"), load_config(folder / "run.yaml"), folder, int(manifest["step"]), dtype)
 
 
 def train(config: Config, *, console: Any = None, sampler: Any = None, workers: int | None = None, progress: Progress | None = None) -> Path:
@@ -166,8 +171,6 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
     from unmask.train.module import MaskedLMModule
     from unmask.train.trainer import make_trainer
 
-    if config.model.use_flex_attn and not torch.cuda.is_available():
-        raise ValueError("model.use_flex_attn=true needs a CUDA device to train, and there is none here: set model.use_flex_attn=false.")
     run, given = Path(config.run), config.data.model_fields_set if config.data.store is not None else None
     config = with_store(config)
     resume = claim_run(config, run)
@@ -224,6 +227,7 @@ FREE_TO_CHANGE = frozenset(
         "train.accumulate",
         "train.checkpoint_activations",
         "train.compile",
+        "train.device",
         "train.devices",
         "train.nodes",
         "train.evaluate_every",

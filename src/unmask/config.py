@@ -61,7 +61,7 @@ class ModelConfig(Section):
     tie_embeddings: bool = Field(True, description="share the embedding with the output projection")
     neighbour_layers: int = Field(2, ge=0, description="first layers whose heads start out attending to their nearest neighbours")
     causal_block: PositiveInt | None = Field(None, description="a token attends to its own block of so many positions and to earlier ones, so finished blocks are cached exactly (--cache block); null = both ways")
-    use_flex_attn: bool = Field(False, description="FlexAttention for packed rows (CUDA)")
+    use_flex_attn: bool = Field(False, description="FlexAttention for packed rows on CUDA, best without dropout; a CPU attends document by document all the same")
     kind: Literal["rotary", "instruction_trace"] = Field("rotary", description="rotary for any tokens; instruction_trace also counts instructions and arguments, for traces")
 
     @model_validator(mode="before")
@@ -106,6 +106,7 @@ class TrainConfig(Section):
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto = bf16 where the processor has it, else fp32")
     compile: Literal["auto"] | bool = Field("auto", description="torch.compile of the blocks, a minute or two once; auto = on an accelerator, where the run is long enough to earn it back")
     checkpoint_activations: bool = Field(False, description="keep one activation a block and make the others again: less memory, about a quarter more time")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="kind of processor to train on; auto = the fastest that is here")
     devices: Literal["auto"] | PositiveInt = Field("auto", description="processors to train on")
     nodes: PositiveInt = Field(1, description="machines to train on")
     evaluate_every: PositiveInt = Field(200, description="steps between validations")

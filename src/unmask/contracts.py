@@ -134,6 +134,40 @@ class Corrupted(NamedTuple):
     p_mask: Float[Tensor, "batch seq"]
 
 
+class ScoredTokens(NamedTuple):
+    """The scored positions of a batch, in row-major order, and what the model said of them.
+
+    ``nll`` is the plain negative log-likelihood; ``cost`` is what training minimises, the same but for regularisers.
+    """
+
+    where: Bool[Tensor, "batch seq"]
+    nll: Float[Tensor, " scored"]
+    correct: Bool[Tensor, " scored"]
+    weights: Float[Tensor, " scored"]
+    cost: Float[Tensor, " scored"]
+
+
+@runtime_checkable
+class TrainingLoss(Protocol):
+    """All that the training loop needs of a loss (``MLMLoss``, ``WrapperObjective``)."""
+
+    def __call__(self, batch: Any, model: Any) -> MLMLossDict:
+        """The loss of a batch, with its parts: ``loss``, ``numerator``, ``denominator`` and ``variance``."""
+        ...
+
+    def score(self, batch: Any, model: Any) -> ScoredTokens:
+        """What the model makes of every scored position, for validation."""
+        ...
+
+    def combine(self, batch: Any, tokens: ScoredTokens) -> MLMLossDict:
+        """The loss from what :meth:`score` found in the same batch."""
+        ...
+
+    def locate(self, batch: Any, model: Any, multiple: int) -> Any:
+        """The batch with ``scored_index``, found on the host before it goes to an accelerator."""
+        ...
+
+
 @runtime_checkable
 class MLMModel(Protocol):
     """All that a loss or a decoder needs of a network: ``logits [B, L, V]``.

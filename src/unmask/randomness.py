@@ -23,6 +23,7 @@ from torch import Tensor
 
 from unmask import arrays
 from unmask.arrays import Array
+from unmask.devices import has_float64, wide
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
@@ -143,6 +144,8 @@ def _unit(bits: Tensor) -> Tensor:
     """The upper 52 bits as a float64 in the middle of its cell of (0, 1)."""
     if arrays.on_host(bits):
         return torch.from_numpy(_unit_words(bits.numpy()))
+    if not has_float64(bits.device):  # made on the host, and rounded to the nearest float32 inside (0, 1)
+        return _unit(bits.cpu()).float().clamp(max=1 - 2.0**-24).to(bits.device)
     return _shift(bits, 12).double().add_(0.5).mul_(2.0**-52)
 
 
@@ -215,7 +218,7 @@ class Noise:
         """
         halves = self._halves(stream, among.shape[1])  # compared as integers, which spares the way through float64
         if isinstance(halves, Tensor):
-            limit = (rate.double() * 2.0**32).ceil()
+            limit = (wide(rate) * 2.0**32).ceil()
             return among & (halves < limit.long()[:, None]), (limit * 2.0**-32).float()
         below = np.ceil(rate.double().numpy() * 2.0**32)
         chosen = halves < np.minimum(below, 2.0**32 - 1).astype(np.uint32)[:, None]

@@ -115,7 +115,7 @@ class Decoding:
         int | None, _AXIS("--cache-refresh", help="Run rows whole every so many evaluations too, not only when a block opens.")
     ] = None
     compiled: Annotated[
-        bool, _AXIS("--compile", help="On the accelerator, if there is one, and through torch.compile in few shapes: for long work, as compiling takes a while; slower on a CPU. Not with --cache.")
+        bool, _AXIS("--compile", help="Through torch.compile, in few shapes: for long work, as compiling takes a while; slower on a CPU. Not with --cache.")
     ] = False
     eos: Annotated[
         str, _AXIS("--eos", help="End of text: never, late (once all before it is written), free (wherever the model puts it).")
@@ -188,12 +188,6 @@ class Decoding:
         if self.regex is not None:
             return _pattern(tokenizer, self.regex)
         return None if self.require else WholeCharacters.of(tokenizer)
-
-    def placed(self, model: Any) -> Any:
-        """The model where it is to decode: on the accelerator, if there is one and ``--compile`` asks for it."""
-        import torch
-
-        return model.to("cuda") if self.compiled and torch.cuda.is_available() else model
 
     def predictor(self, model: Any, tokenizer: Any, *, blanks: int, new_tokens: int | None = None) -> MLMPredictor:
         """A predictor under these rules; ``blanks`` of the row that has most, ``new_tokens`` appended to every row."""

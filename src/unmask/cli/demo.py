@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from unmask.cli.options import DEMO_RUN
+from unmask.cli.options import DEMO_RUN, Device
 
 DEMOS = {
     "text": "Python's own documentation: fill blanks, write",
@@ -27,6 +27,8 @@ def demo(
         Path | None, typer.Option(help="Run folder; by default runs/demo for text, runs/demo-NAME for the others, with -quick after it if quick.")
     ] = None,
     watch: Annotated[bool | None, typer.Option("--watch/--no-watch", help="Draw the unmasking step by step; by default on a terminal.")] = None,
+    device: Device = "auto",
+    dtype: Annotated[str, typer.Option("--dtype", help="To train and evaluate in: auto (bfloat16 where it is fast), float32 or bfloat16.")] = "auto",
 ) -> None:
     """Train, evaluate, fill and plot on embedded data: about five minutes of training on two cores."""
     if which not in DEMOS:
@@ -34,4 +36,4 @@ def demo(
     if run is None:
         name = (DEMO_RUN.name if which == "text" else f"{DEMO_RUN.name}-{which}") + ("-quick" if quick else "")
         run = DEMO_RUN.with_name(name)
-    import_module(f"unmask.cli.demos.{which}").demo(quick, run, watch)
+    import_module(f"unmask.cli.demos.{which}").demo(quick, run, watch, device, dtype)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unmask.cli.options import DEMO_RUN, Field, Json, Model, Seed, Split, Unit, Which
+from unmask.cli.options import DEMO_RUN, Device, Dtype, Field, Json, Model, Seed, Split, Unit, Which
 
 if TYPE_CHECKING:
     from unmask.build import Loaded
@@ -25,6 +25,8 @@ def evaluate(
     split: Split = "train",
     seed: Seed = 0,
     which: Which = "last",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     as_json: Json = False,
 ) -> None:
     """Bound the negative log-likelihood of held-out text: bits per byte, per word and per token, with 95% intervals."""
@@ -35,11 +37,11 @@ def evaluate(
 
     if documents is not None and documents < 1:
         raise ValueError(f"--documents {documents} leaves nothing to evaluate on: give 1 or more.")
-    loaded = load(model, which)
+    loaded = load(model, which, device, dtype)
     source = None if data is None else Source.parse(data, field=field, unit=unit, split=split)
     report = evaluate_model(loaded, model, source=source, samples=samples, documents=documents, baselines=baselines, seed=seed)
     run = loaded.folder.parent.parent
-    whole = data is None and documents is None and baselines  # what `unmask demo` would report, and may find again
+    whole = data is None and documents is None and baselines and dtype == "auto"  # what `unmask demo` would report, and may find again
     if whole and (run / "config.yaml").is_file():
         write_json(run / "evaluation.json", report)
     if as_json:
@@ -57,6 +59,7 @@ def evaluate_model(
     from unmask.cli.screen import counting
     from unmask.contracts import SpecialIds
     from unmask.data.store import TokenStore
+    from unmask.devices import device_of
     from unmask.evaluate.baselines import NeighbourModel, UnigramModel
     from unmask.evaluate.by_class import accuracy_by_class
     from unmask.evaluate.likelihood import bound
@@ -83,12 +86,13 @@ def evaluate_model(
         train = TokenStore.open(stores / "train")
         train.check_tokenizer(loaded.tokenizer)
         models |= {"unigram": UnigramModel.of_store(train, special), "two neighbours": NeighbourModel.of_store(train, special)}
-    bf16 = choose_precision(loaded.config.train.precision) == "bf16-mixed"
+    at = device_of(loaded.model)
+    bf16 = loaded.dtype == "auto" and choose_precision(loaded.config.train.precision, at) == "bf16-mixed"
     bounds = {}
     for name, each in models.items():
-        with counting(f"evaluating {name}") as progress, torch.autocast("cpu", torch.bfloat16, enabled=bf16 and name == "trained"):
+        with counting(f"evaluating {name}") as progress, torch.autocast(at.type, torch.bfloat16, enabled=bf16 and name == "trained"):
             bounds[name] = bound(each, windows, special, samples=samples, seed=seed, progress=progress)
-    with counting("guessing hidden tokens") as progress, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with counting("guessing hidden tokens") as progress, torch.autocast(at.type, torch.bfloat16, enabled=bf16):
         accuracy = masked_accuracy(loaded.model, windows, special, seed=seed, progress=progress)
     report: dict[str, Any] = {
         "model": str(loaded.folder),
@@ -98,7 +102,7 @@ def evaluate_model(
         "accuracy": accuracy.as_dict(),
     }
     if loaded.tokenizer.next_token_id is not None:  # instruction traces
-        with counting("guessing by class") as progress, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with counting("guessing by class") as progress, torch.autocast(at.type, torch.bfloat16, enabled=bf16):
             report["classes"] = accuracy_by_class(
                 models, windows, special, TraceClasses(loaded.tokenizer), TRACE_CLASSES, seed=seed, progress=progress
             )

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unmask.cli.decoding import Decoding, decoding_options
-from unmask.cli.options import DEMO_RUN, BatchSize, Json, JsonLines, Model, TextFile, TracePage, Watch, Which
+from unmask.cli.options import (
+    DEMO_RUN,
+    BatchSize,
+    Device,
+    Dtype,
+    Json,
+    JsonLines,
+    Model,
+    TextFile,
+    TracePage,
+    Watch,
+    Which,
+)
 from unmask.cli.texts import in_batches, read_standard_input, read_texts
 
 if TYPE_CHECKING:
@@ -31,6 +43,8 @@ def fill(
     watch: Watch = False,
     trace: TracePage = None,
     which: Which = "last",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     as_json: Json = False,
     as_lines: JsonLines = False,
 ) -> None:
@@ -48,10 +62,10 @@ def fill(
         texts = read_standard_input() if not text or text == ["-"] else text
     if not texts:
         raise ValueError("There is no text to fill: give it as an argument, in a file (--input), or line by line on standard input.")
-    loaded, tally = load(model, which), Tally()
+    loaded, tally = load(model, which, device, dtype), Tally()
     if remark := unseen_words(loaded.tokenizer, texts):
         note(remark)
-    network = decoding.placed(loaded.model)
+    network = loaded.model
     if longest is not None:
         if watch or trace is not None:
             raise ValueError("--longest decodes all lengths and keeps one, and --watch and --trace show one decode: give one of them.")

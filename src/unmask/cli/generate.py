@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from unmask.cli.decoding import Decoding, decoding_options
-from unmask.cli.options import DEMO_RUN, BatchSize, Json, JsonLines, Model, TextFile, TracePage, Watch, Which
+from unmask.cli.options import (
+    DEMO_RUN,
+    BatchSize,
+    Device,
+    Dtype,
+    Json,
+    JsonLines,
+    Model,
+    TextFile,
+    TracePage,
+    Watch,
+    Which,
+)
 from unmask.cli.texts import in_batches, read_texts
 
 
@@ -24,6 +36,8 @@ def generate(
     watch: Watch = False,
     trace: TracePage = None,
     which: Which = "last",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     as_json: Json = False,
     as_lines: JsonLines = False,
 ) -> None:
@@ -39,13 +53,13 @@ def generate(
     given = [*(prompt or ()), *(read_texts(source, "prompt") if source is not None else ())] or [""]
     prompts = [text for text in given for _ in range(samples)]
     batches = in_batches(len(prompts), batch_size, shows_one=watch or trace is not None)
-    loaded = load(model, which)
+    loaded = load(model, which, device, dtype)
     tokenizer = loaded.tokenizer
     read = [Prompt.of(tokenizer, text) for text in prompts]
     blanks = new_tokens + max(len(prompt.blanks) for prompt in read)
     shown = 24 if on_terminal() or trace is not None else None
     labels = [f"{text[:shown] or 'from nothing'}" + (f" · {i + 1}" if len(prompts) > 1 else "") for i, text in enumerate(prompts)]
-    predictor = decoding.predictor(decoding.placed(loaded.model), tokenizer, blanks=blanks, new_tokens=new_tokens)
+    predictor = decoding.predictor(loaded.model, tokenizer, blanks=blanks, new_tokens=new_tokens)
     answers: list[dict[str, object]] = []
     tally, rules = Tally(), predictor.rules
     for which_rows in batches:

@@ -19,5 +19,7 @@ Watch = Annotated[bool, typer.Option("--watch", help="Draw the unmasking in the 
 TracePage = Annotated[Path | None, typer.Option("--trace", help="Write the unmasking as a page to open in a browser (.html), a picture of the first text (.png) or data (.json).")]
 TextFile = Annotated[Path | None, typer.Option("--input", help="File with one text per line, or with rows: JSON lines (.jsonl), Parquet; also compressed.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Texts decoded together.")]
+Device = Annotated[str, typer.Option("--device", help="Where to compute: auto (the fastest that is here), cpu, cuda or mps.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="Of the weights: auto (as they were saved), float32, bfloat16 or float16.")]
 
 DEMO_RUN = Path("runs/demo")

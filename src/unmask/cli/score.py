@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unmask.cli.options import DEMO_RUN, Json, Model, Seed, TextFile, Which
+from unmask.cli.options import DEMO_RUN, Device, Dtype, Json, Model, Seed, TextFile, Which
 from unmask.cli.texts import read_standard_input, read_texts
 
 
@@ -19,6 +19,8 @@ def score(
     samples: Annotated[int, typer.Option(help="With --bound: passes that are averaged.")] = 64,
     seed: Seed = 0,
     which: Which = "last",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     as_json: Json = False,
 ) -> None:
     """Score texts: the pseudo-log-likelihood of each (every token given all others), or the likelihood bound; in nats."""
@@ -32,7 +34,7 @@ def score(
         texts = read_standard_input() if not text or text == ["-"] else text
     if not texts:
         raise ValueError("There is no text to score: give it as an argument, in a file (--input), or line by line on standard input.")
-    loaded = load(model, which)
+    loaded = load(model, which, device, dtype)
     with counting("scoring") as progress:
         scores = score_texts(loaded.model, loaded.tokenizer, texts, samples=samples if bound else None, seed=seed, progress=progress)
     kind = "log-likelihood bound" if bound else "pseudo-log-likelihood"

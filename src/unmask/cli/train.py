@@ -17,16 +17,15 @@ def train(
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the whole config, explained, and stop.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes that tokenise; by default one per core.")] = None,
 ) -> None:
-    """Train a masked language model, or go on where the run folder's last checkpoint is."""
+    """Train a masked language model, or go on where the run folder's last checkpoint is: `unmask train run=FOLDER` is all that it takes."""
     from unmask.config import config_yaml, load_config
 
     given = list(arguments or [])
     file = given.pop(0) if given and "=" not in given[0] else None
     if preset is not None:
         given.append(f"model.preset={json.dumps(preset)}")
-    config = load_config(file, given)
     if print_config:
-        print(config_yaml(config), end="")
+        print(config_yaml(load_config(file, given)), end="")
         return
 
     from pathlib import Path
@@ -34,8 +33,13 @@ def train(
     from unmask.build import train as run_training
     from unmask.cli.sampling import sample_text
     from unmask.cli.screen import NOTES, preparing
+    from unmask.resume import config_to_resume
     from unmask.train.plots import plot_loss
 
+    config, changed = config_to_resume(file, given)
+    if changed:
+        differences = ", ".join(f"{key}={now} (was {before})" for key, (before, now) in changed.items())
+        NOTES.print(f"The run {config.run} goes on with {differences}.", highlight=False, markup=False, soft_wrap=True)
     with preparing() as progress:
         checkpoint = run_training(config, console=NOTES, sampler=sample_text, workers=workers, progress=progress)
     run = Path(config.run)

@@ -44,6 +44,10 @@ class Canvas:
         """True where a token is wanted."""
         return (self.ids == mask_id) & self.attention_mask & ~self.fixed
 
+    def to(self, device: torch.device) -> Canvas:
+        """The canvas on a device."""
+        return Canvas(*(part.to(device) for part in (self.ids, self.fixed, self.attention_mask, self.positions, self.row_ids)))
+
     def rows(self, index: Int[Tensor, " rows"]) -> Canvas:
         """The canvas of some of the rows."""
         return Canvas(

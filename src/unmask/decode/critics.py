@@ -23,6 +23,7 @@ from torch import Tensor
 from unmask.contracts import SpecialIds
 from unmask.decode.adjust import ForbiddenIds, OrdinaryIds, as_logits
 from unmask.decode.forward import PlainForward
+from unmask.decode.reach import reached
 from unmask.decode.scores import Draft
 from unmask.decode.view import StepView, spread
 from unmask.nn.modes import evaluating
@@ -97,7 +98,8 @@ class NetworkCritic:
 
     def _odds(self, view: StepView, where: Bool[Tensor, "rows seq"], tokens: Int[Tensor, " judged"]) -> Float[Tensor, " judged"]:
         """The probability of ``tokens`` at ``where``, among the ids that are text."""
-        logits = OrdinaryIds(self.special, self.allow_eos)(as_logits(PlainForward()(self.model, view, where)), view, where)
+        model = reached(self.model, view.ids.device)
+        logits = OrdinaryIds(self.special, self.allow_eos)(as_logits(PlainForward()(model, view, where)), view, where)
         if self.forbidden:
             logits = ForbiddenIds(self.forbidden)(logits, view, where)
         return logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0].exp()

@@ -31,10 +31,12 @@ from unmask.decode.budget import Plan
 from unmask.decode.canvas import Canvas
 from unmask.decode.forward import Asking
 from unmask.decode.observers import Audience, Decoded
+from unmask.decode.reach import reached
 from unmask.decode.rules import Rules
 from unmask.decode.scores import Draft
 from unmask.decode.view import StepView, spread
 from unmask.decode.windows import Window
+from unmask.devices import has_float64
 from unmask.nn.linear import packed
 from unmask.nn.modes import evaluating
 from unmask.ops.confidence import LogProbs
@@ -73,6 +75,10 @@ def unmask(
     started = time.perf_counter()
     if seed is None:
         seed = int(torch.randint(2**63 - 1, ()))
+    home = canvas.ids.device
+    if not has_float64(home):
+        canvas = canvas.to(torch.device("cpu"))
+    asked = reached(model, canvas.ids.device)
     audience = Audience(observers)
     audience.begin(canvas, special)
     if not bool(canvas.blanks(special.mask).any()):
@@ -97,7 +103,7 @@ def unmask(
             view = view.take(acting.nonzero()[:, 0])
             positions_computed += ask.positions(view)
             judged = rules.selector.asks(view)
-            choice = _step(model, ask, view, rules, special, audience)
+            choice = _step(asked, ask, view, rules, special, audience)
             after = _commit(view, choice, rules, special)
             if audience:
                 audience.update_history(_results(view, after, choice))
@@ -116,7 +122,7 @@ def unmask(
             unfinished = unfinished[blank]
 
     assert not len(unfinished), "a budget left blanks"
-    decoded = Decoded(state.ids, steps_taken, time_taken, evaluations, positions_computed)
+    decoded = Decoded(state.ids.to(home), steps_taken, time_taken, evaluations, positions_computed)
     audience.end(decoded)
     allocator.watch.look()
     return decoded

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from unmask.contracts import SpecialIds
-from unmask.evaluate.hidden import Progress, device_of, hide_in_batches, measure_at
+from unmask.devices import device_of
+from unmask.evaluate.hidden import Progress, hide_in_batches, measure_at
 from unmask.evaluate.metrics import in_top
 from unmask.evaluate.windows import Windows
 from unmask.nn.modes import evaluating

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from unmask.contracts import SpecialIds
-from unmask.evaluate.hidden import device_of
+from unmask.devices import device_of
 from unmask.nn.modes import evaluating
 from unmask.nn.projection import logits_where
 from unmask.ops.objective import token_nll
@@ -36,7 +36,7 @@ def any_order_conditionals(
         ValueError: more than 16 tokens can be hidden, or none.
     """
     special = SpecialIds.of(special)
-    row = torch.as_tensor(list(ids), dtype=torch.long, device=device_of(model))
+    row, at = torch.as_tensor(list(ids), dtype=torch.long), device_of(model)
     free = (~torch.isin(row, torch.tensor(special.all, device=row.device))).nonzero()[:, 0]
     n = len(free)
     if not 0 < n <= LONGEST:
@@ -49,8 +49,8 @@ def any_order_conditionals(
     nats = torch.zeros(subsets.shape, dtype=torch.float64, device=row.device)
     with evaluating(model):
         for where, out in zip(subsets.split(batch_rows), nats.split(batch_rows), strict=True):
-            batch = {"input_ids": row.expand(where.shape).masked_fill(where, special.mask)}
-            out[where] = token_nll(logits_where(model, batch, where), row.expand(where.shape)[where]).double()
+            batch = {"input_ids": row.expand(where.shape).masked_fill(where, special.mask).to(at)}
+            out[where] = token_nll(logits_where(model, batch, where.to(at)), row.expand(where.shape)[where].to(at)).cpu().double()
     return subsets, nats
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from unmask import allocator
 from unmask.contracts import SpecialIds
+from unmask.devices import device_of
 from unmask.evaluate.windows import Windows, batches, stack
 from unmask.nn.modes import evaluating
 from unmask.nn.projection import logits_in_chunks
@@ -47,12 +48,6 @@ class HiddenSums:
     scorable: NDArray[np.int64]
 
 
-def device_of(model: Any) -> torch.device:
-    """Where the model's parameters are; the CPU for a model without any."""
-    first = next(model.parameters(), None) if hasattr(model, "parameters") else None
-    return torch.device("cpu") if first is None else first.device
-
-
 def measure_at(model: Any, batch: dict[str, Tensor], where: Tensor, targets: Tensor, measures: Sequence[Measure]) -> Tensor:
     """Every measure at the positions of ``where`` ``[B, L]``: float64 ``[M, scored]`` on the CPU."""
     pieces: list[Tensor] = []
@@ -60,7 +55,7 @@ def measure_at(model: Any, batch: dict[str, Tensor], where: Tensor, targets: Ten
     for logits in logits_in_chunks(model, batch, where, LARGEST_LOGITS):
         wanted = targets[start : start + len(logits)]
         start += len(logits)
-        pieces.append(torch.stack([measure(logits, wanted).double() for measure in measures]).cpu())
+        pieces.append(torch.stack([measure(logits, wanted) for measure in measures]).cpu().double())
     return torch.cat(pieces, dim=1) if pieces else torch.zeros(len(measures), 0, dtype=torch.float64)
 
 
@@ -155,11 +150,12 @@ def hide_in_batches(
         if not len(index):
             break  # the longest come first: only windows without a scorable token are left
         passes, numbers = pass_of[index], window_of[index]
-        ids, real, may_hide = stack([windows.rows[i] for i in numbers], special, at)
-        epoch, place = torch.from_numpy(passes).to(at), torch.from_numpy(numbers).to(at)
+        ids, real, may_hide = stack([windows.rows[i] for i in numbers], special, torch.device("cpu"))
+        epoch, place = torch.from_numpy(passes), torch.from_numpy(numbers)
         shares = level(low_discrepancy(seed, epoch, place))
         where, _ = exact_count(shares, may_hide, Noise(row_keys(seed, epoch, place)))
-        yield HiddenBatch(passes, numbers, ids, where, {"input_ids": ids.masked_fill(where, special.mask), "attention_mask": real})
+        seen = {"input_ids": ids.masked_fill(where, special.mask).to(at), "attention_mask": real.to(at)}
+        yield HiddenBatch(passes, numbers, ids.to(at), where.to(at), seen)
         allocator.watch.look()
         done += int(lengths[index].sum())
         if progress is not None:

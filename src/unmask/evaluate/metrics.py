@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unmask.contracts import SpecialIds
+from unmask.devices import wide
 from unmask.evaluate.estimate import Estimate, ratio
 from unmask.evaluate.hidden import Measure, Progress, measure_hidden
 from unmask.evaluate.windows import Windows
@@ -25,7 +26,7 @@ def in_top(k: int) -> Measure:
         above = (logits > true).sum(-1)
         level = (logits == true).sum(-1)  # the true token is one of them
         # Ties are broken by a fair draw: the share of their orders that puts the true one among the first k.
-        return ((k - above).clamp(min=0).double() / level).clamp(max=1.0)
+        return (wide((k - above).clamp(min=0)) / level).clamp(max=1.0)
 
     return measure
 

@@ -41,7 +41,8 @@ class RotaryTransformerMLMModel(nn.Module):
         rotary_emb_dim: channels of each head that are rotated; at most the head's size.
         max_length: the longest position this model can be asked about.
         force_flash_attn: let dense attention use only the flash kernel, or fail.
-        use_flex_attn: FlexAttention for padded and packed rows (training needs CUDA).
+        use_flex_attn: FlexAttention for padded and packed rows on CUDA. It has no dropout: with ``dropout`` above 0 training attends
+            under a dense mask. A CPU attends document by document, with the same result, and warns once.
         final_layer_without_normalization: skip the norm before the vocabulary.
         tie_embeddings: the vocabulary projection shares the embedding's weight.
         rotary_base: the longest wavelength is ``2 pi rotary_base`` tokens; small values tell near positions apart better.
@@ -212,7 +213,7 @@ class RotaryTransformerMLMModel(nn.Module):
             )
         plan, token_index = plan_attention(
             ids.shape[0], ids.shape[1], ids.device, attention_mask, segment_ids, block_mask, self.use_flex_attn, self.force_flash_attn,
-            blocks=self._attention_blocks(places[0]),
+            blocks=self._attention_blocks(places[0]), drops=self.training and self.config["dropout"] > 0,
         )  # fmt: skip
         flat = [part.flatten() if token_index is None else part.flatten()[token_index] for part in (ids, *places)]
         refuse_unknown_ids(flat[0], self.num_tokens)

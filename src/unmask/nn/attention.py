@@ -17,7 +17,9 @@ Shapes: q, k, v ``[T, H, C]``.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
@@ -106,7 +108,21 @@ class FlexPlan:
         rows = [x.view(self.batch, self.seq, *x.shape[1:]).transpose(1, 2) for x in (q, k, v)]
         return _flex_attention(q.device.type)(*rows, block_mask=self.block_mask).transpose(1, 2).reshape(q.shape)
 
+    def dense(self) -> DensePlan:
+        """The same attention under a mask of all pairs, for what FlexAttention cannot do."""
+        from torch.nn.attention.flex_attention import create_mask
 
+        mask = self.block_mask
+        batch, heads = mask.shape[:2]
+        return DensePlan(self.batch, self.seq, create_mask(mask.mask_mod, batch, heads, self.seq, self.seq, device=str(mask.kv_num_blocks.device)))
+
+
+@cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
+
+
+_NO_FLEX = ("cpu", "mps")  # where documents one by one, or dense masks, are faster or all there is
 _compiled_flex: Any = None
 
 
@@ -202,6 +218,7 @@ def plan_attention(
     use_flex: bool = False,
     only_flash: bool = False,
     blocks: Int[Tensor, "batch seq"] | None = None,
+    drops: bool = False,
 ) -> tuple[AttentionPlan, Int[Tensor, " tokens"] | None]:
     """The plan for a batch, and the flat index of the tokens to run, in the order in which to lay them (None = all, as they are).
 
@@ -211,13 +228,24 @@ def plan_attention(
         attention_mask: True = real token.
         segment_ids: packed rows: a token attends only to its own segment.
         block_mask: a ready BlockMask; used as it is.
-        use_flex: build a BlockMask from the two masks.
+        use_flex: build a BlockMask from the two masks. A CPU attends document by document all the same, and under dropout masks are dense;
+            where that is while training, a warning says so once.
         only_flash: let SDPA use nothing but its flash kernel, or fail.
         blocks: each token's attention block: it attends to no later one. None = to all.
+        drops: whether attention probabilities will be dropped.
     """
+    gradients = torch.is_grad_enabled()
     if block_mask is not None:
-        return FlexPlan(batch, seq, block_mask), None
+        plan, on_host = FlexPlan(batch, seq, block_mask), device.type == "cpu"
+        return (plan.dense() if drops or device.type == "mps" or (on_host and gradients) else plan), None
     compiling = torch.compiler.is_compiling()  # a program of fixed shapes: lengths are not its to read
+    if use_flex and not compiling and gradients and (drops or device.type in _NO_FLEX):
+        _warn_once(
+            "FlexAttention has no dropout: while training, attention runs under a dense mask, which is slower. Set dropout=0."
+            if device.type not in _NO_FLEX
+            else f"use_flex_attn=True is for CUDA: on this device ({device.type}) a network trains without FlexAttention, with the same result."
+        )
+    use_flex = use_flex and not drops and device.type not in _NO_FLEX
     if use_flex and not compiling and not (attention_mask is None and segment_ids is None and blocks is None):
         return FlexPlan(batch, seq, flex_block_mask(segment_ids, attention_mask, batch, seq, device, blocks)), None
     if device.type == "cpu" and blocks is None and not compiling:

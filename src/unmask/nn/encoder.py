@@ -21,11 +21,17 @@ from unmask.nn.attention import AttentionPlan, asks_in_part, rotary_attention
 from unmask.nn.linear import Linear
 from unmask.nn.rotary import Angles, rotate
 
+
+def squared_relu(x: Tensor) -> Tensor:
+    """``max(x, 0) ** 2``."""
+    return F.relu(x).square()
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,
     "silu": F.silu,
-    "squared_relu": lambda x: F.relu(x).square(),
+    "squared_relu": squared_relu,
 }
 
 

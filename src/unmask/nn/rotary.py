@@ -26,11 +26,11 @@ class RotaryTable(nn.Module):
 
     def __init__(self, dim: int, max_length: int, base: float) -> None:
         super().__init__()
-        angle_per_step = base ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-        angles = torch.arange(max_length, dtype=torch.float64)[:, None] * angle_per_step
-        self.register_buffer("angle_per_step", angle_per_step.float(), persistent=False)
-        self.register_buffer("cos", angles.cos().float(), persistent=False)
-        self.register_buffer("sin", angles.sin().float(), persistent=False)
+        angle_per_step = base ** (-torch.arange(0, dim, 2, dtype=torch.float64, device="cpu") / dim)
+        angles = torch.arange(max_length, dtype=torch.float64, device="cpu")[:, None] * angle_per_step
+        at = torch.get_default_device()
+        for name, table in (("angle_per_step", angle_per_step), ("cos", angles.cos()), ("sin", angles.sin())):
+            self.register_buffer(name, table.float().to(at), persistent=False)
 
     def forward(self, positions: Int[Tensor, " tokens"]) -> Angles:
         """Cosines and sines at ``positions``, each ``[T, 1, dim / 2]``."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from unmask.contracts import SpecialIds
 from unmask.decode.grid import Grid
+from unmask.decode.reach import reached
 from unmask.decode.scores import Draft
 from unmask.decode.view import StepView
 from unmask.models.adapters import as_network
@@ -140,7 +141,7 @@ class NoisyCritic:
 
     def judge(self, view: StepView, draft: Draft) -> Float[Tensor, "rows seq"]:
         """The belief in every token, in (0, 1)."""
-        right = -self.wrong(draft.ids).double()
+        right = -reached(self.wrong, draft.ids.device)(draft.ids).double()
         if self.noise and view.left is not None:
             right = right + self.noise * view.left[:, None] * gumbel(view.noise.per_token(Stream.ORDER, draft.ids.shape[1]))
         return torch.sigmoid(right)

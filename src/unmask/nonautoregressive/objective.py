@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from unmask.contracts import MLMLossDict
+from unmask.contracts import MLMLossDict, ScoredTokens
 from unmask.nonautoregressive.wrapper import NonAutoregressiveWrapper
-from unmask.train.loss import ScoredTokens
 
 
 class WrapperObjective:
@@ -30,3 +29,7 @@ class WrapperObjective:
     def combine(self, batch: Mapping[str, Any], tokens: ScoredTokens) -> MLMLossDict:
         """The generator's loss, from what :meth:`score` found in the same batch."""
         return self._objective.combine(batch, tokens)
+
+    def locate(self, batch: Mapping[str, Any], model: NonAutoregressiveWrapper, multiple: int = 1) -> dict[str, Any]:
+        """The batch, hidden, with where it is; a critic learns from exactly the hidden tokens, so nothing is filled up for it."""
+        return model.objective.locate(model.hide(batch), model.net, 1 if model.critic is not None else multiple)

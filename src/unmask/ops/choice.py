@@ -84,7 +84,7 @@ def inclusion(log_w: Probabilities, k: Int[Tensor, " batch"]) -> Probabilities:
         below = (-torch.expm1(-torch.exp(log_w + middle[:, None]))).sum(-1) < k
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
     p = -torch.expm1(-torch.exp(log_w + ((low + high) / 2)[:, None]))
-    p = torch.where((k == n)[:, None], possible.double(), p)
+    p = torch.where((k == n)[:, None], possible.to(p.dtype), p)
     return torch.where((k == 0)[:, None], 0.0, p)
 
 
@@ -98,7 +98,7 @@ def systematic(
     """
     order = noise.per_token(Stream.SELECTION, p.shape[1]).argsort(-1)
     ends = p.gather(-1, order).cumsum(-1)
-    ends = torch.where(ends >= k[:, None] - 1e-9, k[:, None].double(), ends)  # the last end is k but for rounding
+    ends = torch.where(ends >= k[:, None] - 1e-9, k[:, None].to(ends.dtype), ends)  # the last end is k but for rounding
     u = noise.per_row(Stream.OFFSET)[:, None]
     passed = torch.ceil(ends - u)  # how many of u, u + 1, .. lie below each end
     chosen = torch.diff(passed, dim=-1, prepend=torch.zeros_like(passed[:, :1])) > 0

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unmask.arrays import as_array, as_tensor
+from unmask.devices import wide_dtype
 from unmask.ops.schedule import Schedule
 from unmask.randomness import Noise, Stream
 
@@ -49,7 +50,7 @@ class ConstantLevel(Level):
         return torch.full_like(u, self.rate)
 
     def draw(self, noise: Noise) -> Rates:
-        return torch.full(noise.keys.shape, self.rate, dtype=torch.float64, device=noise.keys.device)  # no uniforms are needed
+        return torch.full(noise.keys.shape, self.rate, dtype=wide_dtype(noise.keys.device), device=noise.keys.device)  # no uniforms are needed
 
 
 @dataclass(frozen=True)

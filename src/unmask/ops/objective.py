@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unmask.devices import has_float64
 from unmask.ops.schedule import CountTime, DiscreteTime, Schedule
 
 Weighting = Literal["flat", "inverse_p"] | Schedule | DiscreteTime | CountTime
@@ -69,6 +70,8 @@ def token_weights(weighting: Weighting, p: Float[Tensor, " scored"]) -> Float[Te
     """The weight of each scored position, from the probability with which it was hidden."""
     if isinstance(weighting, str):
         return torch.ones_like(p) if weighting == "flat" else 1.0 / p
+    if not has_float64(p.device):  # a difference of near times would lose its digits in float32
+        return weighting.weight_at_rate(p.cpu().double()).to(p)
     return weighting.weight_at_rate(p.double()).to(p.dtype)
 
 

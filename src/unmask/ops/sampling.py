@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unmask.devices import wide
+
 Logits = Float[Tensor, "scored vocab"]
 _ROWS = 64  # of a vocabulary that are worked on together
 
@@ -48,7 +50,7 @@ def _kth_largest(logits: Logits, k: int) -> Float[Tensor, "scored 1"]:
 
 def keep_top_p(logits: Logits, p: float) -> Logits:
     """Keep the smallest set of tokens whose probability reaches ``p``; the token that crosses ``p`` stays."""
-    ordered, order = logits.double().sort(dim=-1, descending=True, stable=True)
+    ordered, order = wide(logits).sort(dim=-1, descending=True, stable=True)
     probabilities = ordered.softmax(-1)
     before = probabilities.cumsum(-1) - probabilities
     drop = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, before >= p)
@@ -83,11 +85,11 @@ def draw(logits: Logits, uniforms: Float[Tensor, " scored"], temperature: float 
 
 
 def _draw(logits: Logits, uniforms: Float[Tensor, " scored"], temperature: float) -> Int[Tensor, " scored"]:
-    scaled = logits.double()
+    scaled = wide(logits)
     scaled = scaled / temperature if temperature != 1 else scaled
     weights = (scaled - scaled.amax(-1, keepdim=True)).exp_()
     cumulative = weights.cumsum(-1)
-    target = uniforms.double()[:, None] * cumulative[:, -1:]
+    target = wide(uniforms)[:, None] * cumulative[:, -1:]
     drawn = torch.searchsorted(cumulative, target, right=True)[:, 0]
     # Only where rounding made the target the total itself is nothing above it; the last possible id is meant.
     if bool((drawn == logits.shape[-1]).any()):

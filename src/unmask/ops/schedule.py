@@ -14,13 +14,17 @@ Times are float64 tensors ``[...]``; so are the answers.
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from unmask.ops import curves
 
 Times = Float[Tensor, "*shape"]
 
@@ -34,18 +38,12 @@ class Schedule:
         rate: ``t -> p``, increasing, from 0 (or just above) at 0 to 1 (or just below) at 1.
         drate: ``t -> dp/dt``, never negative.
         inverse: ``p -> t``.
-        recipe: a function and the arguments with which it makes this schedule. A pickle holds these in place of the
-            curves, which may be local functions. None = the curves themselves are pickled.
     """
 
     name: str
     rate: Callable[[Times], Times]
     drate: Callable[[Times], Times]
     inverse: Callable[[Times], Times]
-    recipe: tuple[Callable[..., Schedule], tuple[Any, ...]] | None = field(default=None, repr=False, compare=False)
-
-    def __reduce__(self) -> tuple[Callable[..., Schedule], tuple[Any, ...]]:
-        return self.recipe or (Schedule, (self.name, self.rate, self.drate, self.inverse))
 
     def alpha(self, t: Times) -> Times:
         """The survival probability ``1 - rate(t)``."""
@@ -58,6 +56,19 @@ class Schedule:
     def weight_at_rate(self, p: Times) -> Times:
         """The same weight, for a row whose mask rate ``p`` is known instead of its time."""
         return self.drate(self.inverse(p).clamp(0.0, 1.0)) / p
+
+    def __deepcopy__(self, memo: Any) -> Schedule:
+        return self  # nothing in it ever changes
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse, in words, to copy to another process a curve that the other process could not find."""
+        if "<" in getattr(self.rate, "__qualname__", ""):
+            raise pickle.PicklingError(
+                f"The schedule {self.name!r} is a lambda or a function inside another one, and Python cannot send those to another process or "
+                "write them to a file. Define it with `def` at the top level of a module, or start loader workers by fork "
+                "(multiprocessing_context='fork')."
+            )
+        return super().__reduce_ex__(protocol)
 
 
 @dataclass(frozen=True)
@@ -105,29 +116,13 @@ class CountTime:
         return 1 / (k * (upper - lower).clamp(min=1e-12))
 
 
-def _named(name: str) -> Schedule:
-    return SCHEDULES[name]
-
-
-linear = Schedule("linear", lambda t: t, torch.ones_like, lambda p: p, recipe=(_named, ("linear",)))
+linear = Schedule("linear", curves.line, torch.ones_like, curves.line)
 
 # MD4's cosine schedule: alpha = 1 - cos(pi/2 (1 - t)).
-cosine = Schedule(
-    "cosine",
-    rate=lambda t: torch.cos(math.pi / 2 * (1 - t)),
-    drate=lambda t: math.pi / 2 * torch.sin(math.pi / 2 * (1 - t)),
-    inverse=lambda p: 1 - torch.acos(p) * (2 / math.pi),
-    recipe=(_named, ("cosine",)),
-)
+cosine = Schedule("cosine", curves.cosine, curves.cosine_slope, curves.cosine_time)
 
 # MaskGIT's arccos: most of the time is spent at low rates, and the last steps reveal much.
-arccos = Schedule(
-    "arccos",
-    rate=lambda t: torch.acos(1 - t) * (2 / math.pi),
-    drate=lambda t: (2 / math.pi) / torch.sqrt(t * (2 - t)),
-    inverse=lambda p: 1 - torch.cos(math.pi / 2 * p),
-    recipe=(_named, ("arccos",)),
-)
+arccos = Schedule("arccos", curves.arccos, curves.arccos_slope, curves.arccos_time)
 
 
 def polynomial(power: float, name: str | None = None) -> Schedule:
@@ -138,13 +133,8 @@ def polynomial(power: float, name: str | None = None) -> Schedule:
     """
     if not power > 0:
         raise ValueError(f"power={power} must be above 0, or the mask rate t ** power would not rise with time; 1 is linear.")
-    return Schedule(
-        name or f"polynomial({power:g})",
-        rate=lambda t: t**power,
-        drate=lambda t: power * t ** (power - 1),
-        inverse=lambda p: p ** (1 / power),
-        recipe=(polynomial, (power, name)),
-    )
+    made = (partial(curve, power) for curve in (curves.power, curves.power_slope, curves.power_time))
+    return Schedule(name or f"polynomial({power:g})", *made)
 
 
 quadratic = polynomial(2.0, "quadratic")
@@ -163,17 +153,8 @@ def geometric(sigma_min: float = 1e-5, sigma_max: float = 20.0, name: str | None
     if not 0 < sigma_min < sigma_max:
         raise ValueError(f"A geometric schedule needs 0 < sigma_min < sigma_max, and got {sigma_min} and {sigma_max}.")
     growth = math.log(sigma_max / sigma_min)
-
-    def sigma(t: Times) -> Times:
-        return sigma_min * torch.exp(growth * t)
-
-    return Schedule(
-        name or f"geometric({sigma_min:g}, {sigma_max:g})",
-        rate=lambda t: -torch.expm1(-sigma(t)),
-        drate=lambda t: growth * sigma(t) * torch.exp(-sigma(t)),
-        inverse=lambda p: torch.log(-torch.log1p(-p) / sigma_min) / growth,
-        recipe=(geometric, (sigma_min, sigma_max, name)),
-    )
+    made = (partial(curve, sigma_min, growth) for curve in (curves.geometric, curves.geometric_slope, curves.geometric_time))
+    return Schedule(name or f"geometric({sigma_min:g}, {sigma_max:g})", *made)
 
 
 def clipped(schedule: Schedule, low: float, high: float, name: str | None = None) -> Schedule:
@@ -186,13 +167,11 @@ def clipped(schedule: Schedule, low: float, high: float, name: str | None = None
     """
     if not 0 <= low < high <= 1:
         raise ValueError(f"Mask rates are clipped to a range within [0, 1], from a lower to a higher one; got {low} to {high}.")
-    width = high - low
     return Schedule(
         name or f"{schedule.name} in [{low:g}, {high:g}]",
-        rate=lambda t: low + width * schedule.rate(t),
-        drate=lambda t: width * schedule.drate(t),
-        inverse=lambda p: schedule.inverse(((p - low) / width).clamp(0.0, 1.0)),
-        recipe=(clipped, (schedule, low, high, name)),
+        rate=partial(curves.squeezed, schedule.rate, low, high - low),
+        drate=partial(curves.squeezed, schedule.drate, 0.0, high - low),
+        inverse=partial(curves.unsqueezed, schedule.inverse, low, high - low),
     )
 
 
@@ -222,21 +201,7 @@ def schedule_from_callable(rate: Callable[[Times], Times]) -> Schedule:
             f"{float(values.flatten()[-1]):.4g}. If yours is the fraction still visible, pass lambda t: 1 - f(t)."
         )
 
-    def drate(t: Times) -> Times:
-        with torch.enable_grad():
-            at = t.detach().clone().requires_grad_(True)
-            (slope,) = torch.autograd.grad(rate(at).sum(), at)
-        return slope.detach()
-
-    def inverse(p: Times) -> Times:
-        low, high = torch.zeros_like(p), torch.ones_like(p)
-        for _ in range(50):
-            middle = (low + high) / 2
-            below = rate(middle) < p
-            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return (low + high) / 2
-
-    return Schedule(getattr(rate, "__name__", "callable"), rate, drate, inverse, recipe=(schedule_from_callable, (rate,)))
+    return Schedule(getattr(rate, "__name__", "callable"), rate, partial(curves.slope, rate), partial(curves.time_of, rate))
 
 
 def as_schedule(schedule: str | Schedule | Callable[[Times], Times]) -> Schedule:

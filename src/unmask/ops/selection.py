@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unmask.devices import wide
 from unmask.randomness import Noise, Stream
 
 
@@ -43,14 +44,14 @@ def select_top(
 
 def gumbel(uniforms: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Standard Gumbel noise from uniforms in (0, 1); float64, so the tail is not cut."""
-    return -torch.log(-torch.log(uniforms.double()))
+    return -torch.log(-torch.log(wide(uniforms)))
 
 
 def gumbel_topk_scores(
     log_w: Float[Tensor, "rows items"], noise: Noise, stream: Stream = Stream.SELECTION
 ) -> Float[Tensor, "rows items"]:
     """Perturbed log-weights whose top k are a weighted sample without replacement (Kool et al. 2019)."""
-    return log_w.double() + gumbel(noise.per_token(stream, log_w.shape[-1]))
+    return wide(log_w) + gumbel(noise.per_token(stream, log_w.shape[-1]))
 
 
 def _batched_gumbel_topk(

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unmask.devices import wide
 from unmask.randomness import Stream, fold, row_keys, uniform
 
 Times = Callable[[int, int | Tensor, Int[Tensor, " batch"]], Float[Tensor, " batch"]]
@@ -42,7 +43,7 @@ class SharedOffset:
 
     def __call__(self, seed: int, epoch: int | Tensor, places: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         offset = _uniforms(seed, epoch, places // self.rows)
-        return (offset + (places % self.rows).double() / self.rows).frac().clamp(min=2.0**-53)
+        return (offset + wide(places % self.rows) / self.rows).frac().clamp(min=2.0**-53)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Stratified:
         # Which row has which part changes from batch to batch, or a place would not be uniform over seeds.
         turn = (_uniforms(seed, epoch, -1 - places // self.rows) * self.rows).long()
         part = (places + turn) % self.rows
-        return ((part.double() + _uniforms(seed, epoch, places)) / self.rows).clamp(max=1 - 2.0**-53)
+        return ((wide(part) + _uniforms(seed, epoch, places)) / self.rows).clamp(max=1 - 2.0**-53)
 
 
 def antithetic(seed: int, epoch: int | Tensor, places: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:

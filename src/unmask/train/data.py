@@ -8,6 +8,7 @@ resumed run starts anywhere without replaying what came before.
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -95,6 +96,11 @@ def _one_thread(_: int) -> None:
     torch.set_num_threads(1)
 
 
+def start_method() -> str:
+    """How loader processes are started: as the program chose for ``multiprocessing``; else ``spawn``, which is safe beside threads."""
+    return multiprocessing.get_start_method(allow_none=True) or "spawn"
+
+
 class TokenStoreData(LightningDataModule):
     """Training and validation batches from token stores.
 
@@ -107,7 +113,7 @@ class TokenStoreData(LightningDataModule):
         evaluate_rows: held-out windows per validation, spread evenly over the held-out stream.
         steps: optimiser steps of the run.
         seed: of the order.
-        workers: loader processes.
+        workers: loader processes. What they are given is copied to them by pickle, see :func:`start_method`.
 
     Raises:
         ValueError: the rows of a step cannot be divided among ranks and accumulation steps.
@@ -182,5 +188,5 @@ class TokenStoreData(LightningDataModule):
             num_workers=self.workers,
             worker_init_fn=_one_thread,
             persistent_workers=self.workers > 0,
-            multiprocessing_context="spawn" if self.workers else None,
+            multiprocessing_context=start_method() if self.workers else None,
         )

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unmask.contracts import IGNORED_TARGET, MLMLossDict, SpecialIds
+from unmask.contracts import IGNORED_TARGET, MLMLossDict, ScoredTokens, SpecialIds
 from unmask.nn.projection import logits_where, projection_where
 from unmask.ops.linear_cross_entropy import linear_cross_entropy
 from unmask.ops.objective import (
@@ -30,19 +30,6 @@ from unmask.ops.objective import (
 )
 from unmask.train.batches import as_mlm_batch as as_mlm_batch
 from unmask.train.batches import check_targets
-
-
-class ScoredTokens(NamedTuple):
-    """The scored positions of a batch, in row-major order, and what the model said of them.
-
-    ``nll`` is the plain negative log-likelihood; ``cost`` is what training minimises, the same but for regularisers.
-    """
-
-    where: Bool[Tensor, "batch seq"]
-    nll: Float[Tensor, " scored"]
-    correct: Bool[Tensor, " scored"]
-    weights: Float[Tensor, " scored"]
-    cost: Float[Tensor, " scored"]
 
 
 class _Scored(NamedTuple):

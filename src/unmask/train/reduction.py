@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from unmask.contracts import MLMLossDict
+from unmask.devices import wide
 
 
 def global_loss(parts: Sequence[MLMLossDict]) -> MLMLossDict:
@@ -25,9 +26,9 @@ def global_loss(parts: Sequence[MLMLossDict]) -> MLMLossDict:
         raise ValueError("A global loss is a sum over passes, and there is none: collect the MLMLossDict of every pass of the step.")
     sums = torch.stack(
         [
-            torch.stack([p["numerator"].detach().double() for p in parts]).sum(),
-            torch.stack([p["denominator"].double() for p in parts]).sum(),
-            torch.stack([p["variance"].double() * p["denominator"].double().clamp(min=1) ** 2 for p in parts]).sum(),
+            torch.stack([wide(p["numerator"].detach()) for p in parts]).sum(),
+            torch.stack([wide(p["denominator"]) for p in parts]).sum(),
+            torch.stack([wide(p["variance"]) * wide(p["denominator"]).clamp(min=1) ** 2 for p in parts]).sum(),
         ]
     )
     if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -11,13 +11,15 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from unmask.config import Config
+from unmask.devices import choose_device
 from unmask.train.checkpoints import AveragedWeights, Checkpoints, SealedCheckpointIO
 
 
-def choose_precision(wanted: str) -> Any:
-    """Lightning's name for a precision; ``auto`` is bf16 where the processor multiplies it natively."""
+def choose_precision(wanted: str, device: str | torch.device = "auto") -> Any:
+    """Lightning's name for a precision; ``auto`` is bf16 where the processor of this kind multiplies it natively."""
     if wanted == "auto":
-        native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+        kind = choose_device(device).type
+        native = torch.cuda.is_bf16_supported() if kind == "cuda" else kind == "cpu" and torch.cpu._is_avx512_bf16_supported()
         wanted = "bf16" if native else "fp32"
     return {"bf16": "bf16-mixed", "fp32": "32-true"}[wanted]
 
@@ -26,6 +28,7 @@ def make_trainer(config: Config, run: Path, checkpoint_io: SealedCheckpointIO, c
     """A Trainer that takes ``config.train.steps`` optimiser steps and leaves everything in ``run``."""
     from lightning.pytorch.loggers import TensorBoardLogger
 
+    device = choose_device(config.train.device)
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -33,10 +36,10 @@ def make_trainer(config: Config, run: Path, checkpoint_io: SealedCheckpointIO, c
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     averaging: list[Callback] = [AveragedWeights(config.optim.ema)] if config.optim.ema else []
     return Trainer(
-        accelerator="auto",
-        devices=config.train.devices if torch.cuda.is_available() or config.train.devices != "auto" else 1,
+        accelerator=device.type,
+        devices=config.train.devices if device.type == "cuda" or config.train.devices != "auto" else 1,
         num_nodes=config.train.nodes,
-        precision=choose_precision(config.train.precision),
+        precision=choose_precision(config.train.precision, device),
         max_steps=config.train.steps,
         max_epochs=-1,
         accumulate_grad_batches=config.train.accumulate,

@@ -32,16 +32,17 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def demo(quick: bool, run: Path, watch: bool | None) -> None:
+def demo(quick: bool, run: Path, watch: bool | None, device: str = "auto", dtype: str = "auto") -> None:
     """Train, paint a sheet, complete half-hidden pictures, animate; ``watch`` None draws the painting on a terminal."""
     from unmask.cli.demos.closing import where_it_all_is
+    from unmask.cli.demos.placing import demo_config
     from unmask.cli.screen import NOTES, heading, show
-    from unmask.config import load_config
+    from unmask.devices import choose_device
 
-    config = load_config(base={**(QUICK if quick else FULL), "run": str(run)})
+    config = demo_config(QUICK if quick else FULL, run, device, dtype)
     heading("1 · train a network to paint hidden cells of pictures at a lake")
     show(f"Everything goes to {run}/. Interrupt at any time; the same command continues.", style="dim")
-    wrapper = train_painter(config, run)
+    wrapper = train_painter(config, run).to(choose_device(device))
 
     heading("2 · paint, and check every law in every cell")
     _report(wrapper, run, 16 if quick else 96)
@@ -108,7 +109,7 @@ def _report(wrapper: NonAutoregressiveWrapper, run: Path, count: int) -> None:
     found: dict[str, Any] = {}
     with counting("painting") as told:
         for number, (name, options) in enumerate(WAYS.items()):
-            painted = wrapper.generate(count, filter_thres=None, seed=0, **options)
+            painted = wrapper.generate(count, filter_thres=None, seed=0, **options).cpu()
             kept = {law: float(k.double().mean()) for law, k in laws(painted).items()}
             new = sum(tuple(row.tolist()) not in known for row in painted) / count
             found[name] = {**kept, "not_in_training": new, "different": len(painted.unique(dim=0)) / count}
@@ -141,7 +142,7 @@ def _show(wrapper: NonAutoregressiveWrapper, run: Path, watch: bool) -> None:
     grid, trace = Grid(SIDE, SIDE), Trace()
     best = WAYS["coarse to fine"]  # the surest of the drawn are the likeliest of all, and much alike
     with GridView(grid, PALETTE, RESULTS) if watch else contextlib.nullcontext() as view:
-        painted = wrapper.generate(SHEET, filter_thres=None, seed=1, observers=[trace, *([view] if view else [])], **best)
+        painted = wrapper.generate(SHEET, filter_thres=None, seed=1, observers=[trace, *([view] if view else [])], **best).cpu()
     sheet_png(run / "samples.png", painted, grid, PALETTE, columns=8, scale=6)
     sheet_png(run / "data.png", pictures(SHEET), grid, PALETTE, columns=8, scale=6)
     trace_gif(run / "unmasking.gif", trace, grid, PALETTE, columns=8, scale=6)
@@ -154,7 +155,7 @@ def _show(wrapper: NonAutoregressiveWrapper, run: Path, watch: bool) -> None:
     hidden[4:6, : SIDE // 2] = True
     hidden[6:] = torch.rand(2, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) < 0.5
     given = truth.masked_fill(hidden.flatten(1), wrapper.mask_id)
-    completed = wrapper.generate(prompt=given, filter_thres=None, seed=2, **best)
+    completed = wrapper.generate(prompt=given, filter_thres=None, seed=2, **best).cpu()
     sheet_png(run / "completed.png", torch.cat([given, completed, truth]), grid, PALETTE, columns=8, scale=6)
     kept = laws(completed)["all"]
     show(f"{int(kept.sum())} of 8 completed pictures keep every law; what was given is untouched.")

@@ -30,23 +30,23 @@ QUICK: dict[str, Any] = {
 }
 
 
-def demo(quick: bool, run: Path, watch: bool | None) -> None:
+def demo(quick: bool, run: Path, watch: bool | None, device: str = "auto", dtype: str = "auto") -> None:
     """Train, evaluate, fill, generate and plot; ``watch`` None draws the unmasking on a terminal."""
     from unmask.build import load
     from unmask.build import train as run_training
+    from unmask.cli.demos.placing import demo_config
     from unmask.cli.evaluate import evaluate_model, print_report
     from unmask.cli.sampling import sample_text
     from unmask.cli.screen import NOTES, heading, preparing, show
-    from unmask.config import load_config
     from unmask.storage import read_json, write_json
     from unmask.train.plots import plot_loss
 
-    config = load_config(base={**(QUICK if quick else FULL), "run": str(run)})
+    config = demo_config(QUICK if quick else FULL, run, device, dtype)
     heading("1 · train a masked diffusion language model on Python's own documentation")
     show(f"Everything goes to {run}/. Interrupt at any time; the same command continues.", style="dim")
     with preparing() as progress:
         run_training(config, console=NOTES, sampler=sample_text, progress=progress)
-    loaded = load(run)
+    loaded = load(run, device=device)
 
     heading("2 · evaluate on documents it has never seen")
     report_file = run / "evaluation.json"

@@ -23,23 +23,23 @@ QUICK_DOCUMENTS = 60  # held-out functions that are evaluated
 FUNCTIONS, SHORTEST, LONGEST = 3, 20, 90  # held-out functions to fill, and their tokens
 
 
-def demo(quick: bool, run: Path, watch: bool | None) -> None:
+def demo(quick: bool, run: Path, watch: bool | None, device: str = "auto", dtype: str = "auto") -> None:
     """Disassemble, train, evaluate by class, fill instructions of held-out functions; ``watch`` True draws the filling."""
     from unmask.build import load
     from unmask.build import train as run_training
     from unmask.cli.demos.closing import where_it_all_is
+    from unmask.cli.demos.placing import demo_config
     from unmask.cli.evaluate import evaluate_model, print_report
     from unmask.cli.screen import NOTES, heading, preparing, show
-    from unmask.config import load_config
     from unmask.storage import read_json, write_json
     from unmask.train.plots import plot_loss
 
-    config = load_config(base={**(QUICK if quick else FULL), "run": str(run)})
+    config = demo_config(QUICK if quick else FULL, run, device, dtype)
     heading("1 · disassemble the libraries of installed packages, and train on their functions")
     show(f"Everything goes to {run}/. Interrupt at any time; the same command continues.", style="dim")
     with preparing() as progress:
         run_training(config, console=NOTES, progress=progress)
-    loaded = load(run)
+    loaded = load(run, device=device)
 
     heading("2 · evaluate on binaries it has never seen")
     report_file = run / "evaluation.json"

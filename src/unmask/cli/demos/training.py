@@ -58,7 +58,7 @@ def train_wrapper(wrapper: NonAutoregressiveWrapper, config: Config, run: Path, 
         progress = ProgressLine(NOTES, max(config.train.log_every, config.train.steps // 20), config.train.batch_size * wrapper.max_seq_len)
         io = WrapperCheckpointIO(wrapper, wrapper.net.config, {"run.yaml": config_yaml(config)})
         trainer = make_trainer(config, run, io, [MetricsTable(run / "metrics.csv", config.train.log_every), progress, stop])
-        module = MaskedLMModule(wrapper, WrapperObjective(), config.optim, config.train.steps, config.seed)  # type: ignore[arg-type]
+        module = MaskedLMModule(wrapper, WrapperObjective(), config.optim, config.train.steps, config.seed)
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
         if stop.stopped is not None:
             raise KeyboardInterrupt
