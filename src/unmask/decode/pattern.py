@@ -17,7 +17,7 @@ import re._parser as parser  # type: ignore[import-not-found]
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -116,7 +116,7 @@ class _Builder:
             _, added, removed, inner = argument
             return self.sequence(inner, _with(flags, added, removed), state)
         if operation is tree.BRANCH:
-            return self._either([lambda begin, part=part: self.sequence(part, flags, begin) for part in argument[1]], state)
+            return self._either([partial(self.sequence, part, flags) for part in argument[1]], state)
         if operation in (tree.MAX_REPEAT, tree.MIN_REPEAT):  # greedy or lazy, the same texts match whole
             least, most, inner = argument
             unbounded = most == tree.MAXREPEAT
