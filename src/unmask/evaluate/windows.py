@@ -83,7 +83,8 @@ class Windows:
         exact = None
         if texts is not None and decode is not None:
             exact = np.array([decode(row.tolist()) == text for row, text in zip(ids, texts, strict=True)], dtype=bool)
-        return cls(windows, owner, *sizes.reshape(-1, 2).T, document_exact=exact)
+        in_bytes, in_words = sizes.reshape(-1, 2).T
+        return cls(windows, owner, in_bytes, in_words, exact)
 
     def scorable(self, special: SpecialIds) -> NDArray[np.int64]:
         """How many tokens of each row are not special, int64 ``[W]``.
