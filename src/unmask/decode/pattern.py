@@ -17,7 +17,7 @@ import re._parser as parser  # type: ignore[import-not-found]
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -116,13 +116,13 @@ class _Builder:
             _, added, removed, inner = argument
             return self.sequence(inner, _with(flags, added, removed), state)
         if operation is tree.BRANCH:
-            return self._either([lambda begin, part=part: self.sequence(part, flags, begin) for part in argument[1]], state)
+            return self._either([partial(self.sequence, part, flags) for part in argument[1]], state)
         if operation in (tree.MAX_REPEAT, tree.MIN_REPEAT):  # greedy or lazy, the same texts match whole
             least, most, inner = argument
             unbounded = most == tree.MAXREPEAT
             if max(int(least), 0 if unbounded else int(most)) > MOST_REPEATS:
                 raise ValueError(f"The pattern {self.pattern!r} repeats a part more than {MOST_REPEATS} times: give two numbers from 0 to {MOST_REPEATS}.")
-            return self._times(lambda begin: self.sequence(inner, flags, begin), int(least), None if unbounded else int(most), state)
+            return self._times(partial(self.sequence, inner, flags), int(least), None if unbounded else int(most), state)
         reason = _REFUSED.get(operation, f"re's {operation} is not known here")
         raise ValueError(
             f"The pattern {self.pattern!r} cannot be used: {reason}. Patterns are made of literals, classes, groups, |, *, +, ? and {{m,n}}; they match the whole text."
