@@ -122,7 +122,7 @@ class _Builder:
             unbounded = most == tree.MAXREPEAT
             if max(int(least), 0 if unbounded else int(most)) > MOST_REPEATS:
                 raise ValueError(f"The pattern {self.pattern!r} repeats a part more than {MOST_REPEATS} times: give two numbers from 0 to {MOST_REPEATS}.")
-            return self._times(lambda begin: self.sequence(inner, flags, begin), int(least), None if unbounded else int(most), state)
+            return self._times(partial(self.sequence, inner, flags), int(least), None if unbounded else int(most), state)
         reason = _REFUSED.get(operation, f"re's {operation} is not known here")
         raise ValueError(
             f"The pattern {self.pattern!r} cannot be used: {reason}. Patterns are made of literals, classes, groups, |, *, +, ? and {{m,n}}; they match the whole text."

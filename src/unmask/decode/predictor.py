@@ -119,7 +119,7 @@ class MLMPredictor(nn.Module):
         super().__setattr__(name, value)
         if name == "rules":
             critic = getattr(value.selector.score, "model", None)
-            super().__setattr__("critic_model", critic if isinstance(critic, nn.Module) and critic is not self.model else None)  # type: ignore[arg-type]  # any attribute may be None
+            self.critic_model = critic if isinstance(critic, nn.Module) and critic is not self.model else None
 
     def forward(self, batch: Mapping[str, Any]) -> MLMPredictionDict:
         """The same as :meth:`predict`."""
