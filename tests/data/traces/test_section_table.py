@@ -8,9 +8,11 @@ import pytest
 
 pytest.importorskip("capstone")
 
-from tests.data.traces.elves import GOLDEN, write_elf
+from tests.data.traces.elves import GOLDEN, frames, write_elf
 from unmask.data.traces.elf import Unreadable, read_binary
 from unmask.data.traces.files import trace_binary
+from unmask.data.traces.frames import frame_ranges, last_listed_frame
+from unmask.data.traces.headers import read_headers
 from unmask.data.traces.stubs import is_stub
 from unmask.data.traces.text import ARCHITECTURES
 
@@ -117,6 +119,26 @@ def test_frames_without_header_or_section_are_found_by_their_look(architecture):
     whole = write_elf(architecture, golden, symbols=False, sections=False)
     unnamed = whole.replace(struct.pack("<I", 0x6474E550), struct.pack("<I", 0), 1)  # the segment of the header
     assert traces(unnamed) == sorted(g.trace for g in golden)
+
+
+def test_what_is_no_section_table_is_not_read_as_one():
+    whole = bytearray(write_elf("x86-64", GOLDEN["x86-64"]))
+    assert [s.name for s in read_headers(bytes(whole)).sections][:2] == ["", ".text"]
+    whole[40:48] = struct.pack("<Q", 64)  # the program headers, whose first entry is not empty
+    assert read_headers(bytes(whole)).sections == ()
+
+
+def test_what_lies_behind_the_last_listed_frame_is_not_read():
+    """A table without a terminator: the next bytes in memory happen to read as one more entry."""
+    ranges = [(0x1000, 16), (0x1020, 8), (0x1040, 4)]
+    table = frames(ranges, 0x2000)[:-4]
+    entries = [n for n in range(0, len(table), 4) if struct.unpack_from("<I", table, n)[0] in (16, 20)]
+    last = [0x2000 + place - 0x1F00 for place in entries[-3:-1]]
+    header = bytes([1, 0x1B, 0x03, 0x3B]) + struct.pack("<iI", 0x2000 - 0x1F04, 2) + b"".join(struct.pack("<ii", 0, at) for at in last)
+    end = last_listed_frame(header, 0x1F00)
+    assert list(frame_ranges(table, 0x2000, True)) == ranges
+    assert end is not None and list(frame_ranges(table, 0x2000, True, end - 0x2000)) == ranges[:2]
+    assert last_listed_frame(header[:12], 0x1F00) is None and last_listed_frame(header[:2] + b"\xff" + header[3:], 0x1F00) is None
 
 
 def test_a_file_that_ends_before_its_segments_is_cut_off():

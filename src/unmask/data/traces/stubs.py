@@ -7,7 +7,7 @@ A linker describes each of these sections with one frame, so a function that is 
     direct     jmp [slot]; padding                         with CET: endbr; jmp [slot]; padding
 
 Every entry has 8 or 16 bytes, and a slot lies in memory that is written to. A tail call through a pointer is no stub: a compiler
-never counts padding as part of a function. AArch64 needs none of this, since its linkers write no frames for stubs.
+never counts padding as part of a function. On AArch64 only a section's name tells: stubs there are expected to have no frames.
 """
 
 from __future__ import annotations
