@@ -124,5 +124,5 @@ def test_types_are_named_too():
     assert devices.choose_dtype("auto", cpu) is None and devices.choose_dtype("bfloat16", cpu) is torch.bfloat16
     with pytest.raises(ValueError, match="float16 is for accelerators"):
         devices.choose_dtype("float16", cpu)
-    with pytest.raises(ValueError, match="int8.*float32"):
+    with pytest.raises(ValueError, match=r"int8.*float32"):
         devices.choose_dtype("int8", cpu)

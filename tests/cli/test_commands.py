@@ -1,6 +1,7 @@
 """Each command does what it says, and its options change what it says."""
 
 import json
+import os
 import subprocess
 import sys
 

@@ -139,26 +139,29 @@ def test_dropout_and_eps_do_something():
         assert not torch.allclose(made(eps=1.0).eval()(tokens), made().eval()(tokens))
 
 
-class Watching(Callback):
-    """The loss that callbacks are given, and the gradients of every step."""
+class Seen(InstructionTraceTransformerEncoderForMaskedLM):
+    """The gradients of every step, as the optimiser takes them."""
 
-    def __init__(self):
-        self.losses, self.gradients = [], []
+    def configure_gradient_clipping(self, optimizer, *given, **named):
+        super().configure_gradient_clipping(optimizer, *given, **named)
+        self.gradients.append(torch.cat([p.grad.flatten() for p in self.parameters() if p.grad is not None]))
+
+
+class Losses(Callback):
+    """What callbacks are given."""
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.losses.append(float(outputs["loss"]))
-
-    def on_before_zero_grad(self, trainer, pl_module, optimizer):
-        if pl_module.model.embedding.weight.grad is not None:
-            self.gradients.append(torch.cat([p.grad.flatten() for p in pl_module.parameters() if p.grad is not None]))
+        pl_module.losses.append(float(outputs["loss"]))
 
 
 def watched(batch, accumulate, data, **options):
-    watching, model = Watching(), made(lr=1e-9, dropout=0.0)
+    torch.manual_seed(0)
+    model = Seen(**(SIZES | {"vocab_size": VOCAB, "next_token_id": NEXT, "mask_token_id": MASK, "lr": 1e-9, "dropout": 0.0}))
+    model.gradients, model.losses = [], []
     trainer = Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                      enable_model_summary=False, accumulate_grad_batches=accumulate, callbacks=[watching], **options)  # fmt: skip
+                      enable_model_summary=False, accumulate_grad_batches=accumulate, callbacks=[Losses()], **options)  # fmt: skip
     trainer.fit(model, DataLoader(data, batch, collate_fn=MaskedLMCollator(MASK, VOCAB, 0.3, SPECIAL, seed=1)))
-    return watching, trainer
+    return model, trainer
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
