@@ -1,6 +1,7 @@
 """Each command does what it says, and its options change what it says."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -190,3 +191,20 @@ def test_what_is_not_scored_is_shown_wherever_figures_are(unmask, corpus, tmp_pa
 def test_best_and_last_checkpoints_can_be_chosen(unmask, trained):
     assert unmask("fill", SENTENCE, "--model", trained, "--checkpoint", "best").code == 0
     assert unmask("fill", SENTENCE, "--model", trained / "checkpoints").code == 0
+
+
+def test_the_package_runs_as_the_command():
+    done = subprocess.run([sys.executable, "-m", "unmask", "--version"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert done.returncode == 0 and done.stdout.startswith("unmask ")
+
+
+@pytest.mark.parametrize("command", [("evaluate",), ("score", "a"), ("fill", "a [MASK]"), ("generate",), ("demo", "grid")])
+def test_an_absent_device_is_refused_in_one_sentence(unmask, trained, command):
+    model = () if command[0] == "demo" else ("--model", trained)
+    code, out, err = unmask(*command, *model, "--device", "mps")
+    assert code == 1 and out == "" and "'mps' is not present here; present: cpu" in err
+
+
+def test_devices_and_types_are_taken(unmask, trained):
+    code, out, _ = unmask("score", "the cat sees", "--model", trained, "--device", "cpu", "--dtype", "bfloat16")
+    assert code == 0 and "pseudo-log-likelihood" in out

@@ -121,3 +121,32 @@ def test_only_flash_means_only_flash():
     assert torch.allclose(DensePlan(2, 8, only_flash=True)(*inputs, dropout=0.0), plain, atol=1e-12)
     with pytest.raises(RuntimeError, match="kernel"):  # the CPU's flash kernel has no dropout
         DensePlan(2, 8, only_flash=True)(*inputs, dropout=0.3)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_ready_mask_is_attended_densely_where_flex_has_no_gradient_and_no_dropout(case):
+    mask, segments = CASES[case]
+    ready = flex_block_mask(segments, mask, 2, 8, CPU)
+    plan, index = plan_attention(2, 8, CPU, block_mask=ready)
+    q, k, v = qkv()
+    real = mask.flatten()
+    assert isinstance(plan, DensePlan) and index is None
+    assert torch.allclose(plan(q, k, v, 0.0)[real], attention(q, k, v, allowed_pairs(mask, segments))[real])
+    assert plan(q, k, v, 0.5).isfinite().all()
+    with torch.no_grad():
+        assert isinstance(plan_attention(2, 8, CPU, block_mask=ready)[0], FlexPlan)
+        assert isinstance(plan_attention(2, 8, CPU, block_mask=ready, drops=True)[0], DensePlan)
+
+
+def test_use_flex_trains_on_a_cpu_by_documents_with_one_warning(recwarn):
+    from unmask.models.rotary_mlm import RotaryTransformerMLMModel
+    from unmask.nn import attention as module
+
+    module._warn_once.cache_clear()
+    torch.manual_seed(0)
+    network = RotaryTransformerMLMModel(20, 16, 2, 2, rotary_emb_dim=8, max_length=16, use_flex_attn=True)  # and dropout, by default
+    ids, segments = torch.randint(2, 20, (2, 8)), torch.tensor([[0] * 3 + [1] * 5, [0] * 8])
+    for _ in range(3):
+        network(ids, segment_ids=segments).sum().backward()
+    assert [str(w.message)[:31] for w in recwarn if "use_flex" in str(w.message)] == ["use_flex_attn=True is for CUDA:"]
+    assert network.embedding.weight.grad.abs().sum() > 0

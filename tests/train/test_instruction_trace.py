@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
 from unmask.config import OptimConfig
@@ -159,3 +159,62 @@ def test_dropout_and_eps_do_something():
         dropped = made(dropout=0.5).train()
         assert not torch.equal(dropped(tokens), dropped(tokens))
         assert not torch.allclose(made(eps=1.0).eval()(tokens), made().eval()(tokens))
+
+
+class Seen(InstructionTraceTransformerEncoderForMaskedLM):
+    """The gradients of every step, as the optimiser takes them."""
+
+    def configure_gradient_clipping(self, optimizer, *given, **named):
+        super().configure_gradient_clipping(optimizer, *given, **named)
+        self.gradients.append(torch.cat([p.grad.flatten() for p in self.parameters() if p.grad is not None]))
+
+
+class Losses(Callback):
+    """What callbacks are given."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        pl_module.losses.append(float(outputs["loss"]))
+
+
+def watched(batch, accumulate, data, **options):
+    torch.manual_seed(0)
+    model = Seen(**(SIZES | {"vocab_size": VOCAB, "next_token_id": NEXT, "mask_token_id": MASK, "lr": 1e-9, "dropout": 0.0}))
+    model.gradients, model.losses = [], []
+    trainer = Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                      enable_model_summary=False, accumulate_grad_batches=accumulate, callbacks=[Losses()], **options)  # fmt: skip
+    trainer.fit(model, DataLoader(data, batch, collate_fn=MaskedLMCollator(MASK, VOCAB, 0.3, SPECIAL, seed=1)))
+    return model, trainer
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_callbacks_see_the_mean_loss_and_passes_add_up_to_the_step_of_all_rows():
+    """The last window of passes too, which is not full."""
+    data = [{**row, "example_id": i} for i, row in enumerate(rows(7))]
+    (passes, trainer), (full, _), (rest, _) = watched(1, 4, data), watched(4, 1, data[:4]), watched(3, 1, data[4:])
+    assert [len(w.gradients) for w in (passes, full, rest)] == [2, 1, 1]
+    for found, wanted in zip(passes.gradients, full.gradients + rest.gradients, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(rest.losses[0], rel=1e-4)
+    assert full.losses[0] == pytest.approx(math.log(VOCAB), rel=0.2)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_gradients_scaled_for_float16_are_those_without_and_are_clipped_as_such():
+    from lightning.pytorch.plugins import MixedPrecision
+
+    data = [{**row, "example_id": i} for i, row in enumerate(rows(4))]
+    plain, _ = watched(4, 1, data, gradient_clip_val=0.01)
+    precision = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=2.0**16))
+    scaled, _ = watched(4, 1, data, gradient_clip_val=0.01, plugins=[precision])
+    assert float(scaled.gradients[0].norm()) == pytest.approx(0.01, rel=1e-2) == float(plain.gradients[0].norm())
+    assert scaled.losses[0] == pytest.approx(plain.losses[0], rel=1e-2)
+
+
+def test_a_loop_of_ones_own_gets_the_gradient_of_the_mean():
+    model = made(dropout=0.0)
+    batch = MaskedLMCollator(MASK, VOCAB, 0.3, SPECIAL, seed=1)(rows(4))
+    model.training_step(batch, 0).backward()
+    found = model.model.embedding.weight.grad.clone()
+    model.zero_grad()
+    model.loss(batch, model.model)["loss"].backward()
+    assert torch.equal(found, model.model.embedding.weight.grad)

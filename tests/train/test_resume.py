@@ -212,3 +212,40 @@ def test_a_run_keeps_the_roles_of_its_tokenizer_and_a_bare_tokenizer_json_still_
     (bare / "tokenizer_config.json").unlink()
     seal(bare, step=4)
     assert load(bare).tokenizer.encode("the moon") == loaded.tokenizer.encode("the moon")
+
+
+def test_one_more_step_with_workers_in_a_resumed_run_is_that_of_an_uninterrupted_one(tiny, tmp_path):
+    """More steps than the first time, so the learning rate follows another course from there; and rows are collated elsewhere."""
+    whole, resumed = (f"run={tmp_path / name}" for name in ("whole", "resumed"))
+    given = ("optim.warmup=0", f"data.store={tmp_path / 'store'}", "train.evaluate_every=100", "objective.name=bert")
+    train(config_of(tiny, whole, "train.steps=3", *given))
+    train(config_of(tiny, resumed, "train.steps=1", *given))
+    train(config_of(tiny, resumed, "train.steps=3", "data.workers=1", *given))
+    one, two = (load_file(resolve_checkpoint(tmp_path / name) / "model.safetensors") for name in ("whole", "resumed"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_run_folder_alone_says_all_that_it_was_begun_with(tiny):
+    from unmask.resume import config_to_resume
+
+    begun = config_of(tiny, "train.steps=2", "objective.name=bert", "objective.probability=0.3", "optim.lr=0.02")
+    run = f"run={begun.run}"
+    train(begun)
+    assert config_to_resume(None, [run]) == (begun, {})
+    config, changed = config_to_resume(None, [run, "train.steps=4", "train.log_every=2", "objective.name=bert", "optim.lr=2e-2"])
+    assert changed == {"train.steps": (2, 4)} and config.train.steps == 4 and config.objective == begun.objective
+    for given, named in ({"objective.probability=0.2": "0.3, now 0.2", "objective.name=diffusion": "'bert', now 'diffusion'", "seed=1": "was 0, now 1"}).items():
+        with pytest.raises(ValueError, match=f"{given.split('=')[0]}.*{named}"):
+            config_to_resume(None, [run, given])
+    anew = config_to_resume(None, [run, "train.resume=false", "seed=1"])
+    assert anew.changed is None and anew.config.seed == 1 and anew.config.objective.name == "diffusion"
+
+
+def test_a_run_that_computed_nothing_takes_a_corrected_command_as_it_stands(tiny):
+    from unmask.resume import config_to_resume
+
+    failed = config_of(tiny, "data.source=no/such.txt", "objective.name=bert")
+    with pytest.raises(ValueError, match="no/such"):
+        train(failed)
+    assert config_to_resume(None, [f"run={failed.run}", "data.source=other.txt"]).config.objective.name == "diffusion"
+    assert config_to_resume(None, [f"run={failed.run}"]).config == failed

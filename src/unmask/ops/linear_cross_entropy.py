@@ -61,7 +61,8 @@ def linear_cross_entropy(
     """
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
-        hidden = hidden.to(torch.get_autocast_dtype(device))
+        narrow = torch.get_autocast_dtype(device)
+        hidden = hidden.to(torch.float32 if narrow == torch.float16 else narrow)  # the sums of gradients made here are beyond float16
     differentiate = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (hidden, weight, bias))
     with torch.autocast(device, enabled=False):
         return ProjectedCost(
