@@ -73,7 +73,7 @@ def expected(backend, text):
     for start, stop in encoded.offsets:
         whole = start not in begun and start >= reached  # several tokens of one character have its offsets each
         after_space = text[:start][-1:].isspace() and text[start - 1] not in "\r\n"
-        starts.append(text[start] in "\r\n" or (whole and (text[start].isspace() or (start in boundaries and not after_space))))
+        starts.append(text[start].isspace() or (whole and start in boundaries and not after_space))
         begun.add(start)
         reached = max(reached, stop)
     return encoded.ids, starts
