@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from unmask.data.token_bytes import parts_of_characters
 from unmask.decode.tokens import Tokens
@@ -34,7 +36,7 @@ class WholeCharacters:
 
     Attributes:
         utf8: the automaton of the tokenizer's tokens.
-        parts, classes: int64 ``[P]``, the ids that are parts of characters, and the class of each.
+        parts, classes: int64 ``[P]``, the ids that are parts of characters, ascending, and the class of each.
         table: bool ``[4, 4, C]``, the classes allowed by the number of blanks before and behind.
     """
 
@@ -60,14 +62,14 @@ class WholeCharacters:
 
     def restrict(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
         """Set to ``-inf``, in place, the parts of characters that no filling around them completes."""
-        blanks = view.blanks
-        known = self.parts < logits.shape[-1]
-        parts, classes = self.parts[known].to(logits.device), self.classes[known].to(logits.device)
-        beside = (blanks.roll(1, -1) | blanks.roll(-1, -1)) & ~blanks & view.canvas.attention_mask
-        followed = (beside & torch.isin(view.ids, parts)).any(-1)
-        before, behind = _blanks_before(blanks), _blanks_before(blanks.flip(-1)).flip(-1)
-        forbidden = ~self.table.to(logits.device)[before[where], behind[where]][:, classes] & ~followed[where.nonzero()[:, 0], None]
-        logits[:, parts] = logits[:, parts].masked_fill(forbidden, -torch.inf)
+        before, behind = _blanks_beside(view.blanks)
+        beside = ((before > 0) | (behind > 0)) & ~view.blanks & view.canvas.attention_mask
+        followed = (beside & self._are_parts(view.ids)).any(-1)
+        known = len(self.parts) if logits.shape[-1] > int(self.parts[-1]) else int((self.parts < logits.shape[-1]).sum())
+        parts, forbidden = self.parts[:known].to(logits.device), self._forbidden_parts[:, :known].to(logits.device)
+        context = ((_FAR + 1) * before + behind).masked_fill(followed[:, None], len(forbidden) - 1)
+        here = logits.index_select(1, parts).masked_fill_(forbidden.index_select(0, context[where]), -torch.inf)
+        logits.index_copy_(1, parts, here)
         if bool(followed.any()):
             class_of = self._class_of_each(logits)
             alike = defaultdict(list)
@@ -88,7 +90,7 @@ class WholeCharacters:
         """Draw everywhere at once; a row for which parts of characters were drawn is drawn again, one token after another."""
         shares = tokens.shares(view, where)
         drawn = tokens.draw(log_probs, uniforms, shares)
-        part = torch.isin(drawn, self.parts.to(drawn.device))
+        part = self._are_parts(drawn)
         if not bool(part.any()):
             return drawn
         class_of = self._class_of_each(log_probs)
@@ -106,6 +108,24 @@ class WholeCharacters:
                     id = int(drawn[one])
                 states = self.utf8.step(states, id)
         return drawn
+
+    @cached_property
+    def _forbidden_parts(self) -> Bool[Tensor, "contexts parts"]:
+        """Where each part is forbidden, by blanks before and behind; the last row forbids none."""
+        rows = ~self.table[:, :, self.classes].flatten(0, 1)
+        return torch.cat([rows, torch.zeros_like(rows[:1])])
+
+    @cached_property
+    def _marks(self) -> Bool[Tensor, " ids"]:
+        """True at the ids of parts; the last entry stands for every larger id."""
+        marks = torch.zeros(int(self.parts.max()) + 2, dtype=torch.bool)
+        marks[self.parts] = True
+        return marks
+
+    def _are_parts(self, ids: Tensor) -> Tensor:
+        """Which of ``ids`` are parts of characters; a look-up, as every step asks."""
+        marks = self._marks.to(ids.device)
+        return marks[ids.clamp(max=len(marks) - 1)]
 
     def _class_of_each(self, logits: Logits) -> Int[Tensor, " vocab"]:
         classes = torch.zeros(logits.shape[-1], dtype=torch.int64)
@@ -133,12 +153,15 @@ def _places(where: Bool[Tensor, "rows seq"], rows: Bool[Tensor, " rows"]) -> dic
     return found
 
 
-def _blanks_before(blanks: Bool[Tensor, "rows seq"]) -> Int[Tensor, "rows seq"]:
-    """How many blanks stand directly before each position; three stands for more."""
-    count, near = torch.zeros_like(blanks, dtype=torch.int64), torch.ones_like(blanks)
-    for distance in range(1, _FAR + 1):
-        moved = torch.zeros_like(blanks)
-        moved[:, distance:] = blanks[:, :-distance]
-        near = near & moved
-        count += near
-    return count
+def _blanks_beside(blanks: Bool[Tensor, "rows seq"]) -> tuple[Int[Tensor, "rows seq"], Int[Tensor, "rows seq"]]:
+    """How many blanks stand directly before and behind each position; three stands for more."""
+    length, wide = blanks.shape[1], pad(blanks, (_FAR, _FAR))
+    counts = []
+    for step in (-1, 1):
+        near = wide[:, _FAR + step : _FAR + step + length]
+        count = near.to(torch.int64)
+        for distance in range(2, _FAR + 1):
+            near = near & wide[:, _FAR + step * distance : _FAR + step * distance + length]
+            count = count + near
+        counts.append(count)
+    return counts[0], counts[1]
