@@ -134,6 +134,12 @@ def test_blanks_side_by_side_match_and_keep_the_space_before_them(tokenizer, pat
         assert tokenizer.decode(ids).startswith(" ")  # the mask took the space, and the filling brings it
 
 
+@every_family
+def test_a_pattern_that_begins_with_a_space_means_the_given_one(tokenizer):
+    text = f"there are {tokenizer.mask_token * 4} here"
+    assert fill(tokenizer, text, " [a-z]+") == fill(tokenizer, text, "[a-z]+")
+
+
 def test_without_a_space_before_it_a_filling_brings_none():
     tokenizer = FAMILIES["our own"]
     for text in (f"({tokenizer.mask_token * 3})", f"{tokenizer.mask_token * 3} is", f"un{tokenizer.mask_token * 3}"):

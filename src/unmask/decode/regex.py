@@ -46,6 +46,8 @@ def regex_automaton(pattern: str, texts: Sequence[str | bytes | None] | Spelling
     nfa.reading[spaced].append((SPACE, start))
     table = byte_table(nfa, [(start, False), (start, True), (spaced, False)], spelling.words if spelling.continues is not None else None, pattern)
     plain, in_word, spaced = table.starts
+    if np.flatnonzero(table.moves[plain, :JOINT] >= 0).tolist() == [0x20]:
+        spaced = plain  # a pattern that begins with a space means the one that is given
     if spelling.continues is not None:  # at a beginning stands no piece that continues a word
         table = _only(table, JOINT, plain)
         plain = len(table.moves) - 1
