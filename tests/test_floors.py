@@ -14,16 +14,16 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # A module may import its own floor and those below it. Rooms on one floor may see each other, except where said.
 FLOORS = [
-    {"contracts", "randomness", "storage", "arrays", "permutation", "section", "objective_config", "config", "override", "allocator"},
+    {"contracts", "randomness", "storage", "arrays", "permutation", "section", "objective_config", "config", "override", "allocator", "devices"},
     {"ops"},
     {"nn"},
     {"models", "data"},
     {"decode"},
     {"train", "evaluate", "tasks"},
     {"nonautoregressive"},
-    {"build", "build_objective"},
+    {"build", "build_objective", "resume"},
     {"measure"},
-    {"cli", "serve"},
+    {"cli", "serve", "__main__"},
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 APART = {("data", "models"), ("data", "nn"), ("train", "decode"), ("train", "evaluate"), ("evaluate", "decode"), ("cli", "serve")}

@@ -169,7 +169,7 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
     from unmask.train.checkpoints import SealedCheckpointIO
     from unmask.train.data import TokenStoreData
     from unmask.train.module import MaskedLMModule
-    from unmask.train.trainer import make_trainer
+    from unmask.train.trainer import fit, make_trainer
 
     run, given = Path(config.run), config.data.model_fields_set if config.data.store is not None else None
     config = with_store(config)
@@ -211,7 +211,7 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
     callbacks.append(stop)  # after those that read how many steps there are
     extra = {**tokenizer.files(), "run.yaml": config_yaml(config)}
     trainer = make_trainer(config, run, SealedCheckpointIO({"architecture": type(model).__name__, **model.config}, extra), callbacks)
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    fit(trainer, module, data, resume)
     if stop.stopped is not None:
         raise KeyboardInterrupt
     return resolve_checkpoint(run)

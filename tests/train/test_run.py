@@ -288,3 +288,16 @@ def test_a_curriculum_is_trained_by_the_runs_progress_and_validated_at_its_end(t
     monkeypatch.setattr(MLMLoss, "score", noted)
     train(config_of(tiny, "objective.name=bert", "objective.start_probability=0.9", "train.steps=8", "train.evaluate_rows=8"))
     assert len(seen) == 2 and seen[0] == seen[1] and seen[0][0] == pytest.approx(0.15)  # the same noise at both validations
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_stops_a_loader_is_what_the_user_reads(tiny, monkeypatch, workers):
+    """Not that Lightning could not tidy up after it."""
+
+    def spoilt(self, rows):
+        raise ValueError("row 3 is spoilt")
+
+    monkeypatch.setattr(PackedMLMCollator, "assemble", spoilt)
+    monkeypatch.setattr("unmask.train.data.start_method", lambda: "fork")
+    with pytest.raises(ValueError, match="row 3 is spoilt"):
+        train(config_of(tiny, f"data.workers={workers}"))

@@ -236,9 +236,8 @@ def plan_attention(
     """
     gradients = torch.is_grad_enabled()
     if block_mask is not None:
-        given = FlexPlan(batch, seq, block_mask)
-        without_flex = drops or device.type == "mps" or (device.type == "cpu" and gradients)
-        return given.dense() if without_flex else given, None
+        flex, on_host = FlexPlan(batch, seq, block_mask), device.type == "cpu"
+        return (flex.dense() if drops or device.type == "mps" or (on_host and gradients) else flex), None
     compiling = torch.compiler.is_compiling()  # a program of fixed shapes: lengths are not its to read
     if use_flex and not compiling and gradients and (drops or device.type in _NO_FLEX):
         _warn_once(

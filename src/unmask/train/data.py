@@ -16,41 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from unmask.data.store import TokenStore
 from unmask.data.token_array import TokenArray
 from unmask.permutation import permute
 from unmask.randomness import Stream, row_keys
+from unmask.train.windows import StoreWindows, one_thread
 
 Collate = Callable[[dict[str, np.ndarray]], Any]
-
-
-class StoreWindows(Dataset):
-    """Windows of ``block_size`` tokens of a store, fetched a batch at a time as columns.
-
-    A batch of draws is an int64 array ``[N, 3]`` of (epoch, place in the epoch, window).
-
-    Args:
-        store: the tokens.
-        block_size: tokens of a window.
-        draws: of the whole run; each row then says how far training is, which mask-rate curricula read.
-    """
-
-    def __init__(self, store: TokenStore | TokenArray, block_size: int, draws: int | None = None) -> None:
-        self.store = store
-        self.block_size = block_size
-        self.draws = draws
-
-    def __len__(self) -> int:
-        return self.store.windows(self.block_size)
-
-    def __getitems__(self, draws: np.ndarray) -> dict[str, np.ndarray]:
-        """``input_ids [N, block_size]`` with the identity of each row for keyed noise."""
-        epoch, place, window = np.asarray(draws, dtype=np.int64).T
-        rows = self.store.gather_windows(window, self.block_size)
-        columns = {"input_ids": rows, "example_id": window, "epoch": epoch, "epoch_place": place}
-        return columns if self.draws is None else {**columns, "progress": (epoch * len(self) + place) / self.draws}
 
 
 @dataclass(frozen=True)
@@ -90,10 +64,6 @@ class EndlessDraws(Sampler):  # type: ignore[type-arg]
 
 
 _AT_ONCE = 64
-
-
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)
 
 
 def start_method() -> str:
@@ -186,7 +156,7 @@ class TokenStoreData(LightningDataModule):
             batch_sampler=draws,
             collate_fn=collate,  # type: ignore[arg-type]
             num_workers=self.workers,
-            worker_init_fn=_one_thread,
+            worker_init_fn=one_thread,
             persistent_workers=self.workers > 0,
             multiprocessing_context=start_method() if self.workers else None,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
 from unmask.config import Config
 from unmask.devices import choose_device
@@ -58,3 +58,13 @@ def make_trainer(config: Config, run: Path, checkpoint_io: SealedCheckpointIO, c
         # Averaging first, so that a checkpoint of a step holds that step's average; checkpoints last.
         callbacks=[*averaging, *callbacks, Checkpoints(run / "checkpoints", config.train.checkpoint_every, config.train.evaluate_every)],
     )
+
+
+def fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, resume: Path | None) -> None:
+    """Train. What stops a loader is raised as it is: Lightning, tidying up, would put an error of its own in its place."""
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except RuntimeError as error:
+        if "combined_loader" in str(error) and error.__context__ is not None:
+            raise error.__context__ from None
+        raise

@@ -37,7 +37,7 @@ def train_wrapper(wrapper: NonAutoregressiveWrapper, config: Config, run: Path, 
     from unmask.train.callbacks import CleanStop, MetricsTable, ProgressLine
     from unmask.train.data import TokenStoreData
     from unmask.train.module import MaskedLMModule
-    from unmask.train.trainer import make_trainer
+    from unmask.train.trainer import fit, make_trainer
 
     resume = claim_run(config, run)
     if resume is None or check_sealed(resume)["step"] < config.train.steps:
@@ -59,7 +59,7 @@ def train_wrapper(wrapper: NonAutoregressiveWrapper, config: Config, run: Path, 
         io = WrapperCheckpointIO(wrapper, wrapper.net.config, {"run.yaml": config_yaml(config)})
         trainer = make_trainer(config, run, io, [MetricsTable(run / "metrics.csv", config.train.log_every), progress, stop])
         module = MaskedLMModule(wrapper, WrapperObjective(), config.optim, config.train.steps, config.seed)
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        fit(trainer, module, data, resume)
         if stop.stopped is not None:
             raise KeyboardInterrupt
     read_weights(resolve_checkpoint(run), wrapper)
