@@ -22,6 +22,7 @@ FLOORS = [
     {"train", "evaluate", "tasks"},
     {"nonautoregressive"},
     {"build", "build_objective", "resume"},
+    {"text"},
     {"measure"},
     {"cli", "serve", "__main__"},
 ]

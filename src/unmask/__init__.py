@@ -25,7 +25,6 @@ _HOMES = {
         "SpecialIds",
     ),
     "config": ("Config", "load_config"),
-    "build": ("load",),
     "ops.scheme": ("Corruption",),
     "ops.corruption": (
         "corrupt_all_masked",
@@ -66,6 +65,13 @@ _HOMES = {
     "nonautoregressive.wrapper": ("Losses", "NonAutoregressiveWrapper"),
     "evaluate.likelihood": ("bound",),
     "evaluate.pseudo": ("pseudo_log_likelihood",),
+    "evaluate.scoring": ("TextScore",),
+    "evaluate.windows": ("Windows",),
+    "decode.named": ("make_rules",),
+    "decode.lengths": ("fill_any_length",),
+    "decode.selectors": ("Selector",),
+    "text.model": ("TrainedModel", "load"),
+    "text.results": ("Alternative", "Blank", "Filling", "Generation", "GenerationStep"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from unmask.cli.decoding import Decoding
-from unmask.cli.sampling import left_padded, watched_predict
+from unmask.cli.sampling import watched_predict
 from unmask.decode import compiled
 from unmask.decode.cache import CACHES, CachedForward
 from unmask.decode.forward import PlainForward
+from unmask.text.batches import left_padded
 
 BASE = ("--prompt", "the cat", "--new-tokens", 16, "--samples", 4, "--json")
 SURE = ("--order", "top_prob", "--order-temperature", 1.0)
@@ -89,38 +90,27 @@ def test_every_cache_is_reached_by_its_name(unmask, trained, monkeypatch):
 
 
 def test_compiled_steps_are_reached_and_change_nothing(unmask, trained, monkeypatch):
-    asked, placed = [], []
+    asked = []
     encode = lambda *given: asked.append(1) or compiled.encode(*given)  # noqa: E731
     monkeypatch.setattr(compiled, "_programs", lambda device_type: (encode, compiled.project))
-    monkeypatch.setattr(Decoding, "placed", lambda decoding, model: placed.append(decoding.compiled) or model)
     for command in (("generate", *BASE, "--steps", 4), ("fill", "the cat [MASK] the [MASK].", "--json")):
         plain, found = (unmask(*command, "--model", trained, *options) for options in ((), ("--compile",)))
         assert found.code == 0, found.err
         texts = [[row["text"] for row in json.loads(answer.out)] for answer in (plain, found)]
-        assert texts[0] == texts[1] and asked and placed == [False, True]
-        asked.clear(), placed.clear()
+        assert texts[0] == texts[1] and asked
+        asked.clear()
     answer = unmask("generate", "--model", trained, *BASE, "--compile", "--block", 4, "--cache", "dual")
     assert answer.code != 0 and "not both" in " ".join(answer.err.split())
 
 
-def test_compiled_steps_are_for_the_accelerator_and_rows_go_where_the_model_is(monkeypatch):
-    class Model(torch.nn.Linear):
-        def to(self, device):
-            return device
-
-    found = []
-    for there in (False, True):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        found += [Decoding(compiled=c).placed(Model(1, 1)) == "cuda" for c in (False, True)]
-    assert found == [False, False, False, True]
-
+def test_rows_go_where_the_model_is():
     class Elsewhere:
         model, tokenizer, observers = torch.nn.Linear(1, 1, device="meta"), None, ()
 
         def predict(self, batch):
             return {name: part.device.type for name, part in batch.items()}
 
-    sent, _ = watched_predict(Elsewhere(), left_padded([[5, 6], [7]], 0), watch=False, page=None, title="")
+    sent = watched_predict(Elsewhere(), left_padded([[5, 6], [7]], 0), watch=False, page=None, title="")
     assert set(sent.values()) == {"meta"}
 
 

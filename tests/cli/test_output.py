@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -14,9 +15,8 @@ from rich.console import Console
 from tests.data.families import family
 from unmask.cli import screen
 from unmask.cli.decoding import Decoding
-from unmask.cli.fill import fill_any, fill_texts
 from unmask.cli.main import replace_unwritable
-from unmask.cli.sampling import Tally
+from unmask.text.filling import fill_texts, fill_unknown_lengths
 
 LONG = "The  CAT ☃ x: list[int] [/b] [red] " + "and a dog likes old trees " * 6
 
@@ -39,15 +39,20 @@ def test_fill_returns_the_text_round_its_blanks(name):
     tokenizer = family(name)
     mask, model = tokenizer.mask_token, Guess(len(tokenizer))
     texts = [f"日本 Paris IS {mask}, x\t{mask}. [SEP] Second  Sentence", "Complete ☃", f"{mask}"]
-    answers = list(fill_texts(model, tokenizer, texts, Decoding(), top=3))
+
+    def rules_for(**options):
+        return partial(Decoding(**options).rules, model, tokenizer)
+
+    answers = list(fill_texts(model, tokenizer, texts, rules_for(), top=3))
     first, second, third = answers
-    assert first["text"].startswith("日本 Paris IS ") and first["text"].endswith(". [SEP] Second  Sentence")
-    assert second == {"prompt": "Complete ☃", "text": "Complete ☃", "steps": 0, "blanks": []}
-    assert third["text"] and len(first["blanks"]) == 2 and "\ufffd" not in "".join(a["text"] for a in answers)
-    alone = list(fill_texts(model, tokenizer, texts[2:], Decoding(order="top_prob", temperature=0.0), top=1))
-    assert alone[0]["text"] == list(fill_texts(model, tokenizer, texts, Decoding(order="top_prob", temperature=0.0), top=1))[2]["text"]
-    one = list(fill_any(model, tokenizer, [f"The CAT {mask}!", "Complete"], Decoding(), longest=3, top=2, tally=Tally()))
-    assert one[0]["text"].startswith("The CAT ") and one[0]["text"].endswith("!") and one[1]["text"] == "Complete"
+    assert first.text.startswith("日本 Paris IS ") and first.text.endswith(". [SEP] Second  Sentence")
+    assert second.as_dict() == {"prompt": "Complete ☃", "text": "Complete ☃", "steps": 0, "blanks": []}
+    assert third.text and len(first.blanks) == 2 and "\ufffd" not in "".join(a.text for a in answers)
+    greedy = rules_for(order="top_prob", temperature=0.0)
+    alone = list(fill_texts(model, tokenizer, texts[2:], greedy, top=1))
+    assert alone[0].text == list(fill_texts(model, tokenizer, texts, greedy, top=1))[2].text
+    one = list(fill_unknown_lengths(model, tokenizer, [f"The CAT {mask}!", "Complete"], rules_for(), longest=3, top=2))
+    assert one[0].text.startswith("The CAT ") and one[0].text.endswith("!") and one[1].text == "Complete"
 
 
 def test_a_lone_text_without_blanks_is_refused_and_among_others_it_comes_back(unmask, trained, tmp_path):
@@ -68,7 +73,7 @@ def test_results_in_a_pipe_are_neither_wrapped_nor_styled_nor_cut(unmask, traine
     assert filled.code == 0 and filled.out.splitlines()[0].startswith(LONG[:100]) and "\x1b" not in filled.out
     scored = unmask("score", LONG[:100], "x: list[int] [/b]\tz", "--model", trained)
     title, names, *rows = scored.out.splitlines()
-    assert title.startswith("# ") and names.split("\t") == ["text", "total", "per token", "tokens"] and "\x1b" not in scored.out
+    assert title.startswith("# ") and names.split("\t") == ["text", "total", "per token", "tokens", "unscored"] and "\x1b" not in scored.out
     assert [row.split("\t")[0] for row in rows] == [LONG[:100], "x: list[int] [/b]\\tz"]
     assert all(float(row.split("\t")[1]) < 0 for row in rows)
     report = unmask("evaluate", "--model", trained, "--samples", 1, "--documents", 3)

@@ -9,13 +9,13 @@ import torch
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 
 from tests.naive.decoding import TableModel
-from unmask.cli.patterns import fitted, fitted_to_lengths, pattern_automaton
 from unmask.contracts import SpecialIds
 from unmask.data.tokenizers import Tokenizer
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import unmask
 from unmask.decode.rules import Rules
 from unmask.decode.spelling import Spelling
+from unmask.text.patterns import fitted, fitted_to_lengths, pattern_automaton
 
 TEXTS = ["there are two cats here", "a house is a home, and the city has water.", "rome is a city; the dog likes the cats"] * 3
 ROLES = {"mask": "<mask>", "pad": "<pad>", "unk": "<unk>"}

@@ -246,7 +246,7 @@ def _judge(model: Any, tokenizer: Any, run: Path | None) -> Any:
 
 def _pattern(tokenizer: Any, regex: str) -> Constraint:
     """The automaton of a pattern over what this tokenizer's tokens write."""
-    from unmask.cli.patterns import pattern_automaton
+    from unmask.text.patterns import pattern_automaton
 
     return pattern_automaton(tokenizer, regex)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ from unmask.cli.options import (
     Watch,
     Which,
 )
-from unmask.cli.texts import in_batches, read_texts
+from unmask.cli.texts import read_texts, shows_one_batch
 
 
 @decoding_options(temperature=0.8)
@@ -43,39 +44,40 @@ def generate(
 ) -> None:
     """Continue prompts (or write from nothing) by iterative unmasking."""
     from unmask.build import load
-    from unmask.cli.patterns import fitted
-    from unmask.cli.sampling import Tally, left_padded, watched_predict
+    from unmask.cli.sampling import Tally, watched_predict
     from unmask.cli.screen import note, on_terminal, print_json, print_json_line, show
-    from unmask.data.prompts import Prompt
+    from unmask.text.generating import generate_texts
 
     if samples < 1 or new_tokens < 1:
         raise ValueError(f"--samples {samples} and --new-tokens {new_tokens} must both be 1 or more.")
     given = [*(prompt or ()), *(read_texts(source, "prompt") if source is not None else ())] or [""]
     prompts = [text for text in given for _ in range(samples)]
-    batches = in_batches(len(prompts), batch_size, shows_one=watch or trace is not None)
-    loaded = load(model, which, device, dtype)
-    tokenizer = loaded.tokenizer
-    read = [Prompt.of(tokenizer, text) for text in prompts]
-    blanks = new_tokens + max(len(prompt.blanks) for prompt in read)
+    if batch_size < 1:
+        raise ValueError(f"--batch-size {batch_size} decodes nothing: give 1 or more.")
+    shows_one_batch(len(prompts), batch_size, watch or trace is not None)
+    loaded, tally = load(model, which, device, dtype), Tally()
     shown = 24 if on_terminal() or trace is not None else None
     labels = [f"{text[:shown] or 'from nothing'}" + (f" · {i + 1}" if len(prompts) > 1 else "") for i, text in enumerate(prompts)]
-    predictor = decoding.predictor(loaded.model, tokenizer, blanks=blanks, new_tokens=new_tokens)
+    found = generate_texts(
+        loaded.model,
+        loaded.tokenizer,
+        prompts,
+        partial(decoding.rules, loaded.model, loaded.tokenizer),
+        new_tokens=new_tokens,
+        seed=decoding.seed,
+        batch_size=batch_size,
+        predict=partial(watched_predict, watch=watch, page=trace, title="unmask generate"),
+        labels=labels,
+        count=tally.add,
+        with_probabilities=False,
+    )
     answers: list[dict[str, object]] = []
-    tally, rules = Tally(), predictor.rules
-    for which_rows in batches:
-        predictor.rules = fitted(rules, tokenizer, [prompts[i] for i in which_rows], [read[i].ids for i in which_rows], new_tokens)
-        batch = left_padded([read[i].ids for i in which_rows], tokenizer.pad_token_id or 0, which_rows)
-        found, _ = watched_predict(
-            predictor, batch, watch=watch, page=trace, title="unmask generate", labels=[labels[i] for i in which_rows]
-        )
-        tally.add(len(which_rows) * new_tokens, max(found["steps_taken"]), max(found["time_taken"]))
-        for place, i in enumerate(which_rows):
-            text = read[i].filled(found["ids"][place, -len(read[i].ids) - new_tokens :].tolist())
-            answers.append({"prompt": prompts[i], "text": text, "steps_taken": found["steps_taken"][place], "time_taken": found["time_taken"][place]})
-            if as_lines:
-                print_json_line(answers[-1])
-            elif not as_json:
-                show(text if len(prompts) == 1 else f"── {labels[i]}\n{text}\n")
+    for label, written in zip(labels, found, strict=True):
+        answers.append(written.as_dict())
+        if as_lines:
+            print_json_line(answers[-1])
+        elif not as_json:
+            show(written.text if len(prompts) == 1 else f"── {label}\n{written.text}\n")
     if as_json:
         print_json(answers)
     tally.show()

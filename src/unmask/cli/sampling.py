@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unmask.contracts import MLMPredictionDict
     from unmask.decode.predictor import MLMPredictor
-    from unmask.decode.trace import Trace
 
 
 @dataclass
@@ -56,8 +54,8 @@ def sample_text(model: Any, tokenizer: Any, tokens: int = 48) -> str:
 
 
 def watched_predict(
-    predictor: MLMPredictor, batch: dict[str, Any], *, watch: bool, page: Path | None, title: str, labels: list[str] | None = None
-) -> tuple[MLMPredictionDict, Trace | None]:
+    predictor: MLMPredictor, batch: dict[str, Any], labels: list[str] | None = None, *, watch: bool, page: Path | None, title: str
+) -> MLMPredictionDict:
     """Decode a batch where the model is, drawing it in the terminal and writing its trace if asked.
 
     Raises:
@@ -70,13 +68,13 @@ def watched_predict(
     from unmask.decode.render.picture import trace_png
     from unmask.decode.render.terminal import TerminalView
     from unmask.decode.trace import Trace
+    from unmask.text.batches import plain_predict
 
     trace = Trace() if page is not None else None
     view = TerminalView(predictor.tokenizer, NOTES, pause=0.05 if NOTES.is_terminal else 0.0) if watch else None
     predictor.observers = tuple(o for o in (*predictor.observers, trace, view) if o is not None)
-    device = next(predictor.model.parameters()).device
     with view if view is not None else nullcontext():
-        prediction = predictor.predict({name: part.to(device) for name, part in batch.items()})
+        prediction = plain_predict(predictor, batch, labels or [])
     if page is not None:
         assert trace is not None
         if page.suffix == ".json":
@@ -85,15 +83,4 @@ def watched_predict(
             trace_png(page, trace, predictor.tokenizer, title=title)
         else:
             save_trace_html(page, trace, predictor.tokenizer, title=title, labels=labels)
-    return prediction, trace
-
-
-def left_padded(rows: list[list[int]], pad_id: int, numbers: Sequence[int] | None = None) -> dict[str, Any]:
-    """Prompts of mixed lengths as one batch, padded on the left; their noise is keyed by ``numbers``, or by their place."""
-    import numpy as np
-    import torch
-
-    from unmask.data.layout import pad
-
-    ids, real = pad([np.asarray(row, dtype=np.int64) for row in rows], max(map(len, rows)), pad_id, left=True)
-    return {"input_ids": ids, "attention_mask": real, "example_id": torch.arange(len(rows)) if numbers is None else torch.tensor(list(numbers))}
+    return prediction

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from unmask.data.formats import FORMATS, Reading, format_of, not_prose
@@ -42,14 +41,11 @@ def read_standard_input() -> list[str]:
     return [document.text for document in documents if document.text.strip()]
 
 
-def in_batches(count: int, size: int, shows_one: bool) -> Iterator[range]:
-    """Row numbers, ``size`` at a time.
+def shows_one_batch(count: int, size: int, shown: bool) -> None:
+    """Refuse several batches where only one can be shown.
 
     Raises:
-        ValueError: no rows to a batch, or several batches where only one can be shown.
+        ValueError: rows of several batches under ``--watch`` or ``--trace``.
     """
-    if size < 1:
-        raise ValueError(f"--batch-size {size} decodes nothing: give 1 or more.")
-    if shows_one and count > size:
+    if shown and count > size > 0:
         raise ValueError(f"--watch and --trace show one batch, and {count} rows at --batch-size {size} are several. Give fewer texts or a larger --batch-size.")
-    return (range(start, min(start + size, count)) for start in range(0, count, size))

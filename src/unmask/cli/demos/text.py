@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,43 +69,46 @@ def demo(quick: bool, run: Path, watch: bool | None, device: str = "auto", dtype
 def _fill(loaded: Any, run: Path) -> str:
     """Fill the sentences, show the alternatives; the same as text."""
     from unmask.cli.decoding import Decoding
-    from unmask.cli.fill import alternatives, fill_texts
+    from unmask.cli.sampling import watched_predict
     from unmask.cli.screen import show
+    from unmask.text.filling import fill_texts
 
     greedy = Decoding(order="top_prob", temperature=0.0)
-    answers = fill_texts(loaded.model, loaded.tokenizer, list(SENTENCES), greedy, top=4, trace=run / "fill.html")
+    drawn = partial(watched_predict, watch=False, page=run / "fill.html", title="unmask fill")
+    rules_for = partial(greedy.rules, loaded.model, loaded.tokenizer)
     lines = ["# Blanks filled", ""]
-    for answer in answers:
-        show(answer["prompt"].replace("[MASK]", "▁▁▁"))
-        show(f"  → {answer['text']}", style="bold")
-        lines += [f"- {answer['prompt']}", f"  → {answer['text']}"]
-        for line in alternatives(answer):
-            show(f"    {line}", style="dim")
-            lines.append(f"  - {line}")
+    for filling in fill_texts(loaded.model, loaded.tokenizer, SENTENCES, rules_for, top=4, predict=drawn):
+        show(filling.prompt.replace("[MASK]", "▁▁▁"))
+        show(f"  → {filling.text}", style="bold")
+        lines += [f"- {filling.prompt}", f"  → {filling.text}"]
+        for number, blank in enumerate(filling.blanks, start=1):
+            show(f"    blank {number}: {blank}", style="dim")
+            lines.append(f"  - blank {number}: {blank}")
     return "\n".join(lines) + "\n"
 
 
 def _write(loaded: Any, run: Path, watch: bool) -> str:
     """A continuation and an unconditional sample, watched and traced; the same as text."""
     from unmask.cli.decoding import Decoding
-    from unmask.cli.sampling import left_padded, watched_predict
+    from unmask.cli.sampling import watched_predict
     from unmask.cli.screen import heading, show
+    from unmask.text.generating import generate_texts
 
     heading("4 · write: a continuation, and a text from nothing")
     tokens = 48
     decoding = Decoding(order="random", temperature=0.7, top_p=0.9)
-    predictor = decoding.predictor(loaded.model, loaded.tokenizer, blanks=tokens, new_tokens=tokens)
-    batch = left_padded([loaded.tokenizer.encode(PROMPT), []], loaded.tokenizer.pad_token_id)
     labels = ["continuation", "from nothing"]
-    found, _ = watched_predict(
-        predictor, batch, watch=watch, page=run / "unmasking.html", title="A masked diffusion model writes", labels=labels
+    drawn = partial(watched_predict, watch=watch, page=run / "unmasking.html", title="A masked diffusion model writes")
+    rules_for = partial(decoding.rules, loaded.model, loaded.tokenizer)
+    found = generate_texts(
+        loaded.model, loaded.tokenizer, [PROMPT, ""], rules_for, new_tokens=tokens, predict=drawn, labels=labels, with_probabilities=False
     )
     lines = ["", "# Written", ""]
-    for label, text in zip(labels, found["text"], strict=True):
+    for label, written in zip(labels, found, strict=True):
         if not watch:
             show(label, style="bold")
-            show(text)
-        lines += [f"## {label}", "", "```", text, "```", ""]
+            show(written.text)
+        lines += [f"## {label}", "", "```", written.text, "```", ""]
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,10 @@ def demo(quick: bool, run: Path, watch: bool | None, device: str = "auto", dtype
 def _fill(loaded: Any, run: Path, watch: bool) -> str:
     """Hide one instruction of some held-out functions, and fill it; the same as text."""
     from unmask.cli.decoding import Decoding
-    from unmask.cli.fill import fill_texts
+    from unmask.cli.sampling import watched_predict
     from unmask.cli.screen import show
     from unmask.data.store import TokenStore
+    from unmask.text.filling import fill_texts
 
     store = TokenStore.open(run / "data" / "valid")
     tokenizer = loaded.tokenizer
@@ -88,12 +90,13 @@ def _fill(loaded: Any, run: Path, watch: bool) -> str:
     hidden = [hide_an_instruction(ids, tokenizer.next_token_id, tokenizer.mask_token_id) for ids in whole]
     texts = [tokenizer.decode(ids, skip_special_tokens=False) for ids, _ in hidden]
     decoding = Decoding(order="top_prob", temperature=0.0)
-    answers = fill_texts(loaded.model, tokenizer, texts, decoding, top=3, watch=watch, trace=run / "fill.html")
+    drawn = partial(watched_predict, watch=watch, page=run / "fill.html", title="unmask fill")
+    fillings = fill_texts(loaded.model, tokenizer, texts, partial(decoding.rules, loaded.model, tokenizer), top=3, predict=drawn)
     lines = ["# Instructions filled in", ""]
-    for answer, ids, (_, place) in zip(answers, whole, hidden, strict=True):
+    for filling, ids, (_, place) in zip(fillings, whole, hidden, strict=True):
         truth = tokenizer.decode(ids, skip_special_tokens=False).split(" [NEXT] ")
         lines.append("```")
-        for number, (was, now) in enumerate(zip(truth, answer["text"].split(" [NEXT] "), strict=True)):
+        for number, (was, now) in enumerate(zip(truth, filling.text.split(" [NEXT] "), strict=True)):
             note = f"    ← filled in; it was: {was}" if number == place else ""
             lines.append(now + note)
             show(f"  {now}{note}", style="bold" if note else "dim")

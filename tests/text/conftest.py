@@ -1,0 +1,3 @@
+"""The command line and the small trained model of its tests."""
+
+from tests.cli.conftest import corpus, trained, unmask  # noqa: F401 (fixtures)
