@@ -184,7 +184,7 @@ class EntropyBound:
         assert evidence.log_probs is not None
         found = entropy_nats(evidence.log_probs)
         if self.most < _UNDERFLOW:  # nothing is certain where more than one token is possible
-            found = torch.maximum(found, torch.finfo(found.dtype).tiny * (possible(evidence.log_probs) > 1))
+            found = torch.maximum(found, (possible(evidence.log_probs) > 1).to(found.dtype) * torch.finfo(found.dtype).tiny)
         nats, real = evidence.ranked(spread(found, evidence.view.candidates, 0.0))
         return evidence.first((real & (_all_but_largest(nats) <= self.most)).sum(-1))
 

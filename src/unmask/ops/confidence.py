@@ -70,7 +70,7 @@ def doubt_of_entropy(log_probs: LogProbs) -> Scores:
 
 def _never_certain(doubts: Scores, log_probs: LogProbs) -> Scores:
     """Doubts that underflowed are above 0 wherever more than one token is allowed."""
-    least = torch.finfo(doubts.dtype).tiny * (possible(log_probs) > 1)
+    least = (possible(log_probs) > 1).to(doubts.dtype) * torch.finfo(doubts.dtype).tiny  # a factor on a mask would be float32, and 0
     return torch.maximum(doubts, least)
 
 
