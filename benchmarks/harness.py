@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-from rich.console import Console
 
 from unmask.allocator import keep_freed_memory
 from unmask.cli.screen import table
@@ -18,7 +17,6 @@ from unmask.measure.machine import describe_machine
 from unmask.measure.table import COLUMNS, Row
 from unmask.storage import write_json
 
-WIDE = Console(width=150)
 P, T = ParamSpec("P"), TypeVar("T")
 
 
@@ -59,7 +57,7 @@ def _begin(threads: int) -> None:
 
 def show(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     """A table on standard output."""
-    table(title, list(columns), [list(row) for row in cells], WIDE)
+    table(title, list(columns), [list(row) for row in cells])
 
 
 def show_rows(title: str, rows: Sequence[Row]) -> None:

@@ -85,6 +85,6 @@ def test_where_nothing_is_said_the_usual_names_have_the_roles_and_keep_them(tmp_
 
 
 def test_tokens_that_only_the_settings_call_special_are_special(tmp_path):
-    backend = tokenizers.Tokenizer(models.WordLevel({"a": 0, "[MASK]": 1, "<user>": 2, "<turn>": 3}, unk_token="a"))
+    backend = tokenizers.Tokenizer(models.WordLevel({"a": 0, "[MASK]": 1, "<user>": 2, "<turn>": 3, "[UNK]": 4}, unk_token="[UNK]"))
     settings = {"mask_token": "[MASK]", "sep_token": "<turn>", "extra_special_tokens": {"user_token": "<user>"}}
-    assert Tokenizer(backend, {"mask": "[MASK]"}, settings).all_special_ids == [1, 2, 3]
+    assert Tokenizer(backend, {"mask": "[MASK]"}, settings).all_special_ids == [1, 2, 3, 4]

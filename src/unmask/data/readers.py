@@ -15,6 +15,7 @@ The other two are here. Each is a small generator that never holds a corpus.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -135,7 +135,8 @@ def open_text(source: Input, *, lines_end: Literal["anywhere", "at \\n"] = "anyw
         with source.binary() as file:
             counted = _Counted(file)
             encoding = next((name for mark, name in _MARKS if counted.head.startswith(mark)), "utf-8")
-            if encoding == "utf-8" and counted.head.count(0) * 4 >= len(counted.head) > 0:
+            compressed = counted.head.startswith(tuple(_MAGIC))
+            if encoding == "utf-8" and not compressed and counted.head.count(0) * 4 >= len(counted.head) > 0:
                 raise ValueError(_explain_zeros(source))
             text = io.TextIOWrapper(cast(BinaryIO, counted), encoding=encoding, newline=None if lines_end == "anywhere" else "\n")
             text._CHUNK_SIZE = CHUNK  # type: ignore[attr-defined]

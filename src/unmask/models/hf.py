@@ -24,7 +24,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from unmask.models.hf_path import Path
-from unmask.models.hf_search import LENGTHS, Probe, probing, search, search_added, token_table, widened
+from unmask.models.hf_probe import probing, token_table
+from unmask.models.hf_search import LENGTHS, Probe, search, search_added, widened
 from unmask.models.rows import one_a_row
 from unmask.nn.vocabulary import refuse_unknown_ids
 

@@ -6,19 +6,23 @@ padding on the right, on the left and on both sides. A few forwards of a few sho
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import Tensor
 
-from unmask.models.hf_path import EMBEDDINGS, IDS, PADDINGS, HeadCall, Path, own_logits, states_of
-from unmask.nn.modes import evaluating
+from unmask.models.hf_path import EMBEDDINGS, IDS, PADDINGS, HeadCall, Path, own_logits
+from unmask.models.hf_probe import (
+    Lookups,
+    embedding_modules,
+    head_of,
+    padding_idx,
+    recorded_calls,
+    special_ids,
+    token_table,
+)
 
 LENGTHS = (11, 7, 5)  # tokens of the rows that are compared
 LONGER = (1, 4, 16)  # times as many, for a model that cannot be run on so few
@@ -59,7 +63,7 @@ class Probe:
         self.sole = sole
         config = model.config.get_text_config()
         self.config = config
-        self.padding_idx = _padding_idx(model)
+        self.padding_idx = padding_idx(model)
         weight = next(iter(model.parameters()))
         self.device, self.num_embeddings = weight.device, config.vocab_size
         if (table := token_table(model)) is not None:
@@ -71,7 +75,7 @@ class Probe:
         room = longest - (self.padding_idx or 0) - 1 if isinstance(longest, int) and longest > 0 else longer * LENGTHS[0]
         self.lengths = [max(1, min(n * longer, n * room // LENGTHS[0])) for n in LENGTHS]
         mask = mask_idx if mask_idx is not None else next((i for i in (getattr(config, "mask_token_id", None), getattr(config, "mask_index", None)) if i), None)
-        ordinary = [i for i in range(self.num_embeddings) if i not in _special_ids(model.config)][: 1 << 16] or list(range(self.num_embeddings))
+        ordinary = [i for i in range(self.num_embeddings) if i not in special_ids(model.config)][: 1 << 16] or list(range(self.num_embeddings))
         pool = torch.tensor(ordinary)
         generator = torch.Generator().manual_seed(0)
         self.rows = [pool[torch.randint(len(pool), (n,), generator=generator)].to(self.device) for n in self.lengths]
@@ -83,9 +87,9 @@ class Probe:
     @cached_property
     def traced(self) -> tuple[list[Tensor], tuple[HeadCall, ...] | None, int, int | None]:
         """The rows' own logits, the head that was seen, the first position id and the longest row (None = not seen)."""
-        with _Lookups() as lookups, _calls(self.model) as calls:
+        with Lookups() as lookups, recorded_calls(self.model) as calls:
             first = self.own(self.rows[0])
-        head = _head(calls, first)
+        head = head_of(calls, first)
         length = len(self.rows[0])
         tables = [(rows, int(index[0])) for rows, index in lookups.seen if torch.equal(index, index[0] + torch.arange(length)) and length > 1]
         offset = tables[0][1] if tables else 0
@@ -266,7 +270,7 @@ def search_added(probe: Probe, path: Path) -> Path:
     Raises:
         ValueError: none agrees with the model's own forward when zeros are added, or an addition is lost.
     """
-    for source in (EMBEDDINGS, *_embedding_modules(probe.model)) if token_table(probe.model) is not None else ():
+    for source in (EMBEDDINGS, *embedding_modules(probe.model)) if token_table(probe.model) is not None else ():
         for padding in PADDINGS[PADDINGS.index(path.padding) :]:
             candidate = replace(path, source=source, padding=padding)
             if padding == "positions" and path.first_position is None:
@@ -277,141 +281,3 @@ def search_added(probe: Probe, path: Path) -> Path:
         f"Nothing can be added to the token embeddings of {type(probe.model).__name__}: with zeros added it gives other logits than without, or "
         "what is added is lost. Use it without self-conditioning, a layout or added embeddings, or use another network."
     )
-
-
-@contextmanager
-def probing(model: Any, redrawn: bool = False) -> Iterator[None]:
-    """In evaluation mode without gradients or autocast; the model and torch's generator are as before afterwards.
-
-    An embedding of PAD that is zero is given a value meanwhile: zeros that leak into tokens would go unseen until the row was trained.
-
-    Args:
-        model: to be run.
-        redrawn: with random matrices meanwhile, under which every token and position counts. How a model has to be run does not depend on
-            its weights, but in a fresh one, whose attention is flat, a mistake would hide behind rounding until it was trained.
-    """
-    kept = [(m, dict(m.__dict__), dict(m._modules), dict(m._buffers)) for m in model.modules()]
-    weights = [(p, p.data) for p in model.parameters() if p.dim() > 1 and p.is_floating_point()] if redrawn else []
-    first, table, pad = next(iter(model.parameters())), token_table(model), _padding_idx(model)
-    zero = table is not None and pad is not None and 0 <= pad < len(table) and not bool(table.data[pad].any())
-    generator = torch.Generator(first.device).manual_seed(0)
-    try:
-        with torch.random.fork_rng(devices=[]), evaluating(model), torch.autocast(first.device.type, enabled=False):
-            for parameter, _ in weights:
-                parameter.data = torch.empty_like(parameter.data).normal_(std=parameter.shape[-1] ** -0.5, generator=generator)
-            if zero and not redrawn:
-                assert table is not None
-                table.data[pad] = table.data.std()
-            yield
-    finally:
-        if zero and not redrawn:
-            assert table is not None
-            table.data[pad] = 0.0
-        for parameter, data in weights:
-            parameter.data = data
-        for module, state, modules, buffers in kept:
-            training = module.training
-            module.__dict__.clear()
-            module.__dict__.update(state)
-            module.training = training
-            for holder, before in ((module._modules, modules), (module._buffers, buffers)):
-                holder.clear()
-                holder.update(before)
-
-
-class _Lookups(TorchDispatchMode):
-    """Table look-ups of a forward: rows of the table, and the indices of the first row of the batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple[int, Tensor]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.embedding.default and args[1].dim() and args[1].shape[-1] > 0:
-            self.seen.append((args[0].shape[0], args[1].reshape(-1, args[1].shape[-1])[0].cpu()))
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def _calls(model: Any) -> Iterator[list[tuple[str | None, tuple[Any, ...], dict[str, Any], Any]]]:
-    """Calls of the encoder (name None) and of the modules beside it, in order: name, arguments, and output."""
-    made: list[tuple[str | None, tuple[Any, ...], dict[str, Any], Any]] = []
-
-    def hook(name: str | None) -> Callable[..., None]:
-        return lambda module, args, kwargs, output: made.append((name, args, kwargs, output))
-
-    base = model.base_model
-    parts = [] if base is model else [(None, base), *((n, m) for n, m in model.named_children() if m is not base)]
-    handles = [part.register_forward_hook(hook(name), with_kwargs=True) for name, part in parts]
-    names = {id(module): name for name, module in model.named_modules()}
-    try:
-        yield made
-    finally:
-        for handle in handles:
-            handle.remove()
-        made[:] = [(name, tuple(_named(a, names) for a in args), {k: _named(v, names) for k, v in kwargs.items()}, out) for name, args, kwargs, out in made]
-
-
-def _named(value: Any, names: dict[int, str]) -> Any:
-    return names.get(id(value), value) if isinstance(value, nn.Module) else value
-
-
-def _head(calls: list[tuple[str | None, tuple[Any, ...], dict[str, Any], Any]], logits: Tensor) -> tuple[HeadCall, ...] | None:
-    """The chain of calls that leads from the encoder's output to the logits; None where there is none."""
-    states: Tensor | None = None
-    head: list[HeadCall] = []
-    for name, args, kwargs, output in calls:
-        if name is None:
-            states, head = states_of(output), []
-            continue
-        at = [i for i, value in enumerate(args) if states is not None and _alike(value, states)]
-        if states is None or len(at) != 1:
-            continue
-        others = [*args[: at[0]], *args[at[0] + 1 :], *kwargs.values()]
-        if any(value is not None and not isinstance(value, str) for value in others):
-            return None
-        head.append(HeadCall(name, args[: at[0]], args[at[0] + 1 :], tuple(kwargs.items())))
-        states = output if isinstance(output, Tensor) else output[0]
-    if not head or states is None or states.dim() != 3 or not math.prod(logits.shape) or states.shape[-1] != logits.shape[-1]:
-        return None
-    return tuple(head)
-
-
-def _alike(value: Any, states: Tensor) -> bool:
-    """Whether a value is a tensor, or a view of all of it."""
-    return isinstance(value, Tensor) and value.shape == states.shape and value.data_ptr() == states.data_ptr()
-
-
-def _embedding_modules(model: Any) -> list[str]:
-    """The token embedding and the modules around it below the encoder, innermost first."""
-    embedding, base = model.get_input_embeddings(), model.base_model
-    name = next((n for n, m in model.named_modules() if m is embedding), "")
-    root = next((n for n, m in model.named_modules() if m is base), "")
-    found = []
-    while name and name != root:
-        found.append(name)
-        name = name.rpartition(".")[0]
-    return found
-
-
-def token_table(model: Any) -> Tensor | None:
-    """The weight ``[V, E]`` of the token embedding; None where the model names none."""
-    embedding = model.get_input_embeddings()
-    table = getattr(embedding, "weight", None) if isinstance(embedding, nn.Module) else None
-    return table if isinstance(table, Tensor) and table.dim() == 2 else None
-
-
-def _padding_idx(model: Any) -> int | None:
-    return getattr(model.config.get_text_config(), "pad_token_id", None)
-
-
-def _special_ids(config: Any) -> set[int]:
-    """Every id that a config names."""
-    found: set[int] = set()
-    for part in (config, config.get_text_config()):
-        for key, value in vars(part).items():
-            if key.endswith(("_token_id", "_index", "_idx")):
-                found |= {i for i in (value if isinstance(value, list | tuple) else [value]) if isinstance(i, int)}
-    return found
-
-
