@@ -1,4 +1,4 @@
-"""Prompts and answers: the layouts of DESIGN 4.3, truncation that spares the answer, and nothing but answers hidden."""
+"""Prompts and answers: their layouts, truncation that spares the answer, and nothing but answers hidden."""
 
 import pytest
 import torch

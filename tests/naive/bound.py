@@ -1,7 +1,7 @@
 """The any-order likelihood bound by brute force, and the tiny models it is computed for.
 
-A table model has its own random logits for every row it could ever see, so nothing but the identity itself (ALGORITHMS
-1.1, Uria et al. 2014, Ou et al. 2024) can make two objectives agree under it.
+A table model has its own random logits for every row it could ever see, so nothing but the identity itself (docs/theory.md;
+Uria et al. 2014, Ou et al. 2024) can make two objectives agree under it.
 """
 
 import itertools

@@ -93,7 +93,7 @@ def test_exact_counts_give_the_bound(vocab, length, normaliser, per):
 
 @pytest.mark.parametrize("vocab, length", SIZES)
 def test_the_mean_over_a_rows_hidden_tokens_is_the_bound_per_token(vocab, length):
-    """``use_num_masked_factor``: with counts uniform on 1..L (ALGORITHMS 1.1, third form)."""
+    """``use_num_masked_factor``: with counts uniform on 1..L (docs/theory.md, the mean over a row)."""
     model, row = tiny(vocab, length)
     loss = MLMLoss(model=model, use_num_masked_factor=True)
     every = subsets(length)
@@ -102,7 +102,7 @@ def test_the_mean_over_a_rows_hidden_tokens_is_the_bound_per_token(vocab, length
 
 
 def test_a_floor_on_the_rate_biases_by_its_size():
-    """Times on (eps, 1) leave out the integral below eps: 0.04% at 1e-3 and 3% at 0.1 of ALGORITHMS 1.1, in order of size."""
+    """Times on (eps, 1) leave out the integral below eps: 0.04% at 1e-3 and 3% at 0.1 of docs/theory.md, the likelihood bound, in order of size."""
     model, row = tiny(4, 4)
     hidden, exact = subsets(4), any_order_bound(model, row)
     loss = MLMLoss(model=model, weighting="inverse_p", normaliser="sequence")

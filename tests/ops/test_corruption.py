@@ -253,7 +253,7 @@ def test_blockwise_odds_grow_sixteenfold_over_a_block_as_the_level_falls():
 
 
 def test_dividing_by_the_level_in_place_of_the_inclusion_probability_is_biased():
-    """E[noise / m] runs from 0.59 to 1.60 across a block of 32 (ALGORITHMS 1.3); E[noise / p] is one."""
+    """E[noise / m] runs from 0.59 to 1.60 across a block of 32 (docs/theory.md, inclusion probabilities); E[noise / p] is one."""
     rows = 20_000
     eligible = torch.ones(rows, 32, dtype=torch.bool)
     _, scored, m = corrupt_blockwise(clean(rows, 32), eligible, MASK, block_size=32)

@@ -107,7 +107,7 @@ class CorruptingCollator:
         corruption: what is hidden and how.
         seed: of the keyed noise, for rows that carry ``example_id``; others draw from a generator with this seed.
         low_discrepancy_levels: rows that carry ``epoch_place`` get evenly spread levels, which lowers the variance of the
-            loss (ALGORITHMS 1.4). Rows without it draw independently.
+            loss (docs/theory.md, variance). Rows without it draw independently.
         times: how the levels are spread (``unmask.ops.times``).
         pass_through: fields of the rows to hand on in the batch: numbers of one shape as a tensor, anything else as a list.
     """

@@ -2,7 +2,7 @@
 
     NELBO(x) = sum over nonempty S of  c(S) / (|S| * C(n, |S|)),   c(S) = sum over i in S of -log p(x_i | x outside S)
 
-(ALGORITHMS 1.1). The reference that estimators are tested against, and an exact answer for rows of up to 16 tokens.
+(docs/theory.md, the likelihood bound). The reference that estimators are tested against, and an exact answer for rows of up to 16 tokens.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Hide part of every window by keyed noise and measure the model at the hidden tokens.
 
 One pass hides exactly ``k`` of a window's ``n`` tokens, ``k = ceil(level(u) n)``, with ``u`` spread evenly over all
-windows of the pass (systematic sampling: the lowest variance of those measured, ALGORITHMS 1.4). Passes have independent
+windows of the pass (systematic sampling: the lowest variance of those measured, docs/theory.md, variance). Passes have independent
 offsets, so their spread measures the Monte-Carlo error. What is hidden depends on ``(seed, pass, window)`` alone: not on
 the batch, the padding or the device.
 """

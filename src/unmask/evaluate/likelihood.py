@@ -2,7 +2,7 @@
 
     -log p(x) <= NELBO(x) = E over k uniform on 1..n, E over sets S of k tokens, of (n / k) * sum over S of -log p(x_i | rest)
 
-(ALGORITHMS 1.1; Ou et al. 2024, 2406.03736). It holds for any model that fills in masks, and is the expected negative
+(docs/theory.md, the likelihood bound; Ou et al. 2024, 2406.03736). It holds for any model that fills in masks, and is the expected negative
 log-likelihood of generating the tokens one at a time in a random order. Special tokens are neither hidden nor scored, the
 end-of-document token among them: the bound is on the text given its number of tokens.
 

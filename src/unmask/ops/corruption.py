@@ -53,7 +53,7 @@ def scheduled_corruption(mask_token_id: int, schedule: Schedule, t_min: float = 
 def count_corruption(mask_token_id: int, schedule: Schedule) -> Corruption:
     """MaskGIT's corruption: exactly ``ceil(rate(t) * n)`` positions at a uniform time (Chang et al. 2022).
 
-    The mean over hidden tokens is a likelihood bound for the linear schedule alone (ALGORITHMS 1.1).
+    The mean over hidden tokens is a likelihood bound for the linear schedule alone (docs/theory.md, the likelihood bound).
     """
     return Corruption(ScheduleLevel(schedule, 0.0), exact_count, Replacement(mask_token_id), is_bound=schedule.name == "linear")
 

@@ -2,7 +2,7 @@
 
 Scores of what may be said come in as log-probabilities ``[N, V]`` over the scored positions; ids come out
 ``[N]``. A draw inverts the cumulative distribution in float64 with one 52-bit uniform per position, so small
-probabilities are neither truncated nor rounded together (ALGORITHMS: float32 Gumbel and joint categoricals do).
+probabilities are neither truncated nor rounded together (docs/theory.md, draws: float32 Gumbel noise and joint categoricals do).
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class CountTime:
     It is ``slope / rate`` with ``rate = k / n`` and the mean slope of the schedule over the times at which just ``k`` are hidden:
     ``1 / (k P(k))``, ``P(k)`` being the probability of that count. For the linear schedule that is ``1/rate``, and for any other it
     goes to ``rate'(t) / rate(t)`` as ``n`` grows. The sum of weighted negative log-likelihoods over ``n`` is then the likelihood
-    bound per token, exactly, under every schedule (ALGORITHMS 1.1). The weight at the drawn time itself would not do: over the
+    bound per token, exactly, under every schedule (docs/theory.md, the likelihood bound). The weight at the drawn time itself would not do: over the
     times at which one token is hidden its expectation is infinite.
 
     Attributes:

@@ -1,7 +1,7 @@
 """Times: the uniform numbers that levels start from, spread evenly over the global batch.
 
 Independent uniforms make the loss of a batch noisy. Each law here gives every row a uniform number of its own that is
-marginally uniform over seeds, while the rows of a batch together cover (0, 1) evenly (ALGORITHMS 1.4 has the gains).
+marginally uniform over seeds, while the rows of a batch together cover (0, 1) evenly (docs/theory.md has the gains).
 A law is ``(seed, epoch, place) -> uniforms``, with ``place`` a row's place in the order of its epoch, so batches may be
 cut over ranks, workers and accumulation steps in any way.
 

@@ -59,7 +59,7 @@ class MLMLoss:
         model: used when a call brings none.
         tokenizer: names the mask and PAD.
         use_num_masked_factor: divide each row by its own number of scored tokens and average the rows: with a count
-            uniform on 1..L this is the exact-count likelihood bound per token (ALGORITHMS 1.1).
+            uniform on 1..L this is the exact-count likelihood bound per token (docs/theory.md, the likelihood bound).
         weighting: ``"flat"`` (BERT, MaskGIT), ``"inverse_p"`` (LLaDA), a schedule (MDLM, MD4), or a ``DiscreteTime`` (MD4).
         normaliser: ``"scored"``, ``"supervised"``, ``"sequence"`` or ``"answer"`` (see ``unmask.ops.objective``). None follows the
             weighting: ``"scored"`` for flat weights, ``"supervised"`` for all others, whose weights divide by a probability already.

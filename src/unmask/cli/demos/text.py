@@ -61,6 +61,8 @@ def demo(quick: bool, run: Path, watch: bool | None, device: str = "auto", dtype
     plot_loss(run / "metrics.csv", run / "loss.png", f"{run}: {trained:.2f} bits per token on held-out documents", levels)
 
     heading("3 · fill blanks")
+    if quick:
+        show("A minute of training teaches little: what follows is mostly noise. Leave --quick out to see text.", style="dim")
     samples = _fill(loaded, run) + _write(loaded, run, NOTES.is_terminal if watch is None else watch)
     (run / "samples.md").write_text(samples, encoding="utf-8")
     _where(run)
@@ -96,7 +98,7 @@ def _write(loaded: Any, run: Path, watch: bool) -> str:
 
     heading("4 · write: a continuation, and a text from nothing")
     tokens = 48
-    decoding = Decoding(order="random", temperature=0.7, top_p=0.9)
+    decoding = Decoding(order="random", temperature=0.7, top_p=0.9, block=8)
     labels = ["continuation", "from nothing"]
     drawn = partial(watched_predict, watch=watch, page=run / "unmasking.html", title="A masked diffusion model writes")
     rules_for = partial(decoding.rules, loaded.model, loaded.tokenizer)
