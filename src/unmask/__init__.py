@@ -6,7 +6,88 @@ The public names are importable from here and loaded when first used, so ``impor
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what type checkers and editors read; a test compares it with _HOMES
+    from unmask.config import Config as Config
+    from unmask.config import load_config as load_config
+    from unmask.contracts import Corrupted as Corrupted
+    from unmask.contracts import MLMBatch as MLMBatch
+    from unmask.contracts import MLMLossDict as MLMLossDict
+    from unmask.contracts import MLMModel as MLMModel
+    from unmask.contracts import MLMPredictionDict as MLMPredictionDict
+    from unmask.contracts import MLMSeq2SeqPredictionBatch as MLMSeq2SeqPredictionBatch
+    from unmask.contracts import MLMStepResults as MLMStepResults
+    from unmask.contracts import MLMUnconditionalPredictionBatch as MLMUnconditionalPredictionBatch
+    from unmask.contracts import MLMUncondtionalPredictionBatch as MLMUncondtionalPredictionBatch
+    from unmask.contracts import PackedFlexMLMBatch as PackedFlexMLMBatch
+    from unmask.contracts import SpecialIds as SpecialIds
+    from unmask.data.all_mask import AllMaskDataset as AllMaskDataset
+    from unmask.data.collators import DefaultMLMCollator as DefaultMLMCollator
+    from unmask.data.collators import MaskedLMCollator as MaskedLMCollator
+    from unmask.data.collators import PackedMLMCollator as PackedMLMCollator
+    from unmask.data.datasets import MaskedTokenDataset as MaskedTokenDataset
+    from unmask.data.infill import DefaultInfillMLMCollator as DefaultInfillMLMCollator
+    from unmask.data.infill import MLMInfillWithExactTargetPredCollator as MLMInfillWithExactTargetPredCollator
+    from unmask.data.packing import Packer as Packer
+    from unmask.data.prepare import prepare as prepare
+    from unmask.data.seq2seq import MLMSeq2SeqCollator as MLMSeq2SeqCollator
+    from unmask.data.seq2seq import MLMSeq2SeqPredCollator as MLMSeq2SeqPredCollator
+    from unmask.data.seq2seq import MLMSeq2SeqTrainCollator as MLMSeq2SeqTrainCollator
+    from unmask.data.store import TokenStore as TokenStore
+    from unmask.data.supervised import SupervisedMLMCollator as SupervisedMLMCollator
+    from unmask.data.supervised import chat_row as chat_row
+    from unmask.data.tokenizers import Tokenizer as Tokenizer
+    from unmask.data.words import word_table as word_table
+    from unmask.decode.canvas import Canvas as Canvas
+    from unmask.decode.grid import Grid as Grid
+    from unmask.decode.grid import GridOrder as GridOrder
+    from unmask.decode.history import HistoryTopKPlugin as HistoryTopKPlugin
+    from unmask.decode.lengths import fill_any_length as fill_any_length
+    from unmask.decode.loop import unmask as unmask
+    from unmask.decode.named import make_rules as make_rules
+    from unmask.decode.predictor import MLMPredictor as MLMPredictor
+    from unmask.decode.rules import Rules as Rules
+    from unmask.decode.selectors import Selector as Selector
+    from unmask.decode.trace import Trace as Trace
+    from unmask.evaluate.likelihood import bound as bound
+    from unmask.evaluate.pseudo import pseudo_log_likelihood as pseudo_log_likelihood
+    from unmask.evaluate.scoring import TextScore as TextScore
+    from unmask.evaluate.windows import Windows as Windows
+    from unmask.models.hf import HuggingFaceMLM as HuggingFaceMLM
+    from unmask.models.instruction_trace import InstructionTraceMLMModel as InstructionTraceMLMModel
+    from unmask.models.instruction_trace import (
+        InstructionTraceTransformerEncoderForMaskedLMConfiguration as InstructionTraceTransformerEncoderForMaskedLMConfiguration,
+    )
+    from unmask.models.rotary_mlm import RotaryTransformerMLMModel as RotaryTransformerMLMModel
+    from unmask.nn.heads import MaskedLMHead as MaskedLMHead
+    from unmask.nonautoregressive.wrapper import Losses as Losses
+    from unmask.nonautoregressive.wrapper import NonAutoregressiveWrapper as NonAutoregressiveWrapper
+    from unmask.ops.corruption import corrupt_all_masked as corrupt_all_masked
+    from unmask.ops.corruption import corrupt_bert as corrupt_bert
+    from unmask.ops.corruption import corrupt_blockwise as corrupt_blockwise
+    from unmask.ops.corruption import corrupt_scheduled as corrupt_scheduled
+    from unmask.ops.corruption import corrupt_uniform as corrupt_uniform
+    from unmask.ops.corruption import corrupt_uniform_random as corrupt_uniform_random
+    from unmask.ops.schedule import Schedule as Schedule
+    from unmask.ops.schedule import as_schedule as as_schedule
+    from unmask.ops.scheme import Corruption as Corruption
+    from unmask.ops.selection import _batched_gumbel_topk as _batched_gumbel_topk
+    from unmask.ops.selection import gumbel_topk as gumbel_topk
+    from unmask.ops.selection import select_top as select_top
+    from unmask.text.model import TrainedModel as TrainedModel
+    from unmask.text.model import load as load
+    from unmask.text.results import Alternative as Alternative
+    from unmask.text.results import Blank as Blank
+    from unmask.text.results import Filling as Filling
+    from unmask.text.results import Generation as Generation
+    from unmask.text.results import GenerationStep as GenerationStep
+    from unmask.train.instruction_trace import (
+        InstructionTraceTransformerEncoderForMaskedLM as InstructionTraceTransformerEncoderForMaskedLM,
+    )
+    from unmask.train.loss import MLMLoss as MLMLoss
+    from unmask.train.module import MaskedLMModule as MaskedLMModule
+    from unmask.train.reduction import global_loss as global_loss
 
 __version__ = "0.1.0"
 
