@@ -21,7 +21,7 @@ from benchmarks.order import half_hidden
 from unmask.build import load
 from unmask.contracts import SpecialIds
 from unmask.decode.cache import CACHES
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
 
 
@@ -49,7 +49,7 @@ def main() -> None:
             options.steps, special=special, order="top_prob", temperature=0.0, block_length=length,
             aligned_blocks=loaded.model.causal_block is not None, **rule,
         )  # fmt: skip
-        decoded = unmask(loaded.model, canvas, made, special=special, seed=0)
+        decoded = fill_canvas(loaded.model, canvas, made, special=special, seed=0)
         plain = decoded if plain is None else plain
         right = ((decoded.ids == text) & hidden).sum(-1) / hidden.sum(-1)
         found[name] = {

@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmarks import harness
 from unmask.contracts import SpecialIds
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
 from unmask.measure.turns import finish
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
@@ -150,7 +150,7 @@ def measure(rows: int, steps: int, repeats: int, device: str = "cpu", compiled: 
     }
     for name, options in (VARIANTS | (COMPILED if compiled else {})).items():
         rules = make_rules(steps, special=SPECIAL, temperature=0.0, **options)  # type: ignore[arg-type]
-        runs[name] = lambda rules=rules: unmask(model, canvas, rules, special=SPECIAL, seed=0).ids  # type: ignore[misc]
+        runs[name] = lambda rules=rules: fill_canvas(model, canvas, rules, special=SPECIAL, seed=0).ids  # type: ignore[misc]
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     ids: dict[str, Tensor] = {}
     full_logits_loop(plain, canvas, 1)  # the first call of a process pays for what it allocates, and for what it compiles

@@ -28,7 +28,7 @@ from unmask.cli.screen import counting
 from unmask.contracts import SpecialIds
 from unmask.data.store import TokenStore
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
 from unmask.evaluate.estimate import ratio, share
 from unmask.evaluate.windows import Windows, stack
@@ -105,7 +105,7 @@ class Task:
     def ask(self, **options: Any) -> dict[str, Any]:
         """One decode: what it took of a row, and what of it was right."""
         rules = make_rules(**{"special": self.special, "temperature": 0.0, **options})
-        decoded = unmask(self.model, self.canvas, rules, special=self.special, seed=0)
+        decoded = fill_canvas(self.model, self.canvas, rules, special=self.special, seed=0)
         hidden = self.canvas.blanks(self.special.mask)
         right = ((decoded.ids == self.answer) & hidden).sum(-1)
         rows = len(right)

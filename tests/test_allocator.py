@@ -83,7 +83,7 @@ def test_decoding_training_and_evaluation_look(monkeypatch):
 
     from tests.decode.test_loop import SPECIAL
     from unmask.decode.canvas import Canvas
-    from unmask.decode.loop import unmask
+    from unmask.decode.loop import fill_canvas
     from unmask.decode.named import make_rules
     from unmask.evaluate.hidden import hide_in_batches
     from unmask.evaluate.windows import Windows
@@ -93,7 +93,7 @@ def test_decoding_training_and_evaluation_look(monkeypatch):
     looked = []
     monkeypatch.setattr(GrowthWatch, "look", lambda self: looked.append(True))
     ids = torch.tensor([[SPECIAL.mask, 5]])
-    unmask(lambda x_t, **_: torch.zeros(*x_t.shape, SPECIAL.vocab_size), Canvas.infill(ids, SPECIAL), make_rules(1, special=SPECIAL), special=SPECIAL)
+    fill_canvas(lambda x_t, **_: torch.zeros(*x_t.shape, SPECIAL.vocab_size), Canvas.infill(ids, SPECIAL), make_rules(1, special=SPECIAL), special=SPECIAL)
     assert len(looked) == 1
     watching = MemoryWatch(5)
     for batch in range(10):  # of four batches a step: after the first step, and at every fifth batch

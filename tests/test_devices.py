@@ -8,7 +8,7 @@ from unmask import devices
 from unmask.contracts import SpecialIds
 from unmask.data.collators import PackedMLMCollator
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
 from unmask.evaluate.likelihood import bound
 from unmask.evaluate.metrics import masked_accuracy
@@ -72,10 +72,10 @@ def test_decoding_draws_the_tokens_of_the_host(options):
     critic = {"critic_model": model} if options.get("order") == "critic" else {}
     rules = make_rules(6, special=SPECIAL, **options, **critic)
     ids = torch.tensor([[2, 0, 5, 0, 0, 0, 6, 3], [2, 7, 0, 0, 8, 0, 0, 3]])
-    wanted = unmask(model, Canvas.infill(ids, SPECIAL), rules, special=SPECIAL, seed=3).ids
+    wanted = fill_canvas(model, Canvas.infill(ids, SPECIAL), rules, special=SPECIAL, seed=3).ids
     with without_float64() as there:
         model.to(there)
-        found = unmask(model, Canvas.infill(ids.to(there), SPECIAL), rules, special=SPECIAL, seed=3).ids
+        found = fill_canvas(model, Canvas.infill(ids.to(there), SPECIAL), rules, special=SPECIAL, seed=3).ids
         assert isinstance(found, There) and found.tolist() == wanted.tolist()
 
 

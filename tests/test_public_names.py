@@ -37,4 +37,4 @@ def test_a_star_import_hides_neither_builtins_nor_the_package():
     names = {}
     exec("import unmask\nfrom unmask import *", names)
     assert not set(unmask.__all__) & set(dir(builtins))
-    assert names["load"] is unmask.load
+    assert names["unmask"] is unmask and names["load"] is unmask.load

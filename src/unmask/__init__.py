@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test compares it wit
     from unmask.decode.grid import GridOrder as GridOrder
     from unmask.decode.history import HistoryTopKPlugin as HistoryTopKPlugin
     from unmask.decode.lengths import fill_any_length as fill_any_length
-    from unmask.decode.loop import unmask as unmask
+    from unmask.decode.loop import fill_canvas as fill_canvas
     from unmask.decode.named import make_rules as make_rules
     from unmask.decode.predictor import MLMPredictor as MLMPredictor
     from unmask.decode.rules import Rules as Rules
@@ -138,7 +138,7 @@ _HOMES = {
     "train.instruction_trace": ("InstructionTraceTransformerEncoderForMaskedLM",),
     "decode.canvas": ("Canvas",),
     "decode.rules": ("Rules",),
-    "decode.loop": ("unmask",),
+    "decode.loop": ("fill_canvas",),
     "decode.predictor": ("MLMPredictor",),
     "decode.history": ("HistoryTopKPlugin",),
     "decode.trace": ("Trace",),

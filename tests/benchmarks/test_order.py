@@ -13,7 +13,7 @@ from benchmarks.sudoku import QUICK, SudokuNetwork, asked, config_of
 
 from benchmarks import order
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
 from unmask.tasks.sudoku import Sudoku
 
@@ -57,7 +57,7 @@ def test_a_point_is_the_decode_that_it_names(task, curves):
     for name, options in {"margin": {"order": "prob_diff"}, "left to right": {"order": "left_to_right"}}.items():
         points = curves[name, "greedy"]["points"]
         assert [p["max_steps"] for p in points] == [1, 3, int(blanks.max())]
-        decoded = unmask(task.model, canvas, make_rules(3, temperature=0.0, **options), special=task.special, seed=0)
+        decoded = fill_canvas(task.model, canvas, make_rules(3, temperature=0.0, **options), special=task.special, seed=0)
         right = (decoded.ids == task.answer) & canvas.blanks(4)
         assert points[1]["tokens"]["value"] == pytest.approx(right.sum().item() / blanks.sum().item())
         assert points[1]["whole"]["value"] == pytest.approx((decoded.ids == task.answer).all(-1).double().mean().item())
@@ -94,7 +94,7 @@ def test_the_network_is_told_row_column_and_box():
 def test_the_network_can_be_cached():
     canvas, _, special = asked(SMALL, 6)
     plain, cached = (
-        unmask(network().double(), canvas, make_rules(12, order="top_prob", block_length=8, temperature=0.0, **cache), special=special, seed=0)
+        fill_canvas(network().double(), canvas, make_rules(12, order="top_prob", block_length=8, temperature=0.0, **cache), special=special, seed=0)
         for cache in ({}, {"cache": "dual", "cache_refresh": 1})
     )
     assert torch.equal(plain.ids, cached.ids)

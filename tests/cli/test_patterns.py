@@ -12,7 +12,7 @@ from tests.naive.decoding import TableModel
 from unmask.contracts import SpecialIds
 from unmask.data.tokenizers import Tokenizer
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.rules import Rules
 from unmask.decode.spelling import Spelling
 from unmask.text.patterns import fitted, fitted_to_lengths, pattern_automaton
@@ -75,7 +75,7 @@ def fill(tokenizer, text, pattern, seed=0, appended=0):
     rules = fitted(Rules(2, constraint=pattern_automaton(tokenizer, pattern)), tokenizer, [text], [row], appended)
     canvas = Canvas.infill(torch.tensor([[*row, *[special.mask] * appended]]), special)
     model = TableModel(torch.zeros(canvas.ids.shape[1], special.vocab_size))
-    ids = unmask(model, canvas, rules, special=special, seed=seed).ids[0].tolist()
+    ids = fill_canvas(model, canvas, rules, special=special, seed=seed).ids[0].tolist()
     return row, [i for i, was in zip(ids, [*row, *[special.mask] * appended], strict=True) if was == special.mask]
 
 

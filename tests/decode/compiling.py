@@ -6,7 +6,7 @@ import torch._dynamo.testing
 from unmask.contracts import SpecialIds
 from unmask.decode import compiled
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
 from unmask.models.instruction_trace import InstructionTraceMLMModel
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
@@ -41,7 +41,7 @@ def canvas(rows):
 
 
 def decode(model, given, options, *, observers=(), **also):
-    return unmask(model, given, make_rules(**{"max_steps": 7, "special": SPECIAL, **options, **also}), special=SPECIAL, seed=1, observers=observers)
+    return fill_canvas(model, given, make_rules(**{"max_steps": 7, "special": SPECIAL, **options, **also}), special=SPECIAL, seed=1, observers=observers)
 
 
 def compiled_equals_plain():

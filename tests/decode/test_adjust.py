@@ -7,7 +7,7 @@ from transformers import RepetitionPenaltyLogitsProcessor
 from tests.naive.decoding import EOS, FIRST_WORD, MASK, TableModel, specials, table
 from unmask.decode.adjust import ForbiddenIds, LateEos, PositionVocabulary, RepetitionPenalty
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
 from unmask.decode.rules import Rules
 from unmask.decode.scores import ConfidenceOrder, LeftToRight
@@ -47,7 +47,7 @@ def test_temperature_comes_before_the_filters():
 
 def decode(rules, ids, p, seed=0):
     special = specials(len(p[0]))
-    return unmask(TableModel(table(p, special_logit=-9.0)), Canvas.infill(torch.tensor(ids), special), rules, special=special, seed=seed)
+    return fill_canvas(TableModel(table(p, special_logit=-9.0)), Canvas.infill(torch.tensor(ids), special), rules, special=special, seed=seed)
 
 
 def test_repetition_is_penalised_in_its_own_row_only():
@@ -80,7 +80,7 @@ def test_the_repetition_penalty_is_that_of_transformers():
 
     for order in (LeftToRight(), ConfidenceOrder(top_prob)):  # with and without log-probabilities
         rules = Rules(1, Selector(order), adjustments=(RepetitionPenalty(1.7, special), keep), allow_eos=False)
-        unmask(Fixed(), canvas, rules, special=special, seed=0)
+        fill_canvas(Fixed(), canvas, rules, special=special, seed=0)
         theirs = RepetitionPenaltyLogitsProcessor(1.7)
         expected = torch.stack([theirs(ids[b : b + 1], logits[b, i][None])[0] for b, i in where.nonzero().tolist()])
         torch.testing.assert_close(seen[-1][:, FIRST_WORD:], expected[:, FIRST_WORD:])
@@ -121,7 +121,7 @@ def test_the_logit_of_an_id_that_is_never_placed_changes_nothing(options):
         model.more = more
         judge = {"critic_model": model} if options.get("order") == "critic" else {}
         rules = make_rules(5, special=special, forbidden_ids=[FIRST_WORD + 7], **options, **judge)
-        return unmask(model, Canvas.infill(ids, special), rules, special=special, seed=1)
+        return fill_canvas(model, Canvas.infill(ids, special), rules, special=special, seed=1)
 
     plain = decoded(0.0)
     for more in (30.0, -30.0):
@@ -163,7 +163,7 @@ def eager():
 
 def test_eos_waits_until_the_text_before_it_is_complete():
     special, canvas = specials(2), Canvas.unconditional(20, 8, specials(2))
-    plain = unmask(eager(), canvas, Rules(8), special=special, seed=0).ids
+    plain = fill_canvas(eager(), canvas, Rules(8), special=special, seed=0).ids
     assert (plain == EOS).all()
     # In random order it can only be the first blank that ends the text, once everything before is there.
     class Check:
@@ -174,7 +174,7 @@ def test_eos_waits_until_the_text_before_it_is_complete():
             self.seen = getattr(self, "seen", 0) + int(placed.sum())
 
     check = Check()
-    unmask(eager(), canvas, Rules(8, adjustments=(LateEos(special),)), special=special, seed=0, observers=[check])
+    fill_canvas(eager(), canvas, Rules(8, adjustments=(LateEos(special),)), special=special, seed=0, observers=[check])
     assert check.seen > 0
 
 
@@ -184,8 +184,8 @@ def test_stopping_at_eos_gives_the_same_text_for_fewer_evaluations():
     logits[:, EOS] = -1.0
     canvas = Canvas.unconditional(40, 12, special)
     for options in ({"selector": Selector(LeftToRight())}, {"window": Blocks(3)}, {}):
-        full = unmask(TableModel(logits), canvas, Rules(12, **options), special=special, seed=5)
-        short = unmask(TableModel(logits), canvas, Rules(12, stop_at_eos=True, **options), special=special, seed=5)
+        full = fill_canvas(TableModel(logits), canvas, Rules(12, **options), special=special, seed=5)
+        short = fill_canvas(TableModel(logits), canvas, Rules(12, stop_at_eos=True, **options), special=special, seed=5)
         for a, b in zip(full.ids.tolist(), short.ids.tolist(), strict=True):
             end = (*a, EOS).index(EOS)
             assert b[: end + 1] == a[: end + 1] and MASK not in b

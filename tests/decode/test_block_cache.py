@@ -8,7 +8,7 @@ from tests.decode.test_loop import SPECIAL
 from tests.naive.decoding import MASK, PAD
 from unmask.decode.block_cache import BlockCachedForward
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
 from unmask.decode.rules import Rules
 from unmask.decode.windows import Blocks
@@ -109,7 +109,7 @@ def test_blocks_are_counted_from_the_first_token_or_from_the_first_blank(model):
     for aligned, expected in ((True, ".....x..... ......xxxx. ..........x"), (False, ".....xxxx.. .........xx")):
         seen = Opened()
         rules = make_rules(len(expected.split()), block_length=SIZE, aligned_blocks=aligned)
-        unmask(model, canvas, rules, special=SPECIAL, seed=0, observers=[seen])
+        fill_canvas(model, canvas, rules, special=SPECIAL, seed=0, observers=[seen])
         assert " ".join(seen) == expected
 
 
@@ -126,4 +126,4 @@ def test_what_does_not_match_is_refused(model):
     with pytest.raises(ValueError, match="there are none"):
         make_rules(8, aligned_blocks=True)
     with pytest.raises(ValueError, match="one after the other"):
-        unmask(model, prompts(), Rules(10, window=Blocks(SIZE), forward=BlockCachedForward()), special=SPECIAL)
+        fill_canvas(model, prompts(), Rules(10, window=Blocks(SIZE), forward=BlockCachedForward()), special=SPECIAL)

@@ -8,7 +8,7 @@ from tests.naive.decoding import MASK, PAD
 from unmask.decode.cache import CACHES, VICINITY, CachedForward
 from unmask.decode.canvas import Canvas
 from unmask.decode.forward import GuidedForward, PlainForward
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 
@@ -74,7 +74,7 @@ class Logits:
 def decode(model, canvas, **options):
     logits = Logits()
     rules = make_rules(**{"max_steps": 20, "special": SPECIAL, **options})
-    return unmask(model, canvas, rules, special=SPECIAL, seed=3, observers=[logits]), torch.cat(logits.steps)
+    return fill_canvas(model, canvas, rules, special=SPECIAL, seed=3, observers=[logits]), torch.cat(logits.steps)
 
 
 @every_kind
@@ -168,7 +168,7 @@ def test_one_forward_serves_many_decodes(model):
     """What was remembered of one decode is not seen by the next."""
     rules = make_rules(20, special=SPECIAL, block_length=3, cache="dual")
     assert isinstance(rules.forward, CachedForward) and isinstance(make_rules(1).forward, PlainForward)
-    first = unmask(model, ragged(), rules, special=SPECIAL, seed=3)
-    unmask(model, Canvas.unconditional(2, 9, SPECIAL), rules, special=SPECIAL, seed=4)
-    assert torch.equal(unmask(model, ragged(), rules, special=SPECIAL, seed=3).ids, first.ids)
+    first = fill_canvas(model, ragged(), rules, special=SPECIAL, seed=3)
+    fill_canvas(model, Canvas.unconditional(2, 9, SPECIAL), rules, special=SPECIAL, seed=4)
+    assert torch.equal(fill_canvas(model, ragged(), rules, special=SPECIAL, seed=3).ids, first.ids)
     assert isinstance(make_rules(1, special=SPECIAL, guidance=1.0, cache="dual").forward, GuidedForward)

@@ -7,7 +7,7 @@ from tests.naive.decoding import FIRST_WORD, MASK, TableModel, specials
 from unmask.decode.admissions import CumulativeError, EntropyBound, Factor, Threshold
 from unmask.decode.budget import LeastBudget
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.rules import Rules
 from unmask.decode.scores import ConfidenceOrder
 from unmask.decode.selectors import Selector
@@ -22,7 +22,7 @@ def steps(admission, gap, measure=top_prob, dtype=torch.float32, only=False):
     logits[:, FIRST_WORD] = gap
     rules = Rules(BLANKS, Selector(ConfidenceOrder(measure), admission), LeastBudget(), allow_eos=False)
     canvas = Canvas.infill(torch.full((1, BLANKS), MASK), SPECIAL)
-    return int(unmask(TableModel(logits), canvas, rules, special=SPECIAL, seed=0).steps_taken[0])
+    return int(fill_canvas(TableModel(logits), canvas, rules, special=SPECIAL, seed=0).steps_taken[0])
 
 
 @pytest.mark.parametrize("measure", CONFIDENCES.values())

@@ -11,7 +11,7 @@ from unmask.data.tokenizers import Tokenizer
 from unmask.decode.alternatives import Alternatives
 from unmask.decode.canvas import Canvas
 from unmask.decode.characters import WholeCharacters
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
 from unmask.decode.predictor import MLMPredictor
 
@@ -41,7 +41,7 @@ def halves(ids):
 
 def decode(rows, seed=0, **options):
     rules = make_rules(options.pop("max_steps", 4), special=SPECIAL, constraint=PARTS, allow_eos=options.pop("allow_eos", False), **options)
-    return unmask(Guess(seed), Canvas.infill(torch.tensor(rows), SPECIAL), rules, special=SPECIAL, seed=seed).ids.tolist()
+    return fill_canvas(Guess(seed), Canvas.infill(torch.tensor(rows), SPECIAL), rules, special=SPECIAL, seed=seed).ids.tolist()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_one_blank_never_gets_a_part_and_two_may_share_a_character():
 def test_parts_of_characters_are_no_alternatives_of_a_lone_blank():
     seen = Alternatives(len(BYTES))
     rules = make_rules(2, special=SPECIAL, constraint=PARTS, order="top_prob", allow_eos=False)
-    unmask(Guess(), Canvas.infill(torch.tensor([[*BYTES.encode("a"), MASK, *BYTES.encode("b")]]), SPECIAL), rules, special=SPECIAL, seed=0, observers=[seen])
+    fill_canvas(Guess(), Canvas.infill(torch.tensor([[*BYTES.encode("a"), MASK, *BYTES.encode("b")]]), SPECIAL), rules, special=SPECIAL, seed=0, observers=[seen])
     ((ids, odds),) = seen.found.values()
     assert not set(ids) & set(PARTS.parts.tolist()) and sum(odds) == pytest.approx(1.0, abs=1e-5)
 
@@ -96,7 +96,7 @@ def test_a_row_is_filled_alike_alone_and_beside_others():
     both = decode(rows)
     rules = make_rules(4, special=SPECIAL, constraint=PARTS, allow_eos=False)
     canvas = Canvas.infill(torch.tensor(rows[1:]), SPECIAL, row_ids=torch.tensor([1]))
-    assert unmask(Guess(), canvas, rules, special=SPECIAL, seed=0).ids.tolist() == both[1:]
+    assert fill_canvas(Guess(), canvas, rules, special=SPECIAL, seed=0).ids.tolist() == both[1:]
 
 
 def test_a_given_half_changes_nothing_but_its_own_place():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.naive.decoding import EOS, FIRST_WORD, MASK, PAD, TableModel, accepted, specials, table
 from unmask.decode.canvas import Canvas
 from unmask.decode.constraints import Automaton
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.rules import Rules
 from unmask.decode.scores import ConfidenceOrder, LeftToRight
 from unmask.decode.selectors import Selector
@@ -25,7 +25,7 @@ def decode(automaton, ids, rows=1, max_steps=3, selector=None, **options):
     canvas = Canvas.infill(torch.tensor([ids] * rows), SPECIAL)
     model = TableModel(table([[1.0, 1.0, 1.0]] * len(ids)))
     rules = Rules(max_steps, selector or Selector(), constraint=automaton, **options)
-    return unmask(model, canvas, rules, special=SPECIAL, seed=0)
+    return fill_canvas(model, canvas, rules, special=SPECIAL, seed=0)
 
 
 automata = st.builds(
@@ -99,7 +99,7 @@ def test_confidence_is_over_what_the_automaton_allows():
     first = First()
     canvas = Canvas.infill(torch.tensor([[MASK] * 3]), SPECIAL)
     rules = Rules(3, Selector(ConfidenceOrder(top_prob)), constraint=automaton)
-    unmask(TableModel(table([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1]])), canvas, rules, special=SPECIAL, seed=0, observers=[first])
+    fill_canvas(TableModel(table([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1]])), canvas, rules, special=SPECIAL, seed=0, observers=[first])
     assert first.committed.tolist() == [[False, True, False]] and first.confidence[0, 1] == 1.0
 
 

@@ -8,7 +8,7 @@ from tests.decode.test_loop import SPECIAL, Counting, ragged
 from tests.naive.decoding import FIRST_WORD, MASK, PAD, ExactModel, TableModel, specials, table
 from unmask.decode.canvas import Canvas
 from unmask.decode.critics import NetworkCritic
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
 
 every_way = pytest.mark.parametrize("way", ["hidden", "shown"])
@@ -35,7 +35,7 @@ def first_judgement(model, canvas, rules, special):
     seen, judge = [], NetworkCritic.judge
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(NetworkCritic, "judge", lambda self, view, draft: seen.append((view, draft, judge(self, view, draft))) or seen[-1][2])
-        unmask(model, canvas, rules, special=special, seed=0)
+        fill_canvas(model, canvas, rules, special=special, seed=0)
     return seen[0]
 
 
@@ -79,7 +79,7 @@ def test_every_evaluation_is_counted_and_there_are_never_more_than_steps(model, 
     counting, tokens = Counting(model), []
     handle = model.register_forward_pre_hook(lambda module, args: tokens.append(int(args[1].sum())))
     rules = make_rules(max_steps, special=SPECIAL, order="critic", critic=way, critic_model=counting, remask=remask)
-    decoded = unmask(counting, ragged(), rules, special=SPECIAL, seed=1)
+    decoded = fill_canvas(counting, ragged(), rules, special=SPECIAL, seed=1)
     handle.remove()
     assert len(counting.rows) == decoded.evaluations <= max_steps and decoded.steps_taken.max() <= max_steps
     assert sum(tokens) == decoded.positions_computed
@@ -92,7 +92,7 @@ def test_every_evaluation_is_counted_and_there_are_never_more_than_steps(model, 
 def decode(model, **options):
     judged = Judged()
     rules = make_rules(**{"max_steps": 11, "special": SPECIAL, "order": "critic", **options})
-    return unmask(model, ragged(), rules, special=SPECIAL, seed=2, observers=[judged]).ids, judged
+    return fill_canvas(model, ragged(), rules, special=SPECIAL, seed=2, observers=[judged]).ids, judged
 
 
 def test_every_option_changes_the_outcome(model):
@@ -109,9 +109,9 @@ def test_every_option_changes_the_outcome(model):
 def test_a_row_is_the_same_alone_and_in_a_batch(model, way):
     canvas = ragged()
     rules = make_rules(7, special=SPECIAL, order="critic", critic=way, critic_model=model, remask="keep_surest")
-    together = unmask(model, canvas, rules, special=SPECIAL, seed=5)
+    together = fill_canvas(model, canvas, rules, special=SPECIAL, seed=5)
     for row in range(4):
-        alone = unmask(model, canvas.rows(torch.tensor([row])), rules, special=SPECIAL, seed=5)
+        alone = fill_canvas(model, canvas.rows(torch.tensor([row])), rules, special=SPECIAL, seed=5)
         assert torch.equal(alone.ids[0], together.ids[row]) and alone.steps_taken[0] == together.steps_taken[row]
 
 
@@ -126,7 +126,7 @@ def test_what_another_network_does_not_believe_gives_way():
     }.items():
         judged = Judged()
         rules = make_rules(11, special=specials(4), allow_eos=False, **options)
-        ids = unmask(writer, canvas, rules, special=specials(4), seed=0, observers=[judged]).ids
+        ids = fill_canvas(writer, canvas, rules, special=specials(4), seed=0, observers=[judged]).ids
         share[name] = (ids == rarest).double().mean().item()
     assert share["plain"] < 0.2 < share["critic"]
     assert judged.hidden and rarest not in judged.hidden

@@ -5,7 +5,7 @@ import torch
 
 from tests.naive.decoding import MASK, PAD, TableModel, specials, table
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.revision import KeepSurest
 from unmask.decode.rules import Rules
 from unmask.decode.scores import Critic, DrawnProbability
@@ -22,7 +22,7 @@ class Steps(list):
 
 def decode(rules, rows=50):
     steps = Steps()
-    return unmask(MODEL, Canvas.unconditional(rows, 6, SPECIAL), rules, special=SPECIAL, seed=0, observers=[steps]), steps
+    return fill_canvas(MODEL, Canvas.unconditional(rows, 6, SPECIAL), rules, special=SPECIAL, seed=0, observers=[steps]), steps
 
 
 def test_the_likeliest_of_the_drawn_are_placed_and_they_are_the_ones_judged():

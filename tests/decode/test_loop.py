@@ -12,7 +12,7 @@ from unmask.decode.budget import AncestralBudget, EvenBudget, LeastBudget, Sched
 from unmask.decode.canvas import Canvas
 from unmask.decode.constraints import Automaton
 from unmask.decode.forward import GuidedForward
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.revision import Capped, KeepSurest, NoRevision, Remasking, Rescaled
 from unmask.decode.rules import Rules
 from unmask.decode.scores import ConfidenceOrder, Critic, DrawnProbability, LeftToRight, RandomOrder
@@ -97,7 +97,7 @@ def ragged() -> Canvas:
 def test_every_blank_is_filled_with_text_and_nothing_else_changes(model, options, max_steps):
     canvas = ragged()
     blanks = canvas.blanks(MASK)
-    decoded = unmask(model, canvas, Rules(max_steps, **options), special=SPECIAL, seed=1)
+    decoded = fill_canvas(model, canvas, Rules(max_steps, **options), special=SPECIAL, seed=1)
     assert torch.equal(decoded.ids[~blanks], canvas.ids[~blanks])
     placed = decoded.ids[blanks]
     assert not torch.isin(placed, torch.tensor([MASK, PAD, 3, 4])).any()
@@ -109,7 +109,7 @@ def test_every_blank_is_filled_with_text_and_nothing_else_changes(model, options
 def test_never_more_evaluations_than_steps_or_blanks(model, options, max_steps):
     counting = Counting(model)
     rules = Rules(max_steps, **options)
-    decoded = unmask(counting, ragged(), rules, special=SPECIAL, seed=1)
+    decoded = fill_canvas(counting, ragged(), rules, special=SPECIAL, seed=1)
     assert len(counting.rows) == decoded.evaluations <= max_steps
     if isinstance(rules.revision, NoRevision):
         assert (decoded.steps_taken <= torch.tensor([5, 1, 0, 9])).all()
@@ -119,13 +119,13 @@ def test_never_more_evaluations_than_steps_or_blanks(model, options, max_steps):
 
 def test_ten_masks_and_a_hundred_steps_cost_ten_evaluations(model):
     counting = Counting(model)
-    decoded = unmask(counting, Canvas.unconditional(1, 10, SPECIAL), Rules(100), special=SPECIAL, seed=0)
+    decoded = fill_canvas(counting, Canvas.unconditional(1, 10, SPECIAL), Rules(100), special=SPECIAL, seed=0)
     assert len(counting.rows) == 10 and decoded.steps_taken.tolist() == [10]
 
 
 @every_selector
 def test_a_fully_masked_row_can_be_revealed_in_one_step(model, selector):
-    decoded = unmask(model, Canvas.unconditional(2, 10, SPECIAL), Rules(1, selector), special=SPECIAL, seed=0)
+    decoded = fill_canvas(model, Canvas.unconditional(2, 10, SPECIAL), Rules(1, selector), special=SPECIAL, seed=0)
     assert decoded.evaluations == 1 and not (decoded.ids == MASK).any()
 
 
@@ -133,25 +133,25 @@ def test_a_fully_masked_row_can_be_revealed_in_one_step(model, selector):
 def test_a_row_decodes_alike_alone_in_any_batch_and_under_any_padding(model, options):
     rules = Rules(4, **options)
     canvas = ragged()
-    together = unmask(model, canvas, rules, special=SPECIAL, seed=5).ids
-    reversed_ = unmask(model, canvas.rows(torch.tensor([3, 2, 1, 0])), rules, special=SPECIAL, seed=5).ids
+    together = fill_canvas(model, canvas, rules, special=SPECIAL, seed=5).ids
+    reversed_ = fill_canvas(model, canvas.rows(torch.tensor([3, 2, 1, 0])), rules, special=SPECIAL, seed=5).ids
     assert torch.equal(reversed_.flip(0), together)
     for row in range(4):
         real = canvas.attention_mask[row]
-        alone = unmask(model, canvas.rows(torch.tensor([row])), rules, special=SPECIAL, seed=5).ids
+        alone = fill_canvas(model, canvas.rows(torch.tensor([row])), rules, special=SPECIAL, seed=5).ids
         assert torch.equal(alone[0], together[row])
         for left, right in ((0, 0), (3, 2)):
             pad = lambda x, value: torch.nn.functional.pad(x[row][real][None], (left, right), value=value)  # noqa: B023, E731
             padded = Canvas(
                 pad(canvas.ids, PAD), pad(canvas.fixed, True), pad(canvas.attention_mask, False), pad(canvas.positions, 0), torch.tensor([row])
             )
-            ids = unmask(model, padded, rules, special=SPECIAL, seed=5).ids
+            ids = fill_canvas(model, padded, rules, special=SPECIAL, seed=5).ids
             assert torch.equal(ids[padded.attention_mask], together[row][real])
 
 
 def test_seeds_matter_and_their_absence_follows_the_global_generator(model):
     canvas, rules = Canvas.unconditional(3, 10, SPECIAL), Rules(5)
-    decode = lambda **kw: unmask(model, canvas, rules, special=SPECIAL, **kw).ids  # noqa: E731
+    decode = lambda **kw: fill_canvas(model, canvas, rules, special=SPECIAL, **kw).ids  # noqa: E731
     assert torch.equal(decode(seed=1), decode(seed=1))
     assert not torch.equal(decode(seed=1), decode(seed=2))
     assert not torch.equal(decode(seed=1)[0], decode(seed=1)[1])
@@ -167,12 +167,12 @@ def test_the_model_is_asked_in_eval_mode_and_left_as_it_was(model):
     before = [m.training for m in model.modules()]
     seen = []
     handle = model.register_forward_pre_hook(lambda module, _: seen.append(any(m.training for m in module.modules())))
-    unmask(Counting(model), Canvas.unconditional(1, 4, SPECIAL), Rules(2), special=SPECIAL)
-    unmask(model, Canvas.unconditional(1, 4, SPECIAL), Rules(2), special=SPECIAL)
+    fill_canvas(Counting(model), Canvas.unconditional(1, 4, SPECIAL), Rules(2), special=SPECIAL)
+    fill_canvas(model, Canvas.unconditional(1, 4, SPECIAL), Rules(2), special=SPECIAL)
     handle.remove()
     assert [m.training for m in model.modules()] == before
     greedy = Rules(4, Selector(ConfidenceOrder(top_prob)), tokens=Tokens(0.0))
-    again = [unmask(model, Canvas.unconditional(1, 8, SPECIAL), greedy, special=SPECIAL).ids for _ in range(2)]
+    again = [fill_canvas(model, Canvas.unconditional(1, 8, SPECIAL), greedy, special=SPECIAL).ids for _ in range(2)]
     assert torch.equal(*again)  # dropout 0.3 would differ
 
 
@@ -188,10 +188,10 @@ def test_logits_are_paid_only_where_they_are_read(model):
             return model.logits_at(hidden, where)
 
     canvas = Canvas.unconditional(2, 12, SPECIAL)
-    unmask(Frugal(), canvas, Rules(4), special=SPECIAL, seed=0)
+    fill_canvas(Frugal(), canvas, Rules(4), special=SPECIAL, seed=0)
     assert asked == [6, 6, 6, 6]  # random order: the chosen positions only
     asked.clear()
-    unmask(Frugal(), canvas, Rules(4, Selector(ConfidenceOrder(top_prob))), special=SPECIAL, seed=0)
+    fill_canvas(Frugal(), canvas, Rules(4, Selector(ConfidenceOrder(top_prob))), special=SPECIAL, seed=0)
     assert asked == [24, 18, 12, 6]  # a confidence: the blanks that are left
 
 
@@ -199,15 +199,15 @@ def test_eos_ends_a_row_but_never_stands_before_given_text():
     logits = table([[1.0, 1.0]] * 6)  # specials have by far the highest logits
     model = TableModel(logits)
     canvas = Canvas.infill(torch.tensor([[MASK, MASK, FIRST_WORD, MASK, MASK, MASK]]), specials(2))
-    ids = unmask(model, canvas, Rules(2), special=specials(2), seed=0).ids[0].tolist()
+    ids = fill_canvas(model, canvas, Rules(2), special=specials(2), seed=0).ids[0].tolist()
     assert EOS not in ids[:3] and ids[3:] == [EOS, EOS, EOS]
-    without = unmask(model, canvas, Rules(2, allow_eos=False), special=specials(2), seed=0).ids[0].tolist()
+    without = fill_canvas(model, canvas, Rules(2, allow_eos=False), special=specials(2), seed=0).ids[0].tolist()
     assert EOS not in without
 
 
 def test_ids_beyond_the_tokenizer_are_never_placed():
     padded_embedding = torch.nn.functional.pad(table([[1.0, 1.0]] * 6), (0, 3), value=50.0)
-    ids = unmask(TableModel(padded_embedding), Canvas.unconditional(9, 6, specials(2)), Rules(2), special=specials(2)).ids
+    ids = fill_canvas(TableModel(padded_embedding), Canvas.unconditional(9, 6, specials(2)), Rules(2), special=specials(2)).ids
     assert (ids < specials(2).vocab_size).all()
 
 
@@ -221,7 +221,7 @@ def joint() -> torch.Tensor:
 
 def sampled_counts(rules: Rules, rows: int = 20_000) -> torch.Tensor:
     p = joint()
-    decoded = unmask(ExactModel(p), Canvas.unconditional(rows, 3, specials(3)), rules, special=specials(3), seed=11)
+    decoded = fill_canvas(ExactModel(p), Canvas.unconditional(rows, 3, specials(3)), rules, special=specials(3), seed=11)
     words = decoded.ids - FIRST_WORD
     return torch.bincount(words[:, 0] * 9 + words[:, 1] * 3 + words[:, 2], minlength=27)
 
@@ -249,7 +249,7 @@ def test_greedy_finds_the_mode_of_a_factorised_model(selector, max_steps):
     p = torch.rand(6, 5, generator=torch.Generator().manual_seed(1)).double()
     canvas = Canvas.unconditional(1, 6, specials(5))
     rules = Rules(max_steps, selector, tokens=Tokens(temperature=0.0), allow_eos=False)
-    ids = unmask(TableModel(table(p.tolist())), canvas, rules, special=specials(5)).ids[0]
+    ids = fill_canvas(TableModel(table(p.tolist())), canvas, rules, special=specials(5)).ids[0]
     assert torch.equal(ids - FIRST_WORD, p.argmax(-1))
 
 
@@ -265,7 +265,7 @@ def test_random_order_is_uniform_over_orders():
     watch = Watch()
     rows = 6_000
     canvas = Canvas.unconditional(rows, 4, specials(2))
-    unmask(TableModel(table([[1.0, 1.0]] * 4)), canvas, Rules(4), special=specials(2), seed=3, observers=[watch])
+    fill_canvas(TableModel(table([[1.0, 1.0]] * 4)), canvas, Rules(4), special=specials(2), seed=3, observers=[watch])
     assert abs(chi_square(watch.first, torch.full((4,), 0.25))) < 4
 
 
@@ -283,7 +283,7 @@ def reveal_order(selector, rows, max_steps, budget=None):
     order = Order()
     canvas = Canvas.unconditional(1, len(rows), specials(len(rows[0])))
     rules = Rules(max_steps, selector, budget or EvenBudget(), tokens=Tokens(0.0), allow_eos=False)
-    unmask(TableModel(table(rows)), canvas, rules, special=specials(len(rows[0])), observers=[order])
+    fill_canvas(TableModel(table(rows)), canvas, rules, special=specials(len(rows[0])), observers=[order])
     return order.steps
 
 
@@ -339,7 +339,7 @@ def test_a_temperature_of_places_samples_them_by_their_confidence():
 
     rules = Rules(3, Selector(ConfidenceOrder(top_prob), Quota(), temperature=1.0), allow_eos=False)
     canvas = Canvas.unconditional(rows, 3, specials(4))
-    unmask(TableModel(table(p)), canvas, rules, special=specials(4), seed=2, observers=[First()])
+    fill_canvas(TableModel(table(p)), canvas, rules, special=specials(4), seed=2, observers=[First()])
     assert abs(chi_square(seen[0], torch.tensor(scores) / sum(scores))) < 4
 
 
@@ -355,7 +355,7 @@ def test_unequal_rows_keep_their_own_quota():
     ids[0, :9], ids[1, :4], ids[2, :2] = MASK, MASK, MASK
     canvas = Canvas.infill(ids, specials(2))
     rules = Rules(4, budget=ScheduleBudget(cosine))
-    unmask(TableModel(table([[1.0, 1.0]] * 9)), canvas, rules, special=specials(2), seed=0, observers=[PerRow()])
+    fill_canvas(TableModel(table([[1.0, 1.0]] * 9)), canvas, rules, special=specials(2), seed=0, observers=[PerRow()])
     alone = {0: [1, 2, 3, 3], 1: [1, 1, 1, 1], 2: [1, 1]}
     assert steps == alone
 
@@ -363,7 +363,7 @@ def test_unequal_rows_keep_their_own_quota():
 def test_an_exhausted_vocabulary_is_an_error_that_says_where():
     rules = Rules(2, adjustments=(lambda logits, view, where: logits.fill_(-torch.inf),))
     with pytest.raises(ValueError, match="No token may be placed at position"):
-        unmask(TableModel(table([[1.0, 1.0]] * 3)), Canvas.unconditional(1, 3, specials(2)), rules, special=specials(2))
+        fill_canvas(TableModel(table([[1.0, 1.0]] * 3)), Canvas.unconditional(1, 3, specials(2)), rules, special=specials(2))
 
 
 def test_contradictions_are_refused():
@@ -376,7 +376,7 @@ def test_contradictions_are_refused():
     with pytest.raises(ValueError, match="max_steps=0"):
         Rules(0)
     with pytest.raises(ValueError, match="update_history"):
-        unmask(None, Canvas.unconditional(1, 3, specials(2)), Rules(1), special=specials(2), observers=[object()])
+        fill_canvas(None, Canvas.unconditional(1, 3, specials(2)), Rules(1), special=specials(2), observers=[object()])
 
 
 def test_in_single_precision_a_row_has_the_same_logits_to_1e_5():
@@ -389,9 +389,9 @@ def test_in_single_precision_a_row_has_the_same_logits_to_1e_5():
                 self[row] = step_results["log_probs"][step_results["scored"].nonzero()[:, 0] == step_results["rows"].tolist().index(row)]
 
     canvas, rules, together = ragged(), Rules(1, Selector(ConfidenceOrder(top_prob))), First()
-    unmask(single, canvas, rules, special=SPECIAL, seed=0, observers=[together])
+    fill_canvas(single, canvas, rules, special=SPECIAL, seed=0, observers=[together])
     for row in (0, 1, 3):
         alone = First()
-        unmask(single, canvas.rows(torch.tensor([row])), rules, special=SPECIAL, seed=0, observers=[alone])
+        fill_canvas(single, canvas.rows(torch.tensor([row])), rules, special=SPECIAL, seed=0, observers=[alone])
         assert alone[0].dtype == torch.float32 and len(alone[0])
         torch.testing.assert_close(alone[0], together[row], atol=1e-5, rtol=0)

@@ -7,7 +7,7 @@ from tests.decode.networks import sure
 from tests.naive.decoding import MASK, PAD
 from unmask.contracts import SpecialIds
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.named import ORDERS, make_rules
 from unmask.decode.predictor import MLMPredictor
 
@@ -23,7 +23,7 @@ def decode(model, **options):
     ids = torch.full((6, 12), MASK)
     ids[:, 0] = torch.arange(6) + 5
     rules = make_rules(**{"max_steps": 6, "special": SPECIAL, **options})
-    return unmask(model, Canvas.infill(ids, SPECIAL), rules, special=SPECIAL, seed=0).ids
+    return fill_canvas(model, Canvas.infill(ids, SPECIAL), rules, special=SPECIAL, seed=0).ids
 
 
 def likely_eos(logits, view, where):
@@ -104,7 +104,7 @@ def test_a_predictor_takes_whole_rules(model, order):
     rules = make_rules(6, order=order)
     batch = {"input_ids": torch.full((2, 12), MASK)}
     out = MLMPredictor(6, model=model, special=SPECIAL, rules=rules, seed=0).predict(batch)
-    expected = unmask(model, Canvas.infill(batch["input_ids"], SPECIAL), rules, special=SPECIAL, seed=0)
+    expected = fill_canvas(model, Canvas.infill(batch["input_ids"], SPECIAL), rules, special=SPECIAL, seed=0)
     assert torch.equal(out["ids"], expected.ids)
     with pytest.raises(ValueError, match="Say it in one place"):
         MLMPredictor(6, model=model, special=SPECIAL, rules=rules, top_k=3)

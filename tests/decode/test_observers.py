@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tests.naive.decoding import EOS, FIRST_WORD, MASK, PAD, TableModel, specials, table
 from unmask.decode.canvas import Canvas
 from unmask.decode.history import HistoryTopKPlugin
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.rules import Rules
 from unmask.decode.scores import ConfidenceOrder, LeftToRight
 from unmask.decode.selectors import Selector
@@ -26,7 +26,7 @@ SURE = Rules(3, Selector(ConfidenceOrder(top_prob)), tokens=Tokens(temperature=0
 
 
 def decode(*observers, rules=SURE, seed=0):
-    return unmask(TableModel(table(P)), CANVAS, rules, special=SPECIAL, seed=seed, observers=observers)
+    return fill_canvas(TableModel(table(P)), CANVAS, rules, special=SPECIAL, seed=seed, observers=observers)
 
 
 class Keep:
@@ -192,7 +192,7 @@ def test_what_an_eos_closes_is_told_too():
     logits[1, EOS] = 99.0
     rules = Rules(4, Selector(LeftToRight()), stop_at_eos=True)
     canvas = Canvas.unconditional(1, 4, SPECIAL)
-    decoded = unmask(TableModel(logits), canvas, rules, special=SPECIAL, seed=0, observers=[keep, trace])
+    decoded = fill_canvas(TableModel(logits), canvas, rules, special=SPECIAL, seed=0, observers=[keep, trace])
     assert decoded.steps_taken.tolist() == [2] and decoded.ids[0, 1:].tolist() == [EOS] * 3
     assert keep.steps[1]["committed"].tolist() == [[False, True, True, True]]
     assert keep.steps[1]["probability"][0, 2:].tolist() == [1.0, 1.0]

@@ -21,7 +21,7 @@ from tests.naive.decoding import (
 from unmask.decode.admissions import Apart, CumulativeError, EntropyBound, Evidence, Factor, Quota, Threshold
 from unmask.decode.budget import AncestralBudget, EvenBudget, LeastBudget, OneByOne
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.rules import Rules
 from unmask.decode.scores import ConfidenceOrder, LeftToRight, OrderBy, RandomOrder
 from unmask.decode.selectors import Selector
@@ -47,7 +47,7 @@ def revealed(ids, rules, p=None):
     steps = Steps()
     p = p or [[0.6, 0.4]] * len(ids[0])
     canvas = Canvas.infill(torch.tensor(ids), specials(len(p[0])))
-    unmask(TableModel(table(p)), canvas, rules, special=specials(len(p[0])), seed=0, observers=[steps])
+    fill_canvas(TableModel(table(p)), canvas, rules, special=specials(len(p[0])), seed=0, observers=[steps])
     return steps.of
 
 
@@ -168,7 +168,7 @@ def test_the_strictest_admissions_reveal_one_a_step_and_are_exact(admission):
     generator = torch.Generator().manual_seed(3)
     joint = torch.rand(3, 3, 3, generator=generator, dtype=torch.float64) ** 2
     rules = Rules(3, Selector(ConfidenceOrder(top_prob), admission), LeastBudget(), allow_eos=False)
-    decoded = unmask(ExactModel(joint), Canvas.unconditional(10_000, 3, specials(3)), rules, special=specials(3), seed=1)
+    decoded = fill_canvas(ExactModel(joint), Canvas.unconditional(10_000, 3, specials(3)), rules, special=specials(3), seed=1)
     words = decoded.ids - FIRST_WORD
     counts = torch.bincount(words[:, 0] * 9 + words[:, 1] * 3 + words[:, 2], minlength=27)
     assert abs(chi_square(counts, joint.flatten() / joint.sum())) < 4
@@ -179,7 +179,7 @@ def test_first_hitting_and_ancestral_in_many_steps_are_exact():
     joint = torch.rand(3, 3, 3, generator=generator, dtype=torch.float64) ** 3
     p = joint.flatten() / joint.sum()
     for rules in (Rules(3, budget=OneByOne(), allow_eos=False), Rules(2_000, budget=AncestralBudget(), allow_eos=False)):
-        decoded = unmask(ExactModel(joint), Canvas.unconditional(10_000, 3, specials(3)), rules, special=specials(3), seed=2)
+        decoded = fill_canvas(ExactModel(joint), Canvas.unconditional(10_000, 3, specials(3)), rules, special=specials(3), seed=2)
         words = decoded.ids - FIRST_WORD
         assert abs(chi_square(torch.bincount(words[:, 0] * 9 + words[:, 1] * 3 + words[:, 2], minlength=27), p)) < 4
         assert decoded.evaluations == 3
@@ -192,7 +192,7 @@ def test_ancestral_sampling_comes_closer_with_more_steps():
 
     def divergence(steps):
         rules = Rules(steps, budget=AncestralBudget(), allow_eos=False)
-        words = unmask(ExactModel(joint), Canvas.unconditional(20_000, 3, specials(3)), rules, special=specials(3), seed=2).ids - FIRST_WORD
+        words = fill_canvas(ExactModel(joint), Canvas.unconditional(20_000, 3, specials(3)), rules, special=specials(3), seed=2).ids - FIRST_WORD
         q = torch.bincount(words[:, 0] * 9 + words[:, 1] * 3 + words[:, 2], minlength=27) / 20_000
         return float((q * ((q + 1e-12) / p).log()).sum())
 
@@ -231,5 +231,5 @@ def test_every_plan_of_blocks_ends_in_time(blank, length, max_steps):
     ids = torch.tensor([[MASK if b else FIRST_WORD for b in blank]])
     blocks = math.ceil((len(blank) - blank.index(True)) / length)
     rules = Rules(max(max_steps, blocks), Selector(RandomOrder()), EvenBudget(), window=Blocks(length), tokens=Tokens(0.0))
-    decoded = unmask(TableModel(table([[0.6, 0.4]] * len(blank))), Canvas.infill(ids, specials(2)), rules, special=specials(2), seed=0)
+    decoded = fill_canvas(TableModel(table([[0.6, 0.4]] * len(blank))), Canvas.infill(ids, specials(2)), rules, special=specials(2), seed=0)
     assert not (decoded.ids == MASK).any() and decoded.evaluations == min(sum(blank), decoded.evaluations) <= rules.max_steps

@@ -9,7 +9,7 @@ import torch
 
 from tests.naive.decoding import FIRST_WORD, MASK, TableModel, specials
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.regex import regex_automaton
 from unmask.decode.rules import Rules
 
@@ -50,7 +50,7 @@ def test_every_run_of_blanks_is_matched_by_itself_at_any_number_of_steps(max_ste
     row = [FIRST_WORD, MASK, MASK, FIRST_WORD + 9, FIRST_WORD + 9, MASK, MASK, MASK, FIRST_WORD]
     canvas = Canvas.infill(torch.tensor([row] * 60), SPECIAL)
     uniform = TableModel(torch.zeros(len(row), SPECIAL.vocab_size))
-    ids = unmask(uniform, canvas, Rules(max_steps, constraint=automaton), special=SPECIAL, seed=0).ids
+    ids = fill_canvas(uniform, canvas, Rules(max_steps, constraint=automaton), special=SPECIAL, seed=0).ids
     for found in ids.tolist():
         for run in (found[1:3], found[5:8]):
             assert re.fullmatch("(ab|1)-?[12]b?", "".join(TEXTS[i] for i in run))
@@ -59,7 +59,7 @@ def test_every_run_of_blanks_is_matched_by_itself_at_any_number_of_steps(max_ste
     for runs in ([MASK] * 6, [MASK] * 2 + [FIRST_WORD] + [MASK] * 6, [MASK] * 6 + [FIRST_WORD] + [MASK] * 2):
         asked = uniform.evaluations
         with pytest.raises(ValueError, match=f"accepts no filling of row 0: {runs.count(MASK)} blanks"):
-            unmask(uniform, Canvas.infill(torch.tensor([runs]), SPECIAL), Rules(2, constraint=automaton), special=SPECIAL, seed=0)
+            fill_canvas(uniform, Canvas.infill(torch.tensor([runs]), SPECIAL), Rules(2, constraint=automaton), special=SPECIAL, seed=0)
         assert uniform.evaluations <= asked + 1
 
 
@@ -128,6 +128,6 @@ def test_parts_of_characters_are_placed_where_they_make_whole_ones(max_steps):
     special = specials(256)
     automaton = regex_automaton("[名前é]+", BYTES, special)
     canvas = Canvas.infill(torch.full((20, 8), MASK), special)
-    ids = unmask(TableModel(torch.zeros(8, special.vocab_size)), canvas, Rules(max_steps, constraint=automaton), special=special, seed=0).ids
+    ids = fill_canvas(TableModel(torch.zeros(8, special.vocab_size)), canvas, Rules(max_steps, constraint=automaton), special=special, seed=0).ids
     texts = [bytes(id - FIRST_WORD for id in row).decode() for row in ids.tolist()]
     assert all(re.fullmatch("[名前é]+", text) for text in texts) and len(set(texts)) > 3

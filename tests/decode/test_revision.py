@@ -6,7 +6,7 @@ import torch
 from tests.naive.decoding import FIRST_WORD, MASK, ExactModel, TableModel, chi_square, specials, table
 from unmask.decode.budget import EvenBudget, SteadyBudget
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.revision import Capped, KeepSurest, Remasking, Rescaled
 from unmask.decode.rules import Rules
 from unmask.decode.scores import ConfidenceOrder
@@ -36,7 +36,7 @@ def test_after_every_step_the_budgets_number_is_revealed(revision):
     ids[:, 4] = FIRST_WORD
     p = torch.rand(10, 4, generator=torch.Generator().manual_seed(0)).tolist()
     rules = Rules(steps, SURE, SteadyBudget(), revision=revision)
-    decoded = unmask(TableModel(table(p)), Canvas.infill(ids, specials(4)), rules, special=specials(4), seed=0, observers=[keep, trace])
+    decoded = fill_canvas(TableModel(table(p)), Canvas.infill(ids, specials(4)), rules, special=specials(4), seed=0, observers=[keep, trace])
     target = SteadyBudget().plan(torch.ones(1, blanks, dtype=torch.bool), torch.tensor([steps]), Noise(torch.zeros(1, dtype=torch.int64)))[0]
     for step in keep.steps:
         assert ((step["output_ids"] == MASK).sum(-1) == blanks - target[step["step"]]).all()
@@ -53,7 +53,7 @@ def test_the_coins_have_the_rate_of_the_paper():
     for rate, expected in ((Capped(0.1), 0.1), (Capped(0.9), 0.5), (Rescaled(0.4), 0.2)):
         keep = Keep()
         rules = Rules(4, budget=SteadyBudget(), revision=Remasking(rate))
-        unmask(TableModel(table([[0.5, 0.5]] * 16)), Canvas.unconditional(rows, 16, specials(2)), rules, special=specials(2), seed=1, observers=[keep])
+        fill_canvas(TableModel(table([[0.5, 0.5]] * 16)), Canvas.unconditional(rows, 16, specials(2)), rules, special=specials(2), seed=1, observers=[keep])
         hidden = keep.steps[2]["hidden"].sum(-1).double()  # after steps 0 and 1, 8 are revealed
         if expected < 0.5:
             assert abs(hidden.mean() / 8 - expected) < 4 * hidden.std() / 8 / rows**0.5 + 0.002
@@ -64,7 +64,7 @@ def test_remasking_by_confidence_hides_the_least_likely_tokens_more_often():
     keep = Keep()
     rules = Rules(8, budget=SteadyBudget(), revision=Remasking(Rescaled(1.0), by_confidence=True), tokens=Tokens(temperature=0.0), allow_eos=False)
     p = [[0.99, 0.005, 0.005]] * 4 + [[0.34, 0.33, 0.33]] * 4
-    unmask(TableModel(table(p)), Canvas.unconditional(3_000, 8, specials(3)), rules, special=specials(3), seed=1, observers=[keep])
+    fill_canvas(TableModel(table(p)), Canvas.unconditional(3_000, 8, specials(3)), rules, special=specials(3), seed=1, observers=[keep])
     hidden = sum(step["hidden"].sum(0) for step in keep.steps if len(step["hidden"]) == 3_000)
     assert hidden[4:].sum() > 1.3 * hidden[:4].sum()
 
@@ -72,14 +72,14 @@ def test_remasking_by_confidence_hides_the_least_likely_tokens_more_often():
 def test_remasking_stops_where_it_is_told():
     keep = Keep()
     rules = Rules(10, budget=SteadyBudget(), revision=Remasking(Capped(0.5), until=0.5))
-    unmask(TableModel(table([[0.5, 0.5]] * 10)), Canvas.unconditional(50, 10, specials(2)), rules, special=specials(2), seed=1, observers=[keep])
+    fill_canvas(TableModel(table([[0.5, 0.5]] * 10)), Canvas.unconditional(50, 10, specials(2)), rules, special=specials(2), seed=1, observers=[keep])
     assert any(step["hidden"].any() for step in keep.steps[:5]) and not any(step["hidden"].any() for step in keep.steps[5:])
 
 
 def test_steps_with_nothing_to_do_cost_nothing():
     model = TableModel(table([[0.5, 0.5]] * 3))
     rules = Rules(50, budget=SteadyBudget(), revision=Remasking(Capped(0.0)))
-    decoded = unmask(model, Canvas.unconditional(1, 3, specials(2)), rules, special=specials(2), seed=1)
+    decoded = fill_canvas(model, Canvas.unconditional(1, 3, specials(2)), rules, special=specials(2), seed=1)
     assert model.evaluations == decoded.evaluations == 3
 
 
@@ -103,7 +103,7 @@ def test_hiding_and_revealing_one_at_a_time_keeps_the_distribution():
     joint = torch.rand(3, 3, 3, generator=generator, dtype=torch.float64) ** 3
     keep = Keep()
     rules = Rules(12, budget=SteadyBudget(), revision=WhileStanding(), allow_eos=False)
-    decoded = unmask(ExactModel(joint), Canvas.unconditional(10_000, 3, specials(3)), rules, special=specials(3), seed=3, observers=[keep])
+    decoded = fill_canvas(ExactModel(joint), Canvas.unconditional(10_000, 3, specials(3)), rules, special=specials(3), seed=3, observers=[keep])
     assert sum(int(step["hidden"].sum()) for step in keep.steps) > 10_000
     words = decoded.ids - FIRST_WORD
     counts = torch.bincount(words[:, 0] * 9 + words[:, 1] * 3 + words[:, 2], minlength=27)
@@ -124,7 +124,7 @@ def test_the_surest_are_kept_by_hand():
     keep = Keep()
     canvas = Canvas.infill(torch.tensor([[MASK, MASK, MASK, MASK]]), specials(2))
     rules = Rules(4, SURE, EvenBudget(), revision=KeepSurest(), tokens=Tokens(temperature=0.0), allow_eos=False)
-    unmask(Moody(), canvas, rules, special=specials(2), seed=0, observers=[keep])
+    fill_canvas(Moody(), canvas, rules, special=specials(2), seed=0, observers=[keep])
     shown = [(step["committed"][0].nonzero()[:, 0].tolist(), step["hidden"][0].nonzero()[:, 0].tolist()) for step in keep.steps]
     # 3 (.95); 0 (.9); 1 (.8), the third best of .95 .9 .8 .6; then 2 (.97): nothing may go in the last step.
     assert shown == [([3], []), ([0], []), ([1], []), ([2], [])]
@@ -136,7 +136,7 @@ def test_the_surest_are_kept_by_hand():
         return logits * (3.0 if view.number else 0.05)
 
     rules = Rules(3, SURE, EvenBudget(), revision=KeepSurest(), tokens=Tokens(temperature=0.0), adjustments=(turn,), allow_eos=False)
-    unmask(Moody(), given_1, rules, special=specials(2), seed=0, observers=[keep])
+    fill_canvas(Moody(), given_1, rules, special=specials(2), seed=0, observers=[keep])
     # Step 0 places 3 at little more than 1/2. Step 1 keeps the two surest of 3 (.56), 0 (.98) and 2 (1.0): 3 is hidden again.
     shown = [(step["committed"][0].nonzero()[:, 0].tolist(), step["hidden"][0].nonzero()[:, 0].tolist()) for step in keep.steps]
     assert shown == [([3], []), ([0, 2], [3]), ([3], [])]

@@ -13,7 +13,7 @@ from unmask.decode.budget import AncestralBudget, SteadyBudget
 from unmask.decode.canvas import Canvas
 from unmask.decode.constraints import Automaton
 from unmask.decode.forward import GuidedForward
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.revision import Capped, KeepSurest, Remasking
 from unmask.decode.rules import Rules
 from unmask.decode.scores import ConfidenceOrder, DrawnProbability, LeftToRight, OrderBy, RandomOrder
@@ -81,7 +81,7 @@ def decode(model, options, tokens, *, reader=False, observers=(), steps=4):
     hooks = options.get("adjustments", ()) + ((lambda logits, view, where: logits,) if reader else ())
     rules = Rules(steps, **{**options, "tokens": tokens, "adjustments": hooks})
     assert rules.reads_probabilities == reader
-    return unmask(model, canvas(), rules, special=SPECIAL, seed=3, observers=observers).ids
+    return fill_canvas(model, canvas(), rules, special=SPECIAL, seed=3, observers=observers).ids
 
 
 @every_blind_rule
@@ -98,7 +98,7 @@ def test_what_reads_probabilities_gets_them(model, options, monkeypatch):
     normalise = loop._normalised
     monkeypatch.setattr(loop, "_normalised", lambda logits: seen.append(1) or normalise(logits))
     rules = Rules(4, **options)
-    decoded = unmask(model, canvas(), rules, special=SPECIAL, seed=3)
+    decoded = fill_canvas(model, canvas(), rules, special=SPECIAL, seed=3)
     assert rules.reads_probabilities and len(seen) == decoded.evaluations > 0
 
 
@@ -120,7 +120,7 @@ def test_observed_probabilities_are_those_of_the_model():
     p, keep = [[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]], Keep(True)
     logits = table(p) + torch.tensor([[3.0], [-5.0]])
     rules = Rules(1, tokens=Tokens(2.0, top_k=2), allow_eos=False)
-    ids = unmask(TableModel(logits), Canvas.unconditional(1, 2, specials(3)), rules, special=specials(3), seed=0, observers=[keep]).ids
+    ids = fill_canvas(TableModel(logits), Canvas.unconditional(1, 2, specials(3)), rules, special=specials(3), seed=0, observers=[keep]).ids
     step = keep.steps[0]
     torch.testing.assert_close(step["log_probs"].exp()[:, FIRST_WORD:], torch.tensor(p, dtype=torch.float64))
     assert step["probability"][0].tolist() == pytest.approx([p[n][int(id) - FIRST_WORD] for n, id in enumerate(ids[0])])
@@ -136,7 +136,7 @@ def test_watching_never_moves_a_tie_that_rounding_makes():
     logits = logits[:, : special.vocab_size]
     rules = Rules(2, tokens=Tokens(0.0), allow_eos=False)
     found = [
-        unmask(TableModel(logits), Canvas.unconditional(1, 3, special), rules, special=special, seed=0, observers=watching).ids.tolist()
+        fill_canvas(TableModel(logits), Canvas.unconditional(1, 3, special), rules, special=special, seed=0, observers=watching).ids.tolist()
         for watching in ((), (Keep(),), (Keep(True),))
     ]
     assert found == [[[FIRST_WORD + 1] * 3]] * 3
@@ -151,7 +151,7 @@ def test_impossible_rows_are_refused(temperature, observers, selector):
         logits[1, FIRST_WORD:] = torch.tensor(bad, dtype=torch.float64)
         rules = Rules(1, selector, tokens=Tokens(temperature), allow_eos=False)
         with pytest.raises(ValueError, match="No token may be placed at position 1 of row 0"):
-            unmask(TableModel(logits), Canvas.unconditional(1, 3, specials(2)), rules, special=specials(2), seed=0, observers=observers)
+            fill_canvas(TableModel(logits), Canvas.unconditional(1, 3, specials(2)), rules, special=specials(2), seed=0, observers=observers)
 
 
 def test_an_order_of_the_callers_sees_how_likely_placed_tokens_were():
@@ -163,5 +163,5 @@ def test_an_order_of_the_callers_sees_how_likely_placed_tokens_were():
 
     p = [[0.75, 0.25], [0.4, 0.6], [0.5, 0.5]]
     rules = Rules(3, Selector(OrderBy(left_to_right)), tokens=Tokens(0.0), allow_eos=False)
-    unmask(TableModel(table(p)), Canvas.unconditional(1, 3, specials(2)), rules, special=specials(2), seed=0)
+    fill_canvas(TableModel(table(p)), Canvas.unconditional(1, 3, specials(2)), rules, special=specials(2), seed=0)
     assert seen == [pytest.approx(row) for row in ([0, 0, 0], [0.75, 0, 0], [0.75, 0.6, 0])]

@@ -1,4 +1,4 @@
-"""Decoding: one loop, ``unmask()``, and the rules that are passed to it as values.
+"""Decoding: one loop, ``fill_canvas()``, and the rules that are passed to it as values.
 
     canvas       what is given and what is blank: unconditional, prefix, infill
     rules        everything a decode is asked to do, as one frozen value; each field is an axis:
@@ -18,7 +18,7 @@
     block_cache  the same for block-causal networks: exact
     named        the same from words and numbers
     view         what a rule sees of a step
-    loop         unmask(): the loop
+    loop         fill_canvas(): the loop
     lengths      a blank of unknown length: all lengths in one batch, the likeliest kept
     observers    who is told of each step
     history      HistoryTopKPlugin: the top k of every step, on disk

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from unmask.contracts import MLMStepResults, SpecialIds
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.observers import Decoded
 from unmask.decode.rules import Rules
 
@@ -77,7 +77,7 @@ def fill_any_length(
     real = torch.arange(width, device=device) < torch.tensor([[len(row)] for row in rows], device=device)
     canvas = Canvas.infill(ids, special, real)
     placed = _Placed(torch.zeros(ids.shape, dtype=torch.float64, device=device))
-    decoded = unmask(model, canvas, rules, special=special, seed=seed, observers=[placed])
+    decoded = fill_canvas(model, canvas, rules, special=special, seed=seed, observers=[placed])
     tokens = canvas.blanks(special.mask).sum(-1).double()
     scores = placed.log_probs.sum(-1) / tokens**power
     best = int(scores.argmax())

@@ -47,7 +47,7 @@ from unmask.randomness import Noise, Stream, row_keys
 _MANY_STEPS = 8  # that pay for laying out the weights
 
 
-def unmask(
+def fill_canvas(
     model: Any,
     canvas: Canvas,
     rules: Rules,

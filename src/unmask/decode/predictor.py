@@ -27,7 +27,7 @@ from unmask.decode.batches import read_batch
 from unmask.decode.canvas import Canvas
 from unmask.decode.characters import WholeCharacters
 from unmask.decode.constraints import Constraint
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.named import ScheduleLike, make_rules
 from unmask.decode.rules import Rules
 from unmask.nn.vocabulary import refuse_unknown_ids
@@ -144,7 +144,7 @@ class MLMPredictor(nn.Module):
         model = self._require_model()
         special = self._special_ids()
         canvas = self._canvas(batch, special)
-        decoded = unmask(model, canvas, self.rules, special=special, seed=self.seed, observers=self.observers)
+        decoded = fill_canvas(model, canvas, self.rules, special=special, seed=self.seed, observers=self.observers)
         blanks = canvas.blanks(special.mask)
         start = _first(blanks)
         prediction = MLMPredictionDict(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from unmask.contracts import MLMLossDict, SpecialIds
 from unmask.decode.canvas import Canvas
 from unmask.decode.grid import Grid
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.models.adapters import as_network
 from unmask.nn.modes import evaluating
 from unmask.nonautoregressive.conditioning import Conditioned, Conditioning
@@ -291,7 +291,7 @@ class NonAutoregressiveWrapper(nn.Module):
             noise=noise_level_scale,
         )
         with evaluating(self):
-            decoded = unmask(self.net, Canvas.infill(ids, self.special), rules, special=self.special, seed=seed, observers=observers)
+            decoded = fill_canvas(self.net, Canvas.infill(ids, self.special), rules, special=self.special, seed=seed, observers=observers)
         rows = decoded.ids.clone()  # an ordinary tensor, that may be trained on
         return rows[0] if alone else rows
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tests.naive.decoding import FIRST_WORD, MASK, PAD, TableModel, specials, table
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import unmask
+from unmask.decode.loop import fill_canvas
 from unmask.decode.render.colour import STOPS, confidence_colour, confidence_hex
 from unmask.decode.render.page import save_trace_html, trace_html
 from unmask.decode.render.picture import trace_png
@@ -47,7 +47,7 @@ def trace():
     logits = table([[1 / 6] * 6, *certain.tolist()], special_logit=-99)
     ids = torch.tensor([[3] + [MASK] * 6, [3, 4, 3, PAD, PAD, PAD, PAD], [MASK] * 7])
     rules = Rules(3, tokens=Tokens(temperature=0.0), allow_eos=False)
-    unmask(TableModel(logits), Canvas.infill(ids, specials(6)), rules, special=specials(6), seed=0, observers=[trace])
+    fill_canvas(TableModel(logits), Canvas.infill(ids, specials(6)), rules, special=specials(6), seed=0, observers=[trace])
     return trace
 
 
@@ -116,7 +116,7 @@ def watch(console):
     model = TableModel(table([[0.9, 0.1]] * 5))
     canvas = Canvas.infill(torch.tensor([[3, MASK, MASK, MASK, MASK], [PAD, 3, 4, MASK, MASK]]), specials(2))
     with TerminalView(None, console, max_rows=1) as view:
-        unmask(model, canvas, Rules(2, allow_eos=False), special=specials(2), seed=0, observers=[view])
+        fill_canvas(model, canvas, Rules(2, allow_eos=False), special=specials(2), seed=0, observers=[view])
 
 
 def test_a_pipe_gets_plain_lines():
