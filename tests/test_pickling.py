@@ -3,6 +3,7 @@
 import io
 import multiprocessing
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader
 
 import unmask
 from unmask.contracts import SpecialIds
+from unmask.data.tokenizers import Tokenizer
 from unmask.ops.schedule import SCHEDULES, as_schedule, clipped
 
 SPECIAL = SpecialIds(mask=0, vocab_size=20, pad=1, bos=2, eos=3)
@@ -56,6 +58,15 @@ MADE = {
     "SpecialIds": lambda: SPECIAL,
     "SupervisedMLMCollator": lambda: unmask.SupervisedMLMCollator(SPECIAL, 9),
     "Trace": lambda: unmask.Trace(),
+    "Selector": lambda: unmask.Selector(),
+    "TrainedModel": lambda: unmask.TrainedModel(net(), Tokenizer.train(["a text"], 290), Path("run")),
+    "Windows": lambda: unmask.Windows.of_rows([[4, 5], [6]], 4),
+    "TextScore": lambda: unmask.TextScore("a", -1.0, 1, 0, True),
+    "Alternative": lambda: unmask.Alternative("a", 0.5),
+    "Blank": lambda: unmask.Blank((unmask.Alternative("a", 0.5),)),
+    "Filling": lambda: unmask.Filling("[MASK]", "a", (), 1),
+    "Generation": lambda: unmask.Generation("", "a", ("a",), (0.5,), 1, 0.1),
+    "GenerationStep": lambda: unmask.GenerationStep(0, "a", 1, 2),
     **{f"schedule {name}": lambda name=name: SCHEDULES[name] for name in SCHEDULES},
     "schedule clipped": lambda: clipped(as_schedule(cubed), 0.1, 0.9),
 }
