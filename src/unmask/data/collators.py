@@ -158,7 +158,7 @@ class PackedMLMCollator(CorruptingCollator):
             padding = ids == cast(int, self.special.pad)
             if self.special.pad == self.special.eos:  # then the first of a run ends the document before it
                 padding[:, 1:] &= padding[:, :-1].clone()
-            real = real & ~padding
+            real = ~padding if padded is None else real & ~padding
             segments = torch.where(real, segments, segments.where(real, -1).amax(-1, keepdim=True) + 1)
             positions = positions.where(real, 0)
         if open_to is not None:

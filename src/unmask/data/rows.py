@@ -39,7 +39,7 @@ def _ids(values: Any) -> np.ndarray:
 def _flags(values: Any) -> np.ndarray:
     array = _array(values)
     if array.dtype != np.bool_:
-        if array.size and not (np.issubdtype(array.dtype, np.integer) or np.isin(array, (0, 1)).all()):
+        if array.size and array.dtype.kind not in "iu" and not np.isin(array, (0, 1)).all():
             raise ValueError(
                 f"A mask holds True and False, or 1 and 0; a row arrived with values of type {array.dtype}, such as {array.flat[0]!r}. "
                 "Round weights to 0 and 1 first."

@@ -136,7 +136,7 @@ def _apply(
     generator: torch.Generator | None,
     levels: Tensor | None = None,
 ) -> Corrupted:
-    ids, eligible = _rows(input_ids), torch.as_tensor(loss_mask, device=input_ids.device) != 0
+    ids, eligible = _rows(input_ids), torch.as_tensor(loss_mask, device=input_ids.device).bool()
     if eligible.shape != ids.shape:
         raise ValueError(
             f"loss_mask says of every token whether it may be hidden, and its shape {list(eligible.shape)} is not that of the ids, "
