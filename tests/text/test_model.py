@@ -76,6 +76,12 @@ def test_the_command_line_gives_the_same_answers(unmask, trained, model):
     assert generated[0]["text"] == model.generate("the cat", new_tokens=5, seed=3).text
 
 
+@pytest.mark.parametrize("call", ["fill", "generate", "embed"])
+def test_an_empty_list_is_refused_in_words(model, call):
+    with pytest.raises(ValueError, match="There is no"):
+        getattr(model, call)([])
+
+
 def test_a_hugging_face_folder_is_a_model_too(tmp_path, model):
     from transformers import BertConfig, BertForMaskedLM
 

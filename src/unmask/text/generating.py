@@ -70,10 +70,12 @@ def generate_texts(
         with_probabilities: also return the new tokens with their probabilities, which costs a softmax where the rules read none.
 
     Raises:
-        ValueError: ``new_tokens`` below 1, or a row longer than the model takes.
+        ValueError: no prompts, ``new_tokens`` below 1, or a row longer than the model takes.
     """
     if new_tokens < 1:
         raise ValueError(f"new_tokens={new_tokens} writes nothing: give 1 or more.")
+    if not prompts:
+        raise ValueError("There is no prompt to continue: give a text, or an empty one to write from nothing.")
     read = [Prompt.of(tokenizer, text) for text in prompts]
     rules = rules_for(new_tokens + max(len(prompt.blanks) for prompt in read))
     predictor = MLMPredictor(rules.max_steps, new_tokens, tokenizer, model, rules=rules, seed=seed)

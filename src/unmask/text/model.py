@@ -178,6 +178,8 @@ class TrainedModel:
             ValueError: a text without tokens, or longer than the network takes.
         """
         texts = [text] if isinstance(text, str) else list(text)
+        if not texts:
+            raise ValueError("There is no text to embed: give one, or a list of at least one.")
         rows = [self.tokenizer.encode(each) for each in texts]
         if empty := [each for each, row in zip(texts, rows, strict=True) if not row]:
             raise ValueError(f"{empty[0]!r} has no tokens, so it has no embedding: give a text that is not empty.")
