@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.order import half_hidden
-from unmask.build import load
 from unmask.contracts import SpecialIds
-from unmask.decode.cache import CACHES
+from unmask.decode.forwards.cached import CACHES
 from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
+from unmask.runs import load_run
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=32, help="evaluations of a row, at most")
     parser.add_argument("--out", type=Path, help="write the figures here, as JSON")
     options = parser.parse_args()
-    loaded = load(options.model)
+    loaded = load_run(options.model)
     special, length = SpecialIds.of(loaded.tokenizer), loaded.model.causal_block or options.block
     canvas, text = half_hidden(options.model / "data", loaded.config.data.block_size, options.rows, special)
     hidden = canvas.blanks(special.mask)

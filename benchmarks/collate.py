@@ -19,8 +19,10 @@ import tokenizers
 import torch
 
 from benchmarks import harness
+from unmask.collate.labels import MaskedLMCollator
+from unmask.collate.packed import PackedMLMCollator
+from unmask.collate.padded import DefaultMLMCollator
 from unmask.contracts import SpecialIds
-from unmask.data.collators import DefaultMLMCollator, MaskedLMCollator, PackedMLMCollator
 from unmask.ops.corruption import bert_corruption, corrupt_bert, corrupt_uniform, uniform_corruption
 
 VOCAB = 30_000

@@ -19,8 +19,8 @@ import sysconfig
 import time
 from pathlib import Path
 
+from unmask.data.traces.binary_files import find_files, trace_binary
 from unmask.data.traces.elf import Unreadable, read_binary
-from unmask.data.traces.files import find_files, trace_binary
 from unmask.data.traces.sweep import capstone
 from unmask.data.traces.wheels import wheel_libraries
 

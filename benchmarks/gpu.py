@@ -19,8 +19,8 @@ import torch
 from benchmarks import harness
 from unmask.measure.flops import Size
 from unmask.measure.machine import MatrixProducts, SquareProduct
+from unmask.measure.report_table import Row
 from unmask.measure.step import hugging_face_bert, ours
-from unmask.measure.table import Row
 from unmask.measure.turns import take_turns
 from unmask.measure.work import Work, diffusion_rows, document_lengths, masked_rows, packed, padded
 

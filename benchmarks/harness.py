@@ -11,10 +11,10 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from unmask.allocator import keep_freed_memory
+from unmask.allocator import tune_malloc
 from unmask.cli.screen import table
 from unmask.measure.machine import describe_machine
-from unmask.measure.table import COLUMNS, Row
+from unmask.measure.report_table import COLUMNS, Row
 from unmask.storage import write_json
 
 P, T = ParamSpec("P"), TypeVar("T")
@@ -35,13 +35,13 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return options
 
 
-def alone(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """What a function returns in a fresh process with as many threads: work of milliseconds is slower where a gigabyte of other work was."""
     return _apart(_begin, function, *arguments, **named)
 
 
-def untouched(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """As :func:`alone`, in a process whose freed memory goes back to the system at once, as it does in a user's own program."""
+def in_default_process(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """As :func:`in_fresh_process`, in a process whose freed memory goes back to the system at once, as it does in a user's own program."""
     return _apart(torch.set_num_threads, function, *arguments, **named)
 
 
@@ -51,7 +51,7 @@ def _apart(begin: Callable[[int], None], function: Callable[..., T], *arguments:
 
 
 def _begin(threads: int) -> None:
-    keep_freed_memory()
+    tune_malloc()
     torch.set_num_threads(threads)
 
 

@@ -17,15 +17,15 @@ import numpy as np
 import torch
 
 from benchmarks import harness
+from unmask.collate.packed import PackedMLMCollator
 from unmask.contracts import SpecialIds
-from unmask.data.collators import PackedMLMCollator
-from unmask.data.store import FORMAT, MANIFEST, VERSION, TokenStore
-from unmask.measure.table import Row
+from unmask.data.store.token_store import FORMAT, MANIFEST, VERSION, TokenStore
+from unmask.measure.report_table import Row
 from unmask.measure.turns import Timing, take_turns
 from unmask.measure.work import FIRST_ORDINARY, MASK, PAD
 from unmask.ops.corruption import bert_corruption
 from unmask.storage import digest, write_json
-from unmask.train.data import EndlessDraws, StoreWindows
+from unmask.training.data import InfiniteSampler, WindowDataset
 
 VOCABULARY, BOS, EOS = 32_000, 2, 3
 SPECIAL = SpecialIds(mask=MASK, vocab_size=VOCABULARY, pad=PAD, bos=BOS, eos=EOS, others=(4,))
@@ -51,9 +51,9 @@ def synthetic_store(folder: Path, tokens: int, seed: int = 0) -> TokenStore:
 
 def batches(store: TokenStore, rows: int, length: int, corruption: Any = None) -> Iterator[Any]:
     """Training batches without end."""
-    windows = StoreWindows(store, length)
+    windows = WindowDataset(store, length)
     collate = PackedMLMCollator(SPECIAL, length, corruption)
-    for draws in EndlessDraws(windows=len(windows), rows=rows, seed=0):
+    for draws in InfiniteSampler(windows=len(windows), rows=rows, seed=0):
         yield collate(windows.__getitems__(draws))
 
 
@@ -78,7 +78,7 @@ def measure(turns: int, tokens: int = 16_000_000, progress: Any = None) -> dict[
 def section(turns: int, step_seconds: float | None = None) -> tuple[list[Row], dict[str, Any]]:
     """Rows and report, measured in a process of its own, as loader workers are; with the seconds of a training step of 8 × 512 tokens
     also the loader's share of it."""
-    timings = harness.alone(measure, turns)
+    timings = harness.in_fresh_process(measure, turns)
     speeds = {key: key[0] * key[1] / timing.median / 1e6 for key, timing in timings.items()}
     rows = [Row.single("token store → batch of 32 × 1,024, one core", "", speeds[32, 1024, "diffusion"], TARGET, unit="M tokens/s")]
     if step_seconds is not None:

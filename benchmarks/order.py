@@ -23,15 +23,15 @@ from torch import Tensor
 from benchmarks import harness
 from benchmarks.order_plot import plot
 from benchmarks.sudoku import asked, config_of, trained
-from unmask.build import load
 from unmask.cli.screen import counting
 from unmask.contracts import SpecialIds
-from unmask.data.store import TokenStore
+from unmask.data.store.token_store import TokenStore
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
 from unmask.evaluate.estimate import ratio, share
 from unmask.evaluate.windows import Windows, stack
+from unmask.runs import load_run
 from unmask.tasks.sudoku import Sudoku
 
 GREEDY, DRAWN = "greedy", "drawn"
@@ -72,7 +72,7 @@ def families(block: int) -> list[Family]:
         "entropy bound": ("entropy", "entropy_bound", (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)),
     }
     adaptive = [Family(name, "adaptive", {"order": order}, knob, values) for name, (order, knob, values) in bounds.items()]
-    one, top = {"order": "random", "one_by_one": True}, {"order": "top_prob", "block_length": block}
+    one, top = {"order": "random", "first_hitting": True}, {"order": "top_prob", "block_length": block}
     whole: tuple[float, ...] = (10_000,)  # steps, more than blanks
     return [
         *(Family(name, GREEDY, options) for name, options in fixed.items()),
@@ -110,7 +110,7 @@ class Task:
         right = ((decoded.ids == self.answer) & hidden).sum(-1)
         rows = len(right)
         return {
-            "evaluations": float(decoded.steps_taken.double().mean()),
+            "forward_passes": float(decoded.steps_taken.double().mean()),
             "tokens_run": decoded.positions_computed / rows,
             "whole": share(int((right == hidden.sum(-1)).sum()), rows).as_dict(),
             "tokens": ratio(right[None].double().numpy(), hidden.sum(-1).numpy()).as_dict(),
@@ -158,7 +158,7 @@ def sudoku_task(sudoku: Sudoku, run: Path, puzzles: int, quick: bool = False) ->
 
 def text_task(run: Path, rows: int) -> tuple[Task, dict[str, Any]]:
     """Whole windows of a run's held-out text with half of their tokens hidden."""
-    loaded = load(run)
+    loaded = load_run(run)
     special, block = SpecialIds.of(loaded.tokenizer), loaded.config.data.block_size
     windows = Windows.of_store(TokenStore.open(run / "data" / "valid"), block)
     whole = [row for row in windows.rows if len(row) == block] or list(windows.rows)
@@ -174,14 +174,14 @@ def show(curves: list[dict[str, Any]], quality: str) -> None:
     for title in dict.fromkeys(curve["panel"] for curve in curves):
         cells = [
             [
-                curve["name"] if number == 0 else "", f"{point[curve['knob']]:g}", f"{point['evaluations']:.1f}", f"{point['tokens_run']:,.0f}",
+                curve["name"] if number == 0 else "", f"{point[curve['knob']]:g}", f"{point['forward_passes']:.1f}", f"{point['tokens_run']:,.0f}",
                 f"{100 * point[quality]['value']:.1f}%", "{low:.1%} to {high:.1%}".format(**point[quality]), f"{100 * point['tokens']['value']:.1f}%",
             ]
             for curve in curves if curve["panel"] == title
             for number, point in enumerate(curve["points"])
         ]  # fmt: skip
         what = {"whole": "rows right", "tokens": "tokens right"}[quality]
-        harness.show(title, ["order", "asked for", "evaluations", "tokens run", what, "95%", "tokens right"], cells)
+        harness.show(title, ["order", "asked for", "forward_passes", "tokens run", what, "95%", "tokens right"], cells)
 
 
 def main() -> None:

@@ -58,10 +58,10 @@ def plot(report: dict[str, Any], picture: Path) -> None:
         shown = [curve for curve in curves if curve["panel"] == panel]
         if panel in ("adaptive", "blocks"):
             shown += [curve for curve in curves if curve["panel"] == "greedy" and curve["name"] == "top probability"]
-        cost = "tokens_run" if panel == "blocks" else "evaluations"
+        cost = "tokens_run" if panel == "blocks" else "forward_passes"
         _panel(axes, shown, cost, quality)
         axes.set_title(title, loc="left", fontsize=11)
-        axes.set_xlabel({"tokens_run": "tokens run through the network, per row", "evaluations": "network evaluations per row"}[cost])
+        axes.set_xlabel({"tokens_run": "tokens run through the network, per row", "forward_passes": "network evaluations per row"}[cost])
     for axes in grid[:, 0]:
         axes.set_ylabel({"whole": "puzzles solved, %", "tokens": "hidden tokens restored, %"}[quality])
     picture.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from benchmarks import decode, harness, loader, scaling, train_step
 from benchmarks.readme import refresh
 from unmask.cli.screen import counting
 from unmask.measure.machine import describe_machine
-from unmask.measure.table import Row, markdown
+from unmask.measure.report_table import Row, markdown
 
 ROOT = Path(__file__).parent.parent
 Section = tuple[list[Row], dict[str, Any]]
@@ -51,7 +51,7 @@ def sections(options: argparse.Namespace) -> dict[str, Callable[[Any], Section]]
 
 def decoding() -> Section:
     """128 new tokens after a prompt of 64, beside plain loops; see ``benchmarks.decode``."""
-    found = harness.alone(decode.measure, 1, 64, 5)
+    found = harness.in_fresh_process(decode.measure, 1, 64, 5)
     exact, cached = found["exact, surest first"], found["blocks, dual cache"]
     loop = found["full-logits loop, our network"]["seconds"]  # which has our faster products too: only the decoding differs
     rows = [

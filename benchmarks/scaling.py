@@ -19,8 +19,8 @@ import numpy as np
 
 from benchmarks import harness
 from unmask.measure.flops import Size
+from unmask.measure.report_table import Row
 from unmask.measure.step import ours
-from unmask.measure.table import Row
 from unmask.measure.turns import take_turns
 from unmask.measure.work import masked_rows
 

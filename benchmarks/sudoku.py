@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unmask.cli.demos.training import train_wrapper
-from unmask.config import Config, load_config
+from unmask.config.tree import Config, load_config
 from unmask.contracts import SpecialIds
 from unmask.decode.canvas import Canvas
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
@@ -22,7 +22,7 @@ from unmask.nonautoregressive.wrapper import NonAutoregressiveWrapper
 from unmask.tasks.sudoku import Sudoku
 
 HELD_OUT = 0.1
-_MODEL: dict[str, Any] = {"preset": None, "d_model": 96, "num_layers": 4, "nhead": 4, "rotary_emb_dim": 8, "tie_embeddings": False, "neighbour_layers": 0}
+_MODEL: dict[str, Any] = {"preset": None, "d_model": 96, "num_layers": 4, "nhead": 4, "rotary_emb_dim": 8, "tie_embeddings": False, "local_init_layers": 0}
 FULL: dict[str, Any] = {
     "data": {"source": "sudoku"},
     "model": _MODEL,

@@ -26,16 +26,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import harness
+from unmask.collate.labels import MaskedLMCollator
+from unmask.collate.packed import PackedMLMCollator
+from unmask.collate.packing import Packer
 from unmask.contracts import SpecialIds
-from unmask.data.collators import MaskedLMCollator, PackedMLMCollator
-from unmask.data.packing import Packer
-from unmask.measure.table import Row
+from unmask.measure.report_table import Row
 from unmask.measure.turns import Timing, take_turns
 from unmask.models.instruction_trace import InstructionTraceMLMModel
 from unmask.models.instruction_trace import InstructionTraceTransformerEncoderForMaskedLMConfiguration as Sizes
 from unmask.ops.corruption import bert_corruption
 from unmask.ops.instructions import instruction_positions
-from unmask.train.loss import MLMLoss
+from unmask.training.loss import MLMLoss
 
 VOCAB = 4096
 PAD, UNK, SEP, CLS, MASK, NEXT = range(6)
@@ -156,11 +157,11 @@ def measure(turns: int, *what: Any) -> dict[str, dict[str, Timing]]:
     """Both contestants in turns in this process, and in turns in processes of their own."""
     torch.manual_seed(0)
     together = take_turns(contestants(*what), turns)
-    apart: dict[str, tuple[float, ...]] = {"peer": (), "ours": ()}
+    non_adjacent: dict[str, tuple[float, ...]] = {"peer": (), "ours": ()}
     for _ in range(2):
-        apart["peer"] += harness.untouched(steps, "peer", turns, *what)
-        apart["ours"] += harness.alone(steps, "ours", turns, *what)
-    return {"in turns": together, "whole processes": {who: Timing(times) for who, times in apart.items()}}
+        non_adjacent["peer"] += harness.in_default_process(steps, "peer", turns, *what)
+        non_adjacent["ours"] += harness.in_fresh_process(steps, "ours", turns, *what)
+    return {"in turns": together, "whole processes": {who: Timing(times) for who, times in non_adjacent.items()}}
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ from benchmarks import harness, peers
 from unmask.measure.flops import Size
 from unmask.measure.machine import MatrixProducts, SquareProduct
 from unmask.measure.quick import step_peaks
+from unmask.measure.report_table import Row
 from unmask.measure.step import hugging_face_bert, ours
-from unmask.measure.table import Row
 from unmask.measure.turns import Timing, take_turns
 from unmask.measure.work import diffusion_rows, document_lengths, masked_rows, packed, padded
 
@@ -80,7 +80,7 @@ def mlm(turns: int, precision: str, compiled: bool, progress: Any = None) -> Sec
 
 def whole(turns: int, progress: Any = None) -> Section:
     """The fp32 step of MLM, each contestant in processes of its own: ours as ``unmask train`` runs it, peers as their users run them."""
-    runs = {OURS: harness.alone, BERT: harness.untouched, X: harness.untouched, DENSE: harness.untouched}
+    runs = {OURS: harness.in_fresh_process, BERT: harness.in_default_process, X: harness.in_default_process, DENSE: harness.in_default_process}
     found: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(2):
         for number, (name, run) in enumerate(runs.items()):
@@ -113,11 +113,11 @@ def diffusion(turns: int, progress: Any = None) -> Section:
 
 def documents(turns: int, precision: str, progress: Any = None) -> Section:
     """Documents of log-normal length, mean 180, at most 512: useful tokens per second."""
-    apart = padded(document_lengths(16), vocabulary=SIZE.vocabulary)
-    together = packed(apart)
+    non_adjacent = padded(document_lengths(16), vocabulary=SIZE.vocabulary)
+    together = packed(non_adjacent)
     contestants = {
         OURS: ours(SIZE, together, precision),
-        BERT: hugging_face_bert(SIZE, apart, precision),
+        BERT: hugging_face_bert(SIZE, non_adjacent, precision),
         DENSE: peers.plain(SIZE, together, precision),
         SPARSE: peers.plain(SIZE, together, precision, sparse=True),
     }
@@ -129,9 +129,9 @@ def documents(turns: int, precision: str, progress: Any = None) -> Section:
         Row.of(name, "packed rows, dense mask, scored logits", mine.faster_than(timings[SPARSE]), 1.5),
     ]
     report = {
-        "seconds": seconds(timings), "tokens": apart.tokens, "lengths": apart.lengths, "scored": apart.scored,
-        "rows_padded": len(apart.batch["input_ids"]), "rows_packed": len(together.batch["input_ids"]),
-        "useful_tokens_per_second": {n: apart.tokens / t.median for n, t in timings.items()},
+        "seconds": seconds(timings), "tokens": non_adjacent.tokens, "lengths": non_adjacent.lengths, "scored": non_adjacent.scored,
+        "rows_padded": len(non_adjacent.batch["input_ids"]), "rows_packed": len(together.batch["input_ids"]),
+        "useful_tokens_per_second": {n: non_adjacent.tokens / t.median for n, t in timings.items()},
     }  # fmt: skip
     return rows, report
 

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 from unmask import allocator
-from unmask.allocator import GrowthWatch
+from unmask.allocator import MemoryTrimmer
 
 PROGRAM = """
 import resource, sys, torch
-from unmask.allocator import keep_freed_memory
-kept = keep_freed_memory() if sys.argv[1] == "keep" else False
+from unmask.allocator import tune_malloc
+kept = tune_malloc() if sys.argv[1] == "keep" else False
 def step():
     return float((torch.ones(2**24) + 1).sum())  # two blocks of 64 MiB, freed at once
 for _ in range(8):
@@ -47,8 +47,8 @@ def test_a_users_own_setting_stands():
 
 HOLES = """
 import torch
-from unmask.allocator import give_back, keep_freed_memory, resident_bytes
-keep_freed_memory()
+from unmask.allocator import malloc_trim, tune_malloc, resident_bytes
+tune_malloc()
 pins = []
 for number in range(200):  # a large block, then a small one that stays behind it
     block = torch.ones(2**18 + 4096 * number)
@@ -58,7 +58,7 @@ blocks = [torch.ones(2**20) for _ in range(64)]
 before = resident_bytes()
 pins += [torch.ones(64) for _ in range(64)]
 del blocks
-give_back()
+malloc_trim()
 print(before - resident_bytes())
 """
 
@@ -72,8 +72,8 @@ def test_holes_are_given_back():
 def test_holes_are_given_back_after_the_first_work_and_when_the_process_has_grown_by_half(monkeypatch):
     sizes = iter([100, 2000, 1000, 1400, 1600, 900, 1300, 1351, 10])
     monkeypatch.setattr(allocator, "resident_bytes", lambda: next(sizes))
-    monkeypatch.setattr(allocator, "give_back", lambda: True)
-    watch = GrowthWatch(least=500)
+    monkeypatch.setattr(allocator, "malloc_trim", lambda: True)
+    watch = MemoryTrimmer(min_bytes=500)
     # too small; the first work; the first size; not grown enough; grown: given back; the new first size; not enough; grown; too small
     assert [watch.look() for _ in range(9)] == [False, True, False, False, True, False, False, True, False]
 
@@ -87,11 +87,11 @@ def test_decoding_training_and_evaluation_look(monkeypatch):
     from unmask.decode.named import make_rules
     from unmask.evaluate.hidden import hide_in_batches
     from unmask.evaluate.windows import Windows
-    from unmask.ops.levels import ConstantLevel
-    from unmask.train.callbacks import MemoryWatch
+    from unmask.ops.mask_rates import ConstantMaskRate
+    from unmask.training.callbacks import MemoryWatch
 
     looked = []
-    monkeypatch.setattr(GrowthWatch, "look", lambda self: looked.append(True))
+    monkeypatch.setattr(MemoryTrimmer, "look", lambda self: looked.append(True))
     ids = torch.tensor([[SPECIAL.mask, 5]])
     fill_canvas(lambda x_t, **_: torch.zeros(*x_t.shape, SPECIAL.vocab_size), Canvas.infill(ids, SPECIAL), make_rules(1, special=SPECIAL), special=SPECIAL)
     assert len(looked) == 1
@@ -100,5 +100,5 @@ def test_decoding_training_and_evaluation_look(monkeypatch):
         watching.on_train_batch_end(SimpleNamespace(global_step=(batch + 1) // 4), None, None, None, batch)
         assert len(looked) - 1 == [0, 0, 0, 1, 2, 2, 2, 2, 2, 3][batch]
     windows = Windows.of_rows([[5, 6, 7]] * 4, 8)
-    parts = list(hide_in_batches(windows, SPECIAL, ConstantLevel(0.5), samples=1, seed=0, batch_tokens=6))
+    parts = list(hide_in_batches(windows, SPECIAL, ConstantMaskRate(0.5), samples=1, seed=0, batch_tokens=6))
     assert len(looked) == 4 + len(parts) > 5

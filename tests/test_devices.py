@@ -5,21 +5,21 @@ import torch
 
 from tests.fake_device import There, without_float64
 from unmask import devices
+from unmask.collate.packed import PackedMLMCollator
 from unmask.contracts import SpecialIds
-from unmask.data.collators import PackedMLMCollator
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
-from unmask.evaluate.likelihood import bound
+from unmask.evaluate.likelihood import nelbo
 from unmask.evaluate.metrics import masked_accuracy
 from unmask.evaluate.pseudo import pseudo_log_likelihood
 from unmask.evaluate.windows import Windows
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
-from unmask.nonautoregressive.objective import WrapperObjective
 from unmask.nonautoregressive.wrapper import NonAutoregressiveWrapper
-from unmask.ops.schedule import SCHEDULES, CountTime
-from unmask.train.loss import MLMLoss
-from unmask.train.reduction import global_loss
+from unmask.nonautoregressive.wrapper_loss import WrapperObjective
+from unmask.ops.schedule import SCHEDULES, FixedCountTime
+from unmask.training.loss import MLMLoss
+from unmask.training.reduction import global_loss
 
 SPECIAL = SpecialIds(mask=0, vocab_size=20, pad=1, bos=2, eos=3)
 ROWS = [{"input_ids": [4, 5, 6, 3, 7, 8, 9, 3], "example_id": i, "epoch_place": i} for i in range(4)]
@@ -44,7 +44,7 @@ def test_the_pretended_device_refuses_float64_and_mixtures():
             here + torch.ones(3)
 
 
-@pytest.mark.parametrize("weighting", ["flat", "inverse_p", SCHEDULES["cosine"], CountTime(SCHEDULES["cosine"], 6)], ids=["flat", "inverse", "schedule", "count"])
+@pytest.mark.parametrize("weighting", ["flat", "inverse_p", SCHEDULES["cosine"], FixedCountTime(SCHEDULES["cosine"], 6)], ids=["flat", "inverse", "schedule", "count"])
 def test_a_training_step_and_a_validation_without_float64(weighting):
     model, loss = network(), MLMLoss(tokenizer=SPECIAL, weighting=weighting, normaliser="supervised")
     batch = PackedMLMCollator(SPECIAL, 8, seed=1)(ROWS)
@@ -85,7 +85,7 @@ def test_evaluation_gives_the_numbers_of_the_host():
 
     def figures():
         return (
-            bound(model, windows, SPECIAL, samples=2).nats.sum(),
+            nelbo(model, windows, SPECIAL, samples=2).nats.sum(),
             masked_accuracy(model, windows, SPECIAL, rate=0.5).top_5.value,
             sum(map(sum, pseudo_log_likelihood(model, rows, SPECIAL))),
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from unmask.cli.main import app
-from unmask.config import Config, Section
+from unmask.config.tree import Config, Section
 
 TESTS = Path(__file__).parent
 HERE = Path(__file__).name

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 import unmask
 from unmask.contracts import SpecialIds
-from unmask.data.tokenizers import Tokenizer
+from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.ops.schedule import SCHEDULES, as_schedule, clipped
 
 SPECIAL = SpecialIds(mask=0, vocab_size=20, pad=1, bos=2, eos=3)

@@ -81,7 +81,7 @@ def test_noise_of_a_row_is_its_own():
     for i, id in enumerate(ids):
         alone = Noise(row_keys(5, 2, id[None]))
         assert torch.equal(alone.per_token(Stream.KIND, 6)[0], together.per_token(Stream.KIND, 10)[i, :6])
-        assert torch.equal(alone.per_row(Stream.LEVEL)[0], together.per_row(Stream.LEVEL)[i])
+        assert torch.equal(alone.per_row(Stream.MASK_RATE)[0], together.per_row(Stream.MASK_RATE)[i])
     epochs = torch.tensor([2, 4, 2])
     mixed = row_keys(5, epochs, ids)
     assert all(torch.equal(mixed[i], row_keys(5, int(epochs[i]), ids)[i]) for i in range(3))
@@ -95,9 +95,9 @@ def test_counters_move_the_noise_with_the_tokens():
 
 
 def test_given_levels_take_the_place_of_drawn_ones_only():
-    keys, levels = row_keys(0, 0, torch.arange(3)), torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
-    noise = Noise(keys, levels=levels)
-    assert torch.equal(noise.per_row(Stream.LEVEL), levels)
+    keys, row_uniforms = row_keys(0, 0, torch.arange(3)), torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
+    noise = Noise(keys, row_uniforms=row_uniforms)
+    assert torch.equal(noise.per_row(Stream.MASK_RATE), row_uniforms)
     assert torch.equal(noise.per_row(Stream.ORDER), Noise(keys).per_row(Stream.ORDER))
 
 

@@ -9,8 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors read; a test compares it with _HOMES
-    from unmask.config import Config as Config
-    from unmask.config import load_config as load_config
+    from unmask.collate.all_mask import AllMaskDataset as AllMaskDataset
+    from unmask.collate.answers import SupervisedMLMCollator as SupervisedMLMCollator
+    from unmask.collate.infill import DefaultInfillMLMCollator as DefaultInfillMLMCollator
+    from unmask.collate.infill import MLMInfillWithExactTargetPredCollator as MLMInfillWithExactTargetPredCollator
+    from unmask.collate.labels import MaskedLMCollator as MaskedLMCollator
+    from unmask.collate.packed import PackedMLMCollator as PackedMLMCollator
+    from unmask.collate.packing import Packer as Packer
+    from unmask.collate.padded import DefaultMLMCollator as DefaultMLMCollator
+    from unmask.collate.seq2seq import MLMSeq2SeqCollator as MLMSeq2SeqCollator
+    from unmask.collate.seq2seq import MLMSeq2SeqPredCollator as MLMSeq2SeqPredCollator
+    from unmask.collate.seq2seq import MLMSeq2SeqTrainCollator as MLMSeq2SeqTrainCollator
+    from unmask.config.tree import Config as Config
+    from unmask.config.tree import load_config as load_config
     from unmask.contracts import Corrupted as Corrupted
     from unmask.contracts import MLMBatch as MLMBatch
     from unmask.contracts import MLMLossDict as MLMLossDict
@@ -22,35 +33,24 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test compares it wit
     from unmask.contracts import MLMUncondtionalPredictionBatch as MLMUncondtionalPredictionBatch
     from unmask.contracts import PackedFlexMLMBatch as PackedFlexMLMBatch
     from unmask.contracts import SpecialIds as SpecialIds
-    from unmask.data.all_mask import AllMaskDataset as AllMaskDataset
-    from unmask.data.collators import DefaultMLMCollator as DefaultMLMCollator
-    from unmask.data.collators import MaskedLMCollator as MaskedLMCollator
-    from unmask.data.collators import PackedMLMCollator as PackedMLMCollator
-    from unmask.data.datasets import MaskedTokenDataset as MaskedTokenDataset
-    from unmask.data.infill import DefaultInfillMLMCollator as DefaultInfillMLMCollator
-    from unmask.data.infill import MLMInfillWithExactTargetPredCollator as MLMInfillWithExactTargetPredCollator
-    from unmask.data.packing import Packer as Packer
-    from unmask.data.prepare import prepare as prepare
-    from unmask.data.seq2seq import MLMSeq2SeqCollator as MLMSeq2SeqCollator
-    from unmask.data.seq2seq import MLMSeq2SeqPredCollator as MLMSeq2SeqPredCollator
-    from unmask.data.seq2seq import MLMSeq2SeqTrainCollator as MLMSeq2SeqTrainCollator
-    from unmask.data.store import TokenStore as TokenStore
-    from unmask.data.supervised import SupervisedMLMCollator as SupervisedMLMCollator
+    from unmask.data.preparation import prepare as prepare
+    from unmask.data.store.fixed_windows import MaskedTokenDataset as MaskedTokenDataset
+    from unmask.data.store.token_store import TokenStore as TokenStore
     from unmask.data.supervised import chat_row as chat_row
-    from unmask.data.tokenizers import Tokenizer as Tokenizer
-    from unmask.data.words import word_table as word_table
+    from unmask.data.tokenizing.tokenizers import Tokenizer as Tokenizer
+    from unmask.data.words.text_words import word_table as word_table
     from unmask.decode.canvas import Canvas as Canvas
-    from unmask.decode.grid import Grid as Grid
-    from unmask.decode.grid import GridOrder as GridOrder
-    from unmask.decode.history import HistoryTopKPlugin as HistoryTopKPlugin
     from unmask.decode.lengths import fill_any_length as fill_any_length
     from unmask.decode.loop import fill_canvas as fill_canvas
     from unmask.decode.named import make_rules as make_rules
+    from unmask.decode.observers.history import HistoryTopKPlugin as HistoryTopKPlugin
+    from unmask.decode.observers.trace import Trace as Trace
+    from unmask.decode.orders.grid import Grid as Grid
+    from unmask.decode.orders.grid import GridOrder as GridOrder
+    from unmask.decode.orders.selector import Selector as Selector
     from unmask.decode.predictor import MLMPredictor as MLMPredictor
     from unmask.decode.rules import Rules as Rules
-    from unmask.decode.selectors import Selector as Selector
-    from unmask.decode.trace import Trace as Trace
-    from unmask.evaluate.likelihood import bound as bound
+    from unmask.evaluate.likelihood import nelbo as nelbo
     from unmask.evaluate.pseudo import pseudo_log_likelihood as pseudo_log_likelihood
     from unmask.evaluate.scoring import TextScore as TextScore
     from unmask.evaluate.windows import Windows as Windows
@@ -82,16 +82,19 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test compares it wit
     from unmask.text.results import Filling as Filling
     from unmask.text.results import Generation as Generation
     from unmask.text.results import GenerationStep as GenerationStep
-    from unmask.train.instruction_trace import (
+    from unmask.training.loss import MLMLoss as MLMLoss
+    from unmask.training.module import MaskedLMModule as MaskedLMModule
+    from unmask.training.reduction import global_loss as global_loss
+    from unmask.training.trace_module import (
         InstructionTraceTransformerEncoderForMaskedLM as InstructionTraceTransformerEncoderForMaskedLM,
     )
-    from unmask.train.loss import MLMLoss as MLMLoss
-    from unmask.train.module import MaskedLMModule as MaskedLMModule
-    from unmask.train.reduction import global_loss as global_loss
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "data.supervised": ("chat_row",),
+    "collate.labels": ("MaskedLMCollator",),
+    "collate.packed": ("PackedMLMCollator",),
     "contracts": (
         "Corrupted",
         "MLMBatch",
@@ -105,7 +108,7 @@ _HOMES = {
         "PackedFlexMLMBatch",
         "SpecialIds",
     ),
-    "config": ("Config", "load_config"),
+    "config.tree": ("Config", "load_config"),
     "ops.scheme": ("Corruption",),
     "ops.corruption": (
         "corrupt_all_masked",
@@ -121,36 +124,36 @@ _HOMES = {
     "models.hf": ("HuggingFaceMLM",),
     "models.instruction_trace": ("InstructionTraceMLMModel", "InstructionTraceTransformerEncoderForMaskedLMConfiguration"),
     "nn.heads": ("MaskedLMHead",),
-    "data.tokenizers": ("Tokenizer",),
-    "data.store": ("TokenStore",),
-    "data.prepare": ("prepare",),
-    "data.collators": ("DefaultMLMCollator", "MaskedLMCollator", "PackedMLMCollator"),
-    "data.seq2seq": ("MLMSeq2SeqCollator", "MLMSeq2SeqPredCollator", "MLMSeq2SeqTrainCollator"),
-    "data.infill": ("DefaultInfillMLMCollator", "MLMInfillWithExactTargetPredCollator"),
-    "data.supervised": ("SupervisedMLMCollator", "chat_row"),
-    "data.packing": ("Packer",),
-    "data.all_mask": ("AllMaskDataset",),
-    "data.datasets": ("MaskedTokenDataset",),
-    "data.words": ("word_table",),
-    "train.loss": ("MLMLoss",),
-    "train.reduction": ("global_loss",),
-    "train.module": ("MaskedLMModule",),
-    "train.instruction_trace": ("InstructionTraceTransformerEncoderForMaskedLM",),
+    "data.tokenizing.tokenizers": ("Tokenizer",),
+    "data.store.token_store": ("TokenStore",),
+    "data.preparation": ("prepare",),
+    "collate.padded": ("DefaultMLMCollator",),
+    "collate.seq2seq": ("MLMSeq2SeqCollator", "MLMSeq2SeqPredCollator", "MLMSeq2SeqTrainCollator"),
+    "collate.infill": ("DefaultInfillMLMCollator", "MLMInfillWithExactTargetPredCollator"),
+    "collate.answers": ("SupervisedMLMCollator",),
+    "collate.packing": ("Packer",),
+    "collate.all_mask": ("AllMaskDataset",),
+    "data.store.fixed_windows": ("MaskedTokenDataset",),
+    "data.words.text_words": ("word_table",),
+    "training.loss": ("MLMLoss",),
+    "training.reduction": ("global_loss",),
+    "training.module": ("MaskedLMModule",),
+    "training.trace_module": ("InstructionTraceTransformerEncoderForMaskedLM",),
     "decode.canvas": ("Canvas",),
     "decode.rules": ("Rules",),
     "decode.loop": ("fill_canvas",),
     "decode.predictor": ("MLMPredictor",),
-    "decode.history": ("HistoryTopKPlugin",),
-    "decode.trace": ("Trace",),
-    "decode.grid": ("Grid", "GridOrder"),
+    "decode.observers.history": ("HistoryTopKPlugin",),
+    "decode.observers.trace": ("Trace",),
+    "decode.orders.grid": ("Grid", "GridOrder"),
     "nonautoregressive.wrapper": ("Losses", "NonAutoregressiveWrapper"),
-    "evaluate.likelihood": ("bound",),
+    "evaluate.likelihood": ("nelbo",),
     "evaluate.pseudo": ("pseudo_log_likelihood",),
     "evaluate.scoring": ("TextScore",),
     "evaluate.windows": ("Windows",),
     "decode.named": ("make_rules",),
     "decode.lengths": ("fill_any_length",),
-    "decode.selectors": ("Selector",),
+    "decode.orders.selector": ("Selector",),
     "text.model": ("TrainedModel", "load"),
     "text.results": ("Alternative", "Blank", "Filling", "Generation", "GenerationStep"),
 }
@@ -161,7 +164,9 @@ __all__ = sorted(_HOME_OF)
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
-        raise AttributeError(f"unmask has no public name {name!r}.")
+        from unmask.suggestions import nearest
+
+        raise AttributeError(f"unmask has no public name {name!r}.{nearest(name, __all__)}")
     value = getattr(import_module(f"unmask.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value

@@ -21,7 +21,7 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 
 
-def keep_freed_memory() -> bool:
+def tune_malloc() -> bool:
     """Make this process keep freed memory for its next allocations, as a process does that computes until it ends.
 
     It holds for the whole process, so only programs call it (the command line, benchmarks), never a library. A user's own setting
@@ -41,7 +41,7 @@ def keep_freed_memory() -> bool:
 
 
 @dataclass
-class GrowthWatch:
+class MemoryTrimmer:
     """Gives holes back to the system after the first work, and when the process has grown.
 
     Attributes:
@@ -52,7 +52,7 @@ class GrowthWatch:
     """
 
     growth: float = 1.5
-    least: int = 2**29
+    min_bytes: int = 2**29
     level: int | None = None
     begun: bool = False
 
@@ -63,20 +63,20 @@ class GrowthWatch:
             Whether memory was given back: the next piece fetches its pages anew.
         """
         size = resident_bytes()
-        if size < self.least:
+        if size < self.min_bytes:
             return False
         if not self.begun:
             self.begun = True
-            return give_back()
+            return malloc_trim()
         if self.level is None:
             self.level = size
         if size <= self.growth * self.level:
             return False
         self.level = None
-        return give_back()
+        return malloc_trim()
 
 
-watch = GrowthWatch()  # of this process
+watch = MemoryTrimmer()  # of this process
 
 
 def resident_bytes() -> int:
@@ -87,7 +87,7 @@ def resident_bytes() -> int:
         return 0
 
 
-def give_back() -> bool:
+def malloc_trim() -> bool:
     """Give unused memory of the C library back to the system; False where it cannot."""
     try:
         return bool(ctypes.CDLL(None).malloc_trim(0))

@@ -31,23 +31,23 @@ def as_tensor(x: Array) -> Tensor:
     return torch.from_numpy(x) if isinstance(x, np.ndarray) else x
 
 
-def copied(x: Array) -> Array:
+def copy(x: Array) -> Array:
     """A contiguous copy."""
     return np.array(x, order="C") if isinstance(x, np.ndarray) else x.clone(memory_format=torch.contiguous_format)
 
 
-def places_of(mask: Array) -> Array:
+def flat_nonzero(mask: Array) -> Array:
     """Where a mask is True, as places in the flattened mask, ascending."""
     found = mask.reshape(-1).nonzero()
     return found[0] if isinstance(mask, np.ndarray) else found[:, 0]
 
 
-def whole(x: Array) -> Array:
+def to_int64(x: Array) -> Array:
     """Numbers cut to whole ones, int64."""
     return x.astype(np.int64) if isinstance(x, np.ndarray) else x.long()
 
 
-def single(x: Array) -> Array:
+def to_float32(x: Array) -> Array:
     """Numbers as float32."""
     return x.astype(np.float32) if isinstance(x, np.ndarray) else x.float()
 
@@ -57,12 +57,12 @@ def rounded_up(x: Array) -> Array:
     return np.ceil(x).astype(np.int64) if isinstance(x, np.ndarray) else x.ceil().long()
 
 
-def at_least(x: Array, low: int) -> Array:
+def maximum(x: Array, low: int) -> Array:
     """Numbers, raised to ``low`` where they are below it."""
     return np.maximum(x, low) if isinstance(x, np.ndarray) else x.clamp(min=low)
 
 
-def at_most(x: Array, high: Array) -> Array:
+def minimum(x: Array, high: Array) -> Array:
     """Numbers, lowered to those of ``high`` where they are above them."""
     return np.minimum(x, high) if isinstance(x, np.ndarray) else x.minimum(high)
 

@@ -15,7 +15,7 @@ Annotations are evaluated here, not postponed: only then does ``MLMBatch.__requi
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, NotRequired, Protocol, Self, TypedDict, runtime_checkable
+from typing import Any, Literal, NamedTuple, NotRequired, Protocol, Self, TypedDict, TypeGuard, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -144,11 +144,11 @@ class ScoredTokens(NamedTuple):
     nll: Float[Tensor, " scored"]
     correct: Bool[Tensor, " scored"]
     weights: Float[Tensor, " scored"]
-    cost: Float[Tensor, " scored"]
+    token_loss: Float[Tensor, " scored"]
 
 
 @runtime_checkable
-class TrainingLoss(Protocol):
+class Objective(Protocol):
     """All that the training loop needs of a loss (``MLMLoss``, ``WrapperObjective``)."""
 
     def __call__(self, batch: Any, model: Any) -> MLMLossDict:
@@ -170,10 +170,10 @@ class TrainingLoss(Protocol):
 
 @runtime_checkable
 class MLMModel(Protocol):
-    """All that a loss or a decoder needs of a network: ``logits [B, L, V]``.
+    """All that a loss or a decoder needs of a network: token ids in, ``logits [B, L, V]`` out.
 
-    ``hidden_states`` and ``logits_at`` (see ``RotaryTransformerMLMModel``) are used when present, so that the
-    vocabulary projection is paid only where somebody reads it.
+    A network may offer more, see :class:`HiddenStates`, :class:`PartialStates`, :class:`Projection` and :class:`KVCacheable`. Use the
+    ``offers_…`` function of each to find out: it also sees through a proxy, which ``isinstance`` does not from Python 3.12 on.
     """
 
     def __call__(
@@ -183,6 +183,86 @@ class MLMModel(Protocol):
         positions: TokenIds | None = None,
         block_mask: Any = None,
     ) -> Float[Tensor, "batch seq vocab"]: ...
+
+
+class HiddenStates(MLMModel, Protocol):
+    """A network in two parts: an encoder, and a projection onto the vocabulary that is paid only where it is read."""
+
+    def hidden_states(
+        self,
+        x_t: TokenIds,
+        attention_mask: TokenMask | None = None,
+        positions: TokenIds | None = None,
+        block_mask: Any = None,
+    ) -> Float[Tensor, "batch seq width"]:
+        """The encoder's output, ``[B, L, D]``."""
+        ...
+
+    def logits_at(self, hidden: Float[Tensor, "batch seq width"], where: TokenMask) -> Float[Tensor, "scored vocab"]:
+        """Logits ``[N, V]`` of the states at the ``N`` True positions of ``where``, in row-major order."""
+        ...
+
+
+class PartialStates(HiddenStates, Protocol):
+    """A network that computes less if only some positions are read."""
+
+    def hidden_states_where(
+        self,
+        x_t: TokenIds,
+        index: Int[Tensor, " read"],
+        attention_mask: TokenMask | None = None,
+        positions: TokenIds | None = None,
+        block_mask: Any = None,
+    ) -> Float[Tensor, "read width"]:
+        """The states ``[N, D]`` at a flat index ``[N]`` into the ``B * L`` positions."""
+        ...
+
+
+class Projection(HiddenStates, Protocol):
+    """A network that hands out its vocabulary projection, so that a loss need never hold all logits (fused linear cross-entropy)."""
+
+    def projection_of(
+        self, states: Float[Tensor, "scored width"]
+    ) -> tuple[Float[Tensor, "scored width"], Float[Tensor, "vocab width"], Float[Tensor, " vocab"] | None]:
+        """Features ``[N, D]``, weight ``[V, D]`` and bias ``[V]`` or None; ``features @ weight.T + bias`` are the logits."""
+        ...
+
+
+class KVCacheable(HiddenStates, Protocol):
+    """A network that runs some positions of a row against cached keys and values of the others."""
+
+    def hidden_states_at(
+        self,
+        x_t: TokenIds,
+        where: TokenMask,
+        memory: Any,
+        rows: Int[Tensor, " rows"],
+        attention_mask: TokenMask,
+        positions: TokenIds,
+        read: TokenMask | None = None,
+    ) -> Float[Tensor, "read width"]:
+        """Run ``where``, store its keys and values in ``memory`` (a ``KVCache``), return the states at ``read``."""
+        ...
+
+
+def offers_hidden_states(model: object) -> TypeGuard[HiddenStates]:
+    """Tell whether a network is a :class:`HiddenStates`."""
+    return hasattr(model, "hidden_states") and hasattr(model, "logits_at")
+
+
+def offers_partial_states(model: object) -> TypeGuard[PartialStates]:
+    """Tell whether a network is a :class:`PartialStates`."""
+    return offers_hidden_states(model) and hasattr(model, "hidden_states_where")
+
+
+def offers_projection(model: object) -> TypeGuard[Projection]:
+    """Tell whether a network is a :class:`Projection`."""
+    return hasattr(model, "hidden_states") and hasattr(model, "projection_of")
+
+
+def offers_kv_cache(model: object) -> TypeGuard[KVCacheable]:
+    """Tell whether a network is a :class:`KVCacheable`."""
+    return hasattr(model, "hidden_states_at") and hasattr(model, "logits_at")
 
 
 @dataclass(frozen=True)

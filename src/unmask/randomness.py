@@ -39,7 +39,7 @@ _FACTORS = tuple(np.array(factor % 2**64, dtype=np.uint64) for factor in (_MIX_1
 class Stream(IntEnum):
     """The question a random number answers; different streams of one key are independent."""
 
-    LEVEL = 1
+    MASK_RATE = 1
     SELECTION = 2
     KIND = 3
     TOKEN = 4
@@ -131,7 +131,7 @@ def low_discrepancy(seed: int, epoch: int | Tensor, places: Int[Tensor, " batch"
     consecutive places, however it is cut into batches, ranks and accumulation steps, covers (0, 1) with gaps of
     order ``1/n``. The multiplication is exact: places times the golden ratio modulo one, in 64-bit integers.
     """
-    offset = row_keys(seed, int(Stream.LEVEL), torch.as_tensor(epoch, device=places.device).reshape(-1))
+    offset = row_keys(seed, int(Stream.MASK_RATE), torch.as_tensor(epoch, device=places.device).reshape(-1))
     return _unit(offset + places * _GOLDEN)
 
 
@@ -170,7 +170,7 @@ class Noise:
 
     keys: Int[Tensor, " batch"]
     counters: Int[Tensor, "batch seq"] | None = None
-    levels: Float[Tensor, " batch"] | None = None
+    row_uniforms: Float[Tensor, " batch"] | None = None
 
     @classmethod
     def from_generator(cls, rows: int, generator: torch.Generator | None = None, device: str | torch.device = "cpu") -> Noise:
@@ -191,8 +191,8 @@ class Noise:
 
     def per_row(self, stream: Stream) -> Float[Tensor, " batch"]:
         """One uniform per row, ``[B]``."""
-        if stream is Stream.LEVEL and self.levels is not None:
-            return self.levels
+        if stream is Stream.MASK_RATE and self.row_uniforms is not None:
+            return self.row_uniforms
         if arrays.on_host(self.keys):
             return torch.from_numpy(_unit_words(self._stream_words[stream]))
         return _unit(self._stream_keys[stream])
@@ -209,7 +209,7 @@ class Noise:
             return _scramble(self._stream_words[stream].take(row) + counters * _STEP)
         return mix(self._seeds(stream, length).take(where))
 
-    def coins(
+    def bernoulli(
         self, rate: Float[Tensor, " batch"], among: Bool[Tensor, "batch seq"], stream: Stream
     ) -> tuple[Bool[Tensor, "batch seq"], Float[Tensor, " batch"]]:
         """One coin for each position of ``among``, ``[B, L]``, and the probability with which the coins of each row come up, ``[B]``.

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from unmask.build import FREE_TO_CHANGE, _flat
-from unmask.config import Config, load_config
+from unmask.config.tree import Config, load_config
 from unmask.models.files import INDEX
+from unmask.runs import RESUMABLE_KEYS, flat_keys
 
 
 class Resumed(NamedTuple):
@@ -43,19 +43,19 @@ def config_to_resume(path: str | Path | None, overrides: Sequence[str]) -> Resum
             assert error is not None
             raise error
         return Resumed(alone, None)
-    before = _flat(load_config(saved).model_dump()) | {"train.resume": True}
+    before = flat_keys(load_config(saved).model_dump()) | {"train.resume": True}
     given = _given_keys(path, overrides, before)
-    if not (run / "checkpoints" / INDEX).is_file() and not given <= FREE_TO_CHANGE and alone is not None:
+    if not (run / "checkpoints" / INDEX).is_file() and not given <= RESUMABLE_KEYS and alone is not None:
         return Resumed(alone, None)  # nothing was computed yet, and the command may be a corrected one
-    now = _flat((alone if alone is not None else _over(before, path, overrides)).model_dump())
-    refused = [key for key in sorted(given - FREE_TO_CHANGE) if before.get(key) != now[key]]
+    now = flat_keys((alone if alone is not None else _over(before, path, overrides)).model_dump())
+    refused = [key for key in sorted(given - RESUMABLE_KEYS) if before.get(key) != now[key]]
     if refused:
         changes = ", ".join(f"{key} (was {before.get(key)!r}, now {now[key]!r})" for key in refused[:6])
         raise ValueError(
             f"The run folder {run} was begun with another config; different: {changes}. Leave out what is to stay as it was, give another "
             "folder with run=…, or start anew with train.resume=false (the earlier run is moved aside)."
         )
-    free = {key: (before[key], now[key]) for key in sorted(given & FREE_TO_CHANGE - {"run"}) if before[key] != now[key]}
+    free = {key: (before[key], now[key]) for key in sorted(given & RESUMABLE_KEYS - {"run"}) if before[key] != now[key]}
     return Resumed(Config.model_validate(_tree(before | {key: now[key] for key in free} | {"run": str(run)})), free)
 
 
@@ -73,7 +73,7 @@ def _over(before: dict[str, Any], path: str | Path | None, overrides: Sequence[s
 
 def _given_keys(path: str | Path | None, overrides: Sequence[str], known: dict[str, Any]) -> set[str]:
     """The keys that a file and overrides set; all keys of a section that is set as a whole."""
-    keys = set() if path is None else set(_flat(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}))
+    keys = set() if path is None else set(flat_keys(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}))
     keys |= {override.partition("=")[0].strip() for override in overrides}
     return {key for key in known if key in keys or any(key.startswith(f"{section}.") for section in keys)}
 

@@ -3,7 +3,7 @@
 import torch
 from benchmarks.loader import EOS, batches, synthetic_store
 
-from unmask.data.store import TokenStore
+from unmask.data.store.token_store import TokenStore
 
 
 def test_the_store_is_a_store(tmp_path):

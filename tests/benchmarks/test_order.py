@@ -61,13 +61,13 @@ def test_a_point_is_the_decode_that_it_names(task, curves):
         right = (decoded.ids == task.answer) & canvas.blanks(4)
         assert points[1]["tokens"]["value"] == pytest.approx(right.sum().item() / blanks.sum().item())
         assert points[1]["whole"]["value"] == pytest.approx((decoded.ids == task.answer).all(-1).double().mean().item())
-        assert points[1]["evaluations"] == 3 and points[1]["tokens_run"] == 48
-        assert points[2]["evaluations"] == pytest.approx(blanks.double().mean().item())
+        assert points[1]["forward_passes"] == 3 and points[1]["tokens_run"] == 48
+        assert points[2]["forward_passes"] == pytest.approx(blanks.double().mean().item())
         assert points[1]["whole"]["low"] <= points[1]["whole"]["value"] <= points[1]["whole"]["high"]
     last = [{k: v for k, v in curves[name, "drawn"]["points"][-1].items() if k != "max_steps"} for name in ("random", "first hitting")]
     assert last[0] == last[1], "one blank a step in random order, said twice"
-    one_by_one = [curves[f"blocks of 8{words}", "blocks"]["points"][-1]["tokens_run"] for words in ("", ", prefix cache", ", dual cache")]
-    assert one_by_one[0] > one_by_one[1] > one_by_one[2]
+    first_hitting = [curves[f"blocks of 8{words}", "blocks"]["points"][-1]["tokens_run"] for words in ("", ", prefix cache", ", dual cache")]
+    assert first_hitting[0] > first_hitting[1] > first_hitting[2]
 
 
 def test_every_family_differs_from_every_other(task):

@@ -24,7 +24,7 @@ def small(monkeypatch):
     found = {"seconds": 2.0, "beside_full_logits": 3.0, "beside_dual_cache": 1.25}
     names = ("full-logits loop, our network", "exact, surest first", "blocks, dual cache")
     monkeypatch.setattr(decode, "measure", lambda *_: dict.fromkeys(names, found))
-    for process in ("alone", "untouched"):
+    for process in ("in_fresh_process", "in_default_process"):
         monkeypatch.setattr(harness, process, lambda function, *arguments: function(*arguments))
 
 
@@ -65,8 +65,8 @@ def test_an_unknown_section_is_refused(monkeypatch, capsys):
 
 
 def test_alone_is_another_process_with_as_many_threads():
-    assert harness.alone(os.getpid) != os.getpid()
-    assert harness.alone(torch.get_num_threads) == torch.get_num_threads()
+    assert harness.in_fresh_process(os.getpid) != os.getpid()
+    assert harness.in_fresh_process(torch.get_num_threads) == torch.get_num_threads()
 
 
 def faults() -> int:
@@ -80,4 +80,4 @@ def faults() -> int:
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library has no mallopt")
 def test_a_peers_process_gives_its_memory_back_as_its_users_programs_do():
-    assert harness.untouched(faults) > 5 * max(harness.alone(faults), 1_000)
+    assert harness.in_default_process(faults) > 5 * max(harness.in_fresh_process(faults), 1_000)

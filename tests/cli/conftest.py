@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.train.conftest import config_of, corpus  # noqa: F401 (a fixture)
-from unmask.build import train
+from tests.training.conftest import config_of, corpus  # noqa: F401 (a fixture)
+from unmask.build.run import train
 
 
 class Answer(NamedTuple):

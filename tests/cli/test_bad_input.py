@@ -44,7 +44,7 @@ def assert_taught(answer, *words: str) -> None:
         (["generate", "--model", "{trained}", "--steps", "0"], ["max_steps=0"]),
         (["generate", "--model", "{trained}", "--eos", "soon"], ["--eos soon", "never, late, free"]),
         (["generate", "--model", "{trained}", "--schedule", "steep"], ["steep"]),
-        (["generate", "--model", "{trained}", "--remask", "all"], ["keep_surest"]),
+        (["generate", "--model", "{trained}", "--remask", "all"], ["mask_predict"]),
         (["generate", "--model", "{trained}", "--block", "4", "--remask", "cap"], ["blocks or remasking"]),
         (["generate", "--model", "{trained}", "--require", "zqxj"], ["--require 'zqxj'", "single tokens"]),
         (["generate", "--model", "{trained}", "--forbid", ""], ["--forbid ''"]),
@@ -95,9 +95,9 @@ def test_bad_input_is_taught(unmask, arguments, words, corpus, trained, tmp_path
         config.write_text(config.read_text().replace(str(trained), str(tmp_path / "gone")))
         manifest = config.with_name("checkpoint.json")
         manifest.unlink()
-        from unmask.models.files import seal
+        from unmask.models.files import write_manifest
 
-        seal(config.parent, step=1)
+        write_manifest(config.parent, step=1)
     assert_taught(unmask(*(a.format(**places) if "{" in a else a for a in arguments)), *words)
 
 
@@ -122,22 +122,22 @@ def test_a_source_without_a_name_is_taught(unmask, tmp_path, source):
 
 
 def test_an_unforeseen_error_is_one_paragraph_too(unmask, monkeypatch):
-    from unmask import build
+    from unmask import runs
 
     def breaks(*arguments):
         raise TypeError("unexpected")
 
-    monkeypatch.setattr(build, "load", breaks)
+    monkeypatch.setattr(runs, "load_run", breaks)
     assert_taught(unmask("fill", "[MASK]"), "TypeError: unexpected", "--debug")
 
 
 def test_an_interruption_says_how_to_go_on(unmask, monkeypatch):
-    from unmask import build
+    from unmask import runs
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(build, "load", interrupted)
+    monkeypatch.setattr(runs, "load_run", interrupted)
     answer = unmask("fill", "[MASK]")
     assert answer.code == 130 and "Run the same command again" in answer.err
 
@@ -155,7 +155,7 @@ def test_an_interruption_says_how_to_go_on(unmask, monkeypatch):
     ids=["arguments missing", "argument unknown", "other shapes", "a list", "no tensors", "no config"],
 )
 def test_a_sealed_checkpoint_of_another_make_is_taught(unmask, trained, tmp_path, file, content):
-    from unmask.models.files import resolve_checkpoint, seal
+    from unmask.models.files import resolve_checkpoint, write_manifest
 
     folder = shutil.copytree(resolve_checkpoint(trained), tmp_path / "step")
     (folder / "checkpoint.json").unlink()
@@ -164,7 +164,7 @@ def test_a_sealed_checkpoint_of_another_make_is_taught(unmask, trained, tmp_path
         (folder / "config.json.old").touch()
     else:
         (folder / file).write_text(content)
-    seal(folder, step=1)
+    write_manifest(folder, step=1)
     answer = unmask("fill", "[MASK]", "--model", folder)
     assert_taught(answer, str(folder))
     assert "not foreseen" not in answer.err

@@ -10,10 +10,10 @@ import pytest
 import tokenizers
 
 from tests.cli.conftest import train_small
-from unmask.build import load
-from unmask.config import load_config
+from unmask.config.tree import load_config
 from unmask.contracts import SpecialIds
 from unmask.evaluate.pseudo import pseudo_log_likelihood
+from unmask.runs import load_run
 
 SENTENCE = "the cat [MASK] the [MASK]."
 
@@ -152,7 +152,7 @@ def test_score_is_the_pseudo_log_likelihood_and_ranks(unmask, trained):
     good, bad = "the cat sees the moon.", "moon the cat the sees."
     rows = json.loads(unmask("score", good, bad, "--model", trained, "--json").out)["rows"]
     assert rows[0]["nats"] > rows[1]["nats"]
-    loaded = load(trained)
+    loaded = load_run(trained)
     (expected,) = pseudo_log_likelihood(loaded.model, [loaded.tokenizer.encode(good)], SpecialIds.of(loaded.tokenizer))
     assert rows[0]["nats"] == pytest.approx(float(np.nansum(expected)), abs=1e-4)
     bound = json.loads(unmask("score", good, "--model", trained, "--bound", "--samples", 200, "--json").out)["rows"]

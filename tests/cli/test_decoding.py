@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from unmask.cli.decoding import Decoding
-from unmask.cli.sampling import watched_predict
-from unmask.decode import compiled
-from unmask.decode.cache import CACHES, CachedForward
-from unmask.decode.forward import PlainForward
-from unmask.text.batches import left_padded
+from unmask.cli.sample_text import watched_predict
+from unmask.decode.forwards import compiled
+from unmask.decode.forwards.cached import CACHES, CachedForward
+from unmask.decode.forwards.plain import PlainForward
+from unmask.text.batching import left_padded
 
 BASE = ("--prompt", "the cat", "--new-tokens", 16, "--samples", 4, "--json")
 SURE = ("--order", "top_prob", "--order-temperature", 1.0)
@@ -52,8 +52,8 @@ def texts(unmask, trained):
         (SURE, ("--entropy-bound", 8.0)),
         (("--steps", 8), ("--order", "critic")),
         (("--steps", 8, "--order", "critic"), ("--critic", "shown")),
-        (("--steps", 16, "--order", "critic", "--critic", "shown"), ("--remask", "keep_surest")),
-        ((*SURE, "--threshold", 0.0), ("--apart",)),
+        (("--steps", 16, "--order", "critic", "--critic", "shown"), ("--remask", "mask_predict")),
+        ((*SURE, "--threshold", 0.0), ("--non-adjacent",)),
         (("--steps", 5), ("--schedule", "quadratic")),
         (("--steps", 16), ("--block", 4)),
         (("--steps", 32), ("--remask", "cap")),

@@ -144,7 +144,7 @@ def test_the_next_step_of_prepare_and_of_train_is_what_was_used(unmask, tmp_path
 
 
 def test_the_last_words_of_a_demonstration_can_be_typed(unmask, trained, tmp_path, monkeypatch, capsys):
-    from unmask.cli.demos import text
+    from unmask.cli.demos import text_demo as text
 
     run = tmp_path / "a run [b]"
     run.symlink_to(trained)

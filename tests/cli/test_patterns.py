@@ -10,11 +10,11 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from tests.naive.decoding import TableModel
 from unmask.contracts import SpecialIds
-from unmask.data.tokenizers import Tokenizer
+from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.decode.canvas import Canvas
+from unmask.decode.logits.spelling import Spelling
 from unmask.decode.loop import fill_canvas
 from unmask.decode.rules import Rules
-from unmask.decode.spelling import Spelling
 from unmask.text.patterns import fitted, fitted_to_lengths, pattern_automaton
 
 TEXTS = ["there are two cats here", "a house is a home, and the city has water.", "rome is a city; the dog likes the cats"] * 3

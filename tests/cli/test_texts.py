@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from unmask.cli.texts import read_standard_input, read_texts
-from unmask.data.sources import Source
+from unmask.data.corpus.sources import Source
 
 LINES = ["the \u2028cat\x85", "a \x0c dog\x1c", "water \u2029"]
 

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from tests.train.conftest import config_of
-from unmask.build import load, train
-from unmask.data.traces.tokenizer import trace_tokenizer
+from tests.training.conftest import config_of
+from unmask.build.run import train
+from unmask.data.traces.trace_tokenizer import trace_tokenizer
 from unmask.models.instruction_trace import InstructionTraceMLMModel
+from unmask.runs import load_run
 
 REGISTERS = ("rbx", "rbp", "r12", "r13")
 
@@ -29,7 +30,7 @@ def tree(tmp_path_factory):
         "run": str(folder / "run"),
         "data": {"source": str(folder / "traces.txt"), "unit": "line", "tokenizer": str(folder / "tokenizer.json"), "block_size": 32, "valid_fraction": 0.2},
         "model": {"preset": None, "d_model": 32, "num_layers": 2, "nhead": 2, "max_length": 64, "kind": "instruction_trace"},
-        "objective": {"name": "bert", "probability": 0.3, "grain": "operand"},
+        "objective": {"name": "bert", "probability": 0.3, "granularity": "operand"},
         "optim": {"name": "muon", "lr": 0.02},
         "train": {"steps": 120, "batch_size": 16, "evaluate_every": 60, "checkpoint_every": 60, "evaluate_rows": 16, "precision": "fp32"},
     }
@@ -42,7 +43,7 @@ def traced(tree):
 
 
 def test_a_run_is_saved_as_what_it_is_and_resumes(traced, tree):
-    loaded = load(traced)
+    loaded = load_run(traced)
     assert type(loaded.model) is InstructionTraceMLMModel and loaded.model.next_idx == loaded.tokenizer.next_token_id == 5
     longer = {**tree, "train": {**tree["train"], "steps": 121}}
     assert train(config_of(longer)).name == "step-00000121"
@@ -107,7 +108,7 @@ def test_bad_input(unmask, traced, arguments, words):
     assert answer.code == 1 and words in answer.err
 
 
-@pytest.mark.parametrize(("key", "value"), [("model.kind", "instruction_trace"), ("objective.grain", "instruction")])
+@pytest.mark.parametrize(("key", "value"), [("model.kind", "instruction_trace"), ("objective.granularity", "instruction")])
 def test_text_has_no_instructions(unmask, corpus, tmp_path, key, value):
     answer = unmask("train", f"data.source={corpus}", "data.vocab_size=300", f"run={tmp_path / 'run'}", f"{key}={value}", "--preset", "tiny")
     assert answer.code == 1 and key in answer.err and "[NEXT]" in answer.err and "disassemble" in answer.err
@@ -115,8 +116,8 @@ def test_text_has_no_instructions(unmask, corpus, tmp_path, key, value):
 
 def test_the_grain_is_what_is_hidden_together(tree):
     """By config, over the rows of a store, and NEXT never hidden nor drawn."""
-    from unmask.build import build_collator
-    from unmask.data.tokenizers import Tokenizer
+    from unmask.build.run import build_collator
+    from unmask.data.tokenizing.tokenizers import Tokenizer
 
     tokenizer = Tokenizer.load(tree["data"]["tokenizer"])
     row = [*tokenizer.encode("push rbx [NEXT] mov eax dword [ rbx + 8 ] [NEXT] add eax 12 [NEXT] ret"), tokenizer.eos_token_id]
@@ -127,7 +128,7 @@ def test_the_grain_is_what_is_hidden_together(tree):
     }
     assert len(row) == 18
     for grain, units in parts.items():
-        objective = {"name": "bert", "probability": 0.3, "random_rate": 0.5, "mask_rate": 0.5, "grain": grain}
+        objective = {"name": "bert", "probability": 0.3, "random_replace_prob": 0.5, "mask_replace_prob": 0.5, "granularity": grain}
         config = config_of({**tree, "objective": objective, "data": {**tree["data"], "block_size": 18}})
         made = build_collator(config, tokenizer, 0)([{"input_ids": row, "example_id": n} for n in range(500)])
         hidden, seen = made["noise_mask"], made["input_ids"]

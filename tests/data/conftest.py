@@ -2,8 +2,8 @@ import random
 
 import pytest
 
-from unmask.data.readers import Document
-from unmask.data.tokenizers import Tokenizer
+from unmask.data.document import Document
+from unmask.data.tokenizing.tokenizers import Tokenizer
 
 TEXT = "a statement binds names to values while loops repeat blocks of code é ☃ 12345 [MASK] [PAD] x_y = (1, 2)"
 

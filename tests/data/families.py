@@ -3,7 +3,7 @@
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 
-from unmask.data.tokenizers import Tokenizer
+from unmask.data.tokenizing.tokenizers import Tokenizer
 
 SENTENCES = [f"{subject} {verb} {thing}." for subject in ("the cat", "a dog", "my aunt") for verb in ("sees", "likes") for thing in ("a house", "old trees", "an unbelievable story, and a b")] * 3
 FAMILIES = ("ours", "words", "always", "first", "never", "bytes", "bytes_prefix", "prepend", "unigram", "fallback")

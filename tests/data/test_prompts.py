@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.data.families import FAMILIES, SENTENCES, family
 from unmask.data.prompts import Prompt
-from unmask.data.reserved import reserved_ids
-from unmask.data.tokenizers import Tokenizer
+from unmask.data.tokenizing.reserved import reserved_ids
+from unmask.data.tokenizing.tokenizers import Tokenizer
 
 ALL = {name: family(name) for name in FAMILIES}
 written = st.text(st.sampled_from("theca TUx.,(☃日é \n\t#▁Ġ"), max_size=12)
@@ -90,8 +90,8 @@ def test_letters_behind_a_mask_continue_its_word_where_the_vocabulary_can():
     ids = words.encode(f"un{words.mask_token}able STORY", allow_mask=True)
     behind = [words.token_text(i) for i in ids[ids.index(words.mask_token_id) + 1 :]]
     assert "".join(behind).replace("##", "") == "ablestory" and behind[0].startswith("##") and behind[-1] == "story"
-    apart = words.encode(f"un {words.mask_token} able", allow_mask=True)
-    assert apart[apart.index(words.mask_token_id) + 1 :] == words.encode("able")
+    non_adjacent = words.encode(f"un {words.mask_token} able", allow_mask=True)
+    assert non_adjacent[non_adjacent.index(words.mask_token_id) + 1 :] == words.encode("able")
     assert words.encode(f"{words.mask_token}.", allow_mask=True)[1:] == words.encode(".")
     assert words.encode(f"{words.mask_token}☃", allow_mask=True)[1:] == words.encode("☃")
 

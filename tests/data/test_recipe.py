@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 
-from unmask import build
-from unmask.build import prepare_data, with_store
-from unmask.config import load_config
-from unmask.data.prepare import Prepared, prepare
+from unmask.build import stores
+from unmask.build.stores import prepare_data, with_store
+from unmask.config.tree import load_config
+from unmask.data.corpus.sources import Source
+from unmask.data.preparation import Prepared, prepare
 from unmask.data.recipe import Recipe
-from unmask.data.sources import Source
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def opened(*overrides):
 
 
 def test_a_store_opens_without_its_source(store, corpus, monkeypatch):
-    monkeypatch.setattr(build, "prepare", lambda *a, **k: pytest.fail("it was prepared again"))
+    monkeypatch.setattr(stores, "prepare", lambda *a, **k: pytest.fail("it was prepared again"))
     before = Prepared.open(store)
     for change in (lambda: corpus.write_text("another text"), lambda: corpus.rename(corpus.with_name("moved.jsonl"))):
         change()

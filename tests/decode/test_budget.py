@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from tests.naive.decoding import even_quotas
 from unmask.decode.budget import (
     AncestralBudget,
-    EvenBudget,
-    LeastBudget,
-    OneByOne,
+    MinOnePerStep,
+    OnePerStep,
     ScheduleBudget,
-    SteadyBudget,
+    ScheduleWithRemasking,
+    UniformBudget,
     quotas,
 )
 from unmask.ops.schedule import SCHEDULES, cosine, quadratic, schedule_from_callable
@@ -25,7 +25,7 @@ def hesitant(t):
 
 
 CURVES = [*SCHEDULES.values(), schedule_from_callable(hesitant)]
-BUDGETS = [EvenBudget(), LeastBudget(), AncestralBudget(cosine), *(ScheduleBudget(s) for s in CURVES)]
+BUDGETS = [UniformBudget(), MinOnePerStep(), AncestralBudget(cosine), *(ScheduleBudget(s) for s in CURVES)]
 
 
 def rows_with(*counts: int) -> torch.Tensor:
@@ -53,7 +53,7 @@ def test_quotas_sum_to_the_blanks_and_none_is_zero(budget, counts, max_steps):
 @settings(deadline=None)
 @given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=4), max_steps=st.integers(1, 70))
 def test_even_quotas_differ_by_at_most_one(counts, max_steps):
-    for row, blanks in zip(plan(EvenBudget(), counts, max_steps).tolist(), counts, strict=True):
+    for row, blanks in zip(plan(UniformBudget(), counts, max_steps).tolist(), counts, strict=True):
         own = [q for q in row if q]
         assert own == even_quotas(blanks, max_steps)
         assert max(own) - min(own) <= 1
@@ -73,8 +73,8 @@ def test_a_schedule_drives_the_quota_by_hand():
 
 
 def test_a_threshold_falls_back_on_one_a_step_and_the_rest_in_the_last():
-    assert plan(LeastBudget(), [5], 3).tolist() == [[1, 1, 3]]
-    assert plan(LeastBudget(), [3], 9).tolist() == [[1, 1, 1]]
+    assert plan(MinOnePerStep(), [5], 3).tolist() == [[1, 1, 3]]
+    assert plan(MinOnePerStep(), [3], 9).tolist() == [[1, 1, 1]]
 
 
 def test_ancestral_steps_are_as_many_as_the_theory_says():
@@ -83,9 +83,9 @@ def test_ancestral_steps_are_as_many_as_the_theory_says():
     given_out = quotas(
         AncestralBudget().plan(torch.ones(rows, blanks, dtype=torch.bool), torch.full((rows,), steps), Noise(torch.arange(rows)))
     )
-    evaluations = (given_out > 0).sum(-1).double()
+    forward_passes = (given_out > 0).sum(-1).double()
     expected = steps * (1 - (1 - 1 / steps) ** blanks)
-    assert abs(evaluations.mean() - expected) < 4 * evaluations.std() / rows**0.5
+    assert abs(forward_passes.mean() - expected) < 4 * forward_passes.std() / rows**0.5
 
 
 def test_ancestral_shares_follow_the_schedule():
@@ -95,12 +95,12 @@ def test_ancestral_shares_follow_the_schedule():
 
 
 def test_one_by_one_refuses_too_few_steps():
-    assert plan(OneByOne(), [3, 1], 3).tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert plan(OnePerStep(), [3, 1], 3).tolist() == [[1, 1, 1], [1, 0, 0]]
     with pytest.raises(ValueError, match="a row has 4 and max_steps is 3"):
-        plan(OneByOne(), [4], 3)
+        plan(OnePerStep(), [4], 3)
 
 
 def test_a_steady_budget_takes_all_its_steps_and_may_stand_still():
-    assert plan(SteadyBudget(), [2], 8).cumsum(1).tolist() == [[0, 0, 1, 1, 1, 2, 2, 2]]
-    held = plan(SteadyBudget(hold_at=0.5, hold_for=0.5), [8], 16).cumsum(1).tolist()[0]
+    assert plan(ScheduleWithRemasking(), [2], 8).cumsum(1).tolist() == [[0, 0, 1, 1, 1, 2, 2, 2]]
+    held = plan(ScheduleWithRemasking(hold_at=0.5, hold_for=0.5), [8], 16).cumsum(1).tolist()[0]
     assert held == [1, 2, 3, *[4] * 9, 5, 6, 7, 8]

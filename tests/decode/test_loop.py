@@ -6,19 +6,19 @@ import torch
 from tests.decode.networks import sure
 from tests.naive.decoding import EOS, FIRST_WORD, MASK, PAD, ExactModel, TableModel, chi_square, specials, table
 from unmask.contracts import SpecialIds
-from unmask.decode.adjust import LateEos, RepetitionPenalty
-from unmask.decode.admissions import Factor, Quota, Threshold
-from unmask.decode.budget import AncestralBudget, EvenBudget, LeastBudget, ScheduleBudget, SteadyBudget
+from unmask.decode.block_schedule import Blocks
+from unmask.decode.budget import AncestralBudget, MinOnePerStep, ScheduleBudget, ScheduleWithRemasking, UniformBudget
 from unmask.decode.canvas import Canvas
-from unmask.decode.constraints import Automaton
-from unmask.decode.forward import GuidedForward
+from unmask.decode.forwards.plain import GuidedForward
+from unmask.decode.logits.constraints import Automaton
+from unmask.decode.logits.processors import EosLast, RepetitionPenalty
+from unmask.decode.logits.sampler import Tokens
 from unmask.decode.loop import fill_canvas
-from unmask.decode.revision import Capped, KeepSurest, NoRevision, Remasking, Rescaled
+from unmask.decode.orders.commit_rules import Factor, Threshold, TopK
+from unmask.decode.orders.scores import ConfidenceOrder, Critic, DrawnProbability, LeftToRight, RandomOrder
+from unmask.decode.orders.selector import Selector
+from unmask.decode.remasking import MaskPredict, NoRemasking, ReMDM, ReMDMCap, ReMDMRescale
 from unmask.decode.rules import Rules
-from unmask.decode.scores import ConfidenceOrder, Critic, DrawnProbability, LeftToRight, RandomOrder
-from unmask.decode.selectors import Selector
-from unmask.decode.tokens import Tokens
-from unmask.decode.windows import Blocks
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.ops.confidence import CONFIDENCES, top_prob
 from unmask.ops.schedule import cosine
@@ -43,14 +43,14 @@ SELECTORS = {
 }
 AXES = {
     "ancestral": {"budget": AncestralBudget(cosine)},
-    "blocks": {"selector": SELECTORS["entropy"], "window": Blocks(5)},
-    "remasking": {"budget": SteadyBudget(), "revision": Remasking(Capped(0.3))},
-    "remasking by confidence": {"budget": SteadyBudget(), "revision": Remasking(Rescaled(1.0), by_confidence=True)},
-    "critic hides again": {"selector": SELECTORS["critic"], "revision": KeepSurest()},
-    "keep surest": {"selector": SELECTORS["top_prob"], "revision": KeepSurest()},
+    "blocks": {"selector": SELECTORS["entropy"], "block_schedule": Blocks(5)},
+    "remasking": {"budget": ScheduleWithRemasking(), "remasking": ReMDM(ReMDMCap(0.3))},
+    "remasking by confidence": {"budget": ScheduleWithRemasking(), "remasking": ReMDM(ReMDMRescale(1.0), by_confidence=True)},
+    "critic hides again": {"selector": SELECTORS["critic"], "remasking": MaskPredict()},
+    "keep surest": {"selector": SELECTORS["top_prob"], "remasking": MaskPredict()},
     "guided": {"forward": GuidedForward(1.0, SPECIAL)},
     "automaton": {"constraint": Automaton.requiring([17], SPECIAL)},
-    "late eos": {"adjustments": (LateEos(SPECIAL), RepetitionPenalty(1.5, SPECIAL)), "stop_at_eos": True},
+    "late eos": {"logits_processors": (EosLast(SPECIAL), RepetitionPenalty(1.5, SPECIAL)), "stop_at_eos": True},
 }
 RULES = {
     **{name: {"selector": selector} for name, selector in SELECTORS.items()},
@@ -110,8 +110,8 @@ def test_never_more_evaluations_than_steps_or_blanks(model, options, max_steps):
     counting = Counting(model)
     rules = Rules(max_steps, **options)
     decoded = fill_canvas(counting, ragged(), rules, special=SPECIAL, seed=1)
-    assert len(counting.rows) == decoded.evaluations <= max_steps
-    if isinstance(rules.revision, NoRevision):
+    assert len(counting.rows) == decoded.forward_passes <= max_steps
+    if isinstance(rules.remasking, NoRemasking):
         assert (decoded.steps_taken <= torch.tensor([5, 1, 0, 9])).all()
     assert (decoded.steps_taken <= max_steps).all() and decoded.steps_taken[2] == 0
     assert sum(counting.rows) == rules.forward.passes * decoded.steps_taken.sum()  # a finished row costs nothing more
@@ -126,7 +126,7 @@ def test_ten_masks_and_a_hundred_steps_cost_ten_evaluations(model):
 @every_selector
 def test_a_fully_masked_row_can_be_revealed_in_one_step(model, selector):
     decoded = fill_canvas(model, Canvas.unconditional(2, 10, SPECIAL), Rules(1, selector), special=SPECIAL, seed=0)
-    assert decoded.evaluations == 1 and not (decoded.ids == MASK).any()
+    assert decoded.forward_passes == 1 and not (decoded.ids == MASK).any()
 
 
 @every_rule
@@ -282,7 +282,7 @@ class Order:
 def reveal_order(selector, rows, max_steps, budget=None):
     order = Order()
     canvas = Canvas.unconditional(1, len(rows), specials(len(rows[0])))
-    rules = Rules(max_steps, selector, budget or EvenBudget(), tokens=Tokens(0.0), allow_eos=False)
+    rules = Rules(max_steps, selector, budget or UniformBudget(), tokens=Tokens(0.0), allow_eos=False)
     fill_canvas(TableModel(table(rows)), canvas, rules, special=specials(len(rows[0])), observers=[order])
     return order.steps
 
@@ -303,12 +303,12 @@ def test_a_margin_is_a_difference_of_probabilities_not_of_ids():
     # The two best ids of position 0 lie far apart and their margin is nil; a difference of indices would clear any threshold.
     rows = [[0.49, 0.01, 0.01, 0.49], [0.97, 0.01, 0.01, 0.01]]
     selector = Selector(ConfidenceOrder(CONFIDENCES["prob_diff"]), Threshold(0.9))
-    assert reveal_order(selector, rows, 2, LeastBudget()) == [[1], [0]]
+    assert reveal_order(selector, rows, 2, MinOnePerStep()) == [[1], [0]]
 
 
 def test_thresholds_by_hand():
     by_threshold = lambda least, steps: reveal_order(  # noqa: E731
-        Selector(ConfidenceOrder(top_prob), Threshold(least)), P, steps, LeastBudget()
+        Selector(ConfidenceOrder(top_prob), Threshold(least)), P, steps, MinOnePerStep()
     )
     assert by_threshold(0.6, 4) == [[2, 3], [0], [1]]  # at least one a step, though nothing clears 0.6 any more
     assert by_threshold(0.5, 4) == [[0, 2, 3], [1]]
@@ -319,7 +319,7 @@ def test_thresholds_by_hand():
 
 def test_a_threshold_keeps_pace_with_a_schedule_that_is_given():
     selector = Selector(ConfidenceOrder(top_prob), Threshold(1.0))
-    assert reveal_order(selector, P, 2, EvenBudget()) == [[2, 3], [0, 1]]
+    assert reveal_order(selector, P, 2, UniformBudget()) == [[2, 3], [0, 1]]
 
 
 def test_equal_scores_go_left_first():
@@ -337,7 +337,7 @@ def test_a_temperature_of_places_samples_them_by_their_confidence():
             if step_results["step"] == 0:
                 seen.append(step_results["committed"].long().sum(0))
 
-    rules = Rules(3, Selector(ConfidenceOrder(top_prob), Quota(), temperature=1.0), allow_eos=False)
+    rules = Rules(3, Selector(ConfidenceOrder(top_prob), TopK(), temperature=1.0), allow_eos=False)
     canvas = Canvas.unconditional(rows, 3, specials(4))
     fill_canvas(TableModel(table(p)), canvas, rules, special=specials(4), seed=2, observers=[First()])
     assert abs(chi_square(seen[0], torch.tensor(scores) / sum(scores))) < 4
@@ -361,7 +361,7 @@ def test_unequal_rows_keep_their_own_quota():
 
 
 def test_an_exhausted_vocabulary_is_an_error_that_says_where():
-    rules = Rules(2, adjustments=(lambda logits, view, where: logits.fill_(-torch.inf),))
+    rules = Rules(2, logits_processors=(lambda logits, view, where: logits.fill_(-torch.inf),))
     with pytest.raises(ValueError, match="No token may be placed at position"):
         fill_canvas(TableModel(table([[1.0, 1.0]] * 3)), Canvas.unconditional(1, 3, specials(2)), rules, special=specials(2))
 

@@ -40,18 +40,18 @@ def test_every_option_changes_the_outcome(model):
         ({"order": "top_prob"}, {"cumulative_error": 3.0}),
         ({"order": "top_prob"}, {"factor": 3.0}),
         ({"order": "top_prob"}, {"entropy_bound": 5.0}),
-        ({"order": "top_prob", "threshold": 0.0}, {"apart": True}),
+        ({"order": "top_prob", "threshold": 0.0}, {"non_adjacent": True}),
         ({}, {"schedule": "quadratic"}),
         ({}, {"ancestral": True}),
         ({"ancestral": True}, {"schedule": "cosine"}),
-        ({"max_steps": 24}, {"one_by_one": True, "max_steps": 11}),
+        ({"max_steps": 24}, {"first_hitting": True, "max_steps": 11}),
         ({}, {"block_length": 4}),
         ({"max_steps": 24}, {"remask": "cap"}),
         ({"max_steps": 24, "remask": "rescale"}, {"remask_rate": 0.9}),
         ({"max_steps": 24, "remask": "rescale", "remask_rate": 0.9}, {"remask": "confidence"}),
         ({"max_steps": 24, "remask": "rescale", "remask_rate": 0.9}, {"remask_until": 0.5}),
         ({"max_steps": 24, "remask": "rescale", "remask_rate": 0.9}, {"remask_hold": 0.5}),
-        ({"order": "top_prob", "max_steps": 24}, {"remask": "keep_surest"}),
+        ({"order": "top_prob", "max_steps": 24}, {"remask": "mask_predict"}),
         ({}, {"temperature": 0.5}),
         ({}, {"top_k": 2}),
         ({}, {"top_p": 0.5}),
@@ -61,11 +61,11 @@ def test_every_option_changes_the_outcome(model):
         ({}, {"required_ids": [7, 8]}),
         ({}, {"guidance": 2.0}),
         ({}, {"allow_eos": False}),
-        ({}, {"late_eos": True}),
-        ({"order": "left_to_right", "adjustments": [likely_eos]}, {"stop_at_eos": True}),
-        ({}, {"adjustments": [lambda logits, view, where: -logits]}),
+        ({}, {"eos_last": True}),
+        ({"order": "left_to_right", "logits_processors": [likely_eos]}, {"stop_at_eos": True}),
+        ({}, {"logits_processors": [lambda logits, view, where: -logits]}),
     ):
-        same = base.get("max_steps", 6) == 24 and "one_by_one" in options  # 24 steps for 11 blanks are one by one
+        same = base.get("max_steps", 6) == 24 and "first_hitting" in options  # 24 steps for 11 blanks are one by one
         assert torch.equal(decode(model, **base), decode(model, **base | options)) == same, options
 
 
@@ -76,14 +76,14 @@ def test_every_option_changes_the_outcome(model):
         ({"order": "top_prob", "threshold": 0.5, "factor": 1.0}, "threshold and factor were given"),
         ({"factor": 1.0}, "measures none"),
         ({"order": "top_prob", "ancestral": True}, "random order"),
-        ({"one_by_one": True, "schedule": "cosine"}, "one token a step"),
-        ({"remask": "all"}, "keep_surest"),
-        ({"one_by_one": True, "apart": True}, "leaves no choice"),
+        ({"first_hitting": True, "schedule": "cosine"}, "one token a step"),
+        ({"remask": "all"}, "mask_predict"),
+        ({"first_hitting": True, "non_adjacent": True}, "leaves no choice"),
         ({"remask_until": 0.5}, "choose one of them"),
-        ({"order": "top_prob", "remask": "keep_surest", "remask_until": 0.5}, "choose one of them"),
+        ({"order": "top_prob", "remask": "mask_predict", "remask_until": 0.5}, "choose one of them"),
         ({"remask_hold": 0.5}, "nothing is remasked"),
         ({"remask": "cap", "remask_hold": 1.5}, "between 0 and 1"),
-        ({"remask": "keep_surest"}, "compares tokens by confidence"),
+        ({"remask": "mask_predict"}, "compares tokens by confidence"),
         ({"special": None, "guidance": 1.0}, "special ids"),
         ({"required_ids": [5], "constraint": object()}, "product automaton"),
         ({"order": "top_prob", "entropy_bound": -1.0}, "in nats"),
@@ -92,7 +92,7 @@ def test_every_option_changes_the_outcome(model):
 )
 def test_contradictions_are_refused(options, says):
     if "constraint" in options:
-        from unmask.decode.constraints import Unconstrained
+        from unmask.decode.logits.constraints import Unconstrained
 
         options = {**options, "constraint": Unconstrained()}
     with pytest.raises(ValueError, match=says):

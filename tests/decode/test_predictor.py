@@ -7,7 +7,7 @@ import torch
 
 from tests.naive.decoding import EOS, FIRST_WORD, MASK, PAD, TableModel, specials, table
 from unmask.contracts import SpecialIds
-from unmask.decode.batches import read_batch
+from unmask.decode.given_rows import read_batch
 from unmask.decode.named import make_rules
 from unmask.decode.predictor import MLMPredictor
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
@@ -153,7 +153,7 @@ def test_rows_without_blanks_come_back_and_the_network_is_not_run(options):
         out = predictor(words, observers=[Keep()], **options).predict({"input_ids": ids})
         assert torch.equal(out["ids"], ids) and out["steps_taken"] == [0] * len(ids) == out["time_taken"]
         assert out["output_start_idx"].tolist() == [ids.shape[1]] * len(ids)
-    assert words.evaluations == 0 and told == ["begin", "end"] * 3
+    assert words.forward_passes == 0 and told == ["begin", "end"] * 3
     assert predictor(words, **options).predict({"input_ids": rows})["text"] == ["cdef", "cd"]
 
 

@@ -7,19 +7,19 @@ from tests.decode.networks import sure
 from tests.naive.decoding import EOS, FIRST_WORD, MASK, PAD, TableModel, specials, table
 from unmask.contracts import SpecialIds
 from unmask.decode import loop
-from unmask.decode.adjust import ForbiddenIds, LateEos, PositionVocabulary, RepetitionPenalty
-from unmask.decode.admissions import Apart, Quota, Threshold
-from unmask.decode.budget import AncestralBudget, SteadyBudget
+from unmask.decode.block_schedule import Blocks
+from unmask.decode.budget import AncestralBudget, ScheduleWithRemasking
 from unmask.decode.canvas import Canvas
-from unmask.decode.constraints import Automaton
-from unmask.decode.forward import GuidedForward
+from unmask.decode.forwards.plain import GuidedForward
+from unmask.decode.logits.constraints import Automaton
+from unmask.decode.logits.processors import EosLast, ForbiddenIds, PositionVocabulary, RepetitionPenalty
+from unmask.decode.logits.sampler import Tokens
 from unmask.decode.loop import fill_canvas
-from unmask.decode.revision import Capped, KeepSurest, Remasking
+from unmask.decode.orders.commit_rules import NonAdjacent, Threshold, TopK
+from unmask.decode.orders.scores import ConfidenceOrder, DrawnProbability, LeftToRight, OrderBy, RandomOrder
+from unmask.decode.orders.selector import Selector
+from unmask.decode.remasking import MaskPredict, ReMDM, ReMDMCap
 from unmask.decode.rules import Rules
-from unmask.decode.scores import ConfidenceOrder, DrawnProbability, LeftToRight, OrderBy, RandomOrder
-from unmask.decode.selectors import Selector
-from unmask.decode.tokens import Tokens
-from unmask.decode.windows import Blocks
 from unmask.ops.confidence import top_prob
 from unmask.ops.schedule import cosine
 
@@ -36,30 +36,30 @@ TOKENS = {
 BLIND = {
     "random": {},
     "left to right": {"selector": Selector(LeftToRight())},
-    "apart": {"selector": Selector(RandomOrder(), Apart(Quota()))},
+    "non_adjacent": {"selector": Selector(RandomOrder(), NonAdjacent(TopK()))},
     "ancestral": {"budget": AncestralBudget(cosine)},
-    "blocks": {"window": Blocks(3)},
-    "remasking": {"budget": SteadyBudget(), "revision": Remasking(Capped(0.3))},
+    "blocks": {"block_schedule": Blocks(3)},
+    "remasking": {"budget": ScheduleWithRemasking(), "remasking": ReMDM(ReMDMCap(0.3))},
     "guided": {"forward": GuidedForward(1.0, SPECIAL)},
     "automaton": {"constraint": Automaton.requiring([17, 5], SPECIAL)},
-    "own vocabulary": {"adjustments": (PositionVocabulary((torch.arange(20) % torch.arange(1, 10)[:, None] == 0)[None]),)},
-    "other adjustments": {"adjustments": (LateEos(SPECIAL), RepetitionPenalty(1.5, SPECIAL), ForbiddenIds((7, 8)))},
+    "own vocabulary": {"logits_processors": (PositionVocabulary((torch.arange(20) % torch.arange(1, 10)[:, None] == 0)[None]),)},
+    "other adjustments": {"logits_processors": (EosLast(SPECIAL), RepetitionPenalty(1.5, SPECIAL), ForbiddenIds((7, 8)))},
 }
 READING = {
     "a confidence": {"selector": Selector(ConfidenceOrder(top_prob))},
     "a threshold": {"selector": Selector(ConfidenceOrder(top_prob), Threshold(0.1))},
     "a draft": {"selector": Selector(DrawnProbability())},
-    "remasking by confidence": {"budget": SteadyBudget(), "revision": Remasking(Capped(0.3), by_confidence=True)},
-    "keep surest": {"selector": Selector(ConfidenceOrder(top_prob)), "revision": KeepSurest()},
+    "remasking by confidence": {"budget": ScheduleWithRemasking(), "remasking": ReMDM(ReMDMCap(0.3), by_confidence=True)},
+    "keep surest": {"selector": Selector(ConfidenceOrder(top_prob)), "remasking": MaskPredict()},
     "an order of the caller's": {"selector": Selector(OrderBy(lambda view: torch.zeros(view.ids.shape)))},
-    "a hook of the caller's": {"adjustments": (lambda logits, view, where: logits,)},
+    "a hook of the caller's": {"logits_processors": (lambda logits, view, where: logits,)},
 }
 every_blind_rule = pytest.mark.parametrize("options", BLIND.values(), ids=BLIND.keys())
 
 
 class Keep:
-    def __init__(self, every_candidate=False):
-        self.steps, self.every_candidate = [], every_candidate
+    def __init__(self, wants_all_logits=False):
+        self.steps, self.wants_all_logits = [], wants_all_logits
 
     def update_history(self, step_results):
         self.steps.append(step_results)
@@ -79,7 +79,7 @@ def canvas():
 
 def decode(model, options, tokens, *, reader=False, observers=(), steps=4):
     hooks = options.get("adjustments", ()) + ((lambda logits, view, where: logits,) if reader else ())
-    rules = Rules(steps, **{**options, "tokens": tokens, "adjustments": hooks})
+    rules = Rules(steps, **{**options, "tokens": tokens, "logits_processors": hooks})
     assert rules.reads_probabilities == reader
     return fill_canvas(model, canvas(), rules, special=SPECIAL, seed=3, observers=observers).ids
 
@@ -99,7 +99,7 @@ def test_what_reads_probabilities_gets_them(model, options, monkeypatch):
     monkeypatch.setattr(loop, "_normalised", lambda logits: seen.append(1) or normalise(logits))
     rules = Rules(4, **options)
     decoded = fill_canvas(model, canvas(), rules, special=SPECIAL, seed=3)
-    assert rules.reads_probabilities and len(seen) == decoded.evaluations > 0
+    assert rules.reads_probabilities and len(seen) == decoded.forward_passes > 0
 
 
 @every_blind_rule
@@ -158,7 +158,7 @@ def test_an_order_of_the_callers_sees_how_likely_placed_tokens_were():
     seen = []
 
     def left_to_right(view):
-        seen.append(view.certainty[0].tolist())
+        seen.append(view.commit_prob[0].tolist())
         return -torch.arange(3.0).expand(view.ids.shape)
 
     p = [[0.75, 0.25], [0.4, 0.6], [0.5, 0.5]]

@@ -11,7 +11,7 @@ import torch
 from unmask.contracts import SpecialIds
 from unmask.evaluate.baselines import UNKNOWN, NeighbourModel, UnigramModel
 from unmask.evaluate.counting import ContextTable
-from unmask.evaluate.likelihood import bound
+from unmask.evaluate.likelihood import nelbo
 from unmask.evaluate.windows import Windows
 
 V = 9
@@ -120,12 +120,12 @@ def test_through_the_bound():
     unigram = UnigramModel(np.bincount(stream(), minlength=V), SPECIAL)
     # What a unigram model costs does not depend on what is hidden, so its bound is its negative log-likelihood.
     exact = sum(-math.log(unigram.probabilities[x]) for doc in docs for x in doc if x != 2)
-    found = bound(unigram, windows, SPECIAL, samples=64)
+    found = nelbo(unigram, windows, SPECIAL, samples=64)
     assert abs(found.total_nats - exact) < 4 * found.nats_per_token.monte_carlo_error * found.tokens.sum()
     pattern = [[3, 4, 5] * 4 + [2]] * 50
     repeating = NeighbourModel(np.concatenate(pattern), SPECIAL, V)
     flat = UnigramModel(np.bincount(np.concatenate(pattern), minlength=V), SPECIAL)
-    one, two = (bound(model, Windows.of_rows(pattern, 16), SPECIAL) for model in (repeating, flat))
+    one, two = (nelbo(model, Windows.of_rows(pattern, 16), SPECIAL) for model in (repeating, flat))
     assert one.nats_per_token.high < two.nats_per_token.low
 
 

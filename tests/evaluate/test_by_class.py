@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from unmask.contracts import SpecialIds
-from unmask.data.traces.tokenizer import trace_tokenizer
+from unmask.data.traces.trace_tokenizer import trace_tokenizer
 from unmask.evaluate.by_class import accuracy_by_class
 from unmask.evaluate.hidden import hide_in_batches
 from unmask.evaluate.metrics import masked_accuracy
-from unmask.evaluate.traces import POPPED, TRACE_CLASSES, TraceClasses
+from unmask.evaluate.trace_classes import POPPED, TRACE_CLASSES, TraceClasses
 from unmask.evaluate.windows import Windows
-from unmask.ops.levels import ConstantLevel
+from unmask.ops.mask_rates import ConstantMaskRate
 
 SPECIAL = SpecialIds(mask=0, vocab_size=8, pad=1)
 ROWS = [np.random.default_rng(n).integers(2, 8, 3 + n % 7).tolist() for n in range(30)]
@@ -38,7 +38,7 @@ def test_by_hand():
     found = accuracy_by_class(models, windows, SPECIAL, lambda ids: ids % 3, ("nought", "one", "two"), rate=0.4, samples=2, batch_tokens=40)
     hidden = [
         int(token)
-        for part in hide_in_batches(windows, SPECIAL, ConstantLevel(0.4), samples=2, seed=0, batch_tokens=1000)
+        for part in hide_in_batches(windows, SPECIAL, ConstantMaskRate(0.4), samples=2, seed=0, batch_tokens=1000)
         for token in part.ids[part.where]
     ]
     assert found["all"]["tokens"] == len(hidden) == sum(found[name]["tokens"] for name in ("nought", "one", "two"))

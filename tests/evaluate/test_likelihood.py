@@ -11,7 +11,7 @@ import torch
 from tests.evaluate.tiny_models import SPECIAL, ConstantModel, PosteriorModel, TableModel
 from unmask.contracts import SpecialIds
 from unmask.evaluate.exact import any_order_conditionals, exact_nelbo
-from unmask.evaluate.likelihood import Bound, bound
+from unmask.evaluate.likelihood import Nelbo, nelbo
 from unmask.evaluate.windows import Windows
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 
@@ -32,7 +32,7 @@ def ragged_rows(count, longest, seed=0):
 def test_the_estimate_converges_to_the_enumerated_bound():
     model, row = TableModel(4), [2, 0, 3, 1]
     exact = exact_nelbo(model, row, SPECIAL)
-    found = bound(model, Windows.of_rows([row], 4), SPECIAL, samples=20000)
+    found = nelbo(model, Windows.of_rows([row], 4), SPECIAL, samples=20000)
     error = found.bits_per_token.monte_carlo_error * 4 * math.log(2)
     assert error < 0.01 * exact
     assert abs(found.total_nats - exact) < 4 * error
@@ -41,7 +41,7 @@ def test_the_estimate_converges_to_the_enumerated_bound():
 def test_special_tokens_in_the_row_are_context_and_cost_nothing():
     model, row = TableModel(4), [2, 5, 3, 1]
     exact = exact_nelbo(model, row, SPECIAL)
-    found = bound(model, Windows.of_rows([row], 4), SPECIAL, samples=20000)
+    found = nelbo(model, Windows.of_rows([row], 4), SPECIAL, samples=20000)
     assert found.tokens.tolist() == [3] and found.unscored == 1
     assert abs(found.total_nats - exact) < 4 * found.nats_per_token.monte_carlo_error * 3
 
@@ -68,7 +68,7 @@ def test_an_exact_posterior_scores_its_own_log_probability(row):
 def test_a_uniform_model_scores_exactly_ln_v_whatever_is_hidden():
     rows = ragged_rows(40, 20)
     for samples in (1, 3):
-        found = bound(ConstantModel(np.zeros(30)), Windows.of_rows(rows, 8), SPECIAL_30, samples=samples)
+        found = nelbo(ConstantModel(np.zeros(30)), Windows.of_rows(rows, 8), SPECIAL_30, samples=samples)
         assert found.nats_per_token.value == pytest.approx(math.log(30), abs=1e-12)
         assert np.allclose(found.nats, math.log(30) * found.tokens)
         assert found.nats_per_token.high - found.nats_per_token.low < 1e-12
@@ -77,9 +77,9 @@ def test_a_uniform_model_scores_exactly_ln_v_whatever_is_hidden():
 def test_numbers_do_not_depend_on_the_batch():
     model = small_network().double()
     windows = Windows.of_rows(ragged_rows(50, 40), 32)
-    found = [bound(model, windows, SPECIAL_30, samples=2, batch_tokens=tokens).nats for tokens in (1, 50, 10**6)]
+    found = [nelbo(model, windows, SPECIAL_30, samples=2, batch_tokens=tokens).nats for tokens in (1, 50, 10**6)]
     assert np.allclose(found[0], found[1], rtol=1e-12) and np.allclose(found[0], found[2], rtol=1e-12)
-    assert not np.allclose(found[0], bound(model, windows, SPECIAL_30, samples=2, seed=1).nats)
+    assert not np.allclose(found[0], nelbo(model, windows, SPECIAL_30, samples=2, seed=1).nats)
     assert not np.allclose(found[0][0], found[0][1])
 
 
@@ -92,7 +92,7 @@ def test_levels_of_a_pass_fill_the_unit_interval_evenly():
             return super().__call__(x_t)
 
     model = CountHidden(np.zeros(30))
-    bound(model, Windows.of_rows([[5] * 10] * 100, 10), SPECIAL_30, samples=1)
+    nelbo(model, Windows.of_rows([[5] * 10] * 100, 10), SPECIAL_30, samples=1)
     seen = np.bincount(model.counts, minlength=11)
     assert seen[0] == 0 and abs(seen[1:] - 10).max() <= 2
 
@@ -101,21 +101,21 @@ def test_long_documents_are_the_sum_of_their_windows():
     model = small_network().double()
     row = ragged_rows(1, 100, seed=5)[0] * 3
     pieces = [row[i : i + 16] for i in range(0, len(row), 16)]
-    whole = bound(model, Windows.of_rows([row], 16), SPECIAL_30, samples=2)
-    parts = bound(model, Windows.of_rows(pieces, 16), SPECIAL_30, samples=2)
+    whole = nelbo(model, Windows.of_rows([row], 16), SPECIAL_30, samples=2)
+    parts = nelbo(model, Windows.of_rows(pieces, 16), SPECIAL_30, samples=2)
     assert len(whole.tokens) == 1 and len(parts.tokens) == len(pieces) > 2
     assert np.allclose(whole.nats[:, 0], parts.nats.sum(-1), rtol=1e-12)
 
 
 def test_the_end_of_a_document_is_seen_but_not_scored():
     rows = [[5, 6, 7, 2], [8, 2], [2]]
-    found = bound(ConstantModel(np.zeros(30)), Windows.of_rows(rows, 3), SPECIAL_30)
+    found = nelbo(ConstantModel(np.zeros(30)), Windows.of_rows(rows, 3), SPECIAL_30)
     assert found.tokens.tolist() == [3, 1, 0] and found.unscored == 0
     assert found.nats[0].tolist() == pytest.approx([3 * math.log(30), math.log(30), 0.0])
 
 
 def test_units_by_hand():
-    found = Bound(np.array([[8.0, 4.0], [4.0, 0.0]]) * math.log(2), np.array([3, 1]), np.array([12, 4]), np.array([2, 2]))
+    found = Nelbo(np.array([[8.0, 4.0], [4.0, 0.0]]) * math.log(2), np.array([3, 1]), np.array([12, 4]), np.array([2, 2]))
     assert found.bits_per_token.value == pytest.approx(8 / 4)
     assert found.bits_per_byte.value == pytest.approx(8 / 16)
     assert found.bits_per_word.value == pytest.approx(8 / 4)
@@ -128,7 +128,7 @@ def test_units_by_hand():
 
 
 def test_rates_without_texts_are_refused_and_left_out():
-    found = bound(ConstantModel(np.zeros(30)), Windows.of_rows([[5, 6]], 4), SPECIAL_30)
+    found = nelbo(ConstantModel(np.zeros(30)), Windows.of_rows([[5, 6]], 4), SPECIAL_30)
     with pytest.raises(ValueError, match="texts="):
         _ = found.bits_per_byte
     assert "bits_per_byte" not in found.as_dict() and "bits_per_token" in found.as_dict()
@@ -137,22 +137,22 @@ def test_rates_without_texts_are_refused_and_left_out():
 def test_a_paired_difference_is_narrower_than_its_parts():
     windows = Windows.of_rows(ragged_rows(60, 40), 40, texts=["a b"] * 60)
     logits = np.random.default_rng(0).normal(size=30)
-    one = bound(ConstantModel(logits), windows, SPECIAL_30)
-    two = bound(ConstantModel(logits * 1.1), windows, SPECIAL_30)
+    one = nelbo(ConstantModel(logits), windows, SPECIAL_30)
+    two = nelbo(ConstantModel(logits * 1.1), windows, SPECIAL_30)
     saved = one.bits_saved_per_byte(two)
     assert saved.value == pytest.approx(two.bits_per_byte.value - one.bits_per_byte.value)
     assert saved.high - saved.low < 0.5 * (one.bits_per_byte.high - one.bits_per_byte.low)
     with pytest.raises(ValueError, match="same windows"):
-        one.bits_saved_per_byte(bound(ConstantModel(logits), windows, SPECIAL_30, samples=2))
+        one.bits_saved_per_byte(nelbo(ConstantModel(logits), windows, SPECIAL_30, samples=2))
 
 
 def test_dropout_is_off_and_the_mode_comes_back():
     model = small_network(dropout=0.5)
     windows = Windows.of_rows(ragged_rows(5, 10), 10)
-    assert np.array_equal(bound(model, windows, SPECIAL_30).nats, bound(model, windows, SPECIAL_30).nats)
+    assert np.array_equal(nelbo(model, windows, SPECIAL_30).nats, nelbo(model, windows, SPECIAL_30).nats)
     assert model.training
     model.eval()
-    bound(model, windows, SPECIAL_30)
+    nelbo(model, windows, SPECIAL_30)
     assert not model.training
 
 
@@ -161,15 +161,15 @@ def test_pieces_of_logits_change_nothing(monkeypatch):
 
     model = small_network().double()
     windows = Windows.of_rows(ragged_rows(20, 30), 32)
-    whole = bound(model, windows, SPECIAL_30, samples=1).nats
+    whole = nelbo(model, windows, SPECIAL_30, samples=1).nats
     monkeypatch.setattr(hidden, "LARGEST_LOGITS", 70)  # two positions at a time
-    assert np.allclose(bound(model, windows, SPECIAL_30, samples=1).nats, whole, rtol=1e-12)
+    assert np.allclose(nelbo(model, windows, SPECIAL_30, samples=1).nats, whole, rtol=1e-12)
 
 
 def test_progress_counts_every_token_read():
     seen = []
     windows = Windows.of_rows([[5, 6, 2], [7], [2]], 4)
-    bound(ConstantModel(np.zeros(30)), windows, SPECIAL_30, samples=3, batch_tokens=3, progress=lambda *now: seen.append(now))
+    nelbo(ConstantModel(np.zeros(30)), windows, SPECIAL_30, samples=3, batch_tokens=3, progress=lambda *now: seen.append(now))
     assert seen[-1] == (12, 12) and [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
@@ -185,7 +185,7 @@ def test_progress_counts_every_token_read():
 )
 def test_bad_inputs_are_explained(rows, options, message):
     with pytest.raises(ValueError, match=message):
-        bound(ConstantModel(np.zeros(30)), Windows.of_rows(rows, 4), SPECIAL_30, **options)
+        nelbo(ConstantModel(np.zeros(30)), Windows.of_rows(rows, 4), SPECIAL_30, **options)
 
 
 def test_bad_windows_are_explained():
@@ -198,9 +198,9 @@ def test_bad_windows_are_explained():
 
 
 def test_a_store_is_its_documents(tmp_path):
-    from unmask.data.readers import Document
-    from unmask.data.store_writer import write_store
-    from unmask.data.tokenizers import Tokenizer
+    from unmask.data.document import Document
+    from unmask.data.store.writer import write_store
+    from unmask.data.tokenizing.tokenizers import Tokenizer
 
     texts = ["one two three", "é and four " * 20, ""]
     tokenizer = Tokenizer.train(texts, 270)
@@ -212,7 +212,7 @@ def test_a_store_is_its_documents(tmp_path):
     for name in ("document", "document_bytes", "document_words"):
         assert np.array_equal(getattr(of_store, name), getattr(of_rows, name))
     assert len(Windows.of_store(store, 16, documents=[1]).document_bytes) == 1
-    found = bound(ConstantModel(np.zeros(len(tokenizer))), of_store, special)
+    found = nelbo(ConstantModel(np.zeros(len(tokenizer))), of_store, special)
     bits = found.tokens.sum() * math.log2(len(tokenizer)) / sum(len(t.encode()) for t in texts)
     assert found.bits_per_byte.value == pytest.approx(bits)
 
@@ -222,5 +222,5 @@ def test_a_padded_batch_needs_no_pad_token():
     torch.manual_seed(0)
     model = small_network().double()
     windows = Windows.of_rows([[5, 6, 7], [8]], 4)
-    one, two = (bound(model, windows, special, batch_tokens=tokens).nats for tokens in (1, 100))
+    one, two = (nelbo(model, windows, special, batch_tokens=tokens).nats for tokens in (1, 100))
     assert np.allclose(one, two, rtol=1e-12)

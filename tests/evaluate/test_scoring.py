@@ -11,8 +11,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from tests.evaluate.tiny_models import SPECIAL, ConstantModel, TableModel
 from unmask.contracts import SpecialIds
-from unmask.data.tokenizers import Tokenizer
-from unmask.evaluate.likelihood import bound
+from unmask.data.tokenizing.tokenizers import Tokenizer
+from unmask.evaluate.likelihood import nelbo
 from unmask.evaluate.scoring import score_texts
 from unmask.evaluate.windows import Windows
 
@@ -68,7 +68,7 @@ def test_the_error_of_the_bound_is_the_spread_over_seeds():
 def test_bits_per_byte_are_of_the_documents_whose_tokens_spell_their_text():
     def of(texts):
         rows = TOKENIZER.encode_batch(texts)
-        return bound(MODEL, Windows.of_rows(rows, 8, texts, TOKENIZER.decode), SpecialIds.of(TOKENIZER), samples=2)
+        return nelbo(MODEL, Windows.of_rows(rows, 8, texts, TOKENIZER.decode), SpecialIds.of(TOKENIZER), samples=2)
 
     mixed, exact = of(TEXTS), of([KNOWN])
     assert mixed.exact.tolist() == [True, False, False, False] and mixed.altered == 3 and mixed.unscored == 2
@@ -80,5 +80,5 @@ def test_bits_per_byte_are_of_the_documents_whose_tokens_spell_their_text():
     assert not {"bits_per_byte", "bits_per_word", "perplexity_per_word"} & set(none.as_dict()) and "bits_per_token" in none.as_dict()
     with pytest.raises(ValueError, match="spell another text"):
         _ = none.bits_per_byte
-    unchecked = bound(MODEL, Windows.of_rows(TOKENIZER.encode_batch(TEXTS), 8, TEXTS), SpecialIds.of(TOKENIZER), samples=1)
+    unchecked = nelbo(MODEL, Windows.of_rows(TOKENIZER.encode_batch(TEXTS), 8, TEXTS), SpecialIds.of(TOKENIZER), samples=1)
     assert unchecked.as_dict()["altered_documents"] is None

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from unmask.measure.memory import peak_memory, peak_of_this_process
-from unmask.measure.table import Row, markdown
+from unmask.measure.report_table import Row, markdown
 from unmask.measure.turns import Ratio, Timing, take_turns
 
 

@@ -47,9 +47,9 @@ def test_document_lengths_have_the_mean_and_the_longest_that_were_asked():
 
 @pytest.mark.parametrize("lengths", [(5, 16, 9, 3), (1, 1, 16)])
 def test_packing_moves_documents_whole(lengths):
-    apart = padded(lengths, 16, 100)
-    together = packed(apart, 16)
-    assert (together.scored, together.tokens, sum(lengths)) == (apart.scored, apart.tokens, apart.tokens)
+    non_adjacent = padded(lengths, 16, 100)
+    together = packed(non_adjacent, 16)
+    assert (together.scored, together.tokens, sum(lengths)) == (non_adjacent.scored, non_adjacent.tokens, non_adjacent.tokens)
 
     def documents(work, segment_of):
         found = []
@@ -61,7 +61,7 @@ def test_packing_moves_documents_whole(lengths):
                 found.append(tuple(tuple(work.batch[name][row][here].tolist()) for name in fields))
         return sorted(found)
 
-    assert documents(apart, lambda w, r: torch.zeros(16, dtype=torch.long)) == documents(together, lambda w, r: w.batch["segment_ids"][r])
+    assert documents(non_adjacent, lambda w, r: torch.zeros(16, dtype=torch.long)) == documents(together, lambda w, r: w.batch["segment_ids"][r])
     free = ~together.batch["attention_mask"]
     assert (together.batch["input_ids"][free] == PAD).all() and not together.batch["noise_mask"][free].any()
 
@@ -115,15 +115,15 @@ def test_packed_rows_keep_documents_apart_in_the_plain_peer():
     for name in ("input_ids", "target_ids"):
         assert len(work.batch[name]) == 1  # both documents share one row
     other = padded((5, 11), 16, 60)
-    apart = peers.plain(SIZE, other, sparse=True)
-    apart.model.load_state_dict(step.model.state_dict())
+    non_adjacent = peers.plain(SIZE, other, sparse=True)
+    non_adjacent.model.load_state_dict(step.model.state_dict())
     hidden = other.batch["noise_mask"]
     # Padded rows are not masked in this peer, so documents are compared one by one at their own lengths.
     total = 0.0
     for row, length in enumerate(other.lengths):
         ids = other.batch["input_ids"][row : row + 1, :length]
-        apart.model.cos, apart.model.sin = step.model.cos[:length], step.model.sin[:length]
-        logits = apart.model.head(apart.model.encode(ids, None, None))[hidden[row : row + 1, :length]]
+        non_adjacent.model.cos, non_adjacent.model.sin = step.model.cos[:length], step.model.sin[:length]
+        logits = non_adjacent.model.head(non_adjacent.model.encode(ids, None, None))[hidden[row : row + 1, :length]]
         total += float(torch.nn.functional.cross_entropy(logits.detach(), other.batch["target_ids"][row][hidden[row]], reduction="sum"))
     assert alone == pytest.approx(total / work.scored, rel=1e-4)
 

@@ -7,7 +7,7 @@ from tests.models.test_rotary_mlm import IDS, SIZES, model, same, value_and_grad
 from tests.naive.attention import allowed_pairs, attention
 from tests.nn.test_attention import CASES, CPU, accelerator_plan, qkv
 from tests.nn.test_attention import value_and_gradient as of_attention
-from unmask.config import load_config
+from unmask.config.tree import load_config
 from unmask.models.instruction_trace import InstructionTraceMLMModel
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.nn.attention import FlexPlan, flex_block_mask, plan_attention
@@ -75,9 +75,9 @@ def test_a_token_never_changes_earlier_blocks_and_changes_all_others(network):
     for column in range(8):
         changed = ids.clone()
         changed[0, column] = 11
-        apart = (network(changed) != plain).any(-1)[0]
+        non_adjacent = (network(changed) != plain).any(-1)[0]
         start = column // SIZE * SIZE
-        assert not apart[:start].any() and apart[start:].all()
+        assert not non_adjacent[:start].any() and non_adjacent[start:].all()
 
 
 def test_without_it_attention_goes_both_ways():

@@ -5,13 +5,13 @@ import torch
 
 from tests.models.test_rotary_mlm import same, value_and_gradient
 from unmask.contracts import MLMModel
-from unmask.models.files import read_model, restore_tied, seal, write_model
+from unmask.models.files import read_model, restore_tied, write_manifest, write_model
 from unmask.models.instruction_trace import (
     InstructionTraceMLMModel,
     InstructionTraceTransformerEncoderForMaskedLMConfiguration,
 )
 from unmask.nn.heads import MaskedLMHead
-from unmask.nn.memory import KeyValues
+from unmask.nn.kv_cache import KVCache
 from unmask.ops.segments import positions_from_segments
 
 NEXT = 2
@@ -132,7 +132,7 @@ def test_logits_at_is_the_forward_there_and_a_cache_that_runs_everything_is_the_
         features, weight, bias = network.projection_of(network.hidden_states(IDS[None])[where])
         assert torch.allclose(features @ weight.T + bias, whole[where])
         everywhere, real = torch.ones(1, 9, dtype=torch.bool), torch.ones(1, 9, dtype=torch.bool)
-        memory = KeyValues(1)
+        memory = KVCache(1)
         hidden = network.hidden_states_at(IDS[None], everywhere, memory, torch.tensor([0]), real, torch.arange(9)[None])
         assert torch.allclose(network.head(hidden), whole[0])
         again = network.hidden_states_at(IDS[None], where, memory, torch.tensor([0]), real, torch.arange(9)[None])
@@ -141,10 +141,10 @@ def test_logits_at_is_the_forward_there_and_a_cache_that_runs_everything_is_the_
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_it_is_saved_and_read_like_any_other(tied, tmp_path):
-    network = model(dtype=torch.float32, tie_embeddings=tied, neighbour_layers=1)
+    network = model(dtype=torch.float32, tie_embeddings=tied, local_init_layers=1)
     config = {"architecture": "InstructionTraceMLMModel", **network.config}
     write_model(tmp_path, config, network.state_dict())
-    seal(tmp_path, step=1)
+    write_manifest(tmp_path, step=1)
     again = read_model(tmp_path)
     assert type(again) is InstructionTraceMLMModel and torch.equal(again(IDS[None]), network(IDS[None]))
     assert (again.head.decode.weight is again.embedding.weight) == tied
@@ -156,7 +156,7 @@ def test_it_is_saved_and_read_like_any_other(tied, tmp_path):
 
 def test_heads_may_start_at_their_neighbours():
     torch.manual_seed(0)
-    network = InstructionTraceMLMModel(**SIZES, neighbour_layers=1)
+    network = InstructionTraceMLMModel(**SIZES, local_init_layers=1)
     assert float(network.blocks[0].qkv.bias.detach().abs().max()) > 1 and float(network.blocks[1].qkv.bias.detach().abs().max()) == 0
 
 

@@ -132,7 +132,7 @@ OPTIONS = {
     "rotary_base": 10.0,
     "final_layer_without_normalization": True,
     "tie_embeddings": True,
-    "neighbour_layers": 1,
+    "local_init_layers": 1,
     "d_model": 64,
     "num_layers": 3,
     "nhead": 4,
@@ -163,7 +163,7 @@ def test_every_option_is_tested():
 
 
 def test_config_rebuilds_the_model():
-    made = model(tie_embeddings=True, neighbour_layers=2, rotary_base=20.0)
+    made = model(tie_embeddings=True, local_init_layers=2, rotary_base=20.0)
     again = RotaryTransformerMLMModel(**made.config).eval().double()
     again.load_state_dict(made.state_dict())
     assert torch.equal(again(IDS[None]), made(IDS[None]))

@@ -29,11 +29,11 @@ class ExactModel:
         self.words, self.length = joint.shape[0], joint.dim()
         self.sequences = torch.tensor(list(product(range(self.words), repeat=self.length))) + FIRST_WORD  # (K, L)
         self.p = joint.double().flatten() / joint.sum()
-        self.evaluations = 0
+        self.forward_passes = 0
         self.rows_evaluated = 0
 
     def __call__(self, x_t: Tensor, attention_mask: Tensor | None = None, positions: Tensor | None = None, block_mask: object = None) -> Tensor:
-        self.evaluations += 1
+        self.forward_passes += 1
         self.rows_evaluated += len(x_t)
         logits = torch.full((*x_t.shape, FIRST_WORD + self.words), 50.0, dtype=torch.float64)
         real = torch.ones_like(x_t, dtype=torch.bool) if attention_mask is None else attention_mask
@@ -54,10 +54,10 @@ class TableModel:
 
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits
-        self.evaluations = 0
+        self.forward_passes = 0
 
     def __call__(self, x_t: Tensor, attention_mask: Tensor | None = None, positions: Tensor | None = None, block_mask: object = None) -> Tensor:
-        self.evaluations += 1
+        self.forward_passes += 1
         assert positions is not None
         return self.logits[positions]
 

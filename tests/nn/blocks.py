@@ -4,9 +4,9 @@ import torch
 import torch._dynamo.testing
 
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
-from unmask.nn import running
-from unmask.nn.running import BlockRunner
-from unmask.train.loss import MLMLoss
+from unmask.nn import execution as running
+from unmask.nn.execution import BlockRunner
+from unmask.training.loss import MLMLoss
 
 
 def network(runner, dropout=0.0, dtype=torch.float64):

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from unmask.nn import linear
-from unmask.nn.linear import Linear, packed
-from unmask.ops.products import HAS_ONEDNN
+from unmask.nn.linear import Linear, prepack_weights
+from unmask.ops.matmul import HAS_ONEDNN
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_it_is_a_plain_linear_layer_to_rounding(wide: Linear, rows: int, lay_out
     with torch.no_grad():
         expected = F.linear(x, wide.weight, wide.bias)
         if lay_out:
-            with packed(wide):
+            with prepack_weights(wide):
                 found = wide(x)
         else:
             found = wide(x)
@@ -53,7 +53,7 @@ def test_behind_a_norm_it_is_the_layer_of_the_norm_whatever_has_a_gradient(wante
     for source, of in zip(inputs, wanted, strict=True):
         source.requires_grad_(of)
     inputs = [source for source in inputs if source.requires_grad]
-    found, plain = layer.behind(norm, x, scale, shift), layer(norm(x, scale, shift))
+    found, plain = layer.linear_of(norm, x, scale, shift), layer(norm(x, scale, shift))
     assert torch.equal(found, plain)
     pairs = zip(torch.autograd.grad((found * weights).sum(), inputs), torch.autograd.grad((plain * weights).sum(), inputs), strict=True)
     for one, other in pairs:
@@ -74,7 +74,7 @@ def test_what_is_made_before_it_is_not_kept() -> None:
         return sum(storages.values())
 
     layer, x = Linear(24, 30, bias=False), torch.randn(40, 24, requires_grad=True)
-    assert kept(lambda x: layer(F.gelu(x))) - kept(lambda x: layer.behind(F.gelu, x)) == x.untyped_storage().nbytes()
+    assert kept(lambda x: layer(F.gelu(x))) - kept(lambda x: layer.linear_of(F.gelu, x)) == x.untyped_storage().nbytes()
 
 
 def norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -83,7 +83,7 @@ def norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Ten
 
 def test_the_faster_product_is_taken_in_float32(wide: Linear, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
-    monkeypatch.setattr(linear, "served_by_onednn", lambda x, w, real=linear.served_by_onednn: taken.append(real(x, w)) or taken[-1])
+    monkeypatch.setattr(linear, "uses_onednn", lambda x, w, real=linear.uses_onednn: taken.append(real(x, w)) or taken[-1])
     x = torch.randn(3, 24, requires_grad=True)
     wide(x).sum().backward()
     assert x.grad is not None and wide.weight.grad is not None
@@ -106,7 +106,7 @@ def test_a_layout_lasts_no_longer_than_it_was_asked_for(wide: Linear) -> None:
     x = torch.randn(3, 24)
     model = nn.Sequential(wide)
     with torch.no_grad():
-        with pytest.raises(RuntimeError), packed(model):
+        with pytest.raises(RuntimeError), prepack_weights(model):
             assert (wide._laid_out is not None) == HAS_ONEDNN
             raise RuntimeError
         wide.weight.zero_()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unmask.nn.attention import DensePlan
-from unmask.nn.encoder import EncoderBlock, attend_to_neighbours, initialise
+from unmask.nn.encoder import EncoderBlock, initialise, initialise_local_attention
 from unmask.nn.rotary import RotaryTable, rotate
 
 
@@ -54,7 +54,7 @@ def test_fresh_heads_attend_to_their_offsets(dim):
     torch.manual_seed(0)
     block, rotary = EncoderBlock(64, 4, 64, 0.0, "gelu", 1e-5), RotaryTable(dim, 40, 1e4)
     initialise(block, 1)
-    attend_to_neighbours(block, rotary.angle_per_step)
+    initialise_local_attention(block, rotary.angle_per_step)
     seen = {}
 
     class Watch(DensePlan):

@@ -6,7 +6,7 @@ import torch
 from tests.naive.decoding import FIRST_WORD, MASK, chi_square
 from tests.nonautoregressive.networks import MASK_ID, L, Oracle, V, grid_chain, rotary, toy, x_wrapper
 from unmask import NonAutoregressiveWrapper, Trace
-from unmask.decode.scores import LeftToRight
+from unmask.decode.orders.scores import LeftToRight
 
 
 class Steps(list):

@@ -12,8 +12,8 @@ from tests.naive.decoding import chi_square
 from tests.naive.generating import law_one_at_a_time
 from tests.nonautoregressive.networks import grid_chain, rotary
 from unmask import NonAutoregressiveWrapper
-from unmask.config import OptimConfig
-from unmask.train.optim import build_optimizer, learning_rate_share
+from unmask.config.tree import OptimConfig
+from unmask.training.optim import build_optimizer, learning_rate_share
 
 HEIGHT, WIDTH = 2, 3
 CELLS = HEIGHT * WIDTH
@@ -94,8 +94,8 @@ def test_a_trained_network_samples_the_law_of_its_grid(options):
     assert divergence(joint, law_one_at_a_time(model, 2)) < 0.03
     rows = model.generate(500, seed=0, **EXACT)
     assert chi_square(counts(rows), joint.flatten()) < 4
-    apart = torch.stack([rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(i)), i] for i in range(CELLS)], 1)
-    assert chi_square(counts(apart), joint.flatten()) > 8
+    non_adjacent = torch.stack([rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(i)), i] for i in range(CELLS)], 1)
+    assert chi_square(counts(non_adjacent), joint.flatten()) > 8
     if "self_token_critic" in options:
         told = model.generate(500, seed=0, **EXACT | {"order": None, "steps": 3, "noise_level_scale": 0.0})
         chance = model.generate(500, seed=0, **EXACT | {"steps": 3})

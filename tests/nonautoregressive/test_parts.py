@@ -12,12 +12,12 @@ from torch import nn
 from tests.naive.decoding import chi_square
 from tests.nonautoregressive.networks import MASK_ID, L, V, rotary, toy, x_wrapper
 from unmask import NonAutoregressiveWrapper
-from unmask.decode.conditioning import ConditionedForward
-from unmask.decode.windows import Everywhere
+from unmask.decode.block_schedule import SingleBlock
+from unmask.decode.forwards.self_conditioned import ConditionedForward
 from unmask.models.adapters import PlainNetwork
 from unmask.nonautoregressive.conditioning import Conditioning
 from unmask.nonautoregressive.masking import earlier
-from unmask.nonautoregressive.objective import WrapperObjective
+from unmask.nonautoregressive.wrapper_loss import WrapperObjective
 from unmask.randomness import row_keys
 
 
@@ -285,7 +285,7 @@ def test_what_is_generated_may_be_trained_on():
 def test_a_forward_without_memory_adds_the_same_every_time():
     conditioning = Conditioning(rotary(), False, None)
     assert not conditioning.active and conditioning(None, (2, L)) is None
-    assert ConditionedForward(conditioning, False).start(2, Everywhere()).memory is None
+    assert ConditionedForward(conditioning, False).start(2, SingleBlock()).memory is None
 
 
 def test_the_training_loop_s_objective_is_the_wrapper_s_loss():

@@ -8,7 +8,7 @@ import torch
 from tests.nonautoregressive.networks import MASK_ID, V, rotary, toy
 from unmask import NonAutoregressiveWrapper
 from unmask.nonautoregressive.schedules import reveal_plan, wrapper_schedule
-from unmask.ops.schedule import CountTime, as_schedule, cosine, linear
+from unmask.ops.schedule import FixedCountTime, as_schedule, cosine, linear
 
 TIMES = torch.linspace(0, 1, 101, dtype=torch.float64)
 
@@ -69,7 +69,7 @@ def test_other_ends_are_taken_without_a_likelihood_weight(curve):
 def test_the_likelihood_weight_of_a_reversed_function_is_that_of_the_schedule():
     k = torch.arange(1, 17, dtype=torch.float64) / 16
     reversed_cosine = wrapper_schedule(lambda t: torch.cos(t * math.pi / 2), weighted=True)
-    torch.testing.assert_close(CountTime(reversed_cosine, 16).weight_at_rate(k), CountTime(cosine, 16).weight_at_rate(k))
+    torch.testing.assert_close(FixedCountTime(reversed_cosine, 16).weight_at_rate(k), FixedCountTime(cosine, 16).weight_at_rate(k))
 
 
 def test_options_are_attributes():

@@ -7,7 +7,7 @@ import torch
 
 from tests.nonautoregressive.networks import MASK_ID, L, V, rotary, toy, x_wrapper
 from unmask import MaskedTokenDataset, NonAutoregressiveWrapper
-from unmask.ops.schedule import SCHEDULES, CountTime, as_schedule
+from unmask.ops.schedule import SCHEDULES, FixedCountTime, as_schedule
 
 NAMES = ("linear", "cosine", "quadratic", "square_root", "arccos")
 
@@ -59,7 +59,7 @@ def test_weights_are_positive_and_go_to_the_derivative_of_the_schedule(name):
     schedule = as_schedule((lambda t: t**1.5) if name == "function" else name)
     n = 4000
     k = torch.arange(1, n + 1, dtype=torch.float64)
-    weights = CountTime(schedule, n).weight_at_rate(k / n)
+    weights = FixedCountTime(schedule, n).weight_at_rate(k / n)
     assert (weights > 0).all()
     inner = slice(n // 10, -n // 10)
     middle = (k - 0.5) / n
@@ -75,7 +75,7 @@ def test_a_count_of_any_schedule_weighs_as_the_bound_asks(name, n):
     schedule = SCHEDULES[name]
     times = (torch.arange(400_000, dtype=torch.float64) + 0.5) / 400_000
     counts = torch.ceil(schedule.rate(times) * n * (1 - 2**-48)).clamp(1, n)
-    weights = CountTime(schedule, n).weight_at_rate(counts / n)
+    weights = FixedCountTime(schedule, n).weight_at_rate(counts / n)
     for k in counts.unique().tolist():
         mean = (weights * (counts == k)).mean().item()
         assert mean == pytest.approx(1 / k, rel=2e-3), (k, mean)

@@ -8,10 +8,10 @@ import torch
 
 from tests.naive.bound import TableModel, any_order_bound, hidden_cost, subsets
 from unmask.ops.corruption import scheduled_corruption, uniform_corruption
-from unmask.ops.levels import DiscreteLevel
+from unmask.ops.mask_rates import DiscreteMaskRate
 from unmask.ops.schedule import SCHEDULES, DiscreteTime, as_schedule, polynomial
 from unmask.randomness import Noise
-from unmask.train.loss import MLMLoss
+from unmask.training.loss import MLMLoss
 
 SIZES = [(3, 3), (4, 4), (3, 5), (3, 6)]
 SMOOTH = ["linear", "cosine", "quadratic"]
@@ -55,11 +55,11 @@ def test_coins_under_any_schedule_give_the_bound(vocab, length, name):
     """Gauss-Legendre over times, all maskings at each: levels from the corruption, weights from the loss."""
     model, row = tiny(vocab, length)
     loss = MLMLoss(model=model, weighting=as_schedule(name), normaliser="sequence")
-    level = scheduled_corruption(model.mask_idx, as_schedule(name), t_min=0.0).level
+    mask_rate = scheduled_corruption(model.mask_idx, as_schedule(name), t_min=0.0).mask_rate
     nodes, weights = np.polynomial.legendre.leggauss(24)
     hidden, total = subsets(length), 0.0
     for u, w in zip((nodes + 1) / 2, weights / 2, strict=True):
-        p = level(torch.tensor([u]))
+        p = mask_rate(torch.tensor([u]))
         chance = torch.where(hidden, p, 1 - p).prod(-1)
         total += w * float((chance * row_sums(loss, batch_of(model, row, hidden, p))).sum())
     assert total == pytest.approx(any_order_bound(model, row), abs=1e-6)
@@ -83,7 +83,7 @@ def test_exact_counts_give_the_bound(vocab, length, normaliser, per):
     corruption = uniform_corruption(model.mask_idx, exact=True)
     every, total = subsets(length), 0.0
     for i in range(length):
-        noise = Noise(torch.tensor([i]), levels=torch.tensor([(i + 0.5) / length]))
+        noise = Noise(torch.tensor([i]), row_uniforms=torch.tensor([(i + 0.5) / length]))
         noisy, scored, p = corruption(row[None], torch.ones(1, length, dtype=torch.bool), noise)
         assert int(scored.sum()) == int((noisy == model.mask_idx).sum()) == i + 1
         hidden = every[every.sum(-1) == i + 1]
@@ -108,9 +108,9 @@ def test_a_floor_on_the_rate_biases_by_its_size():
     loss = MLMLoss(model=model, weighting="inverse_p", normaliser="sequence")
     nodes, weights = np.polynomial.legendre.leggauss(24)
     for eps, most in ((1e-3, 2e-3), (0.1, 0.1)):
-        level, total = uniform_corruption(3, eps).level, 0.0
+        mask_rate, total = uniform_corruption(3, eps).mask_rate, 0.0
         for u, w in zip((nodes + 1) / 2, weights / 2, strict=True):
-            p = level(torch.tensor([u]))
+            p = mask_rate(torch.tensor([u]))
             total += w * float((torch.where(hidden, p, 1 - p).prod(-1) * row_sums(loss, batch_of(model, row, hidden, p))).sum())
         assert 1e-6 < abs(total / exact - 1) < most
 
@@ -124,7 +124,7 @@ def test_the_discrete_time_form_is_its_own_bound(name, steps):
     loss = MLMLoss(model=model, weighting=DiscreteTime(schedule, steps), normaliser="sequence")
     got = expected = 0.0
     for i in range(1, steps + 1):
-        p = DiscreteLevel(schedule, steps)(torch.tensor([(i - 0.3) / steps], dtype=torch.float64))
+        p = DiscreteMaskRate(schedule, steps)(torch.tensor([(i - 0.3) / steps], dtype=torch.float64))
         chance = torch.where(hidden, p, 1 - p).prod(-1)
         got += float((chance * row_sums(loss, batch_of(model, row, hidden, p))).sum()) / steps
         here, before = schedule.rate(torch.tensor([i / steps, (i - 1) / steps], dtype=torch.float64))

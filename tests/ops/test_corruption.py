@@ -7,17 +7,16 @@ import torch
 from scipy.stats import binom, chisquare, kstest
 
 from unmask import arrays
-from unmask.ops.choice import successive, systematic
 from unmask.ops.corruption import (
-    ConstantLevel,
+    ConstantMaskRate,
     Corruption,
     Replacement,
-    ScheduleLevel,
-    UniformLevel,
+    ScheduleMaskRate,
+    UniformMaskRate,
+    bernoulli,
     bert_corruption,
     block_diffusion_corruption,
     blockwise_corruption,
-    coins,
     corrupt_all_masked,
     corrupt_bert,
     corrupt_blockwise,
@@ -26,15 +25,16 @@ from unmask.ops.corruption import (
     corrupt_uniform_random,
     count_corruption,
     exact_ceil,
-    exact_count,
+    fixed_count,
     ordinary_ids,
     scheduled_corruption,
     span_corruption,
     uniform_corruption,
     whole_words,
 )
+from unmask.ops.position_sampling import successive, systematic
 from unmask.ops.schedule import SCHEDULES
-from unmask.ops.words import WordTable
+from unmask.ops.whole_words import WordTable
 from unmask.randomness import Noise, low_discrepancy, row_keys
 
 MASK, VOCAB, SPECIAL = 1, 20, (0, 1, 2, 3)
@@ -65,7 +65,7 @@ every_scheme = pytest.mark.parametrize("corruption", SCHEMES.values(), ids=SCHEM
 
 def keyed(rows, epoch=0, seed=0, stratified=False):
     ids = torch.arange(rows)
-    return Noise(row_keys(seed, epoch, ids), levels=low_discrepancy(seed, epoch, ids) if stratified else None)
+    return Noise(row_keys(seed, epoch, ids), row_uniforms=low_discrepancy(seed, epoch, ids) if stratified else None)
 
 
 def clean(rows, length):
@@ -157,7 +157,7 @@ def test_a_rate_times_a_count_is_not_rounded_up_by_a_float():
     rates = torch.tensor([0.07, 0.55, 0.29, 1.0, 0.5], dtype=torch.float64)
     n = torch.tensor([100, 20, 100, 7, 3])
     assert exact_ceil(rates * n).tolist() == [7, 11, 29, 7, 2]
-    half = Corruption(ConstantLevel(0.55), exact_count, Replacement(MASK))
+    half = Corruption(ConstantMaskRate(0.55), fixed_count, Replacement(MASK))
     assert (half(clean(50, 20), torch.ones(50, 20, dtype=torch.bool), keyed(50)).noise_mask.sum(-1) == 11).all()
 
 
@@ -175,13 +175,13 @@ def test_bert_selects_masks_randomises_and_keeps_at_its_rates():
     assert chisquare(drawn[[1, *range(4, VOCAB)]], expected[[1, *range(4, VOCAB)]]).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("mask_rate, random_rate", [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.3, 0.2)])
-def test_any_shares_of_the_selected_are_met(mask_rate, random_rate):
+@pytest.mark.parametrize("mask_replace_prob, random_replace_prob", [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.3, 0.2)])
+def test_any_shares_of_the_selected_are_met(mask_replace_prob, random_replace_prob):
     ids = torch.full((1500, 40), 7)
-    noisy, scored, _ = corrupt_bert(ids, torch.ones_like(ids), MASK, VOCAB, SPECIAL, 0.5, mask_rate, random_rate)
+    noisy, scored, _ = corrupt_bert(ids, torch.ones_like(ids), MASK, VOCAB, SPECIAL, 0.5, mask_replace_prob, random_replace_prob)
     n = int(scored.sum())
     masked, moved = int((noisy == MASK).sum()), int(((noisy != MASK) & (noisy != 7)).sum())
-    assert abs(masked / n - mask_rate) < 0.01 and abs(moved / n - random_rate * 15 / 16) < 0.01
+    assert abs(masked / n - mask_replace_prob) < 0.01 and abs(moved / n - random_replace_prob * 15 / 16) < 0.01
 
 
 def test_the_mask_is_never_drawn_even_if_nobody_names_the_specials():
@@ -198,23 +198,23 @@ def test_scheduled_rates_are_the_schedule_at_uniform_times(name):
     assert kstest(schedule.inverse(p[:, 0].double()).numpy(), "uniform").pvalue > 1e-3
 
 
-def test_low_discrepancy_levels_fill_the_interval_however_they_are_cut():
+def test_low_discrepancy_times_fill_the_interval_however_they_are_cut():
     places = torch.arange(1000)
-    levels = low_discrepancy(3, 0, places)
-    assert torch.equal(levels[37:91], low_discrepancy(3, 0, places[37:91]))
+    row_uniforms = low_discrepancy(3, 0, places)
+    assert torch.equal(row_uniforms[37:91], low_discrepancy(3, 0, places[37:91]))
     for start, n in ((0, 8), (123, 32), (500, 500)):
-        gaps = torch.cat([torch.zeros(1), levels[start : start + n].sort().values, torch.ones(1)]).diff()
+        gaps = torch.cat([torch.zeros(1), row_uniforms[start : start + n].sort().values, torch.ones(1)]).diff()
         assert float(gaps.max()) < 2.7 / n
     offsets = torch.stack([low_discrepancy(seed, 0, places[:1]) for seed in range(3000)]).flatten()
     assert kstest(offsets.numpy(), "uniform").pvalue > 1e-3
-    assert float((low_discrepancy(3, 1, places[:1]) - levels[:1]).abs()) > 1e-6
+    assert float((low_discrepancy(3, 1, places[:1]) - row_uniforms[:1]).abs()) > 1e-6
 
 
 def test_given_levels_take_the_place_of_drawn_ones():
-    noise = Noise(torch.arange(3), levels=torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
-    _, _, p = Corruption(UniformLevel(0.2), coins, Replacement(MASK))(clean(3, 2), torch.ones(3, 2, dtype=torch.bool), noise)
+    noise = Noise(torch.arange(3), row_uniforms=torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
+    _, _, p = Corruption(UniformMaskRate(0.2), bernoulli, Replacement(MASK))(clean(3, 2), torch.ones(3, 2, dtype=torch.bool), noise)
     assert p[:, 0].tolist() == pytest.approx([0.2, 0.6, 1.0])
-    assert float(ScheduleLevel(SCHEDULES["quadratic"], 0.0)(noise.levels)[1]) == 0.25
+    assert float(ScheduleMaskRate(SCHEDULES["quadratic"], 0.0)(noise.row_uniforms)[1]) == 0.25
 
 
 def test_a_row_with_nothing_to_hide_stays_and_has_no_probability():
@@ -242,11 +242,11 @@ def test_blockwise_odds_grow_sixteenfold_over_a_block_as_the_level_falls():
     """One hidden of 32: the odds of position i are 2 ** (4 (1 - m) i / 32)."""
     rows, m = 20_000, 0.031
     choice = blockwise_corruption(MASK, 32).selection
-    level = torch.full((rows,), m, dtype=torch.float64)
+    mask_rate = torch.full((rows,), m, dtype=torch.float64)
     expected = 2 ** (4 * (1 - m) * torch.arange(32, dtype=torch.float64) / 32)
     expected /= expected.sum()
     for draw, law in ((successive, expected), (systematic, None)):
-        chosen, p = replace(choice, draw=draw)(level, torch.ones(rows, 32, dtype=torch.bool), keyed(rows))
+        chosen, p = replace(choice, draw=draw)(mask_rate, torch.ones(rows, 32, dtype=torch.bool), keyed(rows))
         assert (chosen.sum(-1) == 1).all()
         assert chisquare(chosen.sum(0), rows * (p[0] / p[0].sum() if law is None else law)).pvalue > 1e-3
         assert float(((p[0] - expected) / expected).abs().max()) < 0.025
@@ -294,13 +294,13 @@ def test_all_masked_and_uniform_random_replace_what_is_supervised():
 def test_blocks_have_levels_of_their_own_that_are_uniform_and_spread_with_the_times(spread):
     noise = keyed(4000, stratified=spread)
     _, _, p = block_diffusion_corruption(MASK, 4)(clean(4000, 16), torch.ones(4000, 16, dtype=torch.bool), noise)
-    levels = p[:, ::4].double()
+    row_uniforms = p[:, ::4].double()
     assert torch.equal(p, p[:, ::4].repeat_interleave(4, dim=1))
-    for block in levels.T:
+    for block in row_uniforms.T:
         assert kstest(block.numpy(), "uniform", (1e-3, 1 - 1e-3)).pvalue > 1e-3
-    gaps = levels.sort(-1).values.diff(dim=-1)
+    gaps = row_uniforms.sort(-1).values.diff(dim=-1)
     assert (float(gaps.max()) < 0.5 and float(gaps.min()) > 0.05) == spread
-    assert spread or independent(levels[:, 0], levels[:, 1])
+    assert spread or independent(row_uniforms[:, 0], row_uniforms[:, 1])
 
 
 def independent(a, b, parts=8):
@@ -328,18 +328,18 @@ def test_plain_functions_draw_the_rates_of_a_batch_independently(name):
     torch.manual_seed(1)
     rate = rate_of(name, 8000)
     assert kstest(rate.numpy(), "uniform").pvalue > 1e-3
-    for apart in (1, 2, 7):
-        assert independent(rate[:-apart], rate[apart:])
+    for non_adjacent in (1, 2, 7):
+        assert independent(rate[:-non_adjacent], rate[non_adjacent:])
 
 
 def test_the_levels_of_a_rows_blocks_are_independent_in_the_plain_function():
     _, _, p = corrupt_blockwise(clean(8000, 16), torch.ones(8000, 16), MASK, block_size=4, generator=torch.Generator().manual_seed(2))
-    levels = (p[:, ::4].double() - 1e-3) / (1 - 1e-3)
+    row_uniforms = (p[:, ::4].double() - 1e-3) / (1 - 1e-3)
     for i in range(4):
-        assert kstest(levels[:, i].numpy(), "uniform").pvalue > 1e-3
+        assert kstest(row_uniforms[:, i].numpy(), "uniform").pvalue > 1e-3
         for j in range(i):
-            assert independent(levels[:, i], levels[:, j])
-    assert independent(levels[:-1, 3], levels[1:, 0])
+            assert independent(row_uniforms[:, i], row_uniforms[:, j])
+    assert independent(row_uniforms[:-1, 3], row_uniforms[1:, 0])
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
@@ -415,9 +415,9 @@ def test_spans_have_no_whole_words():
     (lambda: block_diffusion_corruption(MASK, 0), "at least one token"),
     (lambda: blockwise_corruption(MASK, half_life_ratio=0.0), "half_life_ratio"),
     (lambda: span_corruption(MASK, success=1.0), "geometric"),
-    (lambda: UniformLevel(0.5, 0.4), "top is the largest"),
-    (lambda: ConstantLevel(1.2), "1.2 is not"),
-    (lambda: UniformLevel(1.0), "eps is the smallest mask rate"),
+    (lambda: UniformMaskRate(0.5, 0.4), "top is the largest"),
+    (lambda: ConstantMaskRate(1.2), "1.2 is not"),
+    (lambda: UniformMaskRate(1.0), "eps is the smallest mask rate"),
     (lambda: Replacement(1, 0.8, 0.3), "sum at most 1"),
     (lambda: Replacement(1, -0.1, 0.3), "at least 0"),
     (lambda: Replacement(1, 0.8, 0.1), "needs ordinary_ids"),

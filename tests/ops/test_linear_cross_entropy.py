@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unmask.ops.linear_cross_entropy import linear_cross_entropy
-from unmask.ops.objective import token_nll, training_cost
+from unmask.ops.weighting import regularised_nll, token_nll
 
 VOCAB, WIDTH = 11, 6
 REGULARISERS = {"plain": (0.0, 0.0), "smoothing": (0.2, 0.0), "z": (0.0, 0.05), "both": (0.2, 0.05)}
@@ -21,8 +21,8 @@ def drawn(count=7, dtype=torch.float64):
 def naive(hidden, weight, bias, targets, weights, smoothing, z_loss):
     logits = hidden @ weight.T if bias is None else hidden @ weight.T + bias
     nll = token_nll(logits, targets)
-    cost = training_cost(logits, nll, smoothing, z_loss)
-    return (cost * weights).sum(), cost, nll, logits
+    token_loss = regularised_nll(logits, nll, smoothing, z_loss)
+    return (token_loss * weights).sum(), token_loss, nll, logits
 
 
 @pytest.mark.parametrize("chunk", [1 << 25, 3 * VOCAB, 1])

@@ -59,9 +59,9 @@ def test_span_corruption_takes_spanberts_replacement():
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ({"mask_rate": -0.1}, "mask_rate=-0.1"),
-    ({"mask_rate": 0.8, "random_rate": 0.3, "ordinary_ids": ORDINARY}, "at most 1"),
-    ({"mask_rate": 0.8, "random_rate": 0.1}, "ordinary_ids"),
+    ({"mask_replace_prob": -0.1}, "mask_replace_prob=-0.1"),
+    ({"mask_replace_prob": 0.8, "random_replace_prob": 0.3, "ordinary_ids": ORDINARY}, "at most 1"),
+    ({"mask_replace_prob": 0.8, "random_replace_prob": 0.1}, "ordinary_ids"),
 ])  # fmt: skip
 def test_shares_that_cannot_be_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):

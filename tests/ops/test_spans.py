@@ -9,9 +9,9 @@ from unmask.ops.spans import Spans, _start_rate
 from unmask.randomness import Noise
 
 
-def hide(spans, level, eligible):
+def hide(spans, mask_rate, eligible):
     rows = len(eligible)
-    return spans(torch.full((rows,), level, dtype=torch.float64), eligible, Noise(torch.arange(rows)))[0]
+    return spans(torch.full((rows,), mask_rate, dtype=torch.float64), eligible, Noise(torch.arange(rows)))[0]
 
 
 def test_the_published_lengths_have_a_mean_of_3_8():
@@ -20,24 +20,24 @@ def test_the_published_lengths_have_a_mean_of_3_8():
     assert torch.allclose(law[1:] / law[:-1], torch.full((9,), 0.8, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("level", [0.05, 0.15, 0.6])
+@pytest.mark.parametrize("mask_rate", [0.05, 0.15, 0.6])
 @pytest.mark.parametrize("spans", [Spans(), Spans(0.5, 4), Spans(0.2, 1)])
-def test_every_eligible_position_is_hidden_at_the_level(level, spans):
+def test_every_eligible_position_is_hidden_at_the_level(mask_rate, spans):
     """The first position of a row and those behind a separator too."""
     rows = 30_000
     eligible = torch.ones(rows, 14, dtype=torch.bool)
     eligible[:, 5] = False
-    share = hide(spans, level, eligible).double().mean(0)
-    error = (level * (1 - level) / rows) ** 0.5
-    assert share[5] == 0 and ((share - level).abs() < 4.5 * error)[eligible[0]].all(), share
+    share = hide(spans, mask_rate, eligible).double().mean(0)
+    error = (mask_rate * (1 - mask_rate) / rows) ** 0.5
+    assert share[5] == 0 and ((share - mask_rate).abs() < 4.5 * error)[eligible[0]].all(), share
 
 
 def test_hidden_runs_have_the_lengths_of_a_union_of_geometric_spans():
     """A run ends at a position where no span is under way: from there, simulate the same process token by token."""
-    spans, level, rows = Spans(0.3, 6), 0.25, 1500
-    hidden = hide(spans, level, torch.ones(rows, 60, dtype=torch.bool)).numpy()
+    spans, mask_rate, rows = Spans(0.3, 6), 0.25, 1500
+    hidden = hide(spans, mask_rate, torch.ones(rows, 60, dtype=torch.bool)).numpy()
     law = spans.lengths()
-    q = float(_start_rate(torch.tensor([level], dtype=torch.float64), law.flip(0).cumsum(0).flip(0))[0])
+    q = float(_start_rate(torch.tensor([mask_rate], dtype=torch.float64), law.flip(0).cumsum(0).flip(0))[0])
     draw = np.random.default_rng(0)
     starts = draw.random((rows, 80)) < q
     lengths = draw.choice(np.arange(1, 7), size=(rows, 80), p=law.numpy())

@@ -23,10 +23,10 @@ def bench(
     import torch
 
     from unmask.cli.screen import NOTES, counting, print_json, show, table
-    from unmask.config import PRESETS
+    from unmask.config.tree import PRESETS
     from unmask.measure.flops import TINY, Size
     from unmask.measure.quick import Setting, quick_comparison
-    from unmask.train.trainer import choose_precision
+    from unmask.training.trainer import choose_precision
 
     if preset not in PRESETS:
         raise ValueError(f"--preset {preset} is not known: choose {', '.join(PRESETS)}.")

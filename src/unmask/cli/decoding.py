@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from unmask.decode.constraints import Constraint
+    from unmask.decode.logits.constraints import Constraint
     from unmask.decode.predictor import MLMPredictor
     from unmask.decode.rules import Rules
 
@@ -65,15 +65,15 @@ class Decoding:
     entropy_bound: Annotated[
         float | None, _AXIS("--entropy-bound", help="Reveal the surest while their entropies (nats) sum to at most this.")
     ] = None
-    apart: Annotated[
-        bool, _AXIS("--apart", help="One token a step in each run of neighbouring blanks, as far as the budget allows: neighbours tend to repeat.")
+    non_adjacent: Annotated[
+        bool, _AXIS("--non-adjacent", help="One token a step in each run of neighbouring blanks, as far as the budget allows: neighbours tend to repeat.")
     ] = False
     schedule: Annotated[
         str | None, _AXIS("--schedule", help="How many a step: linear, cosine, quadratic … ; by default equal shares.")
     ] = None
     block: Annotated[int | None, _AXIS("--block", help="Finish one block of so many tokens before the next; counted from the first blank, or as the network's attention blocks are.")] = None
     remask: Annotated[
-        str | None, _AXIS("--remask", help="Hide revealed tokens again: cap, rescale, confidence (ReMDM), keep_surest.")
+        str | None, _AXIS("--remask", help="Hide revealed tokens again: cap, rescale, confidence (ReMDM), mask_predict.")
     ] = None
     remask_rate: Annotated[float, _AXIS("--remask-rate", help="How often, for cap, rescale and confidence.")] = 0.1
     remask_until: Annotated[
@@ -129,7 +129,7 @@ class Decoding:
             ValueError: options out of range or in contradiction, or a word that is not one token.
         """
         from unmask.contracts import SpecialIds
-        from unmask.data.token_bytes import parts_of_characters
+        from unmask.data.tokenizing.token_bytes import parts_of_characters
         from unmask.decode.named import ORDERS, make_rules
 
         orders = (*ORDERS, "critic", *_RANDOM_ORDERS)
@@ -139,13 +139,13 @@ class Decoding:
             raise ValueError(f"--eos {self.eos} is not known: choose {', '.join(_EOS)}.")
         causal_block = getattr(model, "causal_block", None)
         judge = None if self.order != "critic" and self.critic_model is None else _judge(model, tokenizer, self.critic_model)
-        evaluations = 2 * blanks - 1 if self.order == "critic" else blanks  # that place one token a step
+        forward_passes = 2 * blanks - 1 if self.order == "critic" else blanks  # that place one token a step
         return make_rules(
-            evaluations if self.steps is None else self.steps,
+            forward_passes if self.steps is None else self.steps,
             special=SpecialIds.of(tokenizer),
             order="random" if self.order in _RANDOM_ORDERS else self.order,
             ancestral=self.order == "ancestral",
-            one_by_one=self.order == "first_hitting",
+            first_hitting=self.order == "first_hitting",
             order_temperature=self.order_temperature,
             critic=self.critic,
             critic_model=judge,
@@ -153,7 +153,7 @@ class Decoding:
             cumulative_error=self.cumulative_error,
             factor=self.factor,
             entropy_bound=self.entropy_bound,
-            apart=self.apart,
+            non_adjacent=self.non_adjacent,
             schedule=self.schedule,
             block_length=causal_block if self.block is None and self.cache == "block" else self.block,
             aligned_blocks=causal_block is not None and self.block is not None,
@@ -177,13 +177,13 @@ class Decoding:
             cache_refresh=self.cache_refresh,
             compiled=self.compiled,
             allow_eos=self.eos != "never",
-            late_eos=self.eos == "late",
+            eos_last=self.eos == "late",
             stop_at_eos=self.eos != "never" and self.remask is None,
         )
 
     def _constraint(self, tokenizer: Any) -> Constraint | None:
         """What tokens may stand together: a pattern, or whole characters; None where required words take that place."""
-        from unmask.decode.characters import WholeCharacters
+        from unmask.decode.logits.characters import WholeCharacters
 
         if self.regex is not None:
             return _pattern(tokenizer, self.regex)
@@ -233,9 +233,9 @@ def _judge(model: Any, tokenizer: Any, run: Path | None) -> Any:
     """
     if run is None:
         return model
-    from unmask.build import load
+    from unmask.runs import load_run
 
-    other = load(run)
+    other = load_run(run)
     if other.tokenizer.fingerprint != tokenizer.fingerprint:
         raise ValueError(
             f"--critic-model {run} has another tokenizer than --model, so it would judge other words. Give a run trained on the same store or "

@@ -36,4 +36,4 @@ def demo(
     if run is None:
         name = (DEMO_RUN.name if which == "text" else f"{DEMO_RUN.name}-{which}") + ("-quick" if quick else "")
         run = DEMO_RUN.with_name(name)
-    import_module(f"unmask.cli.demos.{which}").demo(quick, run, watch, device, dtype)
+    import_module(f"unmask.cli.demos.{which}_demo").demo(quick, run, watch, device, dtype)

@@ -11,7 +11,7 @@ import typer
 from unmask.cli.options import DEMO_RUN, Device, Dtype, Field, Json, Model, Seed, Split, Unit, Which
 
 if TYPE_CHECKING:
-    from unmask.build import Loaded
+    from unmask.runs import LoadedRun
 
 
 def evaluate(
@@ -30,14 +30,14 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Bound the negative log-likelihood of held-out text: bits per byte, per word and per token, with 95% intervals."""
-    from unmask.build import load
     from unmask.cli.screen import print_json
-    from unmask.data.sources import Source
+    from unmask.data.corpus.sources import Source
+    from unmask.runs import load_run
     from unmask.storage import write_json
 
     if documents is not None and documents < 1:
         raise ValueError(f"--documents {documents} leaves nothing to evaluate on: give 1 or more.")
-    loaded = load(model, which, device, dtype)
+    loaded = load_run(model, which, device, dtype)
     source = None if data is None else Source.parse(data, field=field, unit=unit, split=split)
     report = evaluate_model(loaded, model, source=source, samples=samples, documents=documents, baselines=baselines, seed=seed)
     run = loaded.folder.parent.parent
@@ -51,22 +51,22 @@ def evaluate(
 
 
 def evaluate_model(
-    loaded: Loaded, path: Path, *, source: Any = None, samples: int = 4, documents: int | None = None, baselines: bool = True, seed: int = 0
+    loaded: LoadedRun, path: Path, *, source: Any = None, samples: int = 4, documents: int | None = None, baselines: bool = True, seed: int = 0
 ) -> dict[str, Any]:
     """The report as a mapping: ``models`` by name, each with its bound; ``accuracy`` of the trained one; what was read."""
     import torch
 
     from unmask.cli.screen import counting
     from unmask.contracts import SpecialIds
-    from unmask.data.store import TokenStore
+    from unmask.data.store.token_store import TokenStore
     from unmask.devices import device_of
     from unmask.evaluate.baselines import NeighbourModel, UnigramModel
     from unmask.evaluate.by_class import accuracy_by_class
-    from unmask.evaluate.likelihood import bound
+    from unmask.evaluate.likelihood import nelbo
     from unmask.evaluate.metrics import masked_accuracy
-    from unmask.evaluate.traces import TRACE_CLASSES, TraceClasses
+    from unmask.evaluate.trace_classes import TRACE_CLASSES, TraceClasses
     from unmask.evaluate.windows import Windows
-    from unmask.train.trainer import choose_precision
+    from unmask.training.trainer import choose_precision
 
     special = SpecialIds.of(loaded.tokenizer)
     block = loaded.config.data.block_size
@@ -91,7 +91,7 @@ def evaluate_model(
     bounds = {}
     for name, each in models.items():
         with counting(f"evaluating {name}") as progress, torch.autocast(at.type, torch.bfloat16, enabled=bf16 and name == "trained"):
-            bounds[name] = bound(each, windows, special, samples=samples, seed=seed, progress=progress)
+            bounds[name] = nelbo(each, windows, special, samples=samples, seed=seed, progress=progress)
     with counting("guessing hidden tokens") as progress, torch.autocast(at.type, torch.bfloat16, enabled=bf16):
         accuracy = masked_accuracy(loaded.model, windows, special, seed=seed, progress=progress)
     report: dict[str, Any] = {
@@ -113,7 +113,7 @@ def evaluate_model(
     return report
 
 
-def _stores(loaded: Loaded, path: Path) -> Path | None:
+def _stores(loaded: LoadedRun, path: Path) -> Path | None:
     """The folder of the run's token stores, wherever the run was moved to."""
     store = loaded.config.data.store
     places = [loaded.folder.parent.parent / "data", Path(path) / "data", Path(loaded.config.run) / "data"]
@@ -135,7 +135,7 @@ def print_report(report: dict[str, Any]) -> None:
             return f"{estimate['value']:.3f}"
         return f"{estimate['value']:.3f} ± {(estimate['high'] - estimate['low']) / 2:.3f}"
 
-    rows = [[name, *(cell(bound[u]) for u in units)] for name, bound in report["models"].items()]
+    rows = [[name, *(cell(nelbo[u]) for u in units)] for name, nelbo in report["models"].items()]
     rows.append(["perplexity (trained)", *("" if u == "bits_per_byte" else f"{trained['perplexity_per_' + u.split('_')[-1]]['value']:,.1f}" for u in units)])
     title = f"Upper bound on -log likelihood, {trained['documents']:,} documents, {trained['tokens']:,} tokens, {trained['unscored_tokens']:,} unscored (± = 95% interval over documents)"
     table(title, ["model", *(u.replace("_", " ") for u in units)], rows)
@@ -152,18 +152,18 @@ def print_report(report: dict[str, Any]) -> None:
         show(f"Bits per byte saved against {name}: {cell(saved)} (paired).")
 
 
-def what_is_left_out(bound: dict[str, Any]) -> str:
+def what_is_left_out(nelbo: dict[str, Any]) -> str:
     """What a bound's figures are not of, in a sentence or two; nothing where they are of the very text."""
     said = []
-    if bound["unscored_tokens"]:
-        said.append(f"{bound['unscored_tokens']:,} tokens (unknown words, separators) are special: they cost nothing and are in no figure.")
-    altered = bound.get("altered_documents")  # a report of an earlier version has none
-    if altered is None and bound["bytes"]:
+    if nelbo["unscored_tokens"]:
+        said.append(f"{nelbo['unscored_tokens']:,} tokens (unknown words, separators) are special: they cost nothing and are in no figure.")
+    altered = nelbo.get("altered_documents")  # a report of an earlier version has none
+    if altered is None and nelbo["bytes"]:
         said.append("Whether the tokens spell the very text is not known: this store was prepared before that was noted.")
     elif altered:
-        of = "no document has" if altered == bound["documents"] else "the others alone have"
+        of = "no document has" if altered == nelbo["documents"] else "the others alone have"
         said.append(
-            f"The tokens of {altered:,} of {bound['documents']:,} documents spell another text (unknown words, lower case or "
+            f"The tokens of {altered:,} of {nelbo['documents']:,} documents spell another text (unknown words, lower case or "
             f"lost spaces): {of} bits per byte and per word."
         )
     return " ".join(said)

@@ -44,10 +44,10 @@ def fill(
     as_lines: JsonLines = False,
 ) -> None:
     """Fill every [MASK] of a text, together, and show what else each could be. Among several texts, one without a blank comes back as it is."""
-    from unmask.build import load
-    from unmask.cli.sampling import Tally, watched_predict
+    from unmask.cli.sample_text import Tally, watched_predict
     from unmask.cli.screen import note, print_json, print_json_line, show
     from unmask.data.traces.unseen import unseen_words
+    from unmask.runs import load_run
     from unmask.text.filling import fill_texts, fill_unknown_lengths
 
     if top < 1:
@@ -58,7 +58,7 @@ def fill(
         texts = read_standard_input() if not text or text == ["-"] else text
     if not texts:
         raise ValueError("There is no text to fill: give it as an argument, in a file (--input), or line by line on standard input.")
-    loaded, tally = load(model, which, device, dtype), Tally()
+    loaded, tally = load_run(model, which, device, dtype), Tally()
     if remark := unseen_words(loaded.tokenizer, texts):
         note(remark)
     network = loaded.model

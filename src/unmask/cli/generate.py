@@ -43,9 +43,9 @@ def generate(
     as_lines: JsonLines = False,
 ) -> None:
     """Continue prompts (or write from nothing) by iterative unmasking."""
-    from unmask.build import load
-    from unmask.cli.sampling import Tally, watched_predict
+    from unmask.cli.sample_text import Tally, watched_predict
     from unmask.cli.screen import note, on_terminal, print_json, print_json_line, show
+    from unmask.runs import load_run
     from unmask.text.generating import generate_texts
 
     if samples < 1 or new_tokens < 1:
@@ -55,7 +55,7 @@ def generate(
     if batch_size < 1:
         raise ValueError(f"--batch-size {batch_size} decodes nothing: give 1 or more.")
     shows_one_batch(len(prompts), batch_size, watch or trace is not None)
-    loaded, tally = load(model, which, device, dtype), Tally()
+    loaded, tally = load_run(model, which, device, dtype), Tally()
     shown = 24 if on_terminal() or trace is not None else None
     labels = [f"{text[:shown] or 'from nothing'}" + (f" · {i + 1}" if len(prompts) > 1 else "") for i, text in enumerate(prompts)]
     found = generate_texts(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from unmask.allocator import keep_freed_memory
+from unmask.allocator import tune_malloc
 from unmask.cli.bench import bench
 from unmask.cli.demo import demo
 from unmask.cli.disassemble import disassemble
@@ -23,6 +23,7 @@ from unmask.cli.generate import generate
 from unmask.cli.prepare import prepare
 from unmask.cli.score import score
 from unmask.cli.train import train
+from unmask.suggestions import RENAMED
 
 app = typer.Typer(
     name="unmask",
@@ -78,17 +79,27 @@ def replace_unwritable() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _name_renamed_options() -> None:
+    """After a command line that could not be parsed: the new names of its options of earlier versions."""
+    for option in sys.argv[1:]:
+        word = option.partition("=")[0].removeprefix("--").replace("-", "_")
+        if option.startswith("--") and word in RENAMED:
+            print(f"unmask: {option.partition('=')[0]} is now called --{RENAMED[word].replace('_', '-')}.", file=sys.stderr)
+
+
 def run() -> None:
     """The console entry point."""
     warnings.formatwarning = _remark
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    keep_freed_memory()
+    tune_malloc()
     replace_unwritable()
     try:
         app()
     except SystemExit as stop:
         if stop.code == 130:  # what Typer makes of KeyboardInterrupt
             print("unmask: stopped. Run the same command again to continue where it was.", file=sys.stderr)
+        if stop.code == 2:
+            _name_renamed_options()
         raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

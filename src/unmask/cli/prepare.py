@@ -29,9 +29,9 @@ def prepare(
     from dataclasses import asdict
 
     from unmask.cli.screen import preparing, print_json, table
-    from unmask.config import DataConfig
-    from unmask.data.prepare import prepare as prepare_corpus
-    from unmask.data.sources import Source
+    from unmask.config.tree import DataConfig
+    from unmask.data.corpus.sources import Source
+    from unmask.data.preparation import prepare as prepare_corpus
 
     def parse(text: str) -> Source:
         return Source.parse(text, field=field, unit=unit, split=split)

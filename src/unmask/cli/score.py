@@ -24,9 +24,9 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score texts: the pseudo-log-likelihood of each (every token given all others), or the likelihood bound; in nats."""
-    from unmask.build import load
     from unmask.cli.screen import counting, print_json, show, table
     from unmask.evaluate.scoring import score_texts
+    from unmask.runs import load_run
 
     if source is not None:
         texts = [*(text or ()), *read_texts(source, "text")]
@@ -34,7 +34,7 @@ def score(
         texts = read_standard_input() if not text or text == ["-"] else text
     if not texts:
         raise ValueError("There is no text to score: give it as an argument, in a file (--input), or line by line on standard input.")
-    loaded = load(model, which, device, dtype)
+    loaded = load_run(model, which, device, dtype)
     with counting("scoring") as progress:
         scores = score_texts(loaded.model, loaded.tokenizer, texts, samples=samples if bound else None, seed=seed, progress=progress)
     kind = "log-likelihood bound" if bound else "pseudo-log-likelihood"

@@ -47,7 +47,7 @@ def counting(title: str, console: Console = NOTES) -> Iterator[Callable[[int, in
 
 @contextmanager
 def preparing(console: Console = NOTES) -> Iterator[Callable[[int, int | None, str], None]]:
-    """Progress of ``unmask.data.prepare``: one bar per stage."""
+    """Progress of ``unmask.data.preparation``: one bar per stage."""
     if not console.is_terminal:
         seen: set[str] = set()
 

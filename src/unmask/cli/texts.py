@@ -6,8 +6,8 @@ import io
 import sys
 from pathlib import Path
 
-from unmask.data.formats import FORMATS, Reading, format_of, not_prose
-from unmask.data.text_stream import Input
+from unmask.data.corpus.formats import FORMATS, ReadOptions, format_of, not_prose
+from unmask.data.corpus.text_stream import Input
 
 
 def read_texts(path: Path, field: str) -> list[str]:
@@ -23,7 +23,7 @@ def read_texts(path: Path, field: str) -> list[str]:
         raise ValueError(f"--input {path} is {reason}. Plain text is read under another name, such as {path}.txt.")
     kind = format_of(path) or "text"
     advice = f"Each row needs {{\"{field}\": \"...\"}}."
-    documents = FORMATS[kind].documents(Input.of(path), Reading(field, "line", advice))
+    documents = FORMATS[kind].documents(Input.of(path), ReadOptions(field, "line", advice))
     texts = [document.text for document in documents if kind != "text" or document.text.strip()]
     if not texts:
         raise ValueError(f"{path} holds no text: give one per line, or JSON lines with the field {field!r} in a file called *.jsonl.")
@@ -37,7 +37,7 @@ def read_standard_input() -> list[str]:
         ValueError: bytes that are no text.
     """
     stream = getattr(sys.stdin, "buffer", None) or io.BytesIO(sys.stdin.read().encode())
-    documents = FORMATS["text"].documents(Input("standard input", "-", stream), Reading(unit="line"))
+    documents = FORMATS["text"].documents(Input("standard input", "-", stream), ReadOptions(unit="line"))
     return [document.text for document in documents if document.text.strip()]
 
 

@@ -18,7 +18,7 @@ def train(
     workers: Annotated[int | None, typer.Option(help="Processes that tokenise; by default one per core.")] = None,
 ) -> None:
     """Train a masked language model, or go on where the run folder's last checkpoint is: `unmask train run=FOLDER` is all that it takes."""
-    from unmask.config import config_yaml, load_config
+    from unmask.config.tree import config_yaml, load_config
 
     given = list(arguments or [])
     file = given.pop(0) if given and "=" not in given[0] else None
@@ -30,11 +30,11 @@ def train(
 
     from pathlib import Path
 
-    from unmask.build import train as run_training
-    from unmask.cli.sampling import sample_text
+    from unmask.build.run import train as run_training
+    from unmask.cli.sample_text import sample_text
     from unmask.cli.screen import NOTES, preparing
     from unmask.resume import config_to_resume
-    from unmask.train.plots import plot_loss
+    from unmask.training.plots import plot_loss
 
     config, changed = config_to_resume(file, given)
     if changed:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unmask.data.tokenizers import Tokenizer
+from unmask.data.tokenizing.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,6 @@ def _joined(tokenizer: Tokenizer, before: str, ids: Sequence[int]) -> str:
         piece = tokenizer.decode_behind([id])
         word = piece.removeprefix(" ")
         last = text.split()[-1] if text and not text[-1].isspace() else ""
-        apart = piece != word and last and tokenizer.encode(last + word) != [*tokenizer.encode(last), id]
-        text += f" {word}" if apart else word
+        non_adjacent = piece != word and last and tokenizer.encode(last + word) != [*tokenizer.encode(last), id]
+        text += f" {word}" if non_adjacent else word
     return text[len(before) :]

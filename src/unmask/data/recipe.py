@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from unmask.data.sources import KINDS, Source
-from unmask.data.tokenizers import Tokenizer
+from unmask.data.corpus.sources import KINDS, Source
+from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.storage import read_json, write_json
 
 UNNAMED = "(object)"
@@ -53,7 +53,7 @@ class Recipe:
         seed: int,
     ) -> Recipe:
         """The recipe of a request."""
-        apart = valid_source is not None
+        non_adjacent = valid_source is not None
         return cls(
             source=source.written or f"{source.kind}:{source.path}",
             valid_source=None if valid_source is None else valid_source.written or f"{valid_source.kind}:{valid_source.path}",
@@ -62,8 +62,8 @@ class Recipe:
             split=source.split,
             tokenizer=None if tokenizer is None else UNNAMED if isinstance(tokenizer, Tokenizer) else os.fspath(tokenizer),
             vocab_size=vocab_size if tokenizer is None else None,
-            valid_fraction=None if apart else valid_fraction,
-            seed=None if apart else seed,
+            valid_fraction=None if non_adjacent else valid_fraction,
+            seed=None if non_adjacent else seed,
         )
 
     @classmethod

@@ -59,7 +59,7 @@ def _steps(blanks: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"]) 
 
 
 @dataclass(frozen=True)
-class EvenBudget:
+class UniformBudget:
     """Quotas of a row differ by at most one; larger ``max_steps`` than blanks means one blank a step."""
 
     def plan(self, blanks: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise) -> Plan:
@@ -81,9 +81,9 @@ class ScheduleBudget:
 
     def plan(self, blanks: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise) -> Plan:
         count, steps, done = _steps(blanks, max_steps)
-        wanted = (_alpha(self.schedule, done, steps) * count).round().long()
+        to_fill = (_alpha(self.schedule, done, steps) * count).round().long()
         # What is revealed beyond one per step may only grow, and must leave one blank for every later step.
-        beyond = (wanted - done).clamp(min=0).cummax(dim=1).values
+        beyond = (to_fill - done).clamp(min=0).cummax(dim=1).values
         return torch.minimum(beyond, count - steps) + done
 
 
@@ -112,7 +112,7 @@ class AncestralBudget:
 
 
 @dataclass(frozen=True)
-class OneByOne:
+class OnePerStep:
     """One blank a step. With an order chosen before the draw, samples follow the model's any-order distribution exactly.
 
     First-hitting sampling (Zheng et al. 2024, 2409.02908) is this under the random order: its hitting times matter only to
@@ -133,7 +133,7 @@ class OneByOne:
 
 
 @dataclass(frozen=True)
-class LeastBudget:
+class MinOnePerStep:
     """One blank a step and, if ``max_steps`` are too few, all that is left in the last: the floor under a threshold."""
 
     def plan(self, blanks: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise) -> Plan:
@@ -142,7 +142,7 @@ class LeastBudget:
 
 
 @dataclass(frozen=True)
-class SteadyBudget:
+class ScheduleWithRemasking:
     """A share ``alpha`` of the blanks after each of exactly ``max_steps`` steps: for remasking, which has work to do in steps
     that reveal nothing in sum.
 

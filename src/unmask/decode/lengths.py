@@ -21,7 +21,7 @@ from torch import Tensor
 from unmask.contracts import MLMStepResults, SpecialIds
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import fill_canvas
-from unmask.decode.observers import Decoded
+from unmask.decode.observers.base import Decoded
 from unmask.decode.rules import Rules
 
 

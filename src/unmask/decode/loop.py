@@ -26,19 +26,19 @@ from torch import Tensor
 
 from unmask import allocator
 from unmask.contracts import MLMStepResults, SpecialIds
-from unmask.decode.adjust import OrdinaryIds, as_logits
+from unmask.decode.block_schedule import BlockSchedule
 from unmask.decode.budget import Plan
 from unmask.decode.canvas import Canvas
-from unmask.decode.forward import Asking
-from unmask.decode.observers import Audience, Decoded
+from unmask.decode.forwards.plain import ForwardSession
+from unmask.decode.logits.processors import AllowedIds, as_logits
+from unmask.decode.observers.base import CallbackList, Decoded
+from unmask.decode.orders.scores import Draft
 from unmask.decode.reach import reached
 from unmask.decode.rules import Rules
-from unmask.decode.scores import Draft
 from unmask.decode.view import StepView, spread
-from unmask.decode.windows import Window
 from unmask.devices import has_float64
-from unmask.nn.linear import packed
-from unmask.nn.modes import evaluating
+from unmask.nn.linear import prepack_weights
+from unmask.nn.modes import eval_mode
 from unmask.ops.confidence import LogProbs
 from unmask.ops.sampling import Logits
 from unmask.ops.segments import positions_from_mask
@@ -64,7 +64,7 @@ def fill_canvas(
         rules: how to decode.
         special: ids that are never placed (EOS excepted, see ``Rules.allow_eos``), the mask among them.
         seed: of all draws; None takes one from torch's global generator.
-        observers: told of every step (see ``unmask.decode.observers``).
+        observers: told of every step (see ``unmask.decode.observers.base``).
 
     Returns:
         The filled canvas and what it cost. A row takes part in at most ``rules.max_steps`` evaluations.
@@ -79,56 +79,56 @@ def fill_canvas(
     if not has_float64(home):
         canvas = canvas.to(torch.device("cpu"))
     asked = reached(model, canvas.ids.device)
-    audience = Audience(observers)
+    audience = CallbackList(observers)
     audience.begin(canvas, special)
     if not bool(canvas.blanks(special.mask).any()):
         return _nothing_to_do(canvas, audience)
 
-    ask = rules.forward.start(len(canvas.ids), rules.window)
+    session = rules.forward.start(len(canvas.ids), rules.block_schedule)
     state = _State.start(canvas, rules, special, seed)
     steps_taken = torch.zeros(len(canvas.ids), dtype=torch.int64)
     time_taken = torch.zeros(len(canvas.ids), dtype=torch.float64)
-    evaluations = positions_computed = 0
+    forward_passes = positions_computed = 0
 
     many = state.plan.shape[1] >= _MANY_STEPS
-    with torch.inference_mode(), evaluating(model), packed(model) if many else nullcontext():
-        unfinished = state.wanted.any(-1).nonzero()[:, 0]
+    with torch.inference_mode(), eval_mode(model), prepack_weights(model) if many else nullcontext():
+        unfinished = state.to_fill.any(-1).nonzero()[:, 0]
         for step in range(state.plan.shape[1]):
             if not len(unfinished):
                 break
-            view = state.view(step, unfinished, rules.window)
-            acting = rules.revision.acts(view)
+            view = state.view(step, unfinished, rules.block_schedule)
+            acting = rules.remasking.acts(view)
             if not bool(acting.any()):
                 continue
             view = view.take(acting.nonzero()[:, 0])
-            positions_computed += ask.positions(view)
+            positions_computed += session.positions(view)
             judged = rules.selector.asks(view)
-            choice = _step(asked, ask, view, rules, special, audience)
+            choice = _step(asked, session, view, rules, special, audience)
             after = _commit(view, choice, rules, special)
             if audience:
                 audience.update_history(_results(view, after, choice))
 
             state.ids[view.rows] = after
-            if state.certainty is not None and view.certainty is not None:
-                state.certainty[view.rows] = choice.certainty(view.certainty)
-            evaluations += 1
+            if state.commit_prob is not None and view.commit_prob is not None:
+                state.commit_prob[view.rows] = choice.commit_prob(view.commit_prob)
+            forward_passes += 1
             steps_taken[view.rows.cpu()] += 1
             if judged is not None:
                 positions_computed += int(judged.sum())
-                evaluations += int(bool(judged.any()))
+                forward_passes += int(bool(judged.any()))
                 steps_taken[view.rows.cpu()] += (judged > 0).long().cpu()
             blank = state.blanks(unfinished).any(-1)
             time_taken[unfinished[~blank].cpu()] = time.perf_counter() - started
             unfinished = unfinished[blank]
 
     assert not len(unfinished), "a budget left blanks"
-    decoded = Decoded(state.ids.to(home), steps_taken, time_taken, evaluations, positions_computed)
+    decoded = Decoded(state.ids.to(home), steps_taken, time_taken, forward_passes, positions_computed)
     audience.end(decoded)
     allocator.watch.look()
     return decoded
 
 
-def _nothing_to_do(canvas: Canvas, audience: Audience) -> Decoded:
+def _nothing_to_do(canvas: Canvas, audience: CallbackList) -> Decoded:
     """Rows without a blank, or no rows: they come back as they are, and the network is not run."""
     rows = len(canvas.ids)
     decoded = Decoded(canvas.ids.clone(), torch.zeros(rows, dtype=torch.int64), torch.zeros(rows, dtype=torch.float64), 0, 0)
@@ -143,41 +143,41 @@ class _State:
     canvas: Canvas
     mask: int
     seed: int
-    wanted: Bool[Tensor, "batch seq"]
+    to_fill: Bool[Tensor, "batch seq"]
     plan: Plan
     ids: Int[Tensor, "batch seq"]
-    certainty: Float[Tensor, "batch seq"] | None
+    commit_prob: Float[Tensor, "batch seq"] | None
 
     @classmethod
     def start(cls, canvas: Canvas, rules: Rules, special: SpecialIds, seed: int) -> _State:
-        wanted = canvas.blanks(special.mask)
-        limit = torch.full((len(wanted),), rules.selector.steps(rules.max_steps), device=wanted.device)
-        plan = rules.window.plan(rules.budget, wanted, canvas.positions, limit, _noise(canvas, seed, 0))
-        certainty = torch.zeros(wanted.shape, dtype=torch.float64, device=wanted.device) if rules.reads_probabilities else None
-        return cls(canvas, special.mask, seed, wanted, plan, canvas.ids.clone(), certainty)
+        to_fill = canvas.blanks(special.mask)
+        limit = torch.full((len(to_fill),), rules.selector.steps(rules.max_steps), device=to_fill.device)
+        plan = rules.block_schedule.plan(rules.budget, to_fill, canvas.positions, limit, _noise(canvas, seed, 0))
+        commit_prob = torch.zeros(to_fill.shape, dtype=torch.float64, device=to_fill.device) if rules.reads_probabilities else None
+        return cls(canvas, special.mask, seed, to_fill, plan, canvas.ids.clone(), commit_prob)
 
     def blanks(self, rows: Int[Tensor, " rows"]) -> Bool[Tensor, "rows seq"]:
-        return self.wanted[rows] & (self.ids[rows] == self.mask)
+        return self.to_fill[rows] & (self.ids[rows] == self.mask)
 
-    def view(self, step: int, rows: Int[Tensor, " rows"], window: Window) -> StepView:
+    def view(self, step: int, rows: Int[Tensor, " rows"], block_schedule: BlockSchedule) -> StepView:
         canvas, blanks = self.canvas.rows(rows), self.blanks(rows)
         return StepView(
             number=step,
             rows=rows,
             ids=self.ids[rows],
             canvas=canvas,
-            wanted=self.wanted[rows],
+            to_fill=self.to_fill[rows],
             blanks=blanks,
-            candidates=window.open(self.wanted[rows], blanks, canvas.positions),
-            target=self.plan[rows, step],
-            certainty=None if self.certainty is None else self.certainty[rows],
+            candidates=block_schedule.open(self.to_fill[rows], blanks, canvas.positions),
+            target_count=self.plan[rows, step],
+            commit_prob=None if self.commit_prob is None else self.commit_prob[rows],
             noise=_noise(canvas, self.seed, step),
-            left=self._left(rows, step),
+            fraction_left=self._left(rows, step),
         )
 
     def _left(self, rows: Int[Tensor, " rows"], step: int) -> Float[Tensor, " rows"]:
         """The share of each row's steps that come after this one; its steps are those until its plan is fulfilled."""
-        steps = (self.plan[rows] < self.wanted[rows].sum(-1, keepdim=True)).sum(-1) + 1
+        steps = (self.plan[rows] < self.to_fill[rows].sum(-1, keepdim=True)).sum(-1) + 1
         return (steps - 1 - step).clamp(min=0) / steps.double()
 
 
@@ -193,12 +193,12 @@ class _Choice(NamedTuple):
     log_probs: LogProbs
     confidence: Float[Tensor, "rows seq"]
 
-    def certainty(self, before: Float[Tensor, "rows seq"]) -> Float[Tensor, "rows seq"]:
+    def commit_prob(self, before: Float[Tensor, "rows seq"]) -> Float[Tensor, "rows seq"]:
         """The probabilities revealed tokens were placed with, after this step."""
         return spread(self.placed.exp().double(), self.where, 0.0) + before * ~self.hidden
 
 
-def _step(model: Any, ask: Asking, view: StepView, rules: Rules, special: SpecialIds, audience: Audience) -> _Choice:
+def _step(model: Any, session: ForwardSession, view: StepView, rules: Rules, special: SpecialIds, audience: CallbackList) -> _Choice:
     """Choose the places, then draw the tokens: one network evaluation.
 
     Tokens are drawn from the same numbers whether anybody watches or not: for an audience alone, logits are normalised afterwards.
@@ -208,19 +208,19 @@ def _step(model: Any, ask: Asking, view: StepView, rules: Rules, special: Specia
     uniforms = view.noise.per_token(Stream.TOKEN, view.ids.shape[1])
     if selector.draws_first:
         scored = view.candidates
-        log_probs = _log_probs(model, ask, view, scored, rules, special)
+        log_probs = _log_probs(model, session, view, scored, rules, special)
         drawn = rules.constraint.draw(rules.tokens, log_probs, uniforms[scored], view, scored)
         drawn_probability = log_probs.gather(-1, drawn[:, None])[:, 0].exp()
         draft = Draft(view.ids.masked_scatter(scored, drawn), spread(drawn_probability, scored, 0.0))
-        where, hidden, confidence = selector.choose(view, log_probs, rules.revision, draft)
+        where, hidden, confidence = selector.choose(view, log_probs, rules.remasking, draft)
     elif selector.needs_logits:
         scored = view.candidates
-        log_probs = _log_probs(model, ask, view, scored, rules, special)
-        where, hidden, confidence = selector.choose(view, log_probs, rules.revision)
+        log_probs = _log_probs(model, session, view, scored, rules, special)
+        where, hidden, confidence = selector.choose(view, log_probs, rules.remasking)
     else:
-        where, hidden, confidence = selector.choose(view, None, rules.revision)
-        scored = view.candidates if audience.every_candidate else where
-        log_probs = _log_probs(model, ask, view, scored, rules, special)
+        where, hidden, confidence = selector.choose(view, None, rules.remasking)
+        scored = view.candidates if audience.wants_all_logits else where
+        log_probs = _log_probs(model, session, view, scored, rules, special)
     chosen = log_probs if scored is where else log_probs[where[scored]]
     if draft is None:
         tokens = rules.constraint.draw(rules.tokens, chosen, uniforms[where], view, where)
@@ -235,14 +235,14 @@ def _step(model: Any, ask: Asking, view: StepView, rules: Rules, special: Specia
 
 
 def _log_probs(
-    model: Any, ask: Asking, view: StepView, where: Bool[Tensor, "rows seq"], rules: Rules, special: SpecialIds
+    model: Any, session: ForwardSession, view: StepView, where: Bool[Tensor, "rows seq"], rules: Rules, special: SpecialIds
 ) -> LogProbs:
     """Log-probabilities over the ids that may be placed, at ``where``; logits if the rules read none."""
-    logits = as_logits(ask(model, view, where))
-    ordinary = OrdinaryIds(special, rules.allow_eos)
-    if rules.adjustments:
+    logits = as_logits(session(model, view, where))
+    ordinary = AllowedIds(special, rules.allow_eos)
+    if rules.logits_processors:
         logits = ordinary(logits, view, where)
-        for adjust in rules.adjustments:
+        for adjust in rules.logits_processors:
             logits = adjust(logits, view, where)
         logits = logits.clone()  # what a hook returns may be its own, and what follows works in place
     logits = ordinary(logits, view, where)
@@ -259,8 +259,8 @@ def _commit(view: StepView, choice: _Choice, rules: Rules, special: SpecialIds) 
     """The rows after the step: tokens placed, revised ones hidden, and what follows a final EOS closed."""
     after = view.ids.masked_scatter(choice.where, choice.tokens).masked_fill(choice.hidden, special.mask)
     if rules.stop_at_eos and special.eos is not None:
-        blank = view.wanted & (after == special.mask)
-        ended = view.wanted & (after == special.eos) & (blank.long().cumsum(-1) == 0)
+        blank = view.to_fill & (after == special.mask)
+        ended = view.to_fill & (after == special.eos) & (blank.long().cumsum(-1) == 0)
         after = after.masked_fill(blank & ended.any(-1, keepdim=True), special.eos)
     return after
 

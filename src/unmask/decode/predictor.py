@@ -22,11 +22,11 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from unmask.contracts import Confidence, MLMPredictionDict, SpecialIds
-from unmask.decode.adjust import as_adjustment
-from unmask.decode.batches import read_batch
 from unmask.decode.canvas import Canvas
-from unmask.decode.characters import WholeCharacters
-from unmask.decode.constraints import Constraint
+from unmask.decode.given_rows import read_batch
+from unmask.decode.logits.characters import WholeCharacters
+from unmask.decode.logits.constraints import Constraint
+from unmask.decode.logits.processors import as_logits_processor
 from unmask.decode.loop import fill_canvas
 from unmask.decode.named import ScheduleLike, make_rules
 from unmask.decode.rules import Rules
@@ -260,7 +260,7 @@ def _documented_rules(
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
-        adjustments=() if logits_hook is None else (as_adjustment(logits_hook),),
+        logits_processors=() if logits_hook is None else (as_logits_processor(logits_hook),),
         allow_eos=allow_eos,
         constraint=constraint,
     )

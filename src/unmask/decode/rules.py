@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
-from unmask.decode.adjust import Adjustment
-from unmask.decode.budget import Budget, EvenBudget
-from unmask.decode.constraints import Constraint, Unconstrained
-from unmask.decode.forward import Forward, PlainForward
-from unmask.decode.revision import NoRevision, Revision
-from unmask.decode.selectors import Selector
-from unmask.decode.tokens import Tokens
-from unmask.decode.windows import Everywhere, Window
+from unmask.decode.block_schedule import BlockSchedule, SingleBlock
+from unmask.decode.budget import Budget, UniformBudget
+from unmask.decode.forwards.plain import Forward, PlainForward
+from unmask.decode.logits.constraints import Constraint, Unconstrained
+from unmask.decode.logits.processors import LogitsProcessor
+from unmask.decode.logits.sampler import Tokens
+from unmask.decode.orders.selector import Selector
+from unmask.decode.remasking import NoRemasking, Remasking
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Rules:
 
     max_steps: int
     selector: Selector = Selector()
-    budget: Budget = EvenBudget()
+    budget: Budget = UniformBudget()
     _: KW_ONLY
-    window: Window = Everywhere()
-    revision: Revision = NoRevision()
+    block_schedule: BlockSchedule = SingleBlock()
+    remasking: Remasking = NoRemasking()
     tokens: Tokens = Tokens()
     constraint: Constraint = Unconstrained()
-    adjustments: tuple[Adjustment, ...] = ()
+    logits_processors: tuple[LogitsProcessor, ...] = ()
     forward: Forward = PlainForward()
     allow_eos: bool = True
     stop_at_eos: bool = False
@@ -60,20 +60,20 @@ class Rules:
     @property
     def reads_probabilities(self) -> bool:
         """Whether anything but observers reads how likely tokens are. Drawing one does not: logits are enough for it."""
-        parts = (self.selector.score, self.selector.admission, self.revision, self.constraint, *self.adjustments)
+        parts = (self.selector.score, self.selector.commit_rule, self.remasking, self.constraint, *self.logits_processors)
         return self.selector.needs_logits or any(getattr(part, "reads_probabilities", True) for part in parts)
 
     def __post_init__(self) -> None:
         if self.max_steps < 1:
             raise ValueError(f"max_steps={self.max_steps} leaves no network evaluation to decode with: give 1 or more.")
-        if self.stop_at_eos and not isinstance(self.revision, NoRevision):
+        if self.stop_at_eos and not isinstance(self.remasking, NoRemasking):
             raise ValueError("stop_at_eos takes the text before an EOS as final, and a revision may still change it. Choose one.")
-        if not isinstance(self.window, Everywhere) and not isinstance(self.revision, NoRevision):
+        if not isinstance(self.block_schedule, SingleBlock) and not isinstance(self.remasking, NoRemasking):
             raise ValueError(
                 "A block is finished when the next begins, and a revision would open it again. Choose blocks or remasking."
             )
-        if self.revision.needs_confidence and not self.selector.needs_logits:
+        if self.remasking.needs_confidence and not self.selector.needs_logits:
             raise ValueError(
-                f"{type(self.revision).__name__} compares tokens by confidence, and the order ({type(self.selector.score).__name__}) "
+                f"{type(self.remasking).__name__} compares tokens by confidence, and the order ({type(self.selector.score).__name__}) "
                 "measures none. Choose a confidence: top_prob, prob_diff or entropy."
             )

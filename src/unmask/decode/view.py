@@ -39,18 +39,18 @@ class StepView:
     rows: Int[Tensor, " rows"]
     ids: Int[Tensor, "rows seq"]
     canvas: Canvas
-    wanted: Bool[Tensor, "rows seq"]
+    to_fill: Bool[Tensor, "rows seq"]
     blanks: Bool[Tensor, "rows seq"]
     candidates: Bool[Tensor, "rows seq"]
-    target: Int[Tensor, " rows"]
-    certainty: Float[Tensor, "rows seq"] | None
+    target_count: Int[Tensor, " rows"]
+    commit_prob: Float[Tensor, "rows seq"] | None
     noise: Noise
-    left: Float[Tensor, " rows"] | None = None
+    fraction_left: Float[Tensor, " rows"] | None = None
 
     @property
     def revealed(self) -> Bool[Tensor, "rows seq"]:
         """The tokens placed so far."""
-        return self.wanted & ~self.blanks
+        return self.to_fill & ~self.blanks
 
     def take(self, which: Int[Tensor, " some"]) -> StepView:
         """The view of the rows with these numbers, in their order."""
@@ -60,13 +60,13 @@ class StepView:
             self.rows[which],
             self.ids[which],
             self.canvas.rows(which),
-            self.wanted[which],
+            self.to_fill[which],
             self.blanks[which],
             self.candidates[which],
-            self.target[which],
-            None if self.certainty is None else self.certainty[which],
+            self.target_count[which],
+            None if self.commit_prob is None else self.commit_prob[which],
             Noise(self.noise.keys[which], None if counters is None else counters[which]),
-            None if self.left is None else self.left[which],
+            None if self.fraction_left is None else self.fraction_left[which],
         )
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmask.contracts import SpecialIds
-from unmask.data.store import TokenStore
+from unmask.data.store.token_store import TokenStore
 from unmask.evaluate.counting import ContextTable
 
 UNKNOWN = -1

@@ -16,9 +16,9 @@ from unmask.devices import device_of
 from unmask.evaluate.hidden import Progress, hide_in_batches, measure_at
 from unmask.evaluate.metrics import in_top
 from unmask.evaluate.windows import Windows
-from unmask.nn.modes import evaluating
-from unmask.ops.levels import ConstantLevel
-from unmask.ops.objective import token_nll
+from unmask.nn.modes import eval_mode
+from unmask.ops.mask_rates import ConstantMaskRate
+from unmask.ops.weighting import token_nll
 
 Classes = Callable[[Any], Any]  # ids [B, L] -> the class of each token, integers [B, L]
 
@@ -58,13 +58,13 @@ def accuracy_by_class(
     kinds: list[np.ndarray] = []
     found: dict[str, list[np.ndarray]] = {name: [] for name in models}
     parts = hide_in_batches(
-        windows, SpecialIds.of(special), ConstantLevel(rate), samples=samples, seed=seed, batch_tokens=batch_tokens, progress=progress
+        windows, SpecialIds.of(special), ConstantMaskRate(rate), samples=samples, seed=seed, batch_tokens=batch_tokens, progress=progress
     )
     for part in parts:
         kinds.append(np.asarray(classes(part.ids.numpy()))[part.where.numpy()])
         for name, model in models.items():
             at = device_of(model)
-            with evaluating(model):
+            with eval_mode(model):
                 batch = {key: value.to(at) for key, value in part.batch.items()}
                 wanted = part.ids[part.where].to(at)
                 found[name].append(measure_at(model, batch, part.where.to(at), wanted, [in_top(1), token_nll]).numpy())

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from unmask.contracts import SpecialIds
 from unmask.devices import device_of
-from unmask.nn.modes import evaluating
+from unmask.nn.modes import eval_mode
 from unmask.nn.projection import logits_where
-from unmask.ops.objective import token_nll
+from unmask.ops.weighting import token_nll
 
 LONGEST = 16
 
@@ -47,7 +47,7 @@ def any_order_conditionals(
     subsets = torch.zeros(2**n - 1, len(row), dtype=torch.bool, device=row.device)
     subsets[:, free] = (torch.arange(1, 2**n, device=row.device)[:, None] >> torch.arange(n, device=row.device)) & 1 == 1
     nats = torch.zeros(subsets.shape, dtype=torch.float64, device=row.device)
-    with evaluating(model):
+    with eval_mode(model):
         for where, out in zip(subsets.split(batch_rows), nats.split(batch_rows), strict=True):
             batch = {"input_ids": row.expand(where.shape).masked_fill(where, special.mask).to(at)}
             out[where] = token_nll(logits_where(model, batch, where.to(at)), row.expand(where.shape)[where].to(at)).cpu().double()

@@ -22,9 +22,9 @@ from unmask import allocator
 from unmask.contracts import SpecialIds
 from unmask.devices import device_of
 from unmask.evaluate.windows import Windows, batches, stack
-from unmask.nn.modes import evaluating
+from unmask.nn.modes import eval_mode
 from unmask.nn.projection import logits_in_chunks
-from unmask.ops.corruption import Level, exact_count
+from unmask.ops.corruption import MaskRate, fixed_count
 from unmask.randomness import Noise, low_discrepancy, row_keys
 
 Measure = Callable[[Float[Tensor, "scored vocab"], Int[Tensor, " scored"]], Float[Tensor, " scored"]]
@@ -64,7 +64,7 @@ def measure_hidden(
     windows: Windows,
     special: SpecialIds,
     measures: Sequence[Measure],
-    level: Level,
+    mask_rate: MaskRate,
     *,
     samples: int,
     seed: int,
@@ -91,9 +91,9 @@ def measure_hidden(
     """
     sums = np.zeros((len(measures), samples, len(windows)))
     hidden = np.zeros((samples, len(windows)), dtype=np.int64)
-    with evaluating(model):
+    with eval_mode(model):
         for part in hide_in_batches(
-            windows, special, level, samples=samples, seed=seed, batch_tokens=batch_tokens, device=device or device_of(model), progress=progress
+            windows, special, mask_rate, samples=samples, seed=seed, batch_tokens=batch_tokens, device=device or device_of(model), progress=progress
         ):
             values = measure_at(model, part.batch, part.where, part.ids[part.where], measures)
             row = part.where.nonzero()[:, 0].cpu()
@@ -123,7 +123,7 @@ class HiddenBatch(NamedTuple):
 def hide_in_batches(
     windows: Windows,
     special: SpecialIds,
-    level: Level,
+    mask_rate: MaskRate,
     *,
     samples: int,
     seed: int,
@@ -152,8 +152,8 @@ def hide_in_batches(
         passes, numbers = pass_of[index], window_of[index]
         ids, real, may_hide = stack([windows.rows[i] for i in numbers], special, torch.device("cpu"))
         epoch, place = torch.from_numpy(passes), torch.from_numpy(numbers)
-        shares = level(low_discrepancy(seed, epoch, place))
-        where, _ = exact_count(shares, may_hide, Noise(row_keys(seed, epoch, place)))
+        shares = mask_rate(low_discrepancy(seed, epoch, place))
+        where, _ = fixed_count(shares, may_hide, Noise(row_keys(seed, epoch, place)))
         seen = {"input_ids": ids.masked_fill(where, special.mask).to(at), "attention_mask": real.to(at)}
         yield HiddenBatch(passes, numbers, ids.to(at), where.to(at), seen)
         allocator.watch.look()

@@ -24,12 +24,12 @@ from unmask.contracts import SpecialIds
 from unmask.evaluate.estimate import Estimate, ratio
 from unmask.evaluate.hidden import Progress, measure_hidden
 from unmask.evaluate.windows import Windows
-from unmask.ops.corruption import UniformLevel
-from unmask.ops.objective import token_nll
+from unmask.ops.corruption import UniformMaskRate
+from unmask.ops.weighting import token_nll
 
 
 @dataclass(frozen=True)
-class Bound:
+class Nelbo:
     """An upper bound on the negative log-likelihood of documents.
 
     Attributes:
@@ -77,7 +77,7 @@ class Bound:
     def perplexity_per_word(self) -> Estimate:
         return self.bits_per_word.scaled(math.log(2)).exponential()
 
-    def bits_saved_per_byte(self, baseline: Bound) -> Estimate:
+    def bits_saved_per_byte(self, baseline: Nelbo) -> Estimate:
         """How many bits per byte less than ``baseline`` this bound is, on the same documents.
 
         The interval is of the paired difference, far narrower than the two intervals side by side: documents that are hard
@@ -135,7 +135,7 @@ class Bound:
         return totals | {rate: getattr(self, rate).as_dict() for rate in rates}
 
 
-def bound(
+def nelbo(
     model: Any,
     windows: Windows,
     special: SpecialIds,
@@ -145,7 +145,7 @@ def bound(
     batch_tokens: int = 16384,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
-) -> Bound:
+) -> Nelbo:
     """Estimate the any-order bound of held-out documents.
 
     Args:
@@ -164,7 +164,7 @@ def bound(
     """
     special = SpecialIds.of(special)
     found = measure_hidden(
-        model, windows, special, [token_nll], UniformLevel(0.0),
+        model, windows, special, [token_nll], UniformMaskRate(0.0),
         samples=samples, seed=seed, batch_tokens=batch_tokens, device=device, progress=progress,
     )  # fmt: skip
     nats = found.sums[0] * found.scorable / np.maximum(found.hidden, 1)
@@ -172,4 +172,4 @@ def bound(
     np.add.at(per_document.T, windows.document, nats.T)
     tokens = np.bincount(windows.document, found.scorable, windows.n_documents).astype(np.int64)
     unscored = windows.unscored(special)
-    return Bound(per_document, tokens, windows.document_bytes, windows.document_words, unscored, windows.document_exact)
+    return Nelbo(per_document, tokens, windows.document_bytes, windows.document_words, unscored, windows.document_exact)

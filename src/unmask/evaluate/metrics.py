@@ -15,7 +15,7 @@ from unmask.devices import wide
 from unmask.evaluate.estimate import Estimate, ratio
 from unmask.evaluate.hidden import Measure, Progress, measure_hidden
 from unmask.evaluate.windows import Windows
-from unmask.ops.corruption import ConstantLevel
+from unmask.ops.corruption import ConstantMaskRate
 
 
 def in_top(k: int) -> Measure:
@@ -80,7 +80,7 @@ def masked_accuracy(
         raise ValueError(f"rate={rate} is the share of tokens that is hidden: give a number above 0 and up to 1, such as 0.15.")
     measures = [in_top(1), in_top(5), entropy]
     found = measure_hidden(
-        model, windows, special, measures, ConstantLevel(rate),
+        model, windows, special, measures, ConstantMaskRate(rate),
         samples=samples, seed=seed, batch_tokens=batch_tokens, device=device, progress=progress,
     )  # fmt: skip
 

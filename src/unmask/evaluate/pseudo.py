@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from unmask.contracts import SpecialIds
 from unmask.evaluate.hidden import Progress, device_of, measure_at
 from unmask.evaluate.windows import batches, stack
-from unmask.nn.modes import evaluating
-from unmask.ops.objective import token_nll
+from unmask.nn.modes import eval_mode
+from unmask.ops.weighting import token_nll
 
 
 def pseudo_log_likelihood(
@@ -57,7 +57,7 @@ def pseudo_log_likelihood(
     place_of = np.concatenate([*wanted, np.zeros(0, dtype=np.int64)]).astype(np.int64)
     lengths = np.array([len(row) for row in ids], dtype=np.int64)[row_of] if len(ids) else np.zeros(0, dtype=np.int64)
     done, total = 0, int(lengths.sum())
-    with evaluating(model):
+    with eval_mode(model):
         for index in batches(lengths, batch_tokens):
             tokens, real, _ = stack([ids[i] for i in row_of[index]], special, at)
             where = torch.zeros_like(real)

@@ -11,7 +11,7 @@ import numpy as np
 
 from unmask.contracts import SpecialIds
 from unmask.evaluate.hidden import Progress
-from unmask.evaluate.likelihood import bound
+from unmask.evaluate.likelihood import nelbo
 from unmask.evaluate.pseudo import pseudo_log_likelihood
 from unmask.evaluate.windows import Windows
 
@@ -84,7 +84,7 @@ def score_texts(
     if samples is None:
         nats = np.array([float(np.nansum(values)) for values in pseudo_log_likelihood(model, rows, special, progress=progress)])
     elif any(scored):
-        passes = -bound(model, Windows.of_rows(rows, model.max_length, texts), special, samples=samples, seed=seed, progress=progress).nats
+        passes = -nelbo(model, Windows.of_rows(rows, model.max_length, texts), special, samples=samples, seed=seed, progress=progress).nats
         nats = passes.mean(0)
         errors = passes.std(0, ddof=1) / math.sqrt(samples) if samples > 1 else errors
     else:

@@ -15,9 +15,9 @@ from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unmask.collate.layout import pad
 from unmask.contracts import SpecialIds
-from unmask.data.layout import pad
-from unmask.data.store import TokenStore
+from unmask.data.store.token_store import TokenStore
 
 
 @dataclass(frozen=True)

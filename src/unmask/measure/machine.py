@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unmask.measure.flops import Size
-from unmask.ops.products import served_by_onednn
+from unmask.ops.matmul import uses_onednn
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -107,7 +107,7 @@ class _Product:
 
 def _fastest(by_blas: Callable[[], Tensor], x: Tensor, weight: Tensor, tries: int = 3) -> Callable[[], Tensor]:
     """``x @ weight.T`` by BLAS or by oneDNN, after a few tries of each."""
-    if not served_by_onednn(x, weight):
+    if not uses_onednn(x, weight):
         return by_blas  # bf16 is oneDNN's already
 
     def by_onednn() -> Tensor:

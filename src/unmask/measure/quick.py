@@ -18,8 +18,8 @@ import torch
 from unmask.measure.flops import Size
 from unmask.measure.machine import MatrixProducts, describe_machine
 from unmask.measure.memory import peak_memory
+from unmask.measure.report_table import Row
 from unmask.measure.step import TrainingStep, hugging_face_bert, ours
-from unmask.measure.table import Row
 from unmask.measure.turns import take_turns
 from unmask.measure.work import Work, diffusion_rows, document_lengths, masked_rows, packed, padded
 
@@ -72,8 +72,8 @@ def quick_comparison(setting: Setting, progress: Callable[[int, int | None], Non
     Returns:
         ``machine``, ``setting``, ``seconds`` (medians), ``tokens_per_second``, ``peak_mib``, and ``rows``: a list of ``Row``.
     """
-    mlm, diffusion, apart = setting.works()
-    together = packed(apart, setting.length)
+    mlm, diffusion, non_adjacent = setting.works()
+    together = packed(non_adjacent, setting.length)
     precision = setting.precision
     products = MatrixProducts(setting.size, mlm.tokens, mlm.scored, precision, setting.device)
 
@@ -89,14 +89,14 @@ def quick_comparison(setting: Setting, progress: Callable[[int, int | None], Non
         "diffusion": mine(diffusion, "inverse_p"),
         "diffusion, bert": theirs(diffusion),
         "documents": mine(together),
-        "documents, bert": theirs(apart),
+        "documents, bert": theirs(non_adjacent),
     }
     timings = take_turns({**steps, "products": products}, setting.turns, device=setting.device, progress=progress)
-    tokens = {"mlm": mlm.tokens, "diffusion": diffusion.tokens, "documents": apart.tokens}
+    tokens = {"mlm": mlm.tokens, "diffusion": diffusion.tokens, "documents": non_adjacent.tokens}
     names = {
         "mlm": "MLM step, 15% scored",
         "diffusion": "masked-diffusion step",
-        "documents": f"documents of mean length {sum(apart.lengths) // len(apart.lengths)}",
+        "documents": f"documents of mean length {sum(non_adjacent.lengths) // len(non_adjacent.lengths)}",
     }
     rows = [Row.of(text, BERT, timings[name].faster_than(timings[f"{name}, bert"])) for name, text in names.items()]
     share = setting.size.step_flops(mlm.lengths, mlm.scored) / products.flops
@@ -135,7 +135,7 @@ def step_peaks(size: Size, rows: int, length: int, precision: str) -> tuple[int,
     """
     program = (
         f"import torch; torch.set_num_threads({torch.get_num_threads()})\n"
-        "from unmask.allocator import keep_freed_memory, watch\n"
+        "from unmask.allocator import tune_malloc, watch\n"
         "from unmask.measure.flops import Size\n"
         "from unmask.measure.work import masked_rows\n"
         "from unmask.measure.step import {make}\n"
@@ -145,5 +145,5 @@ def step_peaks(size: Size, rows: int, length: int, precision: str) -> tuple[int,
         "    step()\n"
         "    {after}"
     )
-    mine = peak_memory(program.format(make="ours", first="keep_freed_memory()\n", after="watch.look()"))
+    mine = peak_memory(program.format(make="ours", first="tune_malloc()\n", after="watch.look()"))
     return mine, peak_memory(program.format(make="hugging_face_bert", first="", after=""))

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from unmask.measure.flops import Size
 from unmask.measure.work import MASK, PAD, Work
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
-from unmask.nn.running import BlockRunner
-from unmask.ops.objective import Weighting
-from unmask.train.loss import MLMLoss
+from unmask.nn.execution import BlockRunner
+from unmask.ops.weighting import Weighting
+from unmask.training.loss import MLMLoss
 
 
 class TrainingStep:

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unmask.collate.packing import Packer
 from unmask.contracts import IGNORED_TARGET
-from unmask.data.packing import Packer
 from unmask.ops.segments import positions_from_segments
 
 PAD, MASK, FIRST_ORDINARY = 0, 1, 5

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from unmask.models.causality import is_causal, warn_causal
 from unmask.models.hf import HuggingFaceMLM
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
-from unmask.models.rows import run_unpadded
+from unmask.models.unpadded import run_unpadded
 from unmask.nn.vocabulary import refuse_unknown_ids
 
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from unmask.nn.modes import evaluating
+from unmask.nn.modes import eval_mode
 
 
 def warn_causal(name: str, remedy: str) -> None:
@@ -48,7 +48,7 @@ def is_causal(net: Any, ids: Int[Tensor, "batch seq"], num_tokens: int) -> bool:
     with _generators_restored(ids.device):
         try:
             twin = copy.deepcopy(net, shared)
-            with evaluating(twin):
+            with eval_mode(twin):
                 plain = torch.arange(ids.shape[1], device=ids.device)[None] % num_tokens
                 answer = twin(plain)
                 last_seen = not torch.equal(twin(_changed(plain, -1, num_tokens))[0, 0], answer[0, 0])

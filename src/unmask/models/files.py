@@ -53,7 +53,7 @@ def restore_tied(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
     weights.setdefault(tied_name, weights["embedding.weight"])
 
 
-def seal(folder: Path, **facts: Any) -> None:
+def write_manifest(folder: Path, **facts: Any) -> None:
     """Write the manifest over everything in the folder; ``facts`` (step, metrics) are kept beside it."""
     files = {
         str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": digest(file)}
@@ -63,7 +63,7 @@ def seal(folder: Path, **facts: Any) -> None:
     write_json(folder / MANIFEST, {"format": FORMAT, "version": VERSION, **facts, "files": files})
 
 
-def check_sealed(folder: Path) -> dict[str, Any]:
+def verify_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a folder whose files all match it.
 
     Raises:
@@ -100,7 +100,7 @@ def read_model(folder: Path) -> RotaryTransformerMLMModel:
     Raises:
         ValueError: the folder is not whole, or its weights do not fit its config.
     """
-    check_sealed(folder)
+    verify_manifest(folder)
     config = read_json(folder / "config.json")
     architecture = config.pop("architecture", None) if isinstance(config, dict) else None
     if architecture not in ARCHITECTURES:
@@ -164,12 +164,12 @@ def usable_checkpoint(folder: Path) -> Path:
     """
     try:
         last = resolve_checkpoint(folder)
-        check_sealed(last)
+        verify_manifest(last)
         return last
     except ValueError as damage:
         try:
             best = resolve_checkpoint(folder, "best")
-            check_sealed(best)
+            verify_manifest(best)
         except ValueError:
             raise damage from None
         index = read_json(folder / INDEX)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from unmask.models.hf_path import Path
 from unmask.models.hf_probe import probing, token_table
 from unmask.models.hf_search import LENGTHS, Probe, search, search_added, widened
-from unmask.models.rows import one_a_row
+from unmask.models.unpadded import one_a_row
 from unmask.nn.vocabulary import refuse_unknown_ids
 
 

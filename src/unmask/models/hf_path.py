@@ -23,7 +23,7 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from unmask.models.rows import default_positions, equal_lengths, in_parts, real_first
+from unmask.models.unpadded import default_positions, equal_lengths, in_parts, real_first
 
 PADDINGS = ("mask", "positions", "moved", "equal", "alone")
 IDS, EMBEDDINGS = "input_ids", "inputs_embeds"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unmask.models.hf_path import HeadCall, states_of
-from unmask.nn.modes import evaluating
+from unmask.nn.modes import eval_mode
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def probing(model: Any, redrawn: bool = False) -> Iterator[None]:
     zero = table is not None and pad is not None and 0 <= pad < len(table) and not bool(table.data[pad].any())
     generator = torch.Generator(first.device).manual_seed(0)
     try:
-        with torch.random.fork_rng(devices=[]), evaluating(model), torch.autocast(first.device.type, enabled=False):
+        with torch.random.fork_rng(devices=[]), eval_mode(model), torch.autocast(first.device.type, enabled=False):
             for parameter, _ in weights:
                 parameter.data = torch.empty_like(parameter.data).normal_(std=parameter.shape[-1] ** -0.5, generator=generator)
             if zero and not redrawn:

@@ -16,12 +16,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from unmask.nn.attention import plan_attention
-from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, attend_to_neighbours, initialise
+from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, initialise, initialise_local_attention
+from unmask.nn.execution import BlockRunner
+from unmask.nn.gather_plan import GatherPlan
 from unmask.nn.heads import MaskedLMHead, VocabularyHead
-from unmask.nn.memory import KeyValues
-from unmask.nn.reading import Reading
+from unmask.nn.kv_cache import KVCache
 from unmask.nn.rotary import RotaryTable, refuse_beyond
-from unmask.nn.running import BlockRunner
 from unmask.nn.vocabulary import refuse_unknown_ids
 from unmask.ops.segments import positions_from_mask, positions_from_segments
 
@@ -46,9 +46,9 @@ class RotaryTransformerMLMModel(nn.Module):
         final_layer_without_normalization: skip the norm before the vocabulary.
         tie_embeddings: the vocabulary projection shares the embedding's weight.
         rotary_base: the longest wavelength is ``2 pi rotary_base`` tokens; small values tell near positions apart better.
-        neighbour_layers: in the first so many layers, heads start out attending to their nearest neighbours.
+        local_init_layers: in the first so many layers, heads start out attending to their nearest neighbours.
         causal_block: a token attends to its own block of so many positions and to all earlier ones of its document, so that a
-            finished block can be remembered exactly (``unmask.decode.block_cache``); None = to the whole document.
+            finished block can be remembered exactly (``unmask.decode.forwards.block_cached``); None = to the whole document.
 
     ``run_block`` says how blocks are run while training (compiled, activations kept or made anew); it is no part of what the
     network computes, and of no checkpoint.
@@ -76,7 +76,7 @@ class RotaryTransformerMLMModel(nn.Module):
         final_layer_without_normalization: bool = False,
         tie_embeddings: bool = False,
         rotary_base: float = 10_000.0,
-        neighbour_layers: int = 0,
+        local_init_layers: int = 0,
         causal_block: int | None = None,
     ) -> None:
         given = {k: v for k, v in locals().items() if k in inspect.signature(RotaryTransformerMLMModel).parameters}
@@ -116,8 +116,8 @@ class RotaryTransformerMLMModel(nn.Module):
             embedding=self.embedding if tie_embeddings else None,
         )
         initialise(self, num_layers)
-        for block in list(self.blocks)[:neighbour_layers]:
-            attend_to_neighbours(cast(EncoderBlock, block), self.rotary.angle_per_step)
+        for block in list(self.blocks)[:local_init_layers]:
+            initialise_local_attention(cast(EncoderBlock, block), self.rotary.angle_per_step)
 
     def forward(
         self,
@@ -140,7 +140,7 @@ class RotaryTransformerMLMModel(nn.Module):
         self, states: Float[Tensor, "scored width"]
     ) -> tuple[Float[Tensor, "scored width"], Float[Tensor, "vocab width"], Float[Tensor, " vocab"] | None]:
         """Features, weight and bias whose product are the logits of some states: for a loss that never holds them all."""
-        return self.head.features(states), *self.head.product
+        return self.head.features(states), *self.head.output_weights
 
     def hidden_states(
         self,
@@ -226,14 +226,14 @@ class RotaryTransformerMLMModel(nn.Module):
             x = self.run_block(block, x, angles, plan)
         if index is None:
             return self._leave(x), token_index
-        read = Reading.of(index, token_index, ids.numel())
+        read = GatherPlan.of(index, token_index, ids.numel())
         return read.put(self._leave(self.run_block(blocks[-1], x, angles, plan, read.places))), None
 
     def hidden_states_at(
         self,
         x_t: Int[Tensor, "rows seq"],
         where: Bool[Tensor, "rows seq"],
-        memory: KeyValues,
+        memory: KVCache,
         rows: Int[Tensor, " rows"],
         attention_mask: Bool[Tensor, "rows seq"],
         positions: Int[Tensor, "rows seq"],

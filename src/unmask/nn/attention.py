@@ -4,7 +4,7 @@ The encoder runs on tokens ``[T, ...]`` laid end to end. A plan, made once per b
 they form rows:
 
     DensePlan      B rows of L tokens, optionally with a boolean mask; SDPA
-    DocumentPlan   documents of any length, sorted by length; no padding and no masks (``unmask.nn.documents``)
+    DocumentPlan   documents of any length, sorted by length; no padding and no masks (``unmask.nn.document_attention``)
     FlexPlan       B rows of L tokens under a FlexAttention BlockMask
 
 On a CPU, padding is dropped, documents are laid in order of their lengths, and attended one length at a time: measured, that
@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from unmask.nn.documents import attend_documents, by_products, spans
+from unmask.nn.document_attention import attend_documents, spans, uses_explicit_matmul
 from unmask.nn.rotary import Angles, rotate
 from unmask.ops.segments import document_mask
 
@@ -86,7 +86,7 @@ class DocumentPlan:
             slot = document * most + torch.arange(stop - start) % most  # those of one document follow each other: all differ
             q_rows = q.new_zeros(count * most, *q.shape[1:]).index_copy(0, slot, q[start:stop])
             q_rows, k_rows, v_rows = (x.view(count, -1, *x.shape[1:]).transpose(1, 2) for x in (q_rows, k[where], v[where]))
-            if dropout or not by_products(q.dtype, length):
+            if dropout or not uses_explicit_matmul(q.dtype, length):
                 out = F.scaled_dot_product_attention(q_rows, k_rows, v_rows, dropout_p=dropout)
             else:
                 out = torch.softmax(q_rows * q.shape[-1] ** -0.5 @ k_rows.transpose(-1, -2), -1) @ v_rows
@@ -177,7 +177,7 @@ class PartialPlan(AttentionPlan, Protocol):
     def at(self, read: Int[Tensor, " read"], q: Reads, k: Heads, v: Heads, dropout: float) -> Reads: ...
 
 
-def asks_in_part(plan: AttentionPlan) -> TypeGuard[PartialPlan]:
+def supports_partial_queries(plan: AttentionPlan) -> TypeGuard[PartialPlan]:
     """Whether a plan can. (A compiled block attends for all tokens: it may not look how many are read.)"""
     return not torch.compiler.is_compiling() and isinstance(plan, PartialPlan)
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from unmask.nn.attention import AttentionPlan, asks_in_part, rotary_attention
+from unmask.nn.attention import AttentionPlan, rotary_attention, supports_partial_queries
 from unmask.nn.linear import Linear
 from unmask.nn.rotary import Angles, rotate
 
@@ -70,13 +70,13 @@ class EncoderBlock(nn.Module):
     ) -> Float[Tensor, "outs width"]:
         """The attention branch, without its residual."""
         width, dropout = x.shape[-1], self.dropout if self.training else 0.0
-        if read is None or not asks_in_part(plan):
-            qkv = self.qkv.behind(*_normed(self.attention_norm, x))
+        if read is None or not supports_partial_queries(plan):
+            qkv = self.qkv.linear_of(*_normed(self.attention_norm, x))
             attended = rotary_attention(plan, qkv.unflatten(-1, (3, self.nhead, width // self.nhead)), angles, dropout)
             return self.out((attended if read is None else attended[read]).flatten(1))
         normed = self.attention_norm(x)
-        q = self.qkv.outputs(normed[read], slice(width)).unflatten(-1, (self.nhead, -1))
-        k, v = self.qkv.outputs(normed, slice(width, None)).unflatten(-1, (2, self.nhead, -1)).unbind(1)
+        q = self.qkv.rows_of(normed[read], slice(width)).unflatten(-1, (self.nhead, -1))
+        k, v = self.qkv.rows_of(normed, slice(width, None)).unflatten(-1, (2, self.nhead, -1)).unbind(1)
         cos, sin = angles
         return self.out(plan.at(read, rotate(q, (cos[read], sin[read])), rotate(k, angles), v, dropout).flatten(1))
 
@@ -86,7 +86,7 @@ class EncoderBlock(nn.Module):
         """The block's output, at all tokens or at those of ``read`` (ascending places among them)."""
         attended = self.attend(x, angles, plan, read)
         x = (x if read is None else x[read]) + F.dropout(attended, self.dropout, self.training)
-        hidden = self.down.behind(self.activation, self.up.behind(*_normed(self.feedforward_norm, x)))
+        hidden = self.down.linear_of(self.activation, self.up.linear_of(*_normed(self.feedforward_norm, x)))
         return x + F.dropout(hidden, self.dropout, self.training)
 
 
@@ -110,11 +110,11 @@ def initialise(module: nn.Module, layers: int, std: float = 0.02) -> None:
                 part.weight[part.padding_idx].zero_()
 
 
-NEIGHBOUR_SHARPNESS = 3.0
+LOCAL_SHARPNESS = 3.0
 
 
 @torch.no_grad()
-def attend_to_neighbours(block: EncoderBlock, angle_per_step: Float[Tensor, " half"]) -> None:
+def initialise_local_attention(block: EncoderBlock, angle_per_step: Float[Tensor, " half"]) -> None:
     """Start the heads of a block attending to offsets -1, +1, -2, +2, … through their query and key biases.
 
     Rotary scores of a constant query ``q`` and key ``k`` depend on the offset alone: with channel pairs as complex numbers,
@@ -125,6 +125,6 @@ def attend_to_neighbours(block: EncoderBlock, angle_per_step: Float[Tensor, " ha
     q_bias, k_bias, _ = block.qkv.bias.view(3, block.nhead, -1)
     for head in range(block.nhead):
         offset = (head // 2 + 1) * (-1 if head % 2 == 0 else 1)
-        q_bias[head, :half] = NEIGHBOUR_SHARPNESS * torch.cos(angle_per_step * offset)
-        q_bias[head, half : 2 * half] = NEIGHBOUR_SHARPNESS * torch.sin(angle_per_step * offset)
-        k_bias[head, :half] = NEIGHBOUR_SHARPNESS
+        q_bias[head, :half] = LOCAL_SHARPNESS * torch.cos(angle_per_step * offset)
+        q_bias[head, half : 2 * half] = LOCAL_SHARPNESS * torch.sin(angle_per_step * offset)
+        k_bias[head, :half] = LOCAL_SHARPNESS

@@ -36,7 +36,7 @@ class VocabularyHead(nn.Module):
         return self.norm(hidden)
 
     @property
-    def product(self) -> tuple[Tensor, Tensor | None]:
+    def output_weights(self) -> tuple[Tensor, Tensor | None]:
         """Weight ``[V, D]`` and bias ``[V]`` of the projection."""
         return self.projection.weight, self.projection.bias
 
@@ -63,6 +63,6 @@ class MaskedLMHead(nn.Module):
         return self.norm(F.gelu(self.transform(state)))
 
     @property
-    def product(self) -> tuple[Tensor, Tensor | None]:
+    def output_weights(self) -> tuple[Tensor, Tensor | None]:
         """Weight ``[V, D]`` and bias ``[V]`` of the projection."""
         return self.decode.weight, self.decode.bias

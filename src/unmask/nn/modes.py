@@ -11,7 +11,7 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(model: Any) -> Iterator[None]:
+def eval_mode(model: Any) -> Iterator[None]:
     """Without gradients, in eval mode; every submodule is back in its own mode afterwards."""
     training = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
     if isinstance(model, nn.Module):

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from unmask.decode.grid import Grid
+from unmask.decode.orders.grid import Grid
 
 
 class Conditioning(nn.Module):

@@ -19,9 +19,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from unmask.contracts import SpecialIds
-from unmask.decode.grid import Grid
+from unmask.decode.orders.grid import Grid
+from unmask.decode.orders.scores import Draft
 from unmask.decode.reach import reached
-from unmask.decode.scores import Draft
 from unmask.decode.view import StepView
 from unmask.models.adapters import as_network
 from unmask.models.hf import HuggingFaceMLM
@@ -142,6 +142,6 @@ class NoisyCritic:
     def judge(self, view: StepView, draft: Draft) -> Float[Tensor, "rows seq"]:
         """The belief in every token, in (0, 1)."""
         right = -reached(self.wrong, draft.ids.device)(draft.ids).double()
-        if self.noise and view.left is not None:
-            right = right + self.noise * view.left[:, None] * gumbel(view.noise.per_token(Stream.ORDER, draft.ids.shape[1]))
+        if self.noise and view.fraction_left is not None:
+            right = right + self.noise * view.fraction_left[:, None] * gumbel(view.noise.per_token(Stream.ORDER, draft.ids.shape[1]))
         return torch.sigmoid(right)

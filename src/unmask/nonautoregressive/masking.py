@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from unmask.ops.choice import exact_count
-from unmask.ops.levels import ScheduleLevel
+from unmask.ops.mask_rates import ScheduleMaskRate
+from unmask.ops.position_sampling import fixed_count
 from unmask.ops.replacement import Replacement, ordinary_ids
 from unmask.ops.schedule import Schedule
 from unmask.ops.scheme import Corruption
@@ -66,7 +66,7 @@ class Masking:
         """Level × choice × replacement."""
         ordinary = ordinary_ids(self.num_tokens, (*self.special_ids, self.mask_id))
         replacement = Replacement(self.mask_id, 1.0 - self.kept - self.randomised, self.randomised, ordinary)
-        return Corruption(ScheduleLevel(self.schedule, 0.0), exact_count, replacement, is_bound=self.kept == self.randomised == 0)
+        return Corruption(ScheduleMaskRate(self.schedule, 0.0), fixed_count, replacement, is_elbo=self.kept == self.randomised == 0)
 
     def __call__(self, rows: Tensor | Mapping[str, Any]) -> dict[str, Tensor]:
         """Hide part of each row.
@@ -95,13 +95,13 @@ class Masking:
         if who is None:
             noise = Noise.from_generator(len(ids), None, ids.device)
             spread = torch.arange(len(ids), device=ids.device) / max(1, len(ids))
-            levels = (uniform(noise.keys[:1]) + spread).frac().clamp(min=2.0**-53) if len(ids) else None
-            return replace(noise, levels=levels)
+            row_uniforms = (uniform(noise.keys[:1]) + spread).frac().clamp(min=2.0**-53) if len(ids) else None
+            return replace(noise, row_uniforms=row_uniforms)
         epoch = column("epoch")
         epochs = torch.zeros_like(who) if epoch is None else epoch.expand_as(who)
         place = column("epoch_place")
-        levels = None if place is None else low_discrepancy(self.seed, epochs, place)
-        return Noise(row_keys(self.seed, epochs, who), None, levels)
+        row_uniforms = None if place is None else low_discrepancy(self.seed, epochs, place)
+        return Noise(row_keys(self.seed, epochs, who), None, row_uniforms)
 
     def _checked(self, ids: Tensor) -> Int[Tensor, "batch seq"]:
         if ids.dim() != 2 or ids.shape[1] != self.length or ids.is_floating_point():
@@ -136,5 +136,5 @@ def earlier(ids: Int[Tensor, "batch seq"], mask_id: int, keys: Int[Tensor, " bat
     """
     shown = ids != mask_id
     noise = Noise(keys)
-    more = (noise.per_row(Stream.LEVEL) * shown.sum(-1)).long() + 1
+    more = (noise.per_row(Stream.MASK_RATE) * shown.sum(-1)).long() + 1
     return ids.masked_fill(select_top(noise.per_token(Stream.SELECTION, ids.shape[1]), shown, more), mask_id)

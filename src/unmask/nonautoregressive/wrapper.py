@@ -18,18 +18,18 @@ from torch import Tensor, nn
 
 from unmask.contracts import MLMLossDict, SpecialIds
 from unmask.decode.canvas import Canvas
-from unmask.decode.grid import Grid
 from unmask.decode.loop import fill_canvas
+from unmask.decode.orders.grid import Grid
 from unmask.models.adapters import as_network
-from unmask.nn.modes import evaluating
+from unmask.nn.modes import eval_mode
 from unmask.nonautoregressive.conditioning import Conditioned, Conditioning
 from unmask.nonautoregressive.critic import HiddenCritic, ModuleCritic, guessing_loss, takes_output
+from unmask.nonautoregressive.generation import Order, generation_rules
 from unmask.nonautoregressive.masking import NOISE_KEYS, Masking, earlier
-from unmask.nonautoregressive.rules import Order, generation_rules
 from unmask.nonautoregressive.schedules import wrapper_schedule
-from unmask.ops.schedule import CountTime, Schedule
+from unmask.ops.schedule import FixedCountTime, Schedule
 from unmask.randomness import fold, uniform
-from unmask.train.loss import MLMLoss, ScoredTokens
+from unmask.training.loss import MLMLoss, ScoredTokens
 
 _CONDITIONED, _DRAFT, _DRAFT_TEMPERATURE, _EARLIER = 101, 102, 103, 104  # what a row's key is folded with for draws beyond its corruption
 
@@ -129,7 +129,7 @@ class NonAutoregressiveWrapper(nn.Module):
             self.schedule, mask_id, self.num_tokens, self.max_seq_len, float(no_replace_prob), float(random_token_prob), self.special.others, seed
         )
         self.objective = (
-            MLMLoss(weighting=CountTime(self.schedule, self.max_seq_len), normaliser="supervised") if use_simple_mdlm_loss_weight else MLMLoss()
+            MLMLoss(weighting=FixedCountTime(self.schedule, self.max_seq_len), normaliser="supervised") if use_simple_mdlm_loss_weight else MLMLoss()
         )
         self.conditioning = Conditioning(self.net, self_cond, self.grid)
         self.token_critic: Any = token_critic
@@ -266,7 +266,7 @@ class NonAutoregressiveWrapper(nn.Module):
             order: which tokens are revealed first. None is the documented order, the best of the drawn tokens, by the critic if there
                 is one, else by their probability. Or a name: ``"random"`` (with ``annealed=False``, ``filter_thres=None`` and as many
                 steps as tokens it samples the network's law exactly), ``"top_prob"``, … of ``unmask.decode.named.ORDERS``, with a
-                layout those of ``unmask.decode.grid``; or a score object of ``unmask.decode``.
+                layout those of ``unmask.decode.orders.grid``; or a score object of ``unmask.decode``.
             annealed: let the temperature fall to 0 over the steps.
             steps: in place of the wrapper's.
             seed: of all draws; None takes one from torch's global generator.
@@ -290,7 +290,7 @@ class NonAutoregressiveWrapper(nn.Module):
             top_k=None if not filter_thres else self._kept(filter_thres),
             noise=noise_level_scale,
         )
-        with evaluating(self):
+        with eval_mode(self):
             decoded = fill_canvas(self.net, Canvas.infill(ids, self.special), rules, special=self.special, seed=seed, observers=observers)
         rows = decoded.ids.clone()  # an ordinary tensor, that may be trained on
         return rows[0] if alone else rows

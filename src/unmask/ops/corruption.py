@@ -23,14 +23,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unmask.contracts import Corrupted
-from unmask.ops.choice import Choice, Draw, ExactCount, WeightedCount, coins, successive, systematic
-from unmask.ops.choice import exact_ceil as exact_ceil
-from unmask.ops.choice import exact_count as exact_count
-from unmask.ops.levels import ConstantLevel, ScheduleLevel, UniformLevel
-from unmask.ops.levels import Level as Level
+from unmask.ops.mask_rates import ConstantMaskRate, ScheduleMaskRate, UniformMaskRate
+from unmask.ops.mask_rates import MaskRate as MaskRate
+from unmask.ops.position_sampling import (
+    Draw,
+    FixedCount,
+    PositionSampler,
+    WeightedCount,
+    bernoulli,
+    successive,
+    systematic,
+)
+from unmask.ops.position_sampling import exact_ceil as exact_ceil
+from unmask.ops.position_sampling import fixed_count as fixed_count
 from unmask.ops.replacement import Replacement, ordinary_ids
 from unmask.ops.schedule import Schedule, as_schedule
-from unmask.ops.scheme import Corruption, Units
+from unmask.ops.scheme import Corruption, Granularity
 from unmask.ops.spans import Spans
 from unmask.randomness import Noise
 
@@ -41,13 +49,13 @@ def uniform_corruption(mask_token_id: int, eps: float = 1e-3, exact: bool = Fals
     ``eps`` keeps ``1/p`` of a coin finite. A count needs no floor, at least one position is hidden, and with one it
     would not be uniform on ``1..n``; so exact counts leave ``eps`` out.
     """
-    level = UniformLevel(0.0 if exact else eps)
-    return Corruption(level, exact_count if exact else coins, Replacement(mask_token_id))
+    mask_rate = UniformMaskRate(0.0 if exact else eps)
+    return Corruption(mask_rate, fixed_count if exact else bernoulli, Replacement(mask_token_id))
 
 
 def scheduled_corruption(mask_token_id: int, schedule: Schedule, t_min: float = 1e-3) -> Corruption:
     """A rate drawn through a schedule at a uniform time, then coins (MDLM, MD4)."""
-    return Corruption(ScheduleLevel(schedule, t_min), coins, Replacement(mask_token_id))
+    return Corruption(ScheduleMaskRate(schedule, t_min), bernoulli, Replacement(mask_token_id))
 
 
 def count_corruption(mask_token_id: int, schedule: Schedule) -> Corruption:
@@ -55,13 +63,13 @@ def count_corruption(mask_token_id: int, schedule: Schedule) -> Corruption:
 
     The mean over hidden tokens is a likelihood bound for the linear schedule alone (docs/theory.md, the likelihood bound).
     """
-    return Corruption(ScheduleLevel(schedule, 0.0), exact_count, Replacement(mask_token_id), is_bound=schedule.name == "linear")
+    return Corruption(ScheduleMaskRate(schedule, 0.0), fixed_count, Replacement(mask_token_id), is_elbo=schedule.name == "linear")
 
 
 def block_diffusion_corruption(mask_token_id: int, block_size: int, eps: float = 1e-3, top: float = 1.0) -> Corruption:
     """Block diffusion's corruption: a rate of its own for each block, ``U(eps, top)``, then coins (Arriola et al. 2025)."""
-    level = UniformLevel(eps, top)
-    return Corruption(level, coins, Replacement(mask_token_id), is_bound=top == 1.0 and eps <= 1e-2, block_size=block_size)
+    mask_rate = UniformMaskRate(eps, top)
+    return Corruption(mask_rate, bernoulli, Replacement(mask_token_id), is_elbo=top == 1.0 and eps <= 1e-2, block_size=block_size)
 
 
 def blockwise_corruption(
@@ -70,14 +78,14 @@ def blockwise_corruption(
     eps: float = 1e-3,
     half_life_ratio: float = 0.25,
     draw: Draw = systematic,
-    least: int = 1,
+    min_count: int = 1,
 ) -> Corruption:
     """Exactly ``round(m * n)`` positions of each block, later ones more often, with their true probabilities.
 
     Not a likelihood bound: given how many are hidden, sets of positions are not equally likely.
     """
-    choice = WeightedCount(half_life_ratio, draw, least, length=block_size)
-    return Corruption(UniformLevel(eps), choice, Replacement(mask_token_id), is_bound=False, block_size=block_size)
+    choice = WeightedCount(half_life_ratio, draw, min_count, length=block_size)
+    return Corruption(UniformMaskRate(eps), choice, Replacement(mask_token_id), is_elbo=False, block_size=block_size)
 
 
 def span_corruption(
@@ -93,10 +101,10 @@ def span_corruption(
     ``Replacement(mask, 0.8, 0.1, ordinary_ids, runs=True)``, a whole span masked, randomised or kept together.
     """
     replacement = replacement if replacement is not None else Replacement(mask_token_id)
-    return Corruption(ConstantLevel(probability), Spans(success, longest), replacement, is_bound=False)
+    return Corruption(ConstantMaskRate(probability), Spans(success, longest), replacement, is_elbo=False)
 
 
-def whole_words(corruption: Corruption, units: Units) -> Corruption:
+def whole_words(corruption: Corruption, granularity: Granularity) -> Corruption:
     """``corruption`` with whole units hidden or kept together: words, operands, instructions.
 
     Levels and counts are then of units: exactly ``k`` of ``n`` hides ``k`` whole units.
@@ -112,7 +120,7 @@ def whole_words(corruption: Corruption, units: Units) -> Corruption:
             "Spans are runs of tokens of their own lengths, which would cut units in two. Use bert_corruption, uniform_corruption or "
             "scheduled_corruption to hide whole words, operands or instructions."
         )
-    return replace(corruption, units=units, is_bound=False)
+    return replace(corruption, granularity=granularity, is_elbo=False)
 
 
 def bert_corruption(
@@ -120,13 +128,13 @@ def bert_corruption(
     vocab_size: int,
     special_ids: tuple[int, ...] = (),
     probability: float = 0.15,
-    mask_rate: float = 0.8,
-    random_rate: float = 0.1,
+    mask_replace_prob: float = 0.8,
+    random_replace_prob: float = 0.1,
 ) -> Corruption:
     """BERT's 80/10/10 (Devlin et al. 2019, section 3.1): not a likelihood bound."""
     ordinary = ordinary_ids(vocab_size, (*special_ids, mask_token_id))
-    replacement = Replacement(mask_token_id, mask_rate, random_rate, ordinary)
-    return Corruption(ConstantLevel(probability), coins, replacement, is_bound=False)
+    replacement = Replacement(mask_token_id, mask_replace_prob, random_replace_prob, ordinary)
+    return Corruption(ConstantMaskRate(probability), bernoulli, replacement, is_elbo=False)
 
 
 def _apply(
@@ -134,7 +142,7 @@ def _apply(
     input_ids: Tensor,
     loss_mask: Tensor,
     generator: torch.Generator | None,
-    levels: Tensor | None = None,
+    row_uniforms: Tensor | None = None,
 ) -> Corrupted:
     ids, eligible = _rows(input_ids), torch.as_tensor(loss_mask, device=input_ids.device).bool()
     if eligible.shape != ids.shape:
@@ -143,7 +151,7 @@ def _apply(
             f"{list(ids.shape)}. Give 1 (or True) and 0 for each token."
         )
     noise = Noise.from_generator(ids.shape[0], generator, ids.device)
-    noisy, chosen, p = corruption(ids, eligible, replace(noise, levels=levels))
+    noisy, chosen, p = corruption(ids, eligible, replace(noise, row_uniforms=row_uniforms))
     return Corrupted(noisy, chosen, p.contiguous())
 
 
@@ -185,8 +193,8 @@ def corrupt_bert(
     vocab_size: int,
     special_ids: tuple[int, ...] = (),
     probability: float = 0.15,
-    mask_rate: float = 0.8,
-    random_rate: float = 0.1,
+    mask_replace_prob: float = 0.8,
+    random_replace_prob: float = 0.1,
     generator: torch.Generator | None = None,
 ) -> Corrupted:
     """BERT's corruption: select with ``probability``; of those, mask 80%, randomise 10%, keep 10%.
@@ -194,7 +202,7 @@ def corrupt_bert(
     Random tokens are drawn evenly from the ids below ``vocab_size`` that are neither ``mask_token_id`` nor in
     ``special_ids``. All selected positions are scored. Arguments and results as in :func:`corrupt_uniform`.
     """
-    corruption = bert_corruption(mask_token_id, vocab_size, special_ids, probability, mask_rate, random_rate)
+    corruption = bert_corruption(mask_token_id, vocab_size, special_ids, probability, mask_replace_prob, random_replace_prob)
     return _apply(corruption, input_ids, loss_mask, generator)
 
 
@@ -225,15 +233,15 @@ def corrupt_blockwise(
         probability with which a position was hidden: a loss that weighs should take ``blockwise_corruption``, in a
         collator, whose ``p_mask`` is.
     """
-    corruption = blockwise_corruption(mask_token_id, block_size, eps, half_life_ratio, successive, least=0)
-    return _apply(replace(corruption, selection=_stating_level(corruption.selection)), input_ids, loss_mask, generator)
+    corruption = blockwise_corruption(mask_token_id, block_size, eps, half_life_ratio, successive, min_count=0)
+    return _apply(replace(corruption, selection=_stating_rate(corruption.selection)), input_ids, loss_mask, generator)
 
 
-def _stating_level(choice: Choice) -> Choice:
+def _stating_rate(choice: PositionSampler) -> PositionSampler:
     """``choice`` that reports the level in place of its probabilities."""
 
-    def stated(level: Tensor, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        return choice(level, eligible, noise)[0], level[:, None].expand(eligible.shape)
+    def stated(mask_rate: Tensor, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        return choice(mask_rate, eligible, noise)[0], mask_rate[:, None].expand(eligible.shape)
 
     return stated
 
@@ -254,7 +262,7 @@ def corrupt_scheduled(
 
     Other arguments as in :func:`corrupt_uniform`. ``p_mask`` is the realised share ``k / n``.
     """
-    corruption = replace(count_corruption(mask_token_id, as_schedule(schedule)), selection=ExactCount(least=0))
+    corruption = replace(count_corruption(mask_token_id, as_schedule(schedule)), selection=FixedCount(min_count=0))
     return _apply(corruption, input_ids, loss_mask, generator, None if times is None else times.double())
 
 
@@ -272,10 +280,10 @@ def corrupt_uniform_random(
     them. A position may be given its own token again, and is scored all the same. Otherwise as :func:`corrupt_uniform`.
     """
     # Nothing is masked, so the mask's id is never written; -1 is no token.
-    replacement = Replacement(-1, mask_rate=0.0, random_rate=1.0, ordinary_ids=ordinary_ids(vocab_size, special_ids))
-    return _apply(Corruption(UniformLevel(eps), coins, replacement, is_bound=False), input_ids, loss_mask, generator)
+    replacement = Replacement(-1, mask_replace_prob=0.0, random_replace_prob=1.0, ordinary_ids=ordinary_ids(vocab_size, special_ids))
+    return _apply(Corruption(UniformMaskRate(eps), bernoulli, replacement, is_elbo=False), input_ids, loss_mask, generator)
 
 
 def corrupt_all_masked(input_ids: Tensor, loss_mask: Tensor, mask_token_id: int) -> Corrupted:
     """Hide every supervised position; ``p_mask`` is 1."""
-    return _apply(Corruption(ConstantLevel(1.0), coins, Replacement(mask_token_id)), input_ids, loss_mask, None)
+    return _apply(Corruption(ConstantMaskRate(1.0), bernoulli, Replacement(mask_token_id)), input_ids, loss_mask, None)

@@ -17,13 +17,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unmask.ops.products import product
+from unmask.ops.matmul import matmul
 
 CHUNK = 1 << 25  # logits that exist at a time: 134 MB of float32
 PIECE = 1 << 20  # logits worked on at a time, so that they stay in a processor's cache
 
 
-class ProjectedCost(NamedTuple):
+class FusedLoss(NamedTuple):
     """What :func:`linear_cross_entropy` finds. Only ``numerator`` has a gradient.
 
     ``cost [N]`` is what training minimises before weighting, ``nll [N]`` the negative log-likelihood in it (nats), and
@@ -31,7 +31,7 @@ class ProjectedCost(NamedTuple):
     """
 
     numerator: Float[Tensor, ""]
-    cost: Float[Tensor, " scored"]
+    token_loss: Float[Tensor, " scored"]
     nll: Float[Tensor, " scored"]
     best: Int[Tensor, " scored"]
 
@@ -45,8 +45,8 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     chunk: int = CHUNK,
-) -> ProjectedCost:
-    """``sum(weights * cost)`` over positions, with ``unmask.ops.objective.training_cost`` as the cost, without keeping logits.
+) -> FusedLoss:
+    """``sum(weights * cost)`` over positions, with ``unmask.ops.weighting.training_cost`` as the cost, without keeping logits.
 
     Args:
         hidden: ``[N, D]``.
@@ -65,7 +65,7 @@ def linear_cross_entropy(
         hidden = hidden.to(torch.float32 if narrow == torch.float16 else narrow)  # the sums of gradients made here are beyond float16
     differentiate = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (hidden, weight, bias))
     with torch.autocast(device, enabled=False):
-        return ProjectedCost(
+        return FusedLoss(
             *_LinearCrossEntropy.apply(hidden, weight, bias, targets, weights, (label_smoothing, z_loss, chunk, differentiate))
         )
 
@@ -79,18 +79,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
         wide = torch.promote_types(hidden.dtype, torch.float32)
         matrix = weight.to(hidden.dtype)
         weights = weights.to(wide)
-        cost, nll = (hidden.new_empty(len(hidden), dtype=wide) for _ in range(2))
+        token_loss, nll = (hidden.new_empty(len(hidden), dtype=wide) for _ in range(2))
         best = targets.new_empty(0 if differentiate else len(targets))
         d_hidden = torch.empty_like(hidden) if differentiate else None
         d_weight = torch.zeros_like(weight) if differentiate and not len(hidden) else None
         d_bias = bias.new_zeros(bias.shape, dtype=wide) if differentiate and bias is not None else None
         for at in _parts(len(hidden), len(weight), chunk):
-            logits = product(hidden[at], matrix, None if bias is None else bias.to(hidden.dtype))
+            logits = matmul(hidden[at], matrix, None if bias is None else bias.to(hidden.dtype))
             for part in _parts(len(logits), len(weight), PIECE if hidden.device.type == "cpu" else chunk):
                 here = slice(at.start + part.start, at.start + part.stop)
                 if d_hidden is None:
                     best[here] = logits[part].argmax(-1)
-                cost[here], nll[here], slope = _cost(logits[part], targets[here], smoothing, z_loss, differentiate)
+                token_loss[here], nll[here], slope = _cost(logits[part], targets[here], smoothing, z_loss, differentiate)
                 if d_bias is not None and slope is not None:
                     d_bias += weights[here] @ slope
             if d_hidden is None:
@@ -104,8 +104,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             else:
                 d_weight += logits.T @ weighted
         ctx.save_for_backward(d_hidden, d_weight, None if bias is None or d_bias is None else d_bias.to(bias.dtype))
-        ctx.mark_non_differentiable(cost, nll, best)
-        return (cost * weights).sum(), cost, nll, best
+        ctx.mark_non_differentiable(token_loss, nll, best)
+        return (token_loss * weights).sum(), token_loss, nll, best
 
     @staticmethod
     @once_differentiable
@@ -139,11 +139,11 @@ def _cost(
     p = torch.softmax(logits, -1, out=logits) if wide == logits.dtype else torch.softmax(logits, -1, dtype=wide)
     surprise = p.amax(-1).log()  # of the likeliest token: the largest logit less the normaliser
     nll, log_z = behind - surprise, largest - surprise
-    cost = nll if mean is None else (1 - smoothing) * nll + smoothing * (log_z - mean)
+    token_loss = nll if mean is None else (1 - smoothing) * nll + smoothing * (log_z - mean)
     if z_loss:
-        cost = cost + z_loss * log_z**2
+        token_loss = token_loss + z_loss * log_z**2
     if not differentiate:
-        return cost, nll, None
+        return token_loss, nll, None
     if z_loss:
         p *= (1 + 2 * z_loss * log_z)[:, None]
     if smoothing:
@@ -151,4 +151,4 @@ def _cost(
     p.scatter_add_(1, place, p.new_full(place.shape, smoothing - 1))
     if p.dtype != logits.dtype:
         logits.copy_(p)
-    return cost, nll, p
+    return token_loss, nll, p

@@ -90,7 +90,7 @@ class DiscreteTime:
 
 
 @dataclass(frozen=True)
-class CountTime:
+class FixedCountTime:
     """The weight of a hidden token where exactly ``k = ceil(rate(t) n)`` of ``n`` tokens are hidden at a uniform time.
 
     It is ``slope / rate`` with ``rate = k / n`` and the mean slope of the schedule over the times at which just ``k`` are hidden:

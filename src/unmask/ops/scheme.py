@@ -2,8 +2,8 @@
 
 Every scheme answers three questions, in this order:
 
-    level      how much of a row to hide     a constant, U(eps, 1), a schedule          unmask.ops.levels
-    choice     which positions to hide       coins, exactly k, weighted, spans          unmask.ops.choice, .spans
+    level      how much of a row to hide     a constant, U(eps, 1), a schedule          unmask.ops.mask_rates
+    choice     which positions to hide       coins, exactly k, weighted, spans          unmask.ops.position_sampling, .spans
     replace    what to put there             [MASK], a random token, itself             unmask.ops.replacement
 
 and a :class:`Corruption` is one answer to each; the named ones are in ``unmask.ops.corruption``. Two more say over what the questions are asked: rows may be cut into
@@ -23,13 +23,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unmask.contracts import Corrupted
-from unmask.ops.choice import Choice
-from unmask.ops.levels import Level
+from unmask.ops.mask_rates import MaskRate
+from unmask.ops.position_sampling import PositionSampler
 from unmask.ops.replacement import Replacement
 from unmask.randomness import Noise, Stream, fold
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
-Units = Callable[[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"]], Int[Tensor, "batch seq"]]
+Granularity = Callable[[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"]], Int[Tensor, "batch seq"]]
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,18 @@ class Corruption:
             reported from it.
         block_size: each block of so many positions, counted from the row's first real token, is corrupted as if it
             were a row, with its own level (Arriola et al. 2025); None = the whole row is one block. Levels of a row's blocks
-            are independent. Only noise with given ``levels`` (``unmask.ops.times``) spreads them evenly, by the golden ratio.
+            are independent. Only noise with given ``levels`` (``unmask.ops.time_sampling``) spreads them evenly, by the golden ratio.
         units: ids, eligible -> index of the first token of each token's unit, ``[B, L]``, which is eligible if the others
             are. The choice is made among first tokens, and a unit goes with its own: coins are tossed once a unit, and
-            counts count units (``unmask.ops.words``, ``unmask.ops.instructions``). None = tokens are units.
+            counts count units (``unmask.ops.whole_words``, ``unmask.ops.instructions``). None = tokens are units.
     """
 
-    level: Level
-    selection: Choice
+    mask_rate: MaskRate
+    selection: PositionSampler
     replacement: Replacement
-    is_bound: bool = True
+    is_elbo: bool = True
     block_size: int | None = None
-    units: Units | None = None
+    granularity: Granularity | None = None
 
     def __post_init__(self) -> None:
         if self.block_size is not None and self.block_size < 1:
@@ -77,10 +77,10 @@ class Corruption:
         """
         if not input_ids.numel():  # no rows, or rows of nothing
             return Corrupted(input_ids.clone(), eligible.clone(), torch.zeros(eligible.shape, device=eligible.device))
-        if self.units is None:
+        if self.granularity is None:
             chosen, p = self._choose(eligible, noise)
         else:
-            unit = self.units(input_ids, eligible)
+            unit = self.granularity(input_ids, eligible)
             first = unit == torch.arange(unit.shape[1], device=unit.device)
             chosen, p = self._choose(eligible & first, noise)
             chosen, p = chosen.gather(-1, unit) & eligible, p.gather(-1, unit)
@@ -88,11 +88,11 @@ class Corruption:
 
     def at(self, progress: Float[Tensor, " batch"]) -> Corruption:
         """The corruption when the share ``progress`` of training is done, one value a row (curricula)."""
-        return replace(self, level=self.level.at(progress))
+        return replace(self, mask_rate=self.mask_rate.at(progress))
 
     def _choose(self, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         if self.block_size is None:
-            return self.selection(self.level.draw(noise), eligible, noise)
+            return self.selection(self.mask_rate.draw(noise), eligible, noise)
         return self._in_blocks(eligible, noise)
 
     def _in_blocks(self, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
@@ -113,13 +113,13 @@ class Corruption:
             fold(fold(noise.keys, int(Stream.BLOCK))[:, None].expand(rows, blocks), number).flatten(),
             counters.gather(-1, source).view(rows * blocks, self.block_size),
         )
-        if noise.levels is None:
-            u = folded.per_row(Stream.LEVEL).view(rows, blocks)
+        if noise.row_uniforms is None:
+            u = folded.per_row(Stream.MASK_RATE).view(rows, blocks)
         else:  # times are spread over the batch: so are those of a row's blocks, in steps of the golden ratio
-            u = (noise.levels[:, None] + number * GOLDEN_RATIO).frac().clamp(min=2.0**-53)
-        level = torch.stack([self.level(u[:, i]) for i in range(blocks)], dim=1).flatten()
+            u = (noise.row_uniforms[:, None] + number * GOLDEN_RATIO).frac().clamp(min=2.0**-53)
+        mask_rate = torch.stack([self.mask_rate(u[:, i]) for i in range(blocks)], dim=1).flatten()
         chosen, p = self.selection(
-            level, (eligible.gather(-1, source) & inside).view(rows * blocks, self.block_size), folded
+            mask_rate, (eligible.gather(-1, source) & inside).view(rows * blocks, self.block_size), folded
         )
         back = (torch.arange(width, device=eligible.device) - shift).clamp(min=0)
         return chosen.view(rows, -1).gather(-1, back) & eligible, p.reshape(rows, -1).gather(-1, back)

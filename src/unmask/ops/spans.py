@@ -42,17 +42,17 @@ class Spans:
         return law / law.sum()
 
     def __call__(
-        self, level: Float[Tensor, " batch"], eligible: Bool[Tensor, "batch seq"], noise: Noise
+        self, mask_rate: Float[Tensor, " batch"], eligible: Bool[Tensor, "batch seq"], noise: Noise
     ) -> tuple[Bool[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
         width, device = eligible.shape[1], eligible.device
         law = self.lengths().to(device)
         at_least = law.flip(0).cumsum(0).flip(0)  # [longest], P(length > d) for d = 0..longest-1
-        rate = _start_rate(level, at_least)
+        rate = _start_rate(mask_rate, at_least)
         index = torch.arange(width, device=device).expand(eligible.shape)
         before = torch.where(eligible, -1, index).cummax(-1).values  # the ineligible position before each
         run_start = eligible & (index == before + 1)
 
-        starts = noise.coins(rate, eligible, Stream.SELECTION)[0]
+        starts = noise.bernoulli(rate, eligible, Stream.SELECTION)[0]
         draw = noise.per_token(Stream.LENGTH, width)
         length = 1 + torch.searchsorted(law.cumsum(0), draw).clamp(max=self.longest - 1)
         # What spans from before a run reach into it: P(at most d) = product over the starts that reach beyond d.
@@ -65,14 +65,14 @@ class Spans:
         # A span does not outlive its run: add a large number per run, so that a later run's ends are always larger.
         run = before + 1
         covered = ((run * (width + self.longest + 1) + ends).cummax(-1).values - run * (width + self.longest + 1)) > index
-        return covered & eligible, level[:, None].expand(eligible.shape)
+        return covered & eligible, mask_rate[:, None].expand(eligible.shape)
 
 
-def _start_rate(level: Float[Tensor, " batch"], at_least: Float[Tensor, " longest"]) -> Float[Tensor, " batch"]:
+def _start_rate(mask_rate: Float[Tensor, " batch"], at_least: Float[Tensor, " longest"]) -> Float[Tensor, " batch"]:
     """The rate ``q`` of starts at which a position is covered with probability ``level``, by bisection."""
-    low, high = torch.zeros_like(level), torch.ones_like(level)
+    low, high = torch.zeros_like(mask_rate), torch.ones_like(mask_rate)
     for _ in range(60):
         middle = (low + high) / 2
-        below = 1 - (1 - middle[:, None] * at_least).prod(-1) < level
+        below = 1 - (1 - middle[:, None] * at_least).prod(-1) < mask_rate
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return torch.where(level >= 1, 1.0, (low + high) / 2)
+    return torch.where(mask_rate >= 1, 1.0, (low + high) / 2)

@@ -7,11 +7,11 @@ from typing import Any
 
 from unmask.contracts import MLMPredictionDict, SpecialIds
 from unmask.data.prompts import Prompt
-from unmask.decode.alternatives import Alternatives
 from unmask.decode.lengths import fill_any_length
+from unmask.decode.observers.alternatives import Alternatives
 from unmask.decode.predictor import MLMPredictor
 from unmask.decode.rules import Rules
-from unmask.text.batches import in_batches, left_padded, plain_predict
+from unmask.text.batching import in_batches, left_padded, plain_predict
 from unmask.text.patterns import fitted, fitted_to_lengths
 from unmask.text.results import Alternative, Blank, Filling
 
@@ -114,7 +114,7 @@ def fill_unknown_lengths(
         device = next(model.parameters()).device
         tried = fill_any_length(model, row[:place], row[place + 1 :], lengths, fitting, special=special, seed=seed, device=device)
         if count is not None:
-            count(sum(lengths), tried.decoded.evaluations, float(tried.decoded.time_taken.max()))
+            count(sum(lengths), tried.decoded.forward_passes, float(tried.decoded.time_taken.max()))
         best = tried.scores.argsort(descending=True)[:top].tolist()
         placed = [tried.decoded.ids[n, place : place + lengths[n]].tolist() for n in best]
         odds = [round(float(tried.scores[n].exp()), 4) for n in best]

@@ -14,7 +14,7 @@ from unmask.contracts import MLMStepResults
 from unmask.data.prompts import Prompt
 from unmask.decode.predictor import MLMPredictor
 from unmask.decode.rules import Rules
-from unmask.text.batches import in_batches, left_padded, plain_predict
+from unmask.text.batching import in_batches, left_padded, plain_predict
 from unmask.text.filling import Count, Predict, RulesFor
 from unmask.text.patterns import fitted
 from unmask.text.results import Generation, GenerationStep

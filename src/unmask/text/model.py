@@ -18,19 +18,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unmask.build import load as load_run
-from unmask.config import Config
+from unmask.config.tree import Config
 from unmask.contracts import SpecialIds
-from unmask.data.tokenizers import Tokenizer
-from unmask.decode.characters import WholeCharacters
+from unmask.data.tokenizing.tokenizers import Tokenizer
+from unmask.decode.logits.characters import WholeCharacters
 from unmask.decode.named import make_rules
 from unmask.decode.rules import Rules
 from unmask.devices import choose_device, choose_dtype
 from unmask.evaluate.scoring import TextScore, score_texts
 from unmask.models.files import MANIFEST
 from unmask.models.hf import HuggingFaceMLM
-from unmask.nn.modes import evaluating
-from unmask.text.batches import in_batches, left_padded
+from unmask.nn.modes import eval_mode
+from unmask.runs import load_run
+from unmask.text.batching import in_batches, left_padded
 from unmask.text.filling import RulesFor, fill_texts, fill_unknown_lengths
 from unmask.text.generating import generate_texts, stream_text
 from unmask.text.patterns import pattern_automaton
@@ -187,7 +187,7 @@ class TrainedModel:
         if isinstance(limit, int) and max(map(len, rows), default=0) > limit:
             raise ValueError(f"A text has {max(map(len, rows))} tokens and this model reads {limit} at a time (max_length). Embed shorter texts.")
         device, parts = next(self.model.parameters()).device, []
-        with evaluating(self.model):
+        with eval_mode(self.model):
             for numbers in in_batches(len(rows), batch_size):
                 batch = left_padded([rows[i] for i in numbers], self.tokenizer.pad_token_id or 0)
                 real = batch["attention_mask"].to(device)

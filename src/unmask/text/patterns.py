@@ -1,7 +1,7 @@
 """``--regex`` on texts: the automaton of a pattern, and what each text has before its blanks.
 
 A pattern is about the text that comes back. Ids do not show all of it: a mask may have taken the space before it, and word pieces have no
-spaces. So the text is looked at, and every place gets a code of ``unmask.decode.constraints``.
+spaces. So the text is looked at, and every place gets a code of ``unmask.decode.logits.constraints``.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unmask.decode.constraints import Automaton
+    from unmask.decode.logits.constraints import Automaton
     from unmask.decode.rules import Rules
 
 
 def pattern_automaton(tokenizer: Any, regex: str) -> Automaton:
     """The automaton of a pattern over what this tokenizer's tokens write."""
     from unmask.contracts import SpecialIds
-    from unmask.decode.regex import regex_automaton
-    from unmask.decode.spelling import Spelling
+    from unmask.decode.logits.regex import regex_automaton
+    from unmask.decode.logits.spelling import Spelling
 
     return regex_automaton(regex, Spelling.of_tokenizer(tokenizer), SpecialIds.of(tokenizer))
 
@@ -28,7 +28,7 @@ def fitted(rules: Rules, tokenizer: Any, texts: Sequence[str], rows: Sequence[Se
     """The rules for a batch of texts, left-padded, with ``appended`` blanks behind each; without a pattern they stay as they are."""
     import torch
 
-    from unmask.decode.constraints import PLAIN, Automaton
+    from unmask.decode.logits.constraints import PLAIN, Automaton
 
     automaton = rules.constraint
     if not isinstance(automaton, Automaton) or not automaton.each_run:
@@ -43,7 +43,7 @@ def fitted_to_lengths(rules: Rules, tokenizer: Any, text: str, row: Sequence[int
     """The rules for the one blank of a text, and of ``lengths`` those that a filling can have. A filling brings its own space where any can."""
     import torch
 
-    from unmask.decode.constraints import BEHIND_SPACE, OWN_SPACE, PLAIN, Automaton
+    from unmask.decode.logits.constraints import BEHIND_SPACE, OWN_SPACE, PLAIN, Automaton
 
     automaton = rules.constraint
     if not isinstance(automaton, Automaton) or not automaton.each_run:
@@ -60,7 +60,7 @@ def fitted_to_lengths(rules: Rules, tokenizer: Any, text: str, row: Sequence[int
 
 def layout(automaton: Automaton, tokenizer: Any, text: str, row: Sequence[int], appended: int = 0) -> list[int]:
     """The code of every place of a row, and of ``appended`` blanks behind it. Blanks with nothing but a space between them are one run."""
-    from unmask.decode.constraints import BEHIND_SPACE, OWN_SPACE, PLAIN, SILENT
+    from unmask.decode.logits.constraints import BEHIND_SPACE, OWN_SPACE, PLAIN, SILENT
 
     mask = tokenizer.mask_token_id
     places = [place for place, id in enumerate(row) if id == mask] + [*range(len(row), len(row) + appended)]
@@ -86,7 +86,7 @@ def layout(automaton: Automaton, tokenizer: Any, text: str, row: Sequence[int], 
 
 def _begin(tokenizer: Any, before: str) -> int:
     """The code of a run's first blank, by the text in front of it."""
-    from unmask.decode.constraints import AT_START, BEHIND_SPACE, INSIDE_WORD, PLAIN
+    from unmask.decode.logits.constraints import AT_START, BEHIND_SPACE, INSIDE_WORD, PLAIN
 
     if not before:
         return AT_START

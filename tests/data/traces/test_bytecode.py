@@ -5,11 +5,11 @@ import dis
 import pytest
 
 from unmask.data.traces import bytecode
+from unmask.data.traces.binary_files import Candidate
 from unmask.data.traces.bytecode import architecture, module_files, trace_code, trace_module
 from unmask.data.traces.corpus import disassemble
-from unmask.data.traces.files import Candidate
 from unmask.data.traces.table import read_traces
-from unmask.data.traces.tokenizer import trace_tokenizer
+from unmask.data.traces.trace_tokenizer import trace_tokenizer
 
 
 def sample(n, *, big=18446744073709551615):

@@ -9,13 +9,13 @@ import pytest
 pytest.importorskip("capstone")
 
 from tests.data.traces.elves import GOLDEN, Code, write_elf
-from unmask.data.prepare import prepare
-from unmask.data.sources import Source
-from unmask.data.store import TokenStore
-from unmask.data.tokenizers import Tokenizer
+from unmask.data.corpus.sources import Source
+from unmask.data.preparation import prepare
+from unmask.data.store.token_store import TokenStore
+from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.data.traces import corpus
+from unmask.data.traces.binary_files import Candidate, trace_binary
 from unmask.data.traces.corpus import disassemble
-from unmask.data.traces.files import Candidate, trace_binary
 from unmask.data.traces.split import family, held_out_families
 from unmask.data.traces.table import COLUMNS, is_traces, read_traces
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 pytest.importorskip("capstone")
 
 from tests.data.traces.elves import GOLDEN, Code, frames, write_elf
+from unmask.data.traces.binary_files import trace_binary
 from unmask.data.traces.elf import LONGEST_FUNCTION, Unreadable, read_binary
-from unmask.data.traces.files import trace_binary
 from unmask.data.traces.frames import frame_ranges
+from unmask.data.traces.instruction_text import ARCHITECTURES, InstructionText
 from unmask.data.traces.sweep import Sweep, capstone
-from unmask.data.traces.text import ARCHITECTURES, InstructionText
-from unmask.data.traces.tokenizer import trace_tokenizer
+from unmask.data.traces.trace_tokenizer import trace_tokenizer
 
 
 def traces(data: bytes) -> list[str]:
@@ -102,7 +102,7 @@ def test_remembered_words_are_the_words(monkeypatch):
     """The memory of texts changes nothing, full or empty."""
     code = b"".join(g.code for g in GOLDEN["x86-64"]) * 3
     expected = Sweep("x86-64")(0, code)
-    monkeypatch.setattr("unmask.data.traces.text._REMEMBERED", 1)
+    monkeypatch.setattr("unmask.data.traces.instruction_text._REMEMBERED", 1)
     sweep = Sweep("x86-64")
     assert sweep(0, code) == expected == sweep(0, code)
     assert len(sweep._text.known) <= 1

@@ -9,12 +9,12 @@ import pytest
 pytest.importorskip("capstone")
 
 from tests.data.traces.elves import GOLDEN, frames, write_elf
+from unmask.data.traces.binary_files import trace_binary
 from unmask.data.traces.elf import Unreadable, read_binary
-from unmask.data.traces.files import trace_binary
 from unmask.data.traces.frames import frame_ranges, last_listed_frame
 from unmask.data.traces.headers import read_headers
+from unmask.data.traces.instruction_text import ARCHITECTURES
 from unmask.data.traces.stubs import is_stub
-from unmask.data.traces.text import ARCHITECTURES
 
 SOURCE = """
 int puts(const char*); int atoi(const char*); extern int (*hook)(int);

@@ -2,7 +2,7 @@
 
 import pytest
 
-from unmask.data.traces.tokenizer import trace_tokenizer
+from unmask.data.traces.trace_tokenizer import trace_tokenizer
 from unmask.data.traces.unseen import unseen_words
 
 TRACES = [

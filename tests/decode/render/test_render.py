@@ -10,15 +10,15 @@ from rich.console import Console
 
 from tests.naive.decoding import FIRST_WORD, MASK, PAD, TableModel, specials, table
 from unmask.decode.canvas import Canvas
+from unmask.decode.logits.sampler import Tokens
 from unmask.decode.loop import fill_canvas
+from unmask.decode.observers.trace import Event, Trace
 from unmask.decode.render.colour import STOPS, confidence_colour, confidence_hex
 from unmask.decode.render.page import save_trace_html, trace_html
 from unmask.decode.render.picture import trace_png
 from unmask.decode.render.pieces import Pieces
 from unmask.decode.render.terminal import TerminalView
 from unmask.decode.rules import Rules
-from unmask.decode.tokens import Tokens
-from unmask.decode.trace import Event, Trace
 
 EVIL = '</script><img src=x onerror="alert(1)"> '
 

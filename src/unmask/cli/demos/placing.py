@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unmask.config import Config
+    from unmask.config.tree import Config
 
 _PRECISIONS = {"auto": "auto", "float32": "fp32", "bfloat16": "bf16"}
 
@@ -24,7 +24,7 @@ def demo_config(tree: Mapping[str, Any], run: Path, device: str, dtype: str) -> 
     Raises:
         ValueError: a device that is not here, or a type that nothing is trained in.
     """
-    from unmask.config import load_config
+    from unmask.config.tree import load_config
     from unmask.devices import choose_device
 
     choose_device(device)

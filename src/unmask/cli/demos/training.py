@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unmask.config import Config
+    from unmask.config.tree import Config
     from unmask.nonautoregressive.wrapper import NonAutoregressiveWrapper
 
 
@@ -27,20 +27,20 @@ def train_wrapper(wrapper: NonAutoregressiveWrapper, config: Config, run: Path, 
         ValueError: the folder holds a run of another config.
         KeyboardInterrupt: stopped by a signal; the checkpoint is written.
     """
-    from unmask.build import claim_run
     from unmask.cli.screen import NOTES
-    from unmask.config import config_yaml
-    from unmask.data.token_array import TokenArray
-    from unmask.models.files import check_sealed, resolve_checkpoint
-    from unmask.nonautoregressive.files import WrapperCheckpointIO, read_weights
-    from unmask.nonautoregressive.objective import WrapperObjective
-    from unmask.train.callbacks import CleanStop, MetricsTable, ProgressLine
-    from unmask.train.data import TokenStoreData
-    from unmask.train.module import MaskedLMModule
-    from unmask.train.trainer import fit, make_trainer
+    from unmask.config.tree import config_yaml
+    from unmask.data.store.token_array import TokenArray
+    from unmask.models.files import resolve_checkpoint, verify_manifest
+    from unmask.nonautoregressive.wrapper_files import WrapperCheckpointIO, read_weights
+    from unmask.nonautoregressive.wrapper_loss import WrapperObjective
+    from unmask.runs import open_run
+    from unmask.training.callbacks import CleanStop, MetricsTable, ProgressLine
+    from unmask.training.data import TokenStoreData
+    from unmask.training.module import MaskedLMModule
+    from unmask.training.trainer import fit, make_trainer
 
-    resume = claim_run(config, run)
-    if resume is None or check_sealed(resume)["step"] < config.train.steps:
+    resume = open_run(config, run)
+    if resume is None or verify_manifest(resume)["step"] < config.train.steps:
         train, held_out = rows()
         data = TokenStoreData(
             TokenArray(train.flatten()),

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from types import CodeType
 
-from unmask.data.corpora import _module_files
+from unmask.data.standard_library import module_paths
+from unmask.data.traces.binary_files import Candidate, Skipped, TracedBinary, distinct_traces
 from unmask.data.traces.elf import Function
-from unmask.data.traces.files import Candidate, Skipped, TracedBinary, distinct_traces
 from unmask.data.traces.sweep import Trace
-from unmask.data.traces.tokenizer import NEXT
+from unmask.data.traces.trace_tokenizer import NEXT
 
 _JUMPS = frozenset([*dis.hasjrel, *dis.hasjabs, *getattr(dis, "hasjump", ())])
 _OPERATORS = frozenset([*dis.hascompare, dis.opmap.get("BINARY_OP", -1)])
@@ -34,7 +34,7 @@ def architecture() -> str:
 
 def module_files() -> list[Candidate]:
     """The modules of the standard library, by name."""
-    return [Candidate(str(path), name, path.stat().st_size) for name, path in _module_files()]
+    return [Candidate(str(path), name, path.stat().st_size) for name, path in module_paths()]
 
 
 def trace_module(module: Candidate) -> TracedBinary | Skipped:

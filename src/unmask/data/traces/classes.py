@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unmask.data.tokenizers import Tokenizer
+from unmask.data.tokenizing.tokenizers import Tokenizer
 
 TOKEN_CLASSES = ("special", "mnemonic", "register", "immediate", "bracket", "operator", "size", "other")
 _SPECIAL, _MNEMONIC, _IMMEDIATE = (TOKEN_CLASSES.index(name) for name in ("special", "mnemonic", "immediate"))

@@ -19,13 +19,13 @@ from functools import cache
 from hashlib import blake2b
 from importlib import import_module
 
-from unmask.data.readers import nearest
+from unmask.data.traces.binary_files import Candidate, Skipped, TracedBinary, TracedFunction, find_files, trace_file
 from unmask.data.traces.bytecode import module_files, trace_module
-from unmask.data.traces.files import Candidate, Skipped, TracedBinary, TracedFunction, find_files, trace_file
 from unmask.data.traces.isolation import Failure, isolated
 from unmask.data.traces.split import family, held_out_families
 from unmask.data.traces.table import BUILT_IN_TRACES, TraceRow, write_traces
 from unmask.data.traces.wheels import wheel_libraries, wheel_versions
+from unmask.suggestions import nearest
 
 BUILT_IN_INSTRUCTIONS = 1_000_000  # of a built-in corpus that is read as a source
 TEST_FRACTION = 0.1

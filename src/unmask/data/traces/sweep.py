@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from unmask.data.traces.text import InstructionText
-from unmask.data.traces.tokenizer import NEXT
+from unmask.data.traces.instruction_text import InstructionText
+from unmask.data.traces.trace_tokenizer import NEXT
 
 _BETWEEN = f" {NEXT} "
 
@@ -27,7 +27,7 @@ class Sweep:
     """Traces of the functions of one binary.
 
     Args:
-        architecture: one of ``unmask.data.traces.text.ARCHITECTURES``.
+        architecture: one of ``unmask.data.traces.instruction_text.ARCHITECTURES``.
         image: address ranges of a binary that is linked for a fixed place (see ``InstructionText``).
 
     Raises:

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unmask.data.readers import nearest
 from unmask.storage import atomic_file
+from unmask.suggestions import nearest
 
 COLUMNS = {
     "architecture": "string", "binary": "string", "name": "string", "address": "uint64", "bytes": "binary",

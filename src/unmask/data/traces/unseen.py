@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from unmask.data.traces.text import InstructionText
+from unmask.data.traces.instruction_text import InstructionText
 
 _AT_AND_T = re.compile(r"(?:(?<![^\s,(*])%[a-z]{2}[a-z0-9]*\b|(?<![^\s,*])\$-?(?:0x[0-9a-f]+|[0-9]+)\b)", re.IGNORECASE)
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
@@ -25,7 +25,7 @@ def unseen_words(tokenizer: Any, texts: Iterable[str]) -> str | None:
     """Name the words of ``texts`` that are not in a trace tokenizer's vocabulary.
 
     Args:
-        tokenizer: any; only that of traces (``unmask.data.traces.tokenizer``) has words.
+        tokenizer: any; only that of traces (``unmask.data.traces.trace_tokenizer``) has words.
         texts: prompts.
 
     Returns:

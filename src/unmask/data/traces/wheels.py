@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 from pathlib import Path
 
-from unmask.data.traces.files import Candidate
+from unmask.data.traces.binary_files import Candidate
 
 PACKAGES = ("numpy", "tokenizers", "safetensors", "pydantic-core", "hf-xet", "regex", "PyYAML")
 

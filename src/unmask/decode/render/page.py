@@ -17,9 +17,9 @@ from importlib.resources import files
 from typing import Any
 
 from unmask.contracts import SpecialIds
+from unmask.decode.observers.trace import Trace
 from unmask.decode.render.colour import STOPS
 from unmask.decode.render.pieces import Pieces
-from unmask.decode.trace import Trace
 from unmask.storage import write_text
 
 

@@ -6,9 +6,9 @@ import math
 import os
 from typing import Any
 
+from unmask.decode.observers.trace import Trace
 from unmask.decode.render.colour import STOPS
 from unmask.decode.render.pieces import Pieces
-from unmask.decode.trace import Trace
 from unmask.storage import atomic_file
 
 _MOST_PER_PANEL = 60

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unmask.contracts import MLMStepResults, SpecialIds
 from unmask.decode.canvas import Canvas
-from unmask.decode.observers import Decoded
+from unmask.decode.observers.base import Decoded
 from unmask.decode.render.colour import confidence_hex
 from unmask.decode.render.live import LiveView
 from unmask.decode.render.pieces import Pieces
@@ -72,7 +72,7 @@ class TerminalView(LiveView):
     def end(self, decoded: Decoded) -> None:
         """Say what it cost."""
         if self._live is None:
-            self.console.print(f"{self._wanted} tokens in {decoded.evaluations} network evaluations", highlight=False)
+            self.console.print(f"{self._wanted} tokens in {decoded.forward_passes} network evaluations", highlight=False)
 
     def _draw(self, fresh: Tensor) -> None:
         left = int(self._blank.sum())

@@ -1,0 +1,1 @@
+"""From rows of token ids to corrupted batches."""

@@ -1,0 +1,93 @@
+"""Collator for rows with a mask of maskable tokens; the batch carries ``labels``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unmask.collate.collator import (
+    Assembled,
+    CorruptedBatch,
+    CorruptingCollator,
+)
+from unmask.collate.given import hideable
+from unmask.collate.layout import pad
+from unmask.collate.rows import Rows, lengths_of, require_column, require_flags
+from unmask.contracts import IGNORED_TARGET, SpecialIds
+from unmask.ops.corruption import bert_corruption
+from unmask.ops.time_sampling import TimeSampling
+from unmask.randomness import low_discrepancy
+
+
+class MaskedLMCollator(CorruptingCollator):
+    """Rows ``{"tokens", "mask"}`` to ``{"tokens", "mask", "labels"}`` under BERT's 80/10/10.
+
+    Args:
+        mask_token_id: id of the mask; never drawn as a random token.
+        vocab_size: random tokens are below it.
+        probability: share of the candidates that is selected.
+        special_ids: ids that are neither hidden nor drawn.
+        tokenizer: read ``special_ids`` off it instead.
+        mask_rate, random_replace_prob: of the selected, the shares masked and randomised; the rest is kept.
+        seed, low_discrepancy_times, times, pass_through: see :class:`CorruptingCollator`.
+
+    Tokens and mask are ``[B, L]`` or ragged; a shorter row is padded with ``mask`` 0. ``labels`` are the true ids at the
+    selected positions and -100 elsewhere. Rows ``{"input_ids", "attention_mask"}`` are read alike. Arguments are kept as attributes;
+    ``tokenizer`` as its ``SpecialIds``, so that a pickle of the collator holds no tokenizer.
+    """
+
+    PROBABILITY = 0.15
+
+    def __init__(
+        self,
+        mask_token_id: int,
+        vocab_size: int,
+        probability: float = PROBABILITY,
+        special_ids: tuple[int, ...] = (),
+        *,
+        tokenizer: Any = None,
+        mask_replace_prob: float = 0.8,
+        random_replace_prob: float = 0.1,
+        seed: int = 0,
+        low_discrepancy_times: bool = True,
+        time_sampling: TimeSampling = low_discrepancy,
+        pass_through: Sequence[str] = (),
+    ) -> None:
+        if not 0 <= mask_token_id < vocab_size:
+            raise ValueError(f"mask_token_id={mask_token_id} is not an id of a vocabulary of {vocab_size}.")
+        known = SpecialIds.of(tokenizer) if tokenizer is not None else SpecialIds(mask_token_id, vocab_size)
+        special = SpecialIds(mask_token_id, vocab_size, known.pad, others=tuple({*known.all, *special_ids} - {mask_token_id}))
+        corruption = bert_corruption(mask_token_id, vocab_size, special.all, probability, mask_replace_prob, random_replace_prob)
+        super().__init__(special, corruption, seed, low_discrepancy_times, time_sampling, pass_through)
+        self.mask_token_id = mask_token_id
+        self.vocab_size = vocab_size
+        self.probability = probability
+        self.special_ids = special_ids
+        self.tokenizer = None if tokenizer is None else known
+        self.mask_replace_prob, self.random_replace_prob = mask_replace_prob, random_replace_prob
+
+    def assemble(self, rows: Rows) -> Assembled:
+        tokens = require_column(rows, "tokens", "input_ids")
+        mask = require_flags(rows, "mask", "attention_mask")
+        if lengths_of(tokens) != lengths_of(mask):
+            raise ValueError("Each row's 'mask' must be as long as its 'tokens': 1 = a real token, 0 = padding.")
+        open_to = hideable(rows, tokens)
+        width = max(1, *lengths_of(tokens))
+        ids, _ = pad(tokens, width, self.special.pad or 0)
+        real = pad(mask, width, 0)[0].numpy() != 0
+        eligible = real & self.find_specials(ids.numpy())[0]
+        if open_to is not None:
+            eligible &= pad(open_to, width, 0)[0].numpy() != 0
+        return Assembled(ids, torch.from_numpy(real), torch.from_numpy(eligible))
+
+    def batch(self, made: CorruptedBatch) -> dict[str, Tensor]:
+        """``tokens``, ``mask`` and ``labels``, int64 ``[B, L]``."""
+        return {
+            "tokens": made.noisy,
+            "mask": torch.from_numpy(made.clean.attention_mask.numpy().astype(np.int64)),
+            "labels": torch.from_numpy(np.where(made.scored.numpy(), made.clean.ids.numpy(), IGNORED_TARGET)),
+        }

@@ -1,0 +1,90 @@
+"""The built-in corpora: text that every Python installation carries, so nothing is ever downloaded.
+
+    python-docs   the language reference behind ``help()``, and the docstrings of the standard library
+    python-code   the source of the standard library
+
+Documents come in a fixed order and no text comes twice.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import platform
+import re
+import tokenize
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+
+from unmask.data.document import Document
+from unmask.data.standard_library import module_paths
+
+VERSION = 1  # raise it when the documents change for an unchanged Python
+_SHORTEST = 200  # characters; a shorter document teaches a model little
+
+
+def normalise(text: str) -> str:
+    """One kind of line end, no trailing white space, at most two blank lines in a row."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = re.sub(r"[ \t\f\v]+$", "", text, flags=re.MULTILINE)
+    return re.sub(r"\n{4,}", "\n\n\n", text).strip("\n")
+
+
+def _modules() -> Iterator[tuple[str, str, ast.Module]]:
+    """``(dotted name, source, syntax tree)`` of every module that parses."""
+    for name, path in module_paths():
+        try:
+            with tokenize.open(path) as file:
+                source = file.read()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tree = ast.parse(source)
+        except (SyntaxError, UnicodeDecodeError, ValueError):
+            continue
+        yield name, source, tree
+
+
+def _docstrings(node: ast.AST, name: str) -> Iterator[str]:
+    """``qualified.name``, blank line, docstring; for ``node`` and the classes and functions inside it."""
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        docstring = ast.get_docstring(node, clean=False)
+        if docstring:
+            yield f"{name}\n\n{inspect.cleandoc(docstring)}"
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _docstrings(child, f"{name}.{child.name}")
+
+
+def _python_docs() -> Iterator[Document]:
+    from pydoc_data.topics import topics
+
+    for topic, text in sorted(topics.items()):
+        yield Document(f"topic/{topic}", text)
+    for name, _, tree in _modules():
+        yield Document(f"docstrings/{name}", "\n\n".join(_docstrings(tree, name)))
+
+
+def _python_code() -> Iterator[Document]:
+    for name, source, _ in _modules():
+        yield Document(name, source)
+
+
+BUILT_IN: dict[str, Callable[[], Iterator[Document]]] = {"python-docs": _python_docs, "python-code": _python_code}
+
+
+@cache
+def documents(name: str) -> tuple[Document, ...]:
+    """The normalised, distinct documents of the built-in corpus ``name`` (a key of ``BUILT_IN``); a few megabytes,
+    read from the disk once."""
+    distinct: dict[str, Document] = {}
+    for document in BUILT_IN[name]():
+        text = normalise(document.text)
+        if len(text) >= _SHORTEST:
+            distinct.setdefault(text, Document(document.name, text))
+    return tuple(distinct.values())
+
+
+def version(name: str) -> str:
+    """What the text of a built-in corpus depends on: our extraction and the Python that carries it."""
+    return f"{name}/{VERSION}/python-{platform.python_version()}"

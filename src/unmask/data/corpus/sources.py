@@ -1,0 +1,253 @@
+"""Where text comes from: one frozen description that yields documents, whatever the format.
+
+``Source.parse("articles.jsonl.xz", field="body")`` guesses the kind from the path; a prefix decides instead
+(``text:``, ``jsonl:``, ``parquet:``, ``dataset:``, ``hub:name[:subset]``, ``builtin:``, ``traces:``). A folder stands for
+the files in it, recursively and in sorted order; ``Source.left_out`` names the files in it that are not read. A Parquet
+file of instruction traces is known by its columns, and ``traces:wheels`` and ``traces:python`` are built in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from unmask.data.corpus import built_in as corpora
+from unmask.data.corpus import readers
+from unmask.data.corpus.folder import Found, counted, each_once, list_folder
+from unmask.data.corpus.formats import FORMATS, NOT_PROSE, ReadOptions, format_of, not_prose, suffix_of
+from unmask.data.corpus.sections import UNITS, Unit
+from unmask.data.corpus.text_stream import Input
+from unmask.data.document import Document
+from unmask.data.traces import trace_documents
+from unmask.data.traces.table import BUILT_IN_TRACES, is_traces
+from unmask.suggestions import nearest
+
+Kind = str
+KINDS: tuple[str, ...] = ("builtin", *FORMATS, "dataset", "hub", "traces")
+
+_BUILT_IN = (*corpora.BUILT_IN, *(f"traces:{name}" for name in BUILT_IN_TRACES))
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus that can be read again and again, always in the same order.
+
+    Attributes:
+        kind: how to read it.
+        path: a file, a folder, a hub name, or the name of a built-in corpus.
+        field: the field or column that holds the text (JSON lines, Parquet, datasets).
+        unit: what one document of a text file is: ``file``, ``section``, ``paragraph`` or ``line``. None means
+            a file each in a folder, and sections in a single file, so that some can be held out (see
+            ``formats.Text``).
+        split: which split of a Hugging Face dataset.
+        subset: which configuration of a hub dataset, where it has several.
+        written: what a person typed; no part of what the source is.
+    """
+
+    kind: Kind
+    path: str
+    field: str = "text"
+    unit: Unit | None = None
+    split: str = "train"
+    subset: str | None = None
+    written: str = dataclasses.field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"'{self.kind}' is not a kind of source.{nearest(self.kind, KINDS)} The kinds are: {', '.join(KINDS)}.")
+        if self.unit is not None and self.unit not in UNITS:
+            raise ValueError(f"A document cannot be a '{self.unit}'.{nearest(self.unit, UNITS)} The units are: {', '.join(UNITS)}.")
+        if self.kind == "builtin" and self.path not in corpora.BUILT_IN:
+            raise ValueError(
+                f"There is no built-in corpus '{self.path}'.{nearest(self.path, corpora.BUILT_IN)} "
+                f"The built-in ones are: {', '.join(corpora.BUILT_IN)}."
+            )
+
+    @classmethod
+    def parse(
+        cls,
+        text: str | os.PathLike[str] | Source,
+        *,
+        field: str = "text",
+        unit: Unit | None = None,
+        split: str = "train",
+        subset: str | None = None,
+    ) -> Source:
+        """Guess the kind of source from what a person typed.
+
+        Raises:
+            ValueError: nothing of that name exists, or a folder mixes formats.
+        """
+        if isinstance(text, Source):
+            return text
+        written = str(text)
+        prefix, colon, rest = written.partition(":")
+        if not written or (colon and prefix in ("hub", "dataset") and not rest.strip(":")):
+            raise ValueError(f"The source {written!r} names nothing. Give a text file, a folder, a .jsonl or .parquet file, owner/name of a "
+                             f"Hugging Face dataset, or a built-in corpus: {', '.join(_BUILT_IN)}.")
+        kind: Kind
+        if colon and prefix in KINDS:
+            kind, path = prefix, rest
+            if kind == "hub" and ":" in path:
+                path, subset = path.split(":", 1)
+        else:
+            kind, path = _guess(written), written
+        if kind == "traces" and path in BUILT_IN_TRACES:
+            return cls(kind, path, field, unit, split, subset, written)
+        if kind not in ("builtin", "hub"):
+            path = str(Path(path).expanduser())
+            if not Path(path).exists():
+                raise ValueError(_missing(path))
+            if not (Path(path).is_file() or Path(path).is_dir()):
+                raise ValueError(f"'{path}' is a pipe or a device, and a corpus is read several times. Write it to a file first.")
+        return cls(kind, path, field, unit, split, subset, written)
+
+    def documents(self) -> Iterator[Document]:
+        """Every document that holds more than white space, in a fixed order.
+
+        Raises:
+            ValueError: there is none, or the files cannot be read as this kind.
+        """
+        empty = True
+        for document in self._read():
+            if "\r\n" in document.text:
+                document = replace(document, text=document.text.replace("\r\n", "\n"))
+            if document.text.strip():
+                empty = False
+                yield document
+        if empty:
+            raise ValueError(
+                f"The corpus '{self.path}' is empty: no document in it holds any text. Check the path"
+                f"{f' and the field ({self.field!r})' if self.kind not in ('text', 'builtin') else ''}."
+            )
+
+    def _read(self) -> Iterator[Document]:
+        if self.kind == "builtin":
+            yield from corpora.documents(self.path)
+        elif self._is_built_in_traces:
+            yield from trace_documents.built_in_traces(self.path)
+        elif self.kind in ("hub", "dataset"):
+            yield from readers.read_dataset(self.path, self.field, self.split, self.subset, saved=self.kind == "dataset")
+        elif self.kind == "traces":
+            for _, path in self._files():
+                yield from trace_documents.read_traces(path)
+        else:
+            how = ReadOptions(self.field, self.unit or ("file" if Path(self.path).is_dir() else "section"))
+            for name, path in self._files():
+                yield from FORMATS[self.kind].documents(Input.of(path, name), how)
+
+    @property
+    def _is_built_in_traces(self) -> bool:
+        return self.kind == "traces" and self.path in BUILT_IN_TRACES
+
+    def _files(self) -> list[tuple[str, Path]]:
+        """``(name, path)`` of the files this source is made of; none for hub and built-in sources."""
+        if self.kind in ("builtin", "hub") or self._is_built_in_traces:
+            return []
+        root = Path(self.path)
+        if not root.exists():
+            raise ValueError(_missing(self.path))
+        if root.is_file():
+            return [(root.name, root)]
+        listed = list_folder(root).files
+        return [(found.name, found.path) for found in (listed if self.kind == "dataset" else self._chosen(listed))]
+
+    def _chosen(self, files: list[Found]) -> list[Found]:
+        """The files of a folder that are read: those of the kind, each once; as plain text, any where none has a known name."""
+        kind = "parquet" if self.kind == "traces" else self.kind
+        chosen = [found for found in files if format_of(found.path) == kind]
+        if not chosen and kind == "text":
+            chosen = [found for found in files if not_prose(found.path) is None] or files
+        return each_once(chosen)
+
+    def left_out(self) -> str:
+        """What a folder holds that is not read, in counts: ``3 .csv files, 1 dangling link``; empty where nothing is."""
+        if self.kind not in (*FORMATS, "traces") or self._is_built_in_traces or not Path(self.path).is_dir():
+            return ""
+        files, others = list_folder(Path(self.path))
+        chosen = self._chosen(files)
+        left = set(files) - set(chosen)
+        if any(found.target for found in files):  # another name of a file that is read is no loss
+            read = {found.identity for found in chosen}
+            left = {found for found in left if found.identity not in read}
+        suffixes = Counter(f"{suffix_of(found.path) or 'suffixless'} file" for found in left)
+        return counted(suffixes + others)
+
+    def warn_left_out(self) -> None:
+        """Warn of what a folder holds that is not read."""
+        left = self.left_out()
+        if left:
+            warnings.warn(
+                f"Read as {self.kind}, the folder '{self.path}' has more in it than is read. Left out: {left}. Convert or unpack such "
+                "files, or prepare them apart.",
+                stacklevel=3,
+            )
+
+    def fingerprint(self) -> str:
+        """A hexadecimal digest that changes when the text may have changed: file names, sizes and times of
+        modification; the Python version of a built-in corpus; the name of a hub dataset."""
+        facts = [self.kind, self.field, str(self.unit), self.split, str(self.subset)]
+        if self.kind == "builtin":
+            facts.append(corpora.version(self.path))
+        elif self.kind == "hub":
+            facts.append(self.path)
+        elif self._is_built_in_traces:
+            from unmask.data.traces.corpus import built_in_version
+
+            facts.append(built_in_version(self.path))
+        for name, path in self._files():
+            status = path.stat()
+            facts.append(f"{name} {status.st_size} {status.st_mtime_ns}")
+        return sha256("\n".join(facts).encode()).hexdigest()
+
+
+def _guess(written: str) -> Kind:
+    path = Path(written).expanduser()
+    if path.is_dir():
+        if (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists():
+            return "dataset"
+        files = list_folder(path).files
+        kinds = sorted({kind for kind in (format_of(found.path) for found in files) if kind is not None})
+        if len(kinds) > 1:
+            raise ValueError(
+                f"The folder '{written}' mixes {' and '.join(kinds)} files, and one corpus has one format. "
+                f"Say which to read with a prefix: `{kinds[0]}:{written}`."
+            )
+        reasons = [not_prose(found.path) for found in files]
+        if files and not kinds and None not in reasons:
+            suffixes = counted(Counter(f"{suffix_of(found.path)} file" for found in files))
+            raise ValueError(_no_prose(f"The folder '{written}' holds {suffixes}", str(reasons[0]), written))
+        return kinds[0] if kinds else "text"
+    if path.exists():
+        reason = not_prose(path)
+        if reason is not None:
+            raise ValueError(_no_prose(f"'{written}' is a {suffix_of(path)} file", reason, written))
+        kind = format_of(path) or "text"
+        return "traces" if kind == "parquet" and is_traces(path) else kind
+    if written in corpora.BUILT_IN:
+        return "builtin"
+    if _HUB_NAME.fullmatch(written) and format_of(path) is None and suffix_of(path) not in NOT_PROSE and not written.startswith("."):
+        return "hub"
+    raise ValueError(_missing(written))
+
+
+def _no_prose(what: str, reason: str, written: str) -> str:
+    return f"{what}, {reason}. To read it as plain text all the same, write `text:{written}`."
+
+
+def _missing(written: str) -> str:
+    path = Path(written).expanduser()
+    beside = [str(path.parent / other.name) for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    return (
+        f"There is no file or folder '{written}'.{nearest(written, [*beside, *_BUILT_IN])} A source is a text file, "
+        "a folder, a .jsonl or .parquet file, a dataset on the Hugging Face hub (owner/name), or a built-in corpus: "
+        f"{', '.join(_BUILT_IN)}."
+    )

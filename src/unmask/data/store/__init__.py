@@ -1,0 +1,5 @@
+"""Token stores on disk: written once in shards, read as arrays, cut into windows."""
+
+from unmask.data.store.token_store import TokenStore
+
+__all__ = ["TokenStore"]

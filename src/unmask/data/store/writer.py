@@ -1,0 +1,166 @@
+"""Writing a token store: documents in, shards out, the same bytes for any number of workers.
+
+Encoded documents arrive in order and fill shards greedily, a shard being the fewest next documents with at least
+``shard_tokens`` tokens. Each finished shard leaves a ``shard-00000.json`` beside it, so a build that was killed
+goes on after its last whole shard. The manifest comes last, so an unfinished store cannot be opened.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unmask.contracts import SpecialIds
+from unmask.data.corpus.encoding import DocumentTokenizer, TokenizedDocuments, encode_all
+from unmask.data.document import Document
+from unmask.data.store.token_store import FORMAT, MANIFEST, VERSION, TokenStore, check_file
+from unmask.data.tokenizing.tokenizers import Tokenizer
+from unmask.storage import atomic_file, digest, read_json, sweep_temporaries, write_json
+
+
+def write_store(
+    folder: Path,
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    *,
+    source: str,
+    shard_tokens: int,
+    workers: int = 1,
+    round_trip: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> TokenStore:
+    """Tokenise documents into a store, or finish one that was interrupted.
+
+    Args:
+        folder: where to; a finished store of the same source, tokenizer and sharding is opened and returned.
+        documents: the same documents in the same order on every attempt.
+        source: fingerprint of what the documents come from.
+        shard_tokens: a shard is closed once it holds this many tokens.
+        workers: processes that tokenise; 1 = this process, with the tokenizer's own threads.
+        round_trip: also note of every document whether its tokens spell its text, as bits per byte need to know.
+        progress: called with the number of documents done so far.
+
+    Raises:
+        ValueError: the folder holds a store made from something else, the tokenizer lacks a mask, pad or EOS
+            token, or a document contains one of them.
+    """
+    special = SpecialIds.of(tokenizer).require("pad", "eos")
+    dtype = "uint16" if special.vocab_size <= 2**16 else "uint32"
+    identity = {
+        "format": FORMAT,
+        "version": VERSION,
+        "tokenizer": tokenizer.fingerprint,
+        "source": source,
+        "shard_tokens": shard_tokens,
+        "dtype": dtype,
+        "vocab_size": special.vocab_size,
+        "pad": special.pad,
+        "eos": special.eos,
+        "mask": special.mask,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / MANIFEST).exists():
+        store = TokenStore.open(folder)
+        _require_same(folder, identity, store.manifest)
+        return store
+    sweep_temporaries(folder)
+    shards = _finished_shards(folder, identity)
+    done = sum(shard["documents"] for shard in shards)
+    ends_and_marks = [id for id in (special.mask, special.pad, special.bos, special.eos) if id is not None]
+    encoder = DocumentTokenizer(tokenizer, dtype, int(special.eos or 0), ends_and_marks, round_trip)
+    pieces = encode_all(itertools.islice(documents, done, None), encoder, workers)
+    for encoded in _in_shards(_counted(pieces, done, progress), shard_tokens):
+        shards.append(_write_shard(folder, len(shards), encoded, identity))
+    if not shards:
+        raise ValueError(f"There is nothing to put into the token store {folder}: the corpus is empty.")
+    totals = {key: sum(shard[key] for shard in shards) for key in ("documents", "token_count", "bytes", "words")}
+    write_json(folder / MANIFEST, identity | totals | {"shards": shards})
+    for left in folder.glob("shard-*.json"):
+        left.unlink()
+    return TokenStore.open(folder)
+
+
+def _require_same(folder: Path, wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    different = [key for key, value in wanted.items() if found.get(key) != value]
+    if different:
+        raise ValueError(
+            f"The token store {folder} was made with another {' and another '.join(different)}. Choose another folder, or delete this "
+            "one to make it anew."
+        )
+
+
+def _finished_shards(folder: Path, identity: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entries of the whole shards an interrupted build left, from the first one on without a gap."""
+    shards: list[dict[str, Any]] = []
+    for number in itertools.count():
+        path = folder / f"shard-{number:05d}.json"
+        if not path.exists():
+            return shards
+        left = read_json(path)
+        _require_same(folder, identity, left["identity"])
+        for part in ("tokens", "docs"):
+            check_file(folder, left["shard"][part], verify=False)
+        shards.append(left["shard"])
+    return shards
+
+
+def _write_shard(folder: Path, number: int, encoded: TokenizedDocuments, identity: dict[str, Any]) -> dict[str, Any]:
+    table = io.BytesIO()
+    np.save(table, encoded.table)
+    tokens = _write_file(folder / f"tokens-{number:05d}.bin", encoded.tokens.astype(encoded.tokens.dtype.newbyteorder("<")).data)
+    docs = _write_file(folder / f"docs-{number:05d}.npy", table.getbuffer())
+    counts = [int(total) for total in encoded.table[:, :3].sum(axis=0)]
+    shard = {
+        "documents": len(encoded.table),
+        **dict(zip(("token_count", "bytes", "words"), counts, strict=True)),
+        "tokens": tokens,
+        "docs": docs,
+    }
+    write_json(folder / f"shard-{number:05d}.json", {"identity": identity, "shard": shard})
+    return shard
+
+
+def _write_file(path: Path, data: memoryview) -> dict[str, Any]:
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest(path)}
+
+
+def _counted(pieces: Iterable[TokenizedDocuments], done: int, progress: Callable[[int], None] | None) -> Iterator[TokenizedDocuments]:
+    for piece in pieces:
+        done += len(piece.table)
+        if progress is not None:
+            progress(done)
+        yield piece
+
+
+def _in_shards(pieces: Iterable[TokenizedDocuments], shard_tokens: int) -> Iterator[TokenizedDocuments]:
+    """Regroup chunks so that a shard is the fewest next documents holding at least ``shard_tokens`` tokens."""
+    held: list[TokenizedDocuments] = []
+    count = 0
+    for tokens, table in pieces:
+        ends = np.cumsum(table[:, 0])
+        used_documents = used_tokens = 0
+        while count + int(ends[-1]) - used_tokens >= shard_tokens:
+            last = int(np.searchsorted(ends, used_tokens + shard_tokens - count))
+            stop = int(ends[last])
+            held.append(TokenizedDocuments(tokens[used_tokens:stop], table[used_documents : last + 1]))
+            yield _join(held)
+            held, count = [], 0
+            used_documents, used_tokens = last + 1, stop
+            if used_documents == len(table):
+                break
+        if used_documents < len(table):
+            held.append(TokenizedDocuments(tokens[used_tokens:], table[used_documents:]))
+            count += int(ends[-1]) - used_tokens
+    if held:
+        yield _join(held)
+
+
+def _join(pieces: list[TokenizedDocuments]) -> TokenizedDocuments:
+    return TokenizedDocuments(np.concatenate([piece.tokens for piece in pieces]), np.concatenate([piece.table for piece in pieces]))

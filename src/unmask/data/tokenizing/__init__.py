@@ -1,0 +1,1 @@
+"""Tokenizers: train, load, save, and the special tokens they name."""

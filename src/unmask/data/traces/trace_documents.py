@@ -1,0 +1,24 @@
+"""Instruction traces as documents: one function is one document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from unmask.data.document import Document
+
+
+def read_traces(path: str | Path) -> Iterator[Document]:
+    """The traces of a file that ``unmask disassemble`` wrote, each on the side of the split that its binary is on."""
+    from unmask.data.traces import table
+
+    for row in table.read_traces(path, ("binary", "name", "disassembly")):
+        yield Document(f"{row['binary']}:{row['name']}", row["disassembly"], held_out=row["split"] == "test")
+
+
+def built_in_traces(name: str) -> Iterator[Document]:
+    """The traces of a built-in corpus, ``wheels`` or ``python``."""
+    from unmask.data.traces.corpus import built_in_rows
+
+    for row in built_in_rows(name):
+        yield Document(f"{row.binary}:{row.name}", row.disassembly, held_out=row.split == "test")

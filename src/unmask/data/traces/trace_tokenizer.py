@@ -1,0 +1,106 @@
+"""The trace tokenizer: a word is one token, a number a few, and nothing is unknown.
+
+    word       `` mov``, `` rax``, `` [``, `` dword``: one token with the space before it, if the corpus has it often enough
+    integer    groups of three digits from the right, `` 7 151 620`` for 7151620, after a sign of its own: any 64-bit
+               immediate is at most eight tokens out of some two thousand
+    the rest   bytes: a word that was never seen is spelled
+    [NEXT]     one token between instructions; it is part of a trace, and special all the same: never hidden, never drawn
+
+It is a standard ``tokenizer.json`` (byte-level BPE without merges, which takes whole words from its vocabulary), so
+everything that reads those reads this. ``decode(encode(trace)) == trace``; of other texts only a space in front is lost.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+from unmask.data.tokenizing.tokenizers import Tokenizer
+
+NEXT = "[NEXT]"
+TRACE_SPECIALS = {"pad": "[PAD]", "unk": "[UNK]", "bos": "[CLS]", "eos": "[SEP]", "mask": "[MASK]", "next": NEXT}
+
+_SPACE = "Ġ"  # what byte-level BPE writes for a space
+_STRUCTURE = ("[", "]", "+", "-", "*")  # whole words in every vocabulary
+
+# A sign; a first group of one to three digits with whole groups behind it (the look-ahead is bounded, so that a long
+# run of digits costs linear time); a further group; a word; any other white space.
+_PIECES = r" ?-(?=[0-9])| ?[0-9]{1,3}(?=(?:[0-9]{3}){0,6}(?![0-9]))| ?[0-9]{3}| ?[^\s0-9]\S*|\s"
+
+
+def _numbers() -> list[str]:
+    first = [f"{_SPACE}{n}" for n in range(1000)]
+    after_a_sign = [str(n) for n in range(1000)]
+    further = [f"{n:03}" for n in range(100)]
+    return first + after_a_sign + further
+
+
+def _base() -> dict[str, int]:
+    """Specials, bytes, numbers, brackets: what every trace vocabulary begins with."""
+    specials = ["[PAD]", "[UNK]", "[SEP]", "[CLS]", "[MASK]", NEXT]
+    structure = [_SPACE + word for word in _STRUCTURE]
+    every = [*specials, *sorted(pre_tokenizers.ByteLevel.alphabet()), *_numbers(), *structure]
+    return {token: id for id, token in enumerate(dict.fromkeys(every))}
+
+
+SMALLEST_TRACE_VOCABULARY = len(_base())
+
+
+def _piece_of(word: str) -> str:
+    """How byte-level BPE writes the word and the space before it."""
+    return "".join(piece for piece, _ in pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(f" {word}"))
+
+
+def _is_whole(word: str) -> bool:
+    """Whether the word reaches the vocabulary in one piece: no number, and no special token in it."""
+    return re.match(r"-?[0-9]", word) is None and not any(special in word for special in TRACE_SPECIALS.values())
+
+
+def trace_tokenizer(traces: Iterable[str], vocab_size: int = 8192, min_count: int = 2) -> Tokenizer:
+    """Make the tokenizer of a corpus of traces; the order of the traces does not matter.
+
+    Args:
+        traces: words separated by single spaces, as ``unmask disassemble`` writes them.
+        vocab_size: at most this many ids. Those that are left after specials, bytes and numbers
+            (``SMALLEST_TRACE_VOCABULARY``) go to the most frequent words; a corpus with fewer words gives fewer ids.
+        min_count: a word that is seen less often is spelled, so that a model learns what to make of spelled words.
+
+    Raises:
+        ValueError: ``vocab_size`` has no room for what every trace needs.
+    """
+    if vocab_size < SMALLEST_TRACE_VOCABULARY:
+        raise ValueError(
+            f"vocab_size is {vocab_size}, and a trace tokenizer needs at least {SMALLEST_TRACE_VOCABULARY}: the special tokens, "
+            "256 bytes, the groups of three digits and the brackets. 8192 has room for the words of three architectures."
+        )
+    if min_count < 1:
+        raise ValueError(f"min_count is {min_count}; it is how often a word must be seen to become a token of its own: 1 or more.")
+    counts: Counter[str] = Counter()
+    for trace in traces:
+        counts.update(trace.split())
+    vocabulary = _base()
+    for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if len(vocabulary) >= vocab_size or count < min_count:
+            break
+        if _is_whole(word):
+            vocabulary.setdefault(_piece_of(word), len(vocabulary))
+    return Tokenizer(_backend(vocabulary), TRACE_SPECIALS)
+
+
+def _backend(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
+    # Every stretch of text between specials begins with exactly one space, so `mov` is one token wherever it stands.
+    one_space = normalizers.Replace(tokenizers.Regex("^  "), " ")
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend(" "), one_space])
+    pieces = pre_tokenizers.Split(tokenizers.Regex(_PIECES), "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    spaced = [decoders.Replace(token, _SPACE + token) for token in TRACE_SPECIALS.values()]
+    backend.decoder = decoders.Sequence([*spaced, decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    for token in TRACE_SPECIALS.values():
+        added = tokenizers.AddedToken(token, special=token != NEXT, normalized=False, lstrip=True)
+        (backend.add_tokens if token == NEXT else backend.add_special_tokens)([added])
+    return backend

@@ -1,0 +1,182 @@
+"""Changes of the logits before anything is scored or drawn.
+
+An adjustment takes the logits ``[N, V]`` of the scored positions and returns them changed. Special ids are forbidden before the
+first adjustment, so that the logit of an id that is never placed cannot change the odds of the others. They are forbidden again after
+the last, so that no adjustment can bring one back. Between the two, adjustments run in the order given.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from unmask.contracts import SpecialIds
+from unmask.decode.canvas import Canvas
+from unmask.decode.view import StepView
+from unmask.ops.sampling import Logits, forbid
+
+
+@runtime_checkable
+class LogitsProcessor(Protocol):
+    """Logits ``[N, V]`` at the True positions of ``where [b, L]`` -> logits of the same shape; float32 or float64.
+
+    The tensor given is the callee's to change in place.
+    """
+
+    def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits: ...
+
+
+@dataclass(frozen=True)
+class AllowedIds:
+    """Only ids that are text may be placed, and EOS where it can end something.
+
+    The mask, PAD and every other special are forbidden everywhere, and so are ids beyond the tokenizer's vocabulary (a
+    padded embedding). EOS may appear only where nothing given follows it: an EOS before given text would hide that text.
+
+    Attributes:
+        special: the special ids.
+        allow_eos: False forbids EOS everywhere.
+    """
+
+    special: SpecialIds
+    allow_eos: bool = True
+
+    def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
+        vocab = logits.shape[-1]
+        eos = self.special.eos
+        eos_possible = self.allow_eos and eos is not None and eos not in (self.special.mask, self.special.pad) and eos < vocab
+        forbidden = [i for i in self.special.all if i < vocab and not (eos_possible and i == eos)]
+        logits.index_fill_(1, torch.tensor(forbidden, device=logits.device), -torch.inf)
+        logits[:, self.special.vocab_size :] = -torch.inf
+        if eos_possible:
+            logits[~last_run(view.canvas, self.special.mask)[where], eos] = -torch.inf
+        return logits
+
+
+@dataclass(frozen=True)
+class ForbiddenIds:
+    """Ids that are never placed.
+
+    Attributes:
+        ids: of ordinary tokens.
+    """
+
+    ids: tuple[int, ...]
+    reads_probabilities: ClassVar[bool] = False
+
+    def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
+        forbidden = torch.zeros(logits.shape[-1], dtype=torch.bool)
+        forbidden[[i for i in self.ids if i < logits.shape[-1]]] = True
+        return forbid(logits, forbidden.to(logits.device))
+
+
+@dataclass(frozen=True, eq=False)
+class PositionVocabulary:
+    """A vocabulary of its own for every position.
+
+    Attributes:
+        allowed: bool ``[B, L, V]`` over the caller's batch (or ``[1, L, V]`` for all rows), True = may be placed there.
+    """
+
+    allowed: Bool[Tensor, "batch seq vocab"]
+    reads_probabilities: ClassVar[bool] = False
+
+    def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
+        rows, columns = where.nonzero(as_tuple=True)
+        row = view.rows[rows] if len(self.allowed) > 1 else torch.zeros_like(rows)
+        return logits.masked_fill(~self.allowed[row, columns], -torch.inf)
+
+
+@dataclass(frozen=True)
+class RepetitionPenalty:
+    """Tokens that already stand in the row become less likely (Keskar et al. 2019, 1909.05858).
+
+    The rule is that of Hugging Face's ``RepetitionPenaltyLogitsProcessor``: a positive logit is divided by the penalty, a negative
+    one is multiplied by it. It reads the network's logits as they come, never normalised ones, and each by itself: no other id,
+    allowed or not, has a part in it.
+
+    Attributes:
+        penalty: 1 changes nothing, above 1 discourages repetition.
+        special: ids that are not counted.
+    """
+
+    penalty: float
+    special: SpecialIds
+    reads_probabilities: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.penalty <= 0:
+            raise ValueError(f"A repetition penalty of {self.penalty} is not above 0: 1 changes nothing, 1.1 to 1.5 is usual.")
+
+    def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
+        vocab = logits.shape[-1]
+        text = view.canvas.attention_mask & (view.ids < vocab)
+        # One column more takes what is padding: scattering False over True would lose tokens.
+        seen = torch.zeros(len(view.ids), vocab + 1, dtype=torch.bool, device=logits.device)
+        seen = seen.scatter(1, view.ids.masked_fill(~text, vocab), True)[:, :vocab]
+        seen[:, [i for i in self.special.all if i < vocab]] = False
+        penalised = torch.where(logits < 0, logits * self.penalty, logits / self.penalty)
+        return torch.where(seen[where.nonzero()[:, 0]], penalised, logits)
+
+
+@dataclass(frozen=True)
+class EosLast:
+    """EOS only where no blank stands before it: it ends a text that is complete, and cannot win early.
+
+    Attributes:
+        special: the special ids; without EOS this changes nothing.
+    """
+
+    special: SpecialIds
+    reads_probabilities: ClassVar[bool] = False
+
+    def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
+        if self.special.eos is None:
+            return logits
+        before = (view.blanks.long().cumsum(-1) - view.blanks.long()) > 0
+        early = torch.zeros_like(logits, dtype=torch.bool)
+        early[:, self.special.eos] = before[where]
+        return logits.masked_fill(early, -torch.inf)
+
+
+@dataclass(frozen=True)
+class HookOfLogits:
+    """A hook of the logits alone.
+
+    Attributes:
+        hook: logits ``[N, V]`` -> logits.
+    """
+
+    hook: Callable[..., Logits]
+
+    def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
+        return self.hook(logits)
+
+
+def as_logits_processor(hook: Callable[..., Logits]) -> LogitsProcessor:
+    """A hook of the logits alone is one that ignores the rest."""
+    try:
+        inspect.signature(hook).bind(None, None, None)
+    except TypeError:
+        return HookOfLogits(hook)
+    except ValueError:  # a builtin without a signature
+        pass
+    return hook
+
+
+def last_run(canvas: Canvas, mask_id: int) -> Bool[Tensor, "rows seq"]:
+    """True at the blanks that no given token of their row follows."""
+    given = (canvas.attention_mask & (canvas.fixed | (canvas.ids != mask_id))).long()
+    following = given.flip(-1).cumsum(-1).flip(-1)
+    return (following == 0) & canvas.attention_mask
+
+
+def as_logits(raw: Float[Tensor, "scored vocab"]) -> Logits:
+    """Logits in float32, or float64 if they came so: half-precision scores tie near 1."""
+    return raw if raw.dtype == torch.float64 else raw.float()

@@ -1,0 +1,1 @@
+"""Callbacks of a decode: record, replay and inspect its steps."""

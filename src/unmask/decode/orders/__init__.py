@@ -1,0 +1,1 @@
+"""Which blanks next: scores that rank them, commit rules that say how many, critics that judge drawn tokens."""

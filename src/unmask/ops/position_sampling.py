@@ -1,0 +1,154 @@
+"""Choices: which positions of a row to hide, given how much.
+
+A choice takes each row's level, the eligible positions and the row's noise; it answers with the chosen positions and the
+probability ``p`` with which each was to be chosen, ``[N, L]`` both, such that ``E[chosen / p] = 1`` at every eligible
+position. That ratio is all that a weighted loss needs to be unbiased.
+
+    coins            each position for itself, with p = level
+    exact_count      exactly k, evenly, with p = k / n
+    WeightedCount    exactly k, later positions more often
+    Spans            runs of geometric length               (unmask.ops.spans)
+
+Whole words are no choice of their own: coins under noise that a word's tokens share (``Corruption.units``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from unmask.arrays import Array, as_array, as_tensor, count_rows, maximum, minimum, rounded_up, to_float32
+from unmask.ops.selection import gumbel_topk_scores, select_top
+from unmask.randomness import Noise, Stream
+
+Rates = Float[Tensor, " batch"]
+Mask = Bool[Tensor, "batch seq"]
+Probabilities = Float[Tensor, "batch seq"]
+PositionSampler = Callable[[Rates, Mask, Noise], tuple[Mask, Probabilities]]
+Draw = Callable[[Probabilities, Probabilities, Mask, Int[Tensor, " batch"], Noise], Mask]
+
+
+def bernoulli(mask_rate: Rates, eligible: Mask, noise: Noise) -> tuple[Mask, Probabilities]:
+    """Hide each eligible position independently with its row's level, rounded up to a multiple of 2^-32: that is ``p``."""
+    chosen, p = noise.bernoulli(mask_rate, eligible, Stream.SELECTION)
+    return chosen, p.unsqueeze(-1).expand(eligible.shape)
+
+
+@dataclass(frozen=True)
+class FixedCount:
+    """Hide exactly ``k`` of the ``n`` eligible positions, uniformly; ``k = ceil(level * n)``, and not below ``least``.
+
+    Given ``k``, each eligible position is hidden with probability ``k / n``: that is the ``p`` returned, so
+    ``1/p`` weighs like ``n/k``. With levels uniform on (0, 1), ``k`` is uniform on ``1..n``.
+    """
+
+    min_count: int = 1
+
+    def __call__(self, mask_rate: Rates, eligible: Mask, noise: Noise) -> tuple[Mask, Probabilities]:
+        free = count_rows(as_array(eligible))
+        k = minimum(maximum(exact_ceil(as_array(mask_rate) * free), self.min_count), free)
+        p = as_tensor(to_float32(k / maximum(free, 1)))
+        return noise.largest(as_tensor(k), eligible, Stream.SELECTION), p.unsqueeze(-1).expand(eligible.shape)
+
+
+fixed_count = FixedCount()
+
+
+def exact_ceil(count: Array) -> Array:
+    """The ceiling of a product of a rate and a count, int64, forgiving its rounding: ``0.07 * 100`` is 7, not 8."""
+    return rounded_up(count * (1 - 2.0**-48))
+
+
+def inclusion(log_w: Probabilities, k: Int[Tensor, " batch"]) -> Probabilities:
+    """The inclusion probabilities ``1 - exp(-w tau)`` with ``tau`` such that they sum to ``k`` (Rosén 1997).
+
+    They are those of successive sampling with weights ``w`` to first order, exact for equal weights, and 0 where
+    ``log_w`` is ``-inf``.
+
+    Args:
+        log_w: float64 ``[B, L]``, the largest of each row near 0.
+        k: ``[B]``, at most the number of finite log-weights.
+    """
+    possible = log_w > -torch.inf
+    n = possible.sum(-1)
+    spread = torch.where(possible, -log_w, 0.0).amax(-1)
+    low = torch.full_like(spread, -40.0)
+    high = spread + 5.0
+    for _ in range(60):  # bisection on log tau
+        middle = (low + high) / 2
+        below = (-torch.expm1(-torch.exp(log_w + middle[:, None]))).sum(-1) < k
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    p = -torch.expm1(-torch.exp(log_w + ((low + high) / 2)[:, None]))
+    p = torch.where((k == n)[:, None], possible.to(p.dtype), p)
+    return torch.where((k == 0)[:, None], 0.0, p)
+
+
+def systematic(
+    log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Tensor, " batch"], noise: Noise
+) -> Mask:
+    """Exactly ``k`` positions, each with exactly its probability ``p`` (systematic sampling in random order).
+
+    The probabilities are laid end to end, in an order drawn for the row; one uniform number ``u`` chooses the positions
+    that hold ``u, u + 1, .., u + k - 1`` (Madow 1949).
+    """
+    order = noise.per_token(Stream.SELECTION, p.shape[1]).argsort(-1)
+    ends = p.gather(-1, order).cumsum(-1)
+    ends = torch.where(ends >= k[:, None] - 1e-9, k[:, None].to(ends.dtype), ends)  # the last end is k but for rounding
+    u = noise.per_row(Stream.OFFSET)[:, None]
+    passed = torch.ceil(ends - u)  # how many of u, u + 1, .. lie below each end
+    chosen = torch.diff(passed, dim=-1, prepend=torch.zeros_like(passed[:, :1])) > 0
+    return torch.zeros_like(eligible).scatter(-1, order, chosen) & eligible
+
+
+def successive(
+    log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Tensor, " batch"], noise: Noise
+) -> Mask:
+    """Exactly ``k`` positions, drawn one after another by weight without replacement (Gumbel top-k)."""
+    return select_top(gumbel_topk_scores(log_w, noise), eligible, k)
+
+
+@dataclass(frozen=True)
+class WeightedCount:
+    """Hide exactly ``k = round(level * n)`` of the ``n`` eligible positions, later ones more often.
+
+    Position ``i`` has the log-weight ``lambda (1 - level) i`` with ``lambda = ln 2 / (half_life_ratio * length)``: the
+    weight doubles over each ``half_life_ratio`` of the row as the level goes to 0, and is even at level 1. The length is
+    that of the row from its first to its last eligible position, so neither prompt nor padding enters.
+
+    Attributes:
+        half_life_ratio: as above; 0.25 gives the last position about 16 times the weight of the first.
+        draw: ``systematic`` chooses with exactly the stated probabilities; ``successive`` is Gumbel top-k, whose own
+            probabilities the stated ones approximate (to about 2% for 32 positions).
+        least: the smallest ``k`` of a row with something eligible. With 0, rows whose ``level * n`` is below a half hide
+            nothing, and no weight can make up for them.
+        length: of the row, in place of the extent of its eligible positions.
+    """
+
+    half_life_ratio: float = 0.25
+    draw: Draw = systematic
+    min_count: int = 1
+    length: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.half_life_ratio > 0:
+            raise ValueError(
+                f"half_life_ratio={self.half_life_ratio} is the share of a block over which the weight doubles: give a number "
+                "above 0, such as 0.25 (a large one makes the choice even)."
+            )
+
+    def __call__(self, mask_rate: Rates, eligible: Mask, noise: Noise) -> tuple[Mask, Probabilities]:
+        index = torch.arange(eligible.shape[1], device=eligible.device)
+        free = eligible.sum(-1)
+        first = torch.where(eligible, index, eligible.shape[1]).amin(-1)
+        last = torch.where(eligible, index, -1).amax(-1)
+        length = (last - first + 1).clamp(min=1) if self.length is None else torch.full_like(first, self.length)
+        slope = math.log(2) / (self.half_life_ratio * length) * (1 - mask_rate)
+        log_w = (slope[:, None] * (index - last[:, None])).masked_fill(~eligible, -torch.inf)  # largest is 0
+        k = torch.minimum(torch.round(mask_rate * free).long().clamp(min=self.min_count), free)
+        p = inclusion(log_w, k)
+        return self.draw(log_w, p, eligible, k, noise), p

@@ -1,0 +1,134 @@
+"""Checkpoints: sealed folders, of which an index names the last and the best.
+
+    run/checkpoints/index.json       {"last": "step-00000400", "best": ..., "best_loss": ...}
+    run/checkpoints/step-00000400/   model folder (unmask.models.files), tokenizer.json, tokenizer_config.json, run.yaml, training_state.pt
+
+A folder appears under its name in one rename and only then is the index moved on, so a kill or a full disk at any moment
+leaves the previous checkpoint in force. ``model.safetensors`` holds the weights to use: the averaged ones if the run keeps an
+average.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.plugins import CheckpointIO
+from safetensors.torch import load_file
+
+from unmask.models.files import INDEX, WEIGHTS, restore_tied, verify_manifest, write_manifest, write_model
+from unmask.storage import atomic_folder, read_json, sweep_temporaries, write_json
+
+STATE = "training_state.pt"
+
+
+class VerifiedCheckpointIO(CheckpointIO):
+    """Writes Lightning's checkpoints as sealed folders and reads them back.
+
+    Args:
+        model_config: the network's ``architecture`` and arguments, for ``config.json``.
+        extra_files: further files of the folder: name -> text.
+    """
+
+    def __init__(self, model_config: dict[str, Any], extra_files: dict[str, str]) -> None:
+        self.model_config = model_config
+        self.extra_files = extra_files
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        if path.exists():  # the same step again, after a resume from an earlier one
+            shutil.rmtree(path)
+        state = {k: v for k, v in checkpoint.items() if k != "state_dict"}
+        with atomic_folder(path) as folder:
+            weights = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}
+            write_model(folder, self.model_config, weights)
+            for name, text in self.extra_files.items():
+                (folder / name).write_text(text, encoding="utf-8")
+            try:
+                torch.save(state, folder / STATE)
+            except RuntimeError as error:  # torch reports a failed write this way
+                raise OSError(28, f"The checkpoint {path} could not be written, probably because the disk is full: {error}") from error
+            write_manifest(folder, step=checkpoint["global_step"])
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        path = Path(path)
+        verify_manifest(path)
+        checkpoint = torch.load(path / STATE, map_location=map_location or "cpu", weights_only=True)
+        weights = load_file(path / WEIGHTS)
+        restore_tied(self.model_config, weights)
+        checkpoint["state_dict"] = {f"model.{k}": v for k, v in weights.items()}
+        return checkpoint
+
+    def remove_checkpoint(self, path: Any) -> None:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+class AveragedWeights(EMAWeightAveraging):
+    """An exponential moving average of the weights, which is validated and saved in place of the raw ones.
+
+    The raw weights stay in the training state, so a resumed run goes on from them; they also stay in the network when
+    training ends, so that the last checkpoint is like any other.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(decay=decay)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the network as it is."""
+
+
+class Checkpoints(Callback):
+    """Saves every ``every`` steps, when validation improves, and at the end; keeps the last and the best.
+
+    Args:
+        folder: ``run/checkpoints``.
+        every: steps between checkpoints.
+        evaluate_every: steps between validations. A checkpoint due at the same step waits for the validation, so that a run
+            killed while validating does it again.
+    """
+
+    def __init__(self, folder: Path, every: int, evaluate_every: int) -> None:
+        self.folder = folder
+        self.every = every
+        self.evaluate_every = evaluate_every
+        self.index: dict[str, Any] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and self.folder.is_dir():
+            sweep_temporaries(self.folder)
+        if (self.folder / INDEX).is_file():
+            self.index = read_json(self.folder / INDEX)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        at_step_end = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if at_step_end and trainer.global_step % self.every == 0 and trainer.global_step % self.evaluate_every:
+            self.save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        loss = trainer.callback_metrics.get("valid/loss")
+        if loss is not None and float(loss) < self.index.get("best_loss", float("inf")):
+            self.save(trainer, best_loss=float(loss))
+        elif trainer.global_step % self.every == 0:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step:
+            self.save(trainer)
+
+    def save(self, trainer: Trainer, best_loss: float | None = None) -> None:
+        """Write this step's checkpoint, move the index on, and drop folders that it no longer names."""
+        name = f"step-{trainer.global_step:08d}"
+        if self.index.get("last") != name or not (self.folder / name).is_dir():
+            trainer.save_checkpoint(self.folder / name)
+        self.index = {**self.index, "last": name}
+        if best_loss is not None:
+            self.index |= {"best": name, "best_loss": best_loss}
+        if trainer.is_global_zero:
+            write_json(self.folder / INDEX, self.index)
+            for folder in self.folder.glob("step-*"):
+                if folder.name not in (self.index["last"], self.index.get("best")):
+                    shutil.rmtree(folder, ignore_errors=True)

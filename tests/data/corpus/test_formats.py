@@ -1,0 +1,73 @@
+r"""Formats: JSON lines end at ``\n`` alone, rows without text are none, and names that announce no prose are known."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from unmask.data.corpus.formats import FORMATS, NOT_PROSE, ReadOptions, format_of, not_prose, suffix_of
+from unmask.data.corpus.text_stream import COMPRESSED, Input
+
+ODD = "a\u2028b\u2029c\x85d\u000be\u000cf\u001cg"
+
+
+def documents(kind, data, **options):
+    return list(FORMATS[kind].documents(Input("the input", "n", io.BytesIO(data)), ReadOptions(**options)))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n \n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_json_lines_keep_every_character(end, mark):
+    rows = [ODD.translate({c: None for c in range(32)}), "two", ODD]
+    written = [json.dumps({"text": rows[0]}, ensure_ascii=False), json.dumps({"text": "two"}), json.dumps({"text": ODD})]
+    data = (mark + end.join(written) + end).encode()
+    assert [d.text for d in documents("jsonl", data)] == rows
+    assert [d.text for d in documents("jsonl", data[: -len(end)])] == rows
+
+
+def test_a_carriage_return_between_the_tokens_of_an_object_ends_no_line():
+    found = documents("jsonl", b'{"text":\r"one"}\r\n{"text": "two"}\n')
+    assert [(d.name, d.text) for d in found] == [("n:1", "one"), ("n:2", "two")]
+
+
+def test_the_text_of_a_row_is_left_as_it_is():
+    assert [d.text for d in documents("jsonl", b'{"text": "a\\r\\nb\\n"}\n{"text": null}\n{"text": ""}\n')] == ["a\r\nb\n", ""]
+
+
+@pytest.mark.parametrize("line, message", [
+    ('{"text": "x"} {"text": "y"}', "not valid JSON"), ('{"text": ' + "9" * 5000 + "}", "cannot be read as JSON"),
+    ('{"text": ' + "[" * 200_000, "JSON"), ("7", "holds a int"), ('{"txt": 1}', "no field 'text'.*Write it so"), ('{"text": 1}', "holds int.*Write it so"),
+])  # fmt: skip
+def test_a_line_that_is_no_row_is_named(line, message):
+    with pytest.raises(ValueError, match=rf"the input, line 4.*{message}"):
+        documents("jsonl", ('{"text": "x"}\n\r\n{"text": "\u2028"}\n' + line + "\n").encode(), advice="Write it so.")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_of_text_end_at_line_ends_alone(end):
+    data = (end.join(["one \u2028\x85\x0c\x1c\x0b", "", "two"]) + end).encode()
+    found = documents("text", data, unit="line")
+    assert [(d.name, d.text) for d in found] == [("n:1", "one \u2028\x85\x0c\x1c\x0b"), ("n:2", ""), ("n:3", "two")]
+
+
+def test_documents_are_named_by_the_line_they_begin_on():
+    assert [d.name for d in documents("text", b"a\nb\n\n\nc\n\nd\n", unit="paragraph") if d.text] == ["n:1", "n:5", "n:7"]
+
+
+def test_every_format_is_known_by_its_suffixes():
+    for name, format in FORMATS.items():
+        for suffix in format.suffixes:
+            assert format_of(Path(f"x{suffix}")) == name and not_prose(Path(f"x{suffix}")) is None
+            for end in COMPRESSED:
+                assert format_of(Path(f"x{suffix}{end}")) == (name if format.compressed else None)
+    assert not {s for f in FORMATS.values() for s in f.suffixes} & set(NOT_PROSE)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.CSV", "a.fasta.gz", "a.tar.gz", "a.a3m", "a.pdf", "a.arrow"])
+def test_names_that_announce_no_prose(name):
+    assert not_prose(Path(name)) and format_of(Path(name)) is None
+
+
+def test_suffixes_are_seen_through_compression():
+    assert [suffix_of(Path(n)) for n in ("a", "a.txt", "a.tar.GZ", "a.zst", "b.c/a.jsonl.zst")] == ["", ".txt", ".tar.gz", ".zst", ".jsonl.zst"]

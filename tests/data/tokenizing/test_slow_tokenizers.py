@@ -1,0 +1,59 @@
+"""What is said of an older tokenizer is a command that works."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from unmask.data.tokenizing.tokenizers import Tokenizer
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "##s", "."]
+
+
+def advice(path) -> str:
+    with pytest.raises(ValueError) as raised:
+        Tokenizer.load(path)
+    assert "damaged" not in str(raised.value) and "delete" not in str(raised.value)
+    return str(raised.value)
+
+
+def follow(text: str) -> None:
+    words = shlex.split(re.search(r"`(python -c .*?)`\.", text)[1])
+    done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("given", ["vocab.txt", ""])
+def test_a_vocabulary_of_word_pieces_is_converted_by_what_is_said(tmp_path, given):
+    folder = tmp_path / "a model's"
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    follow(advice(folder / given))
+    tokenizer = Tokenizer.load(folder)
+    assert [tokenizer.token_text(i) for i in tokenizer.encode("The cats.")] == ["the", "cat", "##s", "."]
+
+
+@pytest.mark.slow
+def test_the_folder_of_an_older_model_is_converted_by_what_is_said(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    follow(advice(tmp_path))
+    assert Tokenizer.load(tmp_path).mask_token == "[MASK]"
+
+
+def test_a_byte_level_vocabulary_with_merges_is_converted_by_what_is_said(tmp_path):
+    from tests.data.families import family
+
+    family("bytes").backend.model.save(str(tmp_path))
+    follow(advice(tmp_path / "vocab.json"))
+    assert Tokenizer.load(tmp_path).encode("the cat")
+
+
+def test_a_sentencepiece_model_and_a_stranger_are_named(tmp_path):
+    (tmp_path / "spiece.model").write_bytes(b"\x0a")
+    assert "save_pretrained" in advice(tmp_path / "spiece.model")
+    (tmp_path / "poem.md").write_text("roses")
+    assert "tokenizer.json" in advice(tmp_path / "poem.md")
