@@ -26,7 +26,7 @@ bench: setup  ## speed and memory beside other libraries, in up to 15 minutes; r
 	@$(BIN)/python -m benchmarks.run --readme README.md --plot docs/scaling.png $(ARGS)
 
 lint: setup  ## style and types
-	@$(BIN)/ruff check src tests benchmarks && $(BIN)/mypy
+	@$(BIN)/ruff check src tests benchmarks && $(BIN)/ruff format --check -q src tests benchmarks && $(BIN)/mypy
 
 clean:  ## remove the environment and the runs
 	rm -rf $(VENV) runs

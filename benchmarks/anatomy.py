@@ -54,7 +54,11 @@ def main() -> None:
     options = harness.parse(parser)
     shares = {precision: section(precision, options.steps) for precision in options.precision}
     kinds = list(next(iter(shares.values())))
-    harness.show("share of a step's time", ["operations", *shares], [[kind, *(f"{of[kind]:.1%}" for of in shares.values())] for kind in kinds])
+    harness.show(
+        "share of a step's time",
+        ["operations", *shares],
+        [[kind, *(f"{of[kind]:.1%}" for of in shares.values())] for kind in kinds],
+    )
     harness.write(options.json, "anatomy", {"shares": shares})
 
 

@@ -29,7 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="run folder, with its data beside it")
     parser.add_argument("--rows", type=int, default=8, help="held-out windows")
-    parser.add_argument("--block", type=int, default=16, help="positions of a block; a block-causal network brings its own")
+    parser.add_argument(
+        "--block", type=int, default=16, help="positions of a block; a block-causal network brings its own"
+    )
     parser.add_argument("--steps", type=int, default=32, help="evaluations of a row, at most")
     parser.add_argument("--out", type=Path, help="write the figures here, as JSON")
     options = parser.parse_args()
@@ -60,9 +62,18 @@ def main() -> None:
         }
     print(f"{'cache':28}{'tokens run':>12}{'as without':>12}{'restored':>10}")
     for name, row in found.items():
-        print(f"{name:28}{row['tokens_run']:>12,}{row['as_without']:>12.1%}{row['restored']:>10.1%} ± {100 * row['half_width']:.1f}")
+        print(
+            f"{name:28}{row['tokens_run']:>12,}{row['as_without']:>12.1%}{row['restored']:>10.1%} ± {100 * row['half_width']:.1f}"
+        )
     if options.out is not None:
-        report = {"model": str(options.model), "step": loaded.step, "rows": len(text), "block": length, "steps": options.steps, "caches": found}
+        report = {
+            "model": str(options.model),
+            "step": loaded.step,
+            "rows": len(text),
+            "block": length,
+            "steps": options.steps,
+            "caches": found,
+        }
         options.out.write_text(json.dumps(report, indent=2) + "\n")
 
 

@@ -41,7 +41,9 @@ def peer() -> Callable[[Any], Any]:
     words = {word: id for id, word in enumerate([*names, *(f"w{i}" for i in range(len(names), VOCAB))])}
     backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
     roles = {f"{role}_token": name for role, name in zip(("pad", "mask", "bos", "eos", "unk"), names, strict=True)}
-    return DataCollatorForLanguageModeling(PreTrainedTokenizerFast(tokenizer_object=backend, **roles), mlm_probability=0.15)
+    return DataCollatorForLanguageModeling(
+        PreTrainedTokenizerFast(tokenizer_object=backend, **roles), mlm_probability=0.15
+    )
 
 
 def contestants(rows: int, length: int) -> dict[str, Callable[[], Any]]:
@@ -98,7 +100,8 @@ def main() -> None:
         cells = [[name, f"{speed / 1e6:.1f}", f"{ratios[name]:.1f}"] for name, speed in speeds.items()]
         harness.show(f"{rows} × {length}", ["collator", "M tokens/s", "× peer"], cells)
         figures += [
-            {"rows": rows, "length": length, "name": name, "tokens_per_second": speed, "ratio": ratios[name]} for name, speed in speeds.items()
+            {"rows": rows, "length": length, "name": name, "tokens_per_second": speed, "ratio": ratios[name]}
+            for name, speed in speeds.items()
         ]
     harness.write(options.json, "collate", {"figures": figures})
 

@@ -41,14 +41,24 @@ VARIANTS = {
     "blocks, prefix cache": {"order": "top_prob", "block_length": BLOCK, "cache": "prefix"},
     "blocks, dual cache": {"order": "top_prob", "block_length": BLOCK, "cache": "dual"},
 }
-COMPILED = {f"{name}, compiled": {**VARIANTS[name], "compiled": True} for name in ("exact, surest first", "exact, random order")}
+COMPILED = {
+    f"{name}, compiled": {**VARIANTS[name], "compiled": True} for name in ("exact, surest first", "exact, random order")
+}
 
 
 def network() -> RotaryTransformerMLMModel:
     """About 12 million parameters, most of them the vocabulary's; untrained, which costs the same."""
     torch.manual_seed(0)
     return RotaryTransformerMLMModel(
-        VOCAB, 256, 5, 4, padding_idx=SPECIAL.pad or 0, mask_idx=SPECIAL.mask, dropout=0.0, tie_embeddings=True, max_length=512
+        VOCAB,
+        256,
+        5,
+        4,
+        padding_idx=SPECIAL.pad or 0,
+        mask_idx=SPECIAL.mask,
+        dropout=0.0,
+        tie_embeddings=True,
+        max_length=512,
     ).eval()
 
 
@@ -139,7 +149,9 @@ def dual_cache_loop(network: PlainEncoder, canvas: Canvas, steps: int) -> Tensor
     return ids
 
 
-def measure(rows: int, steps: int, repeats: int, device: str = "cpu", compiled: bool = False) -> dict[str, dict[str, float]]:
+def measure(
+    rows: int, steps: int, repeats: int, device: str = "cpu", compiled: bool = False
+) -> dict[str, dict[str, float]]:
     """Median seconds of each variant, how many times faster than either loop, and how many tokens are as the full-logits loop's."""
     model, canvas = network().to(device), canvas_of(rows, device)
     plain = PlainEncoder(model, canvas)
@@ -153,7 +165,9 @@ def measure(rows: int, steps: int, repeats: int, device: str = "cpu", compiled: 
         runs[name] = lambda rules=rules: fill_canvas(model, canvas, rules, special=SPECIAL, seed=0).ids  # type: ignore[misc]
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     ids: dict[str, Tensor] = {}
-    full_logits_loop(plain, canvas, 1)  # the first call of a process pays for what it allocates, and for what it compiles
+    full_logits_loop(
+        plain, canvas, 1
+    )  # the first call of a process pays for what it allocates, and for what it compiles
     for name in COMPILED if compiled else ():
         runs[name]()
     for _ in range(repeats):
@@ -180,14 +194,23 @@ def main() -> None:
     """Measure, print a table, write JSON."""
     parser = harness.arguments(__doc__)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="rows decoded together")
-    parser.add_argument("--steps", type=int, default=64, help=f"network evaluations for {NEW_TOKENS} tokens, a multiple of {NEW_TOKENS // BLOCK}")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=64,
+        help=f"network evaluations for {NEW_TOKENS} tokens, a multiple of {NEW_TOKENS // BLOCK}",
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu", help="where to decode, such as cuda")
     parser.add_argument("--compile", action="store_true", help="through compiled steps too")
     options = harness.parse(parser)
     parameters = sum(p.numel() for p in network().parameters())
-    batches = {rows: measure(rows, options.steps, options.repeats, options.device, options.compile) for rows in options.batch}
-    print(f"{parameters / 1e6:.1f}M parameters, vocabulary {VOCAB:,}, {NEW_TOKENS} new tokens, {options.steps} steps, {options.threads} threads")
+    batches = {
+        rows: measure(rows, options.steps, options.repeats, options.device, options.compile) for rows in options.batch
+    }
+    print(
+        f"{parameters / 1e6:.1f}M parameters, vocabulary {VOCAB:,}, {NEW_TOKENS} new tokens, {options.steps} steps, {options.threads} threads"
+    )
     for rows, variants in batches.items():
         cells = [
             [
@@ -197,8 +220,17 @@ def main() -> None:
             for name, found in variants.items()
         ]  # fmt: skip
         harness.show(f"batch {rows}", ["decoding", "seconds", "tokens/s", "× full", "× dual", "same tokens"], cells)
-    report = {"parameters": parameters, "vocabulary": VOCAB, "prompt": PROMPT, "new_tokens": NEW_TOKENS, "steps": options.steps, "block": BLOCK}
-    harness.write(options.json, "decode", {**report, "repeats": options.repeats, "device": options.device, "batches": batches})
+    report = {
+        "parameters": parameters,
+        "vocabulary": VOCAB,
+        "prompt": PROMPT,
+        "new_tokens": NEW_TOKENS,
+        "steps": options.steps,
+        "block": BLOCK,
+    }
+    harness.write(
+        options.json, "decode", {**report, "repeats": options.repeats, "device": options.device, "batches": batches}
+    )
 
 
 if __name__ == "__main__":

@@ -39,11 +39,24 @@ def works(rows: int, length: int, vocabulary: int) -> dict[str, Work]:
 
 
 def measure(
-    size: Size, rows: int, length: int, turns: int, device: str, precision: str = "bf16", compiled: bool = True, progress: Any = None
+    size: Size,
+    rows: int,
+    length: int,
+    turns: int,
+    device: str,
+    precision: str = "bf16",
+    compiled: bool = True,
+    progress: Any = None,
 ) -> tuple[list[Row], dict[str, Any]]:
     """Rows and report of every work."""
     table: list[Row] = []
-    report: dict[str, Any] = {"size": size.as_dict(), "rows": rows, "length": length, "precision": precision, "works": {}}
+    report: dict[str, Any] = {
+        "size": size.as_dict(),
+        "rows": rows,
+        "length": length,
+        "precision": precision,
+        "works": {},
+    }
     for name, work in works(rows, length, size.vocabulary).items():
         weighting: Any = "inverse_p" if "diffusion" in name else "flat"
         on_flex = "segment_ids" in work.batch and device == "cuda"  # a CPU trains on documents one by one instead
@@ -88,7 +101,9 @@ def main() -> None:
     if not torch.cuda.is_available():
         parser.error("no CUDA device is here; `make bench` measures on the CPU")
     torch.set_float32_matmul_precision("high")
-    rows, report = measure(Size.of_preset("base"), options.rows, options.length, options.turns, "cuda", compiled=not options.eager)
+    rows, report = measure(
+        Size.of_preset("base"), options.rows, options.length, options.turns, "cuda", compiled=not options.eager
+    )
     harness.show_rows(torch.cuda.get_device_name(), rows)
     name = re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()).strip("-")
     path = options.json or RESULTS / f"{name}.json"

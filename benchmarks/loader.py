@@ -43,8 +43,18 @@ def synthetic_store(folder: Path, tokens: int, seed: int = 0) -> TokenStore:
     ids.astype("<u2").tofile(folder / "tokens-00000.bin")
     np.save(folder / "docs-00000.npy", np.stack([lengths, 4 * lengths, lengths], axis=1))
     files = {part: folder / name for part, name in (("tokens", "tokens-00000.bin"), ("docs", "docs-00000.npy"))}
-    shard = {part: {"name": file.name, "bytes": file.stat().st_size, "sha256": digest(file)} for part, file in files.items()}
-    manifest = {"format": FORMAT, "version": VERSION, "vocab_size": VOCABULARY, "dtype": "uint16", "pad": PAD, "eos": EOS, "mask": MASK}
+    shard = {
+        part: {"name": file.name, "bytes": file.stat().st_size, "sha256": digest(file)} for part, file in files.items()
+    }
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "vocab_size": VOCABULARY,
+        "dtype": "uint16",
+        "pad": PAD,
+        "eos": EOS,
+        "mask": MASK,
+    }
     write_json(folder / MANIFEST, {**manifest, "shards": [shard]})
     return TokenStore.open(folder)
 
@@ -80,7 +90,11 @@ def section(turns: int, step_seconds: float | None = None) -> tuple[list[Row], d
     also the loader's share of it."""
     timings = harness.in_fresh_process(measure, turns)
     speeds = {key: key[0] * key[1] / timing.median / 1e6 for key, timing in timings.items()}
-    rows = [Row.single("token store → batch of 32 × 1,024, one core", "", speeds[32, 1024, "diffusion"], TARGET, unit="M tokens/s")]
+    rows = [
+        Row.single(
+            "token store → batch of 32 × 1,024, one core", "", speeds[32, 1024, "diffusion"], TARGET, unit="M tokens/s"
+        )
+    ]
     if step_seconds is not None:
         share = timings[8, 512, "bert"].median / step_seconds
         rows.append(Row.single("loader's share of a step", "", share, 0.02, unit="%", at_most=True))
@@ -97,7 +111,11 @@ def main() -> None:
     options = harness.parse(parser)
     rows, report = section(options.turns)
     cells = [
-        [f"{f['objective']}, {f['rows']} × {f['length']}", f"{f['seconds'] * 1e3:.2f}", f"{f['million_tokens_per_second']:.1f}"]
+        [
+            f"{f['objective']}, {f['rows']} × {f['length']}",
+            f"{f['seconds'] * 1e3:.2f}",
+            f"{f['million_tokens_per_second']:.1f}",
+        ]
         for f in report["figures"]
     ]
     harness.show("from store to batch, one thread", ["objective, batch", "ms", "M tokens/s"], cells)

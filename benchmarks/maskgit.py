@@ -34,7 +34,17 @@ def networks(vocab: int, length: int, width: int, depth: int, heads: int, steps:
         return TransformerWrapper(num_tokens=vocab + 1, max_seq_len=length, attn_layers=layers)
 
     torch.manual_seed(0)
-    ours = RotaryTransformerMLMModel(vocab + 1, width, depth, heads, padding_idx=None, mask_idx=vocab, dropout=0.0, activation="gelu", max_length=length)
+    ours = RotaryTransformerMLMModel(
+        vocab + 1,
+        width,
+        depth,
+        heads,
+        padding_idx=None,
+        mask_idx=vocab,
+        dropout=0.0,
+        activation="gelu",
+        max_length=length,
+    )
     return {
         "x-transformers, their wrapper": Theirs(theirs(), mask_id=vocab, steps=steps),
         "x-transformers, our wrapper": NonAutoregressiveWrapper(theirs(), mask_id=vocab, steps=steps),
@@ -68,7 +78,16 @@ def in_turns(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("vocab", 8192), ("length", 256), ("width", 256), ("depth", 4), ("heads", 4), ("batch", 8), ("steps", 18), ("repeats", 5)):
+    for name, default in (
+        ("vocab", 8192),
+        ("length", 256),
+        ("width", 256),
+        ("depth", 4),
+        ("heads", 4),
+        ("batch", 8),
+        ("steps", 18),
+        ("repeats", 5),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
@@ -77,16 +96,29 @@ def main() -> None:
     batch = torch.randint(0, asked.vocab, (asked.batch, asked.length))
     result = {
         "training step": in_turns({name: training_step(m, batch) for name, m in models.items()}, asked.repeats),
-        "generate": in_turns({name: lambda m=m: m.generate(batch_size=asked.batch) for name, m in models.items()}, max(1, asked.repeats // 2)),
+        "generate": in_turns(
+            {name: lambda m=m: m.generate(batch_size=asked.batch) for name, m in models.items()},
+            max(1, asked.repeats // 2),
+        ),
     }
     sizes = {name: sum(p.numel() for p in m.parameters()) for name, m in models.items()}
     first = next(iter(models))
-    print(f"{asked.batch} rows of {asked.length} tokens of {asked.vocab:,}, {torch.get_num_threads()} threads, {asked.steps} evaluations a generation")
+    print(
+        f"{asked.batch} rows of {asked.length} tokens of {asked.vocab:,}, {torch.get_num_threads()} threads, {asked.steps} evaluations a generation"
+    )
     for name in models:
-        line = "   ".join(f"{what} {1000 * t[name]:8.0f} ms, {t[first] / t[name]:4.2f} times as fast" for what, t in result.items())
+        line = "   ".join(
+            f"{what} {1000 * t[name]:8.0f} ms, {t[first] / t[name]:4.2f} times as fast" for what, t in result.items()
+        )
         print(f"{name:32}{sizes[name] / 1e6:6.1f}M   {line}")
     if asked.out:
-        facts = {"asked": {k: v for k, v in vars(asked).items() if k != "out"}, "parameters": sizes, "threads": torch.get_num_threads(), "machine": platform.processor(), "torch": torch.__version__}
+        facts = {
+            "asked": {k: v for k, v in vars(asked).items() if k != "out"},
+            "parameters": sizes,
+            "threads": torch.get_num_threads(),
+            "machine": platform.processor(),
+            "torch": torch.__version__,
+        }
         asked.out.write_text(json.dumps({**facts, "median_seconds": result}, indent=2) + "\n")
 
 

@@ -71,7 +71,9 @@ def families(block: int) -> list[Family]:
         "factor": ("top_prob", "factor", (0.03, 0.1, 0.3, 1.0, 3.0)),
         "entropy bound": ("entropy", "entropy_bound", (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)),
     }
-    adaptive = [Family(name, "adaptive", {"order": order}, knob, values) for name, (order, knob, values) in bounds.items()]
+    adaptive = [
+        Family(name, "adaptive", {"order": order}, knob, values) for name, (order, knob, values) in bounds.items()
+    ]
     one, top = {"order": "random", "first_hitting": True}, {"order": "top_prob", "block_length": block}
     whole: tuple[float, ...] = (10_000,)  # steps, more than blanks
     return [
@@ -117,7 +119,13 @@ class Task:
         }
 
 
-def measure(task: Task, block: int, steps: Sequence[int], bounds: int | None = None, told: Callable[[int, int], None] | None = None) -> list[dict[str, Any]]:
+def measure(
+    task: Task,
+    block: int,
+    steps: Sequence[int],
+    bounds: int | None = None,
+    told: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
     """Every family at every setting.
 
     Args:
@@ -140,7 +148,10 @@ def measure(task: Task, block: int, steps: Sequence[int], bounds: int | None = N
         least = blocks if "block_length" in family.options else 1
         values = [n for n in steps if n >= least] if family.values is None else family.values
         limit = {} if family.knob == "max_steps" else {"max_steps": most}
-        settings += [(curve, family.options | limit, family.knob, value) for value in (values if family.knob == "max_steps" else values[:bounds])]
+        settings += [
+            (curve, family.options | limit, family.knob, value)
+            for value in (values if family.knob == "max_steps" else values[:bounds])
+        ]
     for number, (curve, options, knob, value) in enumerate(settings):
         given = min(int(value), most) if knob == "max_steps" else value
         curve["points"].append({knob: given, **task.ask(**options, **{knob: given})})
@@ -186,21 +197,39 @@ def show(curves: list[dict[str, Any]], quality: str) -> None:
 
 def main() -> None:
     parser = harness.arguments(__doc__)
-    parser.add_argument("--run", type=Path, default=Path("runs/sudoku"), help="folder of the sudoku network: trained there, or found")
+    parser.add_argument(
+        "--run", type=Path, default=Path("runs/sudoku"), help="folder of the sudoku network: trained there, or found"
+    )
     parser.add_argument("--puzzles", type=int, default=1000)
     parser.add_argument("--model", type=Path, help="ask the text network of this run instead, with its data beside it")
     parser.add_argument("--rows", type=int, default=64, help="held-out windows of text")
-    parser.add_argument("--steps", type=int, nargs="+", help="evaluations to ask for; more than blanks = one blank each")
-    parser.add_argument("--quick", action="store_true", help="4 × 4 cells, a toy network, few settings: only to see it run")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", help="evaluations to ask for; more than blanks = one blank each"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="4 × 4 cells, a toy network, few settings: only to see it run"
+    )
     parser.add_argument("--plot", type=Path, help="draw it here")
     options = harness.parse(parser)
     report: dict[str, Any]
     if options.model is None:
         sudoku = Sudoku(2, 2) if options.quick else Sudoku(2, 3)
-        task = sudoku_task(sudoku, options.run, min(options.puzzles, 40) if options.quick else options.puzzles, options.quick)
-        block, quality, steps = 2 * sudoku.side, "whole", options.steps or ([1, 4] if options.quick else [1, 2, 4, 8, 16, sudoku.cells])
+        task = sudoku_task(
+            sudoku, options.run, min(options.puzzles, 40) if options.quick else options.puzzles, options.quick
+        )
+        block, quality, steps = (
+            2 * sudoku.side,
+            "whole",
+            options.steps or ([1, 4] if options.quick else [1, 2, 4, 8, 16, sudoku.cells]),
+        )
         blanks = task.canvas.blanks(task.special.mask).sum(-1).double()
-        report = {"task": "sudoku", "side": sudoku.side, "puzzles": len(task.answer), "blanks": float(blanks.mean()), "training": config_of(sudoku, options.run, options.quick).train.model_dump(include={"steps", "batch_size"})}
+        report = {
+            "task": "sudoku",
+            "side": sudoku.side,
+            "puzzles": len(task.answer),
+            "blanks": float(blanks.mean()),
+            "training": config_of(sudoku, options.run, options.quick).train.model_dump(include={"steps", "batch_size"}),
+        }
         title = f"{len(task.answer):,} sudoku puzzles of {sudoku.side} × {sudoku.side} cells, {blanks.mean():.0f} of them blank"
     else:
         task, facts = text_task(options.model, options.rows)

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; markers differ as well.
-_BLACK, _ORANGE, _SKY, _GREEN, _BLUE, _RED, _PINK = "#000000", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7"
+_BLACK, _ORANGE, _SKY, _GREEN, _BLUE, _RED, _PINK = (
+    "#000000",
+    "#e69f00",
+    "#56b4e9",
+    "#009e73",
+    "#0072b2",
+    "#d55e00",
+    "#cc79a7",
+)
 STYLES: dict[str, tuple[str, str]] = {
     "random": (_ORANGE, "o"), "ancestral": (_RED, "v"), "left to right": (_PINK, "s"), "top probability": (_BLUE, "D"),
     "margin": (_SKY, "^"), "entropy": (_GREEN, "P"), "drawn probability": (_BLACK, "X"), "first hitting": (_ORANGE, "*"),
@@ -61,7 +69,11 @@ def plot(report: dict[str, Any], picture: Path) -> None:
         cost = "tokens_run" if panel == "blocks" else "forward_passes"
         _panel(axes, shown, cost, quality)
         axes.set_title(title, loc="left", fontsize=11)
-        axes.set_xlabel({"tokens_run": "tokens run through the network, per row", "forward_passes": "network evaluations per row"}[cost])
+        axes.set_xlabel(
+            {"tokens_run": "tokens run through the network, per row", "forward_passes": "network evaluations per row"}[
+                cost
+            ]
+        )
     for axes in grid[:, 0]:
         axes.set_ylabel({"whole": "puzzles solved, %", "tokens": "hidden tokens restored, %"}[quality])
     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -80,10 +92,24 @@ def _panel(axes: Any, curves: list[dict[str, Any]], cost: str, quality: str) -> 
             colour, marker = _BLOCKS[block]
             block += 1
         x, y = [p[cost] for p in points], [100 * p[quality]["value"] for p in points]
-        bars = [[100 * (p[quality]["value"] - p[quality]["low"]) for p in points], [100 * (p[quality]["high"] - p[quality]["value"]) for p in points]]
+        bars = [
+            [100 * (p[quality]["value"] - p[quality]["low"]) for p in points],
+            [100 * (p[quality]["high"] - p[quality]["value"]) for p in points],
+        ]
         lone = len(points) == 1
         dashes = "--" if curve["knob"] != "max_steps" else "-"  # the rule says how many, not the budget
-        axes.errorbar(x, y, bars, color=colour, marker=marker, markersize=11 if lone else 5, linestyle=dashes, linewidth=1.4, elinewidth=0.8, zorder=2 if lone else 3)
+        axes.errorbar(
+            x,
+            y,
+            bars,
+            color=colour,
+            marker=marker,
+            markersize=11 if lone else 5,
+            linestyle=dashes,
+            linewidth=1.4,
+            elinewidth=0.8,
+            zorder=2 if lone else 3,
+        )
         ends.append((x[-1], y[-1], colour, curve["name"].replace(", ", "\n")))
     axes.set_xscale("log", base=2)
     low, high = axes.get_xlim()

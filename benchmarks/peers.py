@@ -20,7 +20,13 @@ from unmask.measure.work import PAD, Work
 
 
 def modern_bert(
-    size: Size, work: Work, precision: str = "fp32", *, compiled: bool = False, device: torch.device | str = "cpu", **more: object
+    size: Size,
+    work: Work,
+    precision: str = "fp32",
+    *,
+    compiled: bool = False,
+    device: torch.device | str = "cpu",
+    **more: object,
 ) -> TrainingStep:
     """ModernBERT's gated feed-forward layer has three matrices; two thirds of the width give it the same FLOPs.
 
@@ -133,7 +139,9 @@ class PlainBlock(nn.Module):
         self.up, self.down = nn.Linear(size.width, size.feedforward), nn.Linear(size.feedforward, size.width)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
-        q, k, v = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, L, C)
+        q, k, v = (
+            self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )  # each (B, H, L, C)
         attended = F.scaled_dot_product_attention(_turn(q, cos, sin), _turn(k, cos, sin), v, attn_mask=mask)
         x = x + self.out(attended.transpose(1, 2).flatten(2))
         return x + self.down(F.gelu(self.up(self.feedforward_norm(x))))

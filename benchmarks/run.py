@@ -53,7 +53,9 @@ def decoding() -> Section:
     """128 new tokens after a prompt of 64, beside plain loops; see ``benchmarks.decode``."""
     found = harness.in_fresh_process(decode.measure, 1, 64, 5)
     exact, cached = found["exact, surest first"], found["blocks, dual cache"]
-    loop = found["full-logits loop, our network"]["seconds"]  # which has our faster products too: only the decoding differs
+    loop = found["full-logits loop, our network"][
+        "seconds"
+    ]  # which has our faster products too: only the decoding differs
     rows = [
         Row.single("generation of 128 tokens, exact", "a full-logits loop", exact["beside_full_logits"], 1.9),
         Row.single("generation of 128 tokens, exact", "that loop over our network", loop / exact["seconds"], 1.9),
@@ -72,10 +74,19 @@ def results_file(machine: dict[str, Any]) -> Path:
 
 def main() -> None:
     parser = harness.arguments(__doc__)
-    parser.add_argument("--only", nargs="+", metavar="SECTION", help="some of: mlm, whole, mlm-bf16, diffusion, documents, documents-bf16, memory, decode, loader, scaling")
-    parser.add_argument("--turns", type=int, default=3, help="how often each contestant is timed (bf16: twice as often)")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="SECTION",
+        help="some of: mlm, whole, mlm-bf16, diffusion, documents, documents-bf16, memory, decode, loader, scaling",
+    )
+    parser.add_argument(
+        "--turns", type=int, default=3, help="how often each contestant is timed (bf16: twice as often)"
+    )
     parser.add_argument("--eager", action="store_true", help="leave the compiled forms out")
-    parser.add_argument("--readme", type=Path, help="put the table into this file, between its markers (whole runs only)")
+    parser.add_argument(
+        "--readme", type=Path, help="put the table into this file, between its markers (whole runs only)"
+    )
     parser.add_argument("--plot", type=Path, help="draw the growth of cost here")
     options = harness.parse(parser)
     options.step_seconds = None
@@ -95,7 +106,9 @@ def main() -> None:
         with counting(name) as progress:
             found, report["sections"][name] = measure(progress)
         if name == "mlm":
-            options.step_seconds = min(v["median"] for k, v in report["sections"][name]["seconds"].items() if k.startswith(train_step.OURS))
+            options.step_seconds = min(
+                v["median"] for k, v in report["sections"][name]["seconds"].items() if k.startswith(train_step.OURS)
+            )
         rows += found
         report |= {"rows": [row.as_dict() for row in rows], "minutes": round((time.monotonic() - began) / 60, 2)}
         harness.show_rows(name, found)
@@ -103,9 +116,14 @@ def main() -> None:
         gc.collect()
         torch._dynamo.reset()
     harness.show_rows(f"all figures, in {report['minutes']:.1f} minutes", rows)
-    print(f"{sum(row.met is True for row in rows)} targets met, {sum(row.met is False for row in rows)} missed; figures in {path}")
+    print(
+        f"{sum(row.met is True for row in rows)} targets met, {sum(row.met is False for row in rows)} missed; figures in {path}"
+    )
     if options.readme is not None and not options.only:
-        refresh(options.readme, markdown([row for row in rows if row.target is not None and not row.work.startswith("cost grows")]))
+        refresh(
+            options.readme,
+            markdown([row for row in rows if row.target is not None and not row.work.startswith("cost grows")]),
+        )
 
 
 if __name__ == "__main__":

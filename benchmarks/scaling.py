@@ -51,7 +51,9 @@ def exponent(x: Sequence[float], y: Sequence[float]) -> float:
     return float(np.polyfit(np.log(x[-3:]), np.log(y[-3:]), 1)[0])
 
 
-def measure(turns: int, axes: dict[str, tuple[int, ...]] | None = None, size: Size = SIZE, progress: Any = None) -> dict[str, Any]:
+def measure(
+    turns: int, axes: dict[str, tuple[int, ...]] | None = None, size: Size = SIZE, progress: Any = None
+) -> dict[str, Any]:
     """Per axis: values, median seconds, counted FLOPs, and both exponents."""
     found = {}
     for axis, values in (axes or AXES).items():
@@ -88,7 +90,12 @@ def plot(found: dict[str, Any], picture: Path) -> None:
     FigureCanvasAgg(figure)
     for axes, (axis, of) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
         rate = of["flops"][-1] / of["seconds"][-1]
-        axes.plot(of["values"], [f / rate for f in of["flops"]], color="0.6", label=f"counted FLOPs, power {of['flops_exponent']:.2f}")
+        axes.plot(
+            of["values"],
+            [f / rate for f in of["flops"]],
+            color="0.6",
+            label=f"counted FLOPs, power {of['flops_exponent']:.2f}",
+        )
         axes.plot(of["values"], of["seconds"], "o-", color="tab:blue", label=f"measured, power {of['exponent']:.2f}")
         axes.set(xscale="log", yscale="log", xlabel=axis)
         axes.set_xticks(of["values"], [f"{value // 1000}k" if value >= 4000 else str(value) for value in of["values"]])

@@ -22,7 +22,15 @@ from unmask.nonautoregressive.wrapper import NonAutoregressiveWrapper
 from unmask.tasks.sudoku import Sudoku
 
 HELD_OUT = 0.1
-_MODEL: dict[str, Any] = {"preset": None, "d_model": 96, "num_layers": 4, "nhead": 4, "rotary_emb_dim": 8, "tie_embeddings": False, "local_init_layers": 0}
+_MODEL: dict[str, Any] = {
+    "preset": None,
+    "d_model": 96,
+    "num_layers": 4,
+    "nhead": 4,
+    "rotary_emb_dim": 8,
+    "tie_embeddings": False,
+    "local_init_layers": 0,
+}
 FULL: dict[str, Any] = {
     "data": {"source": "sudoku"},
     "model": _MODEL,
@@ -32,7 +40,14 @@ FULL: dict[str, Any] = {
 QUICK: dict[str, Any] = {
     **FULL,
     "model": {**_MODEL, "d_model": 32, "num_layers": 2, "nhead": 2},
-    "train": {"steps": 20, "batch_size": 32, "evaluate_every": 20, "checkpoint_every": 20, "evaluate_rows": 32, "log_every": 10},
+    "train": {
+        "steps": 20,
+        "batch_size": 32,
+        "evaluate_every": 20,
+        "checkpoint_every": 20,
+        "evaluate_rows": 32,
+        "log_every": 10,
+    },
 }
 
 
@@ -69,7 +84,9 @@ def trained(sudoku: Sudoku, run: Path, quick: bool = False) -> NonAutoregressive
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = SudokuNetwork(sudoku, **sizes)
-    wrapper = NonAutoregressiveWrapper(network, mask_id=sudoku.side, no_replace_prob=0.0, random_token_prob=0.0, seed=config.seed)
+    wrapper = NonAutoregressiveWrapper(
+        network, mask_id=sudoku.side, no_replace_prob=0.0, random_token_prob=0.0, seed=config.seed
+    )
     learnt, kept = sudoku.split(HELD_OUT)
     rows = config.train.steps * config.train.batch_size
 

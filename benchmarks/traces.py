@@ -41,7 +41,17 @@ from unmask.training.loss import MLMLoss
 VOCAB = 4096
 PAD, UNK, SEP, CLS, MASK, NEXT = range(6)
 SPECIAL = SpecialIds(mask=MASK, vocab_size=VOCAB, pad=PAD, bos=CLS, eos=SEP, others=(UNK, NEXT))
-LENGTH_QUANTILES = ((0.0, 8), (0.05, 44), (0.25, 103), (0.5, 211), (0.75, 432), (0.9, 834), (0.95, 1206), (0.99, 1880), (1.0, 3155))
+LENGTH_QUANTILES = (
+    (0.0, 8),
+    (0.05, 44),
+    (0.25, 103),
+    (0.5, 211),
+    (0.75, 432),
+    (0.9, 834),
+    (0.95, 1206),
+    (0.99, 1880),
+    (1.0, 3155),
+)
 ROWS = 8
 
 
@@ -78,7 +88,11 @@ class PerHeadEncoder(nn.Module):
 
     def __init__(self, depth: int, width: int, heads: int, inner: int, length: int) -> None:
         super().__init__()
-        self.token, self.instruction, self.argument = nn.Embedding(VOCAB, width), nn.Embedding(length, width), nn.Embedding(length, width)
+        self.token, self.instruction, self.argument = (
+            nn.Embedding(VOCAB, width),
+            nn.Embedding(length, width),
+            nn.Embedding(length, width),
+        )
         self.layers = nn.ModuleList(Layer(width, heads, inner) for _ in range(depth))
         self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, VOCAB))
 
@@ -128,7 +142,17 @@ def contestants(size: str, bf16: bool, setting: str) -> dict[str, Callable[[], N
     length = sizes["sequence_length"]
     peer = PerHeadEncoder(depth, width, heads, inner, length)
     ours = InstructionTraceMLMModel(
-        VOCAB, width, depth, heads, NEXT, padding_idx=PAD, mask_idx=MASK, dim_feedforward=inner, dropout=0.0, activation="gelu", max_length=length
+        VOCAB,
+        width,
+        depth,
+        heads,
+        NEXT,
+        padding_idx=PAD,
+        mask_idx=MASK,
+        dim_feedforward=inner,
+        dropout=0.0,
+        activation="gelu",
+        max_length=length,
     )
     rng = np.random.default_rng(0)
     loss = MLMLoss(tokenizer=SPECIAL)
@@ -136,14 +160,25 @@ def contestants(size: str, bf16: bool, setting: str) -> dict[str, Callable[[], N
     packed = PackedMLMCollator(SPECIAL, length, bert_corruption(MASK, VOCAB, SPECIAL.all))
 
     def peer_loss(rows: list[np.ndarray]) -> Callable[[], Tensor]:
-        batch = collate([{"tokens": np.pad(r, (0, length - len(r))), "mask": (np.arange(length) < len(r)).astype(int)} for r in rows])
-        return lambda: F.cross_entropy(peer(batch["tokens"], batch["mask"]).view(-1, VOCAB).float(), batch["labels"].view(-1))
+        batch = collate(
+            [
+                {"tokens": np.pad(r, (0, length - len(r))), "mask": (np.arange(length) < len(r)).astype(int)}
+                for r in rows
+            ]
+        )
+        return lambda: F.cross_entropy(
+            peer(batch["tokens"], batch["mask"]).view(-1, VOCAB).float(), batch["labels"].view(-1)
+        )
 
     def our_loss(rows: list[np.ndarray]) -> Callable[[], Tensor]:
         batch = packed(list(Packer(length, PAD).pack(rows)))
         return lambda: loss(batch, ours)["loss"]
 
-    rows = [trace(length, rng) for _ in range(ROWS)] if setting == "dense" else [f[:length] for f in functions(2 * ROWS, rng)]
+    rows = (
+        [trace(length, rng) for _ in range(ROWS)]
+        if setting == "dense"
+        else [f[:length] for f in functions(2 * ROWS, rng)]
+    )
     return {"peer": step_of(peer, peer_loss(rows), bf16), "ours": step_of(ours, our_loss(rows), bf16)}
 
 
@@ -176,8 +211,13 @@ def main() -> None:
         for way, timings in measure(options.turns, options.size, options.precision == "bf16", setting).items():
             ratio = timings["ours"].faster_than(timings["peer"])
             rows.append(Row.of(f"{setting} rows, {way}", "per-head modules", ratio, target))
-            figures.append(rows[-1].as_dict() | {who: {"median": timing.median, "turns": timing.seconds} for who, timing in timings.items()})
-    harness.show_rows(f"a step of the trace model: {options.size}, {options.precision}, {options.threads} threads", rows)
+            figures.append(
+                rows[-1].as_dict()
+                | {who: {"median": timing.median, "turns": timing.seconds} for who, timing in timings.items()}
+            )
+    harness.show_rows(
+        f"a step of the trace model: {options.size}, {options.precision}, {options.threads} threads", rows
+    )
     for row, figure in zip(rows, figures, strict=True):
         print(f"  {row.work:48}{figure['peer']['median']:8.3f} s{figure['ours']['median']:8.3f} s")
     harness.write(options.json, "traces", {"size": options.size, "precision": options.precision, "figures": figures})

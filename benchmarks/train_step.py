@@ -24,7 +24,12 @@ from unmask.measure.work import diffusion_rows, document_lengths, masked_rows, p
 
 SIZE = Size()
 OURS, OURS_COMPILED = "unmask", "unmask, compiled"
-BERT, X, DENSE, SPARSE = "Hugging Face BERT", "x-transformers (flash)", "dense-logits rotary encoder", "rotary encoder, scored logits"
+BERT, X, DENSE, SPARSE = (
+    "Hugging Face BERT",
+    "x-transformers (flash)",
+    "dense-logits rotary encoder",
+    "rotary encoder, scored logits",
+)
 MODERN, MODERN_COMPILED = "ModernBERT (sparse head)", "ModernBERT (sparse head), compiled"
 PRODUCTS, SQUARE = "matrix products alone", "square products"
 Section = tuple[list[Row], dict[str, Any]]
@@ -68,7 +73,9 @@ def mlm(turns: int, precision: str, compiled: bool, progress: Any = None) -> Sec
     modern = best(timings, MODERN, MODERN_COMPILED)
     rows.append(Row.of(name, MODERN, mine.faster_than(modern), 1.1 if precision == "fp32" else 1.15))
     share = mine.faster_than(timings[PRODUCTS], flops / products.flops)
-    rows.append(Row.of(name, "the machine's own matrix products", share, 0.85 if precision == "fp32" else 0.7, unit="%"))
+    rows.append(
+        Row.of(name, "the machine's own matrix products", share, 0.85 if precision == "fp32" else 0.7, unit="%")
+    )
     rates = {n: p.flops / timings[n].median / 1e9 for n, p in ((PRODUCTS, products), (SQUARE, square))}
     needed = SIZE.needed_flops(work.lengths, work.batch["noise_mask"].sum(-1).tolist())
     report = {
@@ -80,7 +87,12 @@ def mlm(turns: int, precision: str, compiled: bool, progress: Any = None) -> Sec
 
 def whole(turns: int, progress: Any = None) -> Section:
     """The fp32 step of MLM, each contestant in processes of its own: ours as ``unmask train`` runs it, peers as their users run them."""
-    runs = {OURS: harness.in_fresh_process, BERT: harness.in_default_process, X: harness.in_default_process, DENSE: harness.in_default_process}
+    runs = {
+        OURS: harness.in_fresh_process,
+        BERT: harness.in_default_process,
+        X: harness.in_default_process,
+        DENSE: harness.in_default_process,
+    }
     found: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(2):
         for number, (name, run) in enumerate(runs.items()):
@@ -89,7 +101,10 @@ def whole(turns: int, progress: Any = None) -> Section:
                 progress(turn * len(runs) + number + 1, 2 * len(runs))
     timings = {name: Timing(tuple(times)) for name, times in found.items()}
     targets = {BERT: 1.9, X: 1.7, DENSE: 2.1}
-    rows = [Row.of("MLM step at 15%, fp32, whole processes", peer, timings[OURS].faster_than(timings[peer]), target) for peer, target in targets.items()]
+    rows = [
+        Row.of("MLM step at 15%, fp32, whole processes", peer, timings[OURS].faster_than(timings[peer]), target)
+        for peer, target in targets.items()
+    ]
     return rows, {"seconds": seconds(timings)}
 
 

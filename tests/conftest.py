@@ -9,7 +9,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ["unmask.ops", "unmask.nn", "unmask.models", "unmask.decode", "unmask.evaluate", "unmask.randomness"], "beartype.beartype"
+    ["unmask.ops", "unmask.nn", "unmask.models", "unmask.decode", "unmask.evaluate", "unmask.randomness"],
+    "beartype.beartype",
 )
 
 import pytest  # noqa: E402

@@ -19,7 +19,12 @@ from unmask import devices
 THERE = torch.device("meta")
 _aten = torch.ops.aten
 _MOVES = {_aten._to_copy.default, _aten.copy_.default}
-_INDEXED = {_aten.index.Tensor, _aten.index_put_.default, _aten.index_put.default, _aten._index_put_impl_.default}  # by host indices, as everywhere
+_INDEXED = {
+    _aten.index.Tensor,
+    _aten.index_put_.default,
+    _aten.index_put.default,
+    _aten._index_put_impl_.default,
+}  # by host indices, as everywhere
 
 
 class There(torch.Tensor):
@@ -32,7 +37,13 @@ class There(torch.Tensor):
         if held.dtype in (torch.float64, torch.complex128):
             raise TypeError("This device has no float64.")
         made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls, held.shape, strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype, device=THERE, requires_grad=False
+            cls,
+            held.shape,
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            device=THERE,
+            requires_grad=False,
         )
         made.held = held
         return made
@@ -62,7 +73,9 @@ def _run(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if "pin_memory" in named:
         named["pin_memory"] = False
     out = function(*given, **named)
-    if function is _aten.copy_.default or (function.__name__.split(".")[0].endswith("_") and isinstance(args[0], There)):
+    if function is _aten.copy_.default or (
+        function.__name__.split(".")[0].endswith("_") and isinstance(args[0], There)
+    ):
         return args[0]
     return tree_map(lambda x: There(x) if isinstance(x, torch.Tensor) and to_there else x, out)
 
@@ -81,6 +94,10 @@ def without_float64() -> Iterator[torch.device]:
         # What never reaches a dispatch mode, or is not made for wrapped tensors.
         patch.setattr(torch, "tensor", lambda data, *, device="cpu", **options: tensor(data, **options).to(device))
         patch.setattr(torch, "is_autocast_enabled", lambda kind="cpu": kind != THERE.type and is_enabled(kind))
-        patch.setattr(torch, "autocast", lambda kind, *given, **named: nullcontext() if kind == THERE.type else autocast(kind, *given, **named))
+        patch.setattr(
+            torch,
+            "autocast",
+            lambda kind, *given, **named: nullcontext() if kind == THERE.type else autocast(kind, *given, **named),
+        )
         patch.setattr(torch, "inference_mode", torch.no_grad)
         yield THERE

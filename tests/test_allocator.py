@@ -28,7 +28,11 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def run(mode: str, **environment: str) -> tuple[str, int]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True, check=True, env={**os.environ, **environment}
+        [sys.executable, "-c", PROGRAM, mode],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
     )
     kept, faults = done.stdout.split()
     return kept, int(faults)
@@ -93,7 +97,12 @@ def test_decoding_training_and_evaluation_look(monkeypatch):
     looked = []
     monkeypatch.setattr(MemoryTrimmer, "look", lambda self: looked.append(True))
     ids = torch.tensor([[SPECIAL.mask, 5]])
-    fill_canvas(lambda x_t, **_: torch.zeros(*x_t.shape, SPECIAL.vocab_size), Canvas.infill(ids, SPECIAL), make_rules(1, special=SPECIAL), special=SPECIAL)
+    fill_canvas(
+        lambda x_t, **_: torch.zeros(*x_t.shape, SPECIAL.vocab_size),
+        Canvas.infill(ids, SPECIAL),
+        make_rules(1, special=SPECIAL),
+        special=SPECIAL,
+    )
     assert len(looked) == 1
     watching = MemoryWatch(5)
     for batch in range(10):  # of four batches a step: after the first step, and at every fifth batch

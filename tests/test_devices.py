@@ -27,7 +27,9 @@ ROWS = [{"input_ids": [4, 5, 6, 3, 7, 8, 9, 3], "example_id": i, "epoch_place": 
 
 def network(**options):
     torch.manual_seed(0)
-    return RotaryTransformerMLMModel(20, 16, 2, 2, padding_idx=1, mask_idx=0, rotary_emb_dim=8, max_length=16, dropout=0.0, **options)
+    return RotaryTransformerMLMModel(
+        20, 16, 2, 2, padding_idx=1, mask_idx=0, rotary_emb_dim=8, max_length=16, dropout=0.0, **options
+    )
 
 
 def moved(batch, device):
@@ -44,7 +46,11 @@ def test_the_pretended_device_refuses_float64_and_mixtures():
             here + torch.ones(3)
 
 
-@pytest.mark.parametrize("weighting", ["flat", "inverse_p", SCHEDULES["cosine"], FixedCountTime(SCHEDULES["cosine"], 6)], ids=["flat", "inverse", "schedule", "count"])
+@pytest.mark.parametrize(
+    "weighting",
+    ["flat", "inverse_p", SCHEDULES["cosine"], FixedCountTime(SCHEDULES["cosine"], 6)],
+    ids=["flat", "inverse", "schedule", "count"],
+)
 def test_a_training_step_and_a_validation_without_float64(weighting):
     model, loss = network(), MLMLoss(tokenizer=SPECIAL, weighting=weighting, normaliser="supervised")
     batch = PackedMLMCollator(SPECIAL, 8, seed=1)(ROWS)
@@ -64,7 +70,14 @@ def test_a_training_step_and_a_validation_without_float64(weighting):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"order": "top_prob", "order_temperature": 0.5, "top_p": 0.9}, {"order": "critic"}, {"remask": "cap"}, {"cache": "dual", "block_length": 3}, {"guidance": 0.5}],
+    [
+        {},
+        {"order": "top_prob", "order_temperature": 0.5, "top_p": 0.9},
+        {"order": "critic"},
+        {"remask": "cap"},
+        {"cache": "dual", "block_length": 3},
+        {"guidance": 0.5},
+    ],
     ids=str,
 )
 def test_decoding_draws_the_tokens_of_the_host(options):
@@ -99,7 +112,16 @@ def test_evaluation_gives_the_numbers_of_the_host():
 @pytest.mark.parametrize("critic", [False, True])
 def test_the_wrapper_trains_and_generates(critic):
     """As the demonstration of pictures does, with its loss through the protocol of the training loop."""
-    wrapper = NonAutoregressiveWrapper(network(), mask_id=0, special_ids=(1,), steps=4, layout=(2, 4), self_cond=True, self_token_critic=critic, schedule="cosine")
+    wrapper = NonAutoregressiveWrapper(
+        network(),
+        mask_id=0,
+        special_ids=(1,),
+        steps=4,
+        layout=(2, 4),
+        self_cond=True,
+        self_token_critic=critic,
+        schedule="cosine",
+    )
     loss, rows = WrapperObjective(), {"input_ids": torch.randint(4, 20, (4, 8)), "example_id": torch.arange(4)}
     wanted = float(loss(wrapper.masking(rows), wrapper)["loss"])
     with without_float64() as there:

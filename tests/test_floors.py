@@ -57,7 +57,11 @@ def imported_rooms(file: Path) -> dict[str, int]:
     return rooms
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if f.parent != SOURCE or f.name != "__init__.py"], ids=lambda f: str(f.relative_to(SOURCE)))
+@pytest.mark.parametrize(
+    "file",
+    [f for f in FILES if f.parent != SOURCE or f.name != "__init__.py"],
+    ids=lambda f: str(f.relative_to(SOURCE)),
+)
 def test_imports_point_down(file):
     room = room_of(file)
     assert room in FLOOR_OF, f"{room} is on no floor: give it one in docs/architecture.md and here"
@@ -76,7 +80,12 @@ def imported_modules(file: Path, modules: set[str]) -> set[str]:
     """The modules of unmask that a file imports anywhere, inside functions too, but for those that only type checkers see."""
     found: set[str] = set()
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    hidden = {id(n) for block in ast.walk(tree) if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING" for n in ast.walk(block)}
+    hidden = {
+        id(n)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for n in ast.walk(block)
+    }
     for node in ast.walk(tree):
         if id(node) in hidden:
             continue
@@ -90,7 +99,9 @@ def imported_modules(file: Path, modules: set[str]) -> set[str]:
 def test_no_file_imports_itself_by_way_of_others():
     """Kahn: take away whoever imports nobody that is left; what remains stands on a circle."""
     modules = {module_of(file): file for file in FILES}
-    imports = {name: imported_modules(file, set(modules)) - {name} for name, file in modules.items() if name != "unmask"}
+    imports = {
+        name: imported_modules(file, set(modules)) - {name} for name, file in modules.items() if name != "unmask"
+    }
     while done := {name for name, others in imports.items() if not others & set(imports)}:
         imports = {name: others for name, others in imports.items() if name not in done}
     assert not imports, f"these files stand on a circle of imports: {sorted(imports)}"
@@ -98,7 +109,11 @@ def test_no_file_imports_itself_by_way_of_others():
 
 def test_a_module_name_occurs_once():
     """Commands are named for what they run, so ``cli`` does not count; nor do packages."""
-    names = Counter(file.stem for file in FILES if file.stem not in {"__init__", "__main__"} and "cli" not in file.relative_to(SOURCE).parts[:1])
+    names = Counter(
+        file.stem
+        for file in FILES
+        if file.stem not in {"__init__", "__main__"} and "cli" not in file.relative_to(SOURCE).parts[:1]
+    )
     assert not {name for name, count in names.items() if count > 1}
 
 
@@ -116,7 +131,16 @@ def imports_of(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-HEAVY = ["lightning", "pytorch_lightning", "transformers", "datasets", "matplotlib", "pandas", "torch._dynamo", "torch._inductor"]
+HEAVY = [
+    "lightning",
+    "pytorch_lightning",
+    "transformers",
+    "datasets",
+    "matplotlib",
+    "pandas",
+    "torch._dynamo",
+    "torch._inductor",
+]
 
 
 @pytest.mark.parametrize("heavy", HEAVY)

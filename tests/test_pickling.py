@@ -23,7 +23,9 @@ def cubed(t):
 
 
 def net(**options):
-    return unmask.RotaryTransformerMLMModel(20, 16, 1, 2, mask_idx=0, padding_idx=1, rotary_emb_dim=8, max_length=16, **options)
+    return unmask.RotaryTransformerMLMModel(
+        20, 16, 1, 2, mask_idx=0, padding_idx=1, rotary_emb_dim=8, max_length=16, **options
+    )
 
 
 def hook(logits):
@@ -50,7 +52,9 @@ MADE = {
     "MaskedLMCollator": lambda: unmask.MaskedLMCollator(0, 20),
     "MaskedLMHead": lambda: unmask.MaskedLMHead(8, 20, 1e-5),
     "MaskedTokenDataset": lambda: unmask.MaskedTokenDataset(torch.arange(4, 20), 4),
-    "NonAutoregressiveWrapper": lambda: unmask.NonAutoregressiveWrapper(net(), mask_id=0, self_token_critic=True, self_cond=True, schedule="cosine"),
+    "NonAutoregressiveWrapper": lambda: unmask.NonAutoregressiveWrapper(
+        net(), mask_id=0, self_token_critic=True, self_cond=True, schedule="cosine"
+    ),
     "Packer": lambda: unmask.Packer(9, 1),
     "PackedMLMCollator": lambda: unmask.PackedMLMCollator(SPECIAL, 9, "geometric"),
     "RotaryTransformerMLMModel": lambda: net(activation="squared_relu"),
@@ -70,12 +74,29 @@ MADE = {
     **{f"schedule {name}": lambda name=name: SCHEDULES[name] for name in SCHEDULES},
     "schedule clipped": lambda: clipped(as_schedule(cubed), 0.1, 0.9),
 }
-ELSEWHERE = {"HuggingFaceMLM", "MaskedLMModule", "TokenStore", "Tokenizer", "Schedule", "Corruption", "Canvas", "HistoryTopKPlugin"}
+ELSEWHERE = {
+    "HuggingFaceMLM",
+    "MaskedLMModule",
+    "TokenStore",
+    "Tokenizer",
+    "Schedule",
+    "Corruption",
+    "Canvas",
+    "HistoryTopKPlugin",
+}
 
 
 def test_every_public_class_that_a_user_makes_is_here():
-    classes = {n for n in unmask.__all__ if isinstance(getattr(unmask, n), type) and getattr(unmask, n).__module__.startswith("unmask.")}
-    records = {n for n in classes if issubclass(getattr(unmask, n), tuple | dict) or getattr(getattr(unmask, n), "_is_protocol", False)}
+    classes = {
+        n
+        for n in unmask.__all__
+        if isinstance(getattr(unmask, n), type) and getattr(unmask, n).__module__.startswith("unmask.")
+    }
+    records = {
+        n
+        for n in classes
+        if issubclass(getattr(unmask, n), tuple | dict) or getattr(getattr(unmask, n), "_is_protocol", False)
+    }
     assert classes - records - ELSEWHERE - set(MADE) <= {"InstructionTraceTransformerEncoderForMaskedLMConfiguration"}
 
 

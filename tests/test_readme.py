@@ -36,7 +36,10 @@ def test_every_block_runs(tmp_path):
     tools = tmp_path / "venv" / "bin"
     tools.mkdir(parents=True)
     (tools / "activate").write_text("")
-    for name, command in (("unmask", f'"{sys.executable}" -m unmask.cli.main "$@"'), ("python", f'"{sys.executable}" "$@"')):
+    for name, command in (
+        ("unmask", f'"{sys.executable}" -m unmask.cli.main "$@"'),
+        ("python", f'"{sys.executable}" "$@"'),
+    ):
         (tools / name).write_text(f"#!/bin/sh\nexec {command}\n")
         (tools / name).chmod(0o755)
     environment = {
@@ -48,7 +51,11 @@ def test_every_block_runs(tmp_path):
     }
     assert len(BLOCKS) >= 5
     for language, block in BLOCKS:
-        lines = [SHORTER.get(line, line).replace(". .venv/", f". {tools.parent}/") for line in block.splitlines() if line.strip()]
+        lines = [
+            SHORTER.get(line, line).replace(". .venv/", f". {tools.parent}/")
+            for line in block.splitlines()
+            if line.strip()
+        ]
         script = "set -e\n" + "\n".join(lines) if language == "bash" else block
         program = ["bash", "-c", script] if language == "bash" else [sys.executable, "-c", script]
         done = subprocess.run(program, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)

@@ -51,7 +51,9 @@ def test_a_failed_file_leaves_what_was_there(tmp_path, monkeypatch, stage, error
         write_text(path, "after")
     assert everything(tmp_path) == {"deep/file.txt": b"before"}
     if error in (FULL, QUOTA):
-        assert "disk is full" in str(raised.value) and str(path) in str(raised.value) and raised.value.errno == error.errno
+        assert (
+            "disk is full" in str(raised.value) and str(path) in str(raised.value) and raised.value.errno == error.errno
+        )
     if error is BROKEN:
         assert raised.value is BROKEN
     write_text(path, "after")

@@ -122,7 +122,10 @@ _HOMES = {
     "ops.schedule": ("Schedule", "as_schedule"),
     "models.rotary_mlm": ("RotaryTransformerMLMModel",),
     "models.hf": ("HuggingFaceMLM",),
-    "models.instruction_trace": ("InstructionTraceMLMModel", "InstructionTraceTransformerEncoderForMaskedLMConfiguration"),
+    "models.instruction_trace": (
+        "InstructionTraceMLMModel",
+        "InstructionTraceTransformerEncoderForMaskedLMConfiguration",
+    ),
     "nn.heads": ("MaskedLMHead",),
     "data.tokenizing.tokenizers": ("Tokenizer",),
     "data.store.token_store": ("TokenStore",),

@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-DTYPES: dict[str, torch.dtype | None] = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES: dict[str, torch.dtype | None] = {
+    "auto": None,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 _WITHOUT_FLOAT64 = ("mps",)
 
 
@@ -57,12 +62,16 @@ def choose_device(wanted: str | torch.device = "cpu") -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError:
-        raise ValueError(f"There is no device {wanted!r}. Choose auto, or one of those present here: {', '.join(here)}.") from None
+        raise ValueError(
+            f"There is no device {wanted!r}. Choose auto, or one of those present here: {', '.join(here)}."
+        ) from None
     if device.type == "meta":
         return device
     count = torch.cuda.device_count() if device.type == "cuda" else 1
     if device.type not in here or (device.index or 0) >= count:
-        raise ValueError(f"The device {str(wanted)!r} is not present here; present: {', '.join(here)}. Choose one of these, or auto.")
+        raise ValueError(
+            f"The device {str(wanted)!r} is not present here; present: {', '.join(here)}. Choose one of these, or auto."
+        )
     return device
 
 
@@ -75,5 +84,7 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype | None:
     if wanted not in DTYPES:
         raise ValueError(f"There is no --dtype {wanted!r}. Choose one of {', '.join(DTYPES)}.")
     if wanted == "float16" and device.type == "cpu":
-        raise ValueError("float16 is for accelerators, and on a CPU its products are slow and overflow: choose bfloat16 or float32.")
+        raise ValueError(
+            "float16 is for accelerators, and on a CPU its products are slow and overflow: choose bfloat16 or float32."
+        )
     return DTYPES[wanted]

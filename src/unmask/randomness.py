@@ -173,7 +173,9 @@ class Noise:
     row_uniforms: Float[Tensor, " batch"] | None = None
 
     @classmethod
-    def from_generator(cls, rows: int, generator: torch.Generator | None = None, device: str | torch.device = "cpu") -> Noise:
+    def from_generator(
+        cls, rows: int, generator: torch.Generator | None = None, device: str | torch.device = "cpu"
+    ) -> Noise:
         """Keys drawn from a generator (torch's global one if None), for rows that have no identity."""
         source = generator.device if generator is not None else device
         keys = torch.randint(-_LARGEST, _LARGEST, (rows,), generator=generator, device=source)
@@ -227,7 +229,9 @@ class Noise:
         chosen &= among.numpy()
         return torch.from_numpy(chosen), torch.from_numpy((below * 2.0**-32).astype(np.float32))
 
-    def largest(self, k: Int[Tensor, " batch"], among: Bool[Tensor, "batch seq"], stream: Stream) -> Bool[Tensor, "batch seq"]:
+    def largest(
+        self, k: Int[Tensor, " batch"], among: Bool[Tensor, "batch seq"], stream: Stream
+    ) -> Bool[Tensor, "batch seq"]:
         """``k[b]`` positions of ``among``, evenly; at most as many as there are: those with the largest halves of words."""
         length = among.shape[1]
         halves = self._halves(stream, length)
@@ -258,7 +262,9 @@ class Noise:
     def _seeds(self, stream: Stream, length: int) -> Array:
         """What the bits of each position are mixed from, int64 ``[B, L]``."""
         if arrays.on_host(self.keys):
-            return self._stream_words[stream][:, None] + (_steps(length) if self.counters is None else self.counters.numpy() * _STEP)
+            return self._stream_words[stream][:, None] + (
+                _steps(length) if self.counters is None else self.counters.numpy() * _STEP
+            )
         counters = torch.arange(length, device=self.keys.device) if self.counters is None else self.counters
         return self._stream_keys[stream][:, None] + counters * _GOLDEN
 

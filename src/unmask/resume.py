@@ -36,7 +36,13 @@ def config_to_resume(path: str | Path | None, overrides: Sequence[str]) -> Resum
     """
     named = [o for o in overrides if o.partition("=")[0].strip() == "run"]
     alone, error = _read(path, overrides)
-    run = Path(load_config(None, named).run) if alone is None and named else Path(alone.run) if alone is not None else None
+    run = (
+        Path(load_config(None, named).run)
+        if alone is None and named
+        else Path(alone.run)
+        if alone is not None
+        else None
+    )
     saved = None if run is None else run / "config.yaml"
     if run is None or saved is None or not saved.is_file() or (alone is not None and not alone.train.resume):
         if alone is None:

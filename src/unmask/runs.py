@@ -29,7 +29,9 @@ class LoadedRun:
     dtype: str = "auto"
 
 
-def load_run(path: str | Path, which: str = "last", device: str | torch.device = "cpu", dtype: str = "auto") -> LoadedRun:
+def load_run(
+    path: str | Path, which: str = "last", device: str | torch.device = "cpu", dtype: str = "auto"
+) -> LoadedRun:
     """Load a trained model from a run folder or a checkpoint.
 
     Args:
@@ -46,7 +48,14 @@ def load_run(path: str | Path, which: str = "last", device: str | torch.device =
     folder = resolve_checkpoint(path, which)
     manifest = verify_manifest(folder)
     model = read_model(folder).to(at, kind)
-    return LoadedRun(model, Tokenizer.load(folder / "tokenizer.json"), load_config(folder / "run.yaml"), folder, int(manifest["step"]), dtype)
+    return LoadedRun(
+        model,
+        Tokenizer.load(folder / "tokenizer.json"),
+        load_config(folder / "run.yaml"),
+        folder,
+        int(manifest["step"]),
+        dtype,
+    )
 
 
 # What a resumed run may change: where and how it runs, and for how long; not what it computes.
@@ -105,7 +114,9 @@ def open_run(config: Config, run: Path) -> Path | None:
             )
         home = run.resolve()
         home.rename(next(p for n in itertools.count(1) if not (p := home.with_name(f"{home.name}.{n}")).exists()))
-    if saved.is_file() and index.is_file():  # before its first checkpoint a run holds nothing that another config would spoil
+    if (
+        saved.is_file() and index.is_file()
+    ):  # before its first checkpoint a run holds nothing that another config would spoil
         before, now = (flat_keys(c.model_dump()) for c in (load_config(saved), config))
         different = [k for k in now if k not in RESUMABLE_KEYS and before.get(k) != now[k]]
         if different:

@@ -95,7 +95,9 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}). It was damaged or is not ours: delete it and make it again.") from error
+        raise ValueError(
+            f"{path} is not valid JSON ({error}). It was damaged or is not ours: delete it and make it again."
+        ) from error
 
 
 def digest(path: str | os.PathLike[str]) -> str:

@@ -47,7 +47,9 @@ def test_a_quick_run_trains_measures_and_draws(monkeypatch, tmp_path, capsys):
     assert picture.stat().st_size > 20_000
     shown = capsys.readouterr().out
     assert all(family.name[:20] in shown for family in families(8))
-    monkeypatch.setattr("benchmarks.sudoku.Sudoku.grids", None)  # a second run finds the network and draws no rows to train on
+    monkeypatch.setattr(
+        "benchmarks.sudoku.Sudoku.grids", None
+    )  # a second run finds the network and draws no rows to train on
     assert order.trained(SMALL, run, quick=True).net.units_of.shape == (16, 3)
 
 
@@ -57,22 +59,39 @@ def test_a_point_is_the_decode_that_it_names(task, curves):
     for name, options in {"margin": {"order": "prob_diff"}, "left to right": {"order": "left_to_right"}}.items():
         points = curves[name, "greedy"]["points"]
         assert [p["max_steps"] for p in points] == [1, 3, int(blanks.max())]
-        decoded = fill_canvas(task.model, canvas, make_rules(3, temperature=0.0, **options), special=task.special, seed=0)
+        decoded = fill_canvas(
+            task.model, canvas, make_rules(3, temperature=0.0, **options), special=task.special, seed=0
+        )
         right = (decoded.ids == task.answer) & canvas.blanks(4)
         assert points[1]["tokens"]["value"] == pytest.approx(right.sum().item() / blanks.sum().item())
         assert points[1]["whole"]["value"] == pytest.approx((decoded.ids == task.answer).all(-1).double().mean().item())
         assert points[1]["forward_passes"] == 3 and points[1]["tokens_run"] == 48
         assert points[2]["forward_passes"] == pytest.approx(blanks.double().mean().item())
         assert points[1]["whole"]["low"] <= points[1]["whole"]["value"] <= points[1]["whole"]["high"]
-    last = [{k: v for k, v in curves[name, "drawn"]["points"][-1].items() if k != "max_steps"} for name in ("random", "first hitting")]
+    last = [
+        {k: v for k, v in curves[name, "drawn"]["points"][-1].items() if k != "max_steps"}
+        for name in ("random", "first hitting")
+    ]
     assert last[0] == last[1], "one blank a step in random order, said twice"
-    first_hitting = [curves[f"blocks of 8{words}", "blocks"]["points"][-1]["tokens_run"] for words in ("", ", prefix cache", ", dual cache")]
+    first_hitting = [
+        curves[f"blocks of 8{words}", "blocks"]["points"][-1]["tokens_run"]
+        for words in ("", ", prefix cache", ", dual cache")
+    ]
     assert first_hitting[0] > first_hitting[1] > first_hitting[2]
 
 
 def test_every_family_differs_from_every_other(task):
     """A knob that is never read, or a name that stands for another's rules, would give two families one behaviour."""
-    rules = [(f.panel, make_rules(special=task.special, **{"max_steps": 5, "temperature": 0.0, **f.options, f.knob: f.values[0] if f.values else 5})) for f in families(8)]
+    rules = [
+        (
+            f.panel,
+            make_rules(
+                special=task.special,
+                **{"max_steps": 5, "temperature": 0.0, **f.options, f.knob: f.values[0] if f.values else 5},
+            ),
+        )
+        for f in families(8)
+    ]
     for i, one in enumerate(rules):
         assert one not in rules[:i]
     assert len({(f.name, f.panel) for f in families(8)}) == len(families(8))
@@ -94,7 +113,13 @@ def test_the_network_is_told_row_column_and_box():
 def test_the_network_can_be_cached():
     canvas, _, special = asked(SMALL, 6)
     plain, cached = (
-        fill_canvas(network().double(), canvas, make_rules(12, order="top_prob", block_length=8, temperature=0.0, **cache), special=special, seed=0)
+        fill_canvas(
+            network().double(),
+            canvas,
+            make_rules(12, order="top_prob", block_length=8, temperature=0.0, **cache),
+            special=special,
+            seed=0,
+        )
         for cache in ({}, {"cache": "dual", "cache_refresh": 1})
     )
     assert torch.equal(plain.ids, cached.ids)

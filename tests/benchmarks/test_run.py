@@ -20,7 +20,9 @@ def small(monkeypatch):
     monkeypatch.setattr(train_step, "SIZE", TINY)
     monkeypatch.setattr(train_step, "step_peaks", lambda *_: (2**20, 2**22))
     monkeypatch.setattr(scaling, "SIZE", TINY)
-    monkeypatch.setattr(scaling, "AXES", {axis: (64, 128, 256) for axis in scaling.AXES} | {"depth": (1, 2, 3), "batch": (1, 2, 3)})
+    monkeypatch.setattr(
+        scaling, "AXES", {axis: (64, 128, 256) for axis in scaling.AXES} | {"depth": (1, 2, 3), "batch": (1, 2, 3)}
+    )
     found = {"seconds": 2.0, "beside_full_logits": 3.0, "beside_dual_cache": 1.25}
     names = ("full-logits loop, our network", "exact, surest first", "blocks, dual cache")
     monkeypatch.setattr(decode, "measure", lambda *_: dict.fromkeys(names, found))
@@ -40,9 +42,19 @@ def test_a_whole_run_prints_every_figure_and_refreshes_the_readme(small, monkeyp
     measure(monkeypatch, "--readme", readme, "--json", figures, "--plot", picture)
     report = json.loads(figures.read_text())
     works = [row["work"] for row in report["rows"]]
-    for work in ("MLM step at 15%, fp32", "MLM step at 15%, fp32, whole processes", "masked-diffusion step, fp32", "peak memory of that step, whole process", "loader's share of a step"):
+    for work in (
+        "MLM step at 15%, fp32",
+        "MLM step at 15%, fp32, whole processes",
+        "masked-diffusion step, fp32",
+        "peak memory of that step, whole process",
+        "loader's share of a step",
+    ):
         assert work in works
-    assert all(row["met"] is not None for row in report["rows"]) and picture.is_file() and report["machine"]["threads"] == 1
+    assert (
+        all(row["met"] is not None for row in report["rows"])
+        and picture.is_file()
+        and report["machine"]["threads"] == 1
+    )
     text = readme.read_text()
     assert "old" not in text and text.startswith("before\n") and text.endswith("after\n")
     assert "| generation, cached blocks, beside a dual-cache loop | 1.25× | ≥ 1.30× | ✗ |" in text

@@ -39,10 +39,23 @@ def unmask(capsys, monkeypatch):
 def train_small(corpus, run: Path, steps: int, tokenizer: str | None = None, **model: object) -> Path:  # noqa: F811
     tree = {
         "run": str(run),
-        "data": {"source": str(corpus), "vocab_size": 300, "tokenizer": tokenizer, "block_size": 32, "valid_fraction": 0.2},
+        "data": {
+            "source": str(corpus),
+            "vocab_size": 300,
+            "tokenizer": tokenizer,
+            "block_size": 32,
+            "valid_fraction": 0.2,
+        },
         "model": {"preset": None, "d_model": 32, "num_layers": 2, "nhead": 2, "max_length": 64, **model},
         "optim": {"name": "muon", "lr": 0.01},
-        "train": {"steps": steps, "batch_size": 16, "evaluate_every": steps // 2, "checkpoint_every": steps // 2, "evaluate_rows": 16, "precision": "fp32"},
+        "train": {
+            "steps": steps,
+            "batch_size": 16,
+            "evaluate_every": steps // 2,
+            "checkpoint_every": steps // 2,
+            "evaluate_rows": 16,
+            "precision": "fp32",
+        },
     }
     train(config_of(tree))
     return run

@@ -146,8 +146,14 @@ def test_an_interruption_says_how_to_go_on(unmask, monkeypatch):
     ("file", "content"),
     [
         ("config.json", '{"architecture": "RotaryTransformerMLMModel"}'),
-        ("config.json", '{"architecture": "RotaryTransformerMLMModel", "num_embeddings": 300, "d_model": 8, "num_layers": 1, "nhead": 1, "new": 3}'),
-        ("config.json", '{"architecture": "RotaryTransformerMLMModel", "num_embeddings": 300, "d_model": 8, "num_layers": 1, "nhead": 1}'),
+        (
+            "config.json",
+            '{"architecture": "RotaryTransformerMLMModel", "num_embeddings": 300, "d_model": 8, "num_layers": 1, "nhead": 1, "new": 3}',
+        ),
+        (
+            "config.json",
+            '{"architecture": "RotaryTransformerMLMModel", "num_embeddings": 300, "d_model": 8, "num_layers": 1, "nhead": 1}',
+        ),
         ("config.json", "[]"),
         ("model.safetensors", "not tensors"),
         ("config.json", None),

@@ -166,7 +166,18 @@ def test_a_file_of_prompts_gives_a_line_each_whatever_the_batches(unmask, traine
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": p}) + "\n" for p in prompts))
 
     def rows(name: str, size: int) -> list[tuple[str, str]]:
-        answer = unmask("generate", "--model", trained, "--new-tokens", 8, "--input", tmp_path / name, "--batch-size", size, "--jsonl")
+        answer = unmask(
+            "generate",
+            "--model",
+            trained,
+            "--new-tokens",
+            8,
+            "--input",
+            tmp_path / name,
+            "--batch-size",
+            size,
+            "--jsonl",
+        )
         assert answer.code == 0, answer.err
         return [(row["prompt"], row["text"]) for row in map(json.loads, answer.out.splitlines())]
 
@@ -199,7 +210,10 @@ def test_a_pattern_is_written_at_whatever_length_fits_it(unmask, trained):
             before, after = given.split("[MASK]")
             assert re.fullmatch(re.escape(before.removesuffix(space)) + pattern + re.escape(after), row["text"]), row
             assert all(re.fullmatch(pattern.strip(), filling["token"].strip()) for filling in row["blanks"][0])
-    for options, hint in ((("--longest", 1, "--regex", "[0-9]{9}"), "At no length up to 1"), (("--regex", "(a"), "cannot be read")):
+    for options, hint in (
+        (("--longest", 1, "--regex", "[0-9]{9}"), "At no length up to 1"),
+        (("--regex", "(a"), "cannot be read"),
+    ):
         answer = unmask("fill", *texts, "--model", trained, *options)
         assert answer.code != 0 and hint in " ".join(answer.err.split())
 

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-PROMISED = ("config.yaml", "metrics.csv", "loss.png", "evaluation.json", "samples.md", "unmasking.html", "fill.html", "checkpoints/index.json")
+PROMISED = (
+    "config.yaml",
+    "metrics.csv",
+    "loss.png",
+    "evaluation.json",
+    "samples.md",
+    "unmasking.html",
+    "fill.html",
+    "checkpoints/index.json",
+)
 
 
 def start(run: Path, *which: str) -> subprocess.Popen:
@@ -30,8 +39,14 @@ def test_demo_survives_kills_at_three_moments_and_keeps_its_promises(tmp_path):
     run = tmp_path / "run"
     moments = (
         (signal.SIGKILL, lambda: (run / "data" / "tokenizer.json").exists()),  # while tokenising
-        (signal.SIGTERM, lambda: (run / "metrics.csv").exists() and "40,train/loss" in (run / "metrics.csv").read_text()),
-        (signal.SIGKILL, lambda: (run / "metrics.csv").exists() and "90,train/loss" in (run / "metrics.csv").read_text()),
+        (
+            signal.SIGTERM,
+            lambda: (run / "metrics.csv").exists() and "40,train/loss" in (run / "metrics.csv").read_text(),
+        ),
+        (
+            signal.SIGKILL,
+            lambda: (run / "metrics.csv").exists() and "90,train/loss" in (run / "metrics.csv").read_text(),
+        ),
     )
     for kind, moment in moments:
         process = start(run)
@@ -44,7 +59,9 @@ def test_demo_survives_kills_at_three_moments_and_keeps_its_promises(tmp_path):
     assert process.returncode == 0, output
     for name in PROMISED:
         assert (run / name).stat().st_size > 0, name
-    steps = [int(line.split(",")[0]) for line in (run / "metrics.csv").read_text().splitlines()[1:] if ",train/loss," in line]
+    steps = [
+        int(line.split(",")[0]) for line in (run / "metrics.csv").read_text().splitlines()[1:] if ",train/loss," in line
+    ]
     assert steps == sorted(set(steps)) and steps[-1] == 150
     models = json.loads((run / "evaluation.json").read_text())["models"]
     assert models["trained"]["bits_per_byte"]["value"] < models["unigram"]["bits_per_byte"]["value"]
@@ -68,11 +85,22 @@ def test_the_traces_demo_goes_on_after_a_kill_and_keeps_its_promises(tmp_path):
     process = start(run, "traces")
     output, _ = process.communicate()
     assert process.returncode == 0, output
-    for name in ("config.yaml", "metrics.csv", "loss.png", "classes.png", "evaluation.json", "samples.md", "fill.html", "checkpoints/index.json"):
+    for name in (
+        "config.yaml",
+        "metrics.csv",
+        "loss.png",
+        "classes.png",
+        "evaluation.json",
+        "samples.md",
+        "fill.html",
+        "checkpoints/index.json",
+    ):
         assert (run / name).stat().st_size > 0, name
     report = json.loads((run / "evaluation.json").read_text())
     assert {"mnemonic", "register", "immediate", "bracket"} <= set(report["classes"])
     models = report["classes"]["all"]["models"]
     assert models["trained"]["bits_per_token"] < models["unigram"]["bits_per_token"]
-    assert (run / "samples.md").read_text().count("← filled in; it was:") == 3 and "[MASK]" not in (run / "samples.md").read_text()
+    assert (run / "samples.md").read_text().count("← filled in; it was:") == 3 and "[MASK]" not in (
+        run / "samples.md"
+    ).read_text()
     assert "unmask fill" in output and "popped register" in output

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-PROMISED = ("samples.png", "unmasking.gif", "completed.png", "order.png", "data.png", "loss.png", "evaluation.json", "checkpoints/index.json")
+PROMISED = (
+    "samples.png",
+    "unmasking.gif",
+    "completed.png",
+    "order.png",
+    "data.png",
+    "loss.png",
+    "evaluation.json",
+    "checkpoints/index.json",
+)
 
 
 def start(run: Path) -> subprocess.Popen:
@@ -33,7 +42,9 @@ def test_the_demo_goes_on_after_a_kill_and_keeps_its_promises(tmp_path):
     assert process.returncode == 0, output
     for name in PROMISED:
         assert (run / name).stat().st_size > 0, name
-    steps = [int(line.split(",")[0]) for line in (run / "metrics.csv").read_text().splitlines()[1:] if ",train/loss," in line]
+    steps = [
+        int(line.split(",")[0]) for line in (run / "metrics.csv").read_text().splitlines()[1:] if ",train/loss," in line
+    ]
     assert steps == sorted(set(steps)) and steps[-1] == 60
     report = json.loads((run / "evaluation.json").read_text())
     assert set(next(iter(report["painted"].values()))) >= {"sky", "light", "land", "lake", "all", "not_in_training"}

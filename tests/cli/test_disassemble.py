@@ -31,9 +31,13 @@ def test_the_summary_says_what_was_done(unmask, binaries, tmp_path):
 
 
 def test_a_program_reads_json(unmask, binaries, tmp_path):
-    answer = unmask("disassemble", binaries, "-o", tmp_path / "t.parquet", "--json", "--workers", 1, "--test-fraction", 0.5)
+    answer = unmask(
+        "disassemble", binaries, "-o", tmp_path / "t.parquet", "--json", "--workers", 1, "--test-fraction", 0.5
+    )
     said = json.loads(answer.out)
-    assert said["functions"] == 4 == said["train_functions"] + said["test_functions"] and said["skipped"] == {"not an ELF file": 1}
+    assert said["functions"] == 4 == said["train_functions"] + said["test_functions"] and said["skipped"] == {
+        "not an ELF file": 1
+    }
 
 
 def test_limits_are_kept(unmask, binaries, tmp_path):
@@ -45,7 +49,9 @@ def test_limits_are_kept(unmask, binaries, tmp_path):
 
     done = run("--megabytes", 0.5, "--max-instructions", 30, "--seconds", 9)
     assert done["skipped"] == {"larger than 0.5 MiB": 1, "not an ELF file": 1} and 0 < done["instructions"] <= 30
-    splits = [[row["split"] for row in read_traces(out)] for seed in (0, 1, 2) if run("--seed", seed, "--test-fraction", 0.5)]
+    splits = [
+        [row["split"] for row in read_traces(out)] for seed in (0, 1, 2) if run("--seed", seed, "--test-fraction", 0.5)
+    ]
     assert len(set(map(str, splits))) > 1
     answer = unmask("disassemble", binaries, "-o", out, "--seconds", 0)
     assert answer.code == 1 and "more than nothing" in answer.err

@@ -73,12 +73,20 @@ def test_results_in_a_pipe_are_neither_wrapped_nor_styled_nor_cut(unmask, traine
     assert filled.code == 0 and filled.out.splitlines()[0].startswith(LONG[:100]) and "\x1b" not in filled.out
     scored = unmask("score", LONG[:100], "x: list[int] [/b]\tz", "--model", trained)
     title, names, *rows = scored.out.splitlines()
-    assert title.startswith("# ") and names.split("\t") == ["text", "total", "per token", "tokens", "unscored"] and "\x1b" not in scored.out
+    assert (
+        title.startswith("# ")
+        and names.split("\t") == ["text", "total", "per token", "tokens", "unscored"]
+        and "\x1b" not in scored.out
+    )
     assert [row.split("\t")[0] for row in rows] == [LONG[:100], "x: list[int] [/b]\\tz"]
     assert all(float(row.split("\t")[1]) < 0 for row in rows)
     report = unmask("evaluate", "--model", trained, "--samples", 1, "--documents", 3)
-    assert "\x1b" not in report.out and all(len(line.split("\t")) == 4 for line in report.out.splitlines() if "\t" in line)
-    written = unmask("generate", "--prompt", "The CAT [/b]", "--prompt", LONG[:70], "--new-tokens", 3, "--model", trained)
+    assert "\x1b" not in report.out and all(
+        len(line.split("\t")) == 4 for line in report.out.splitlines() if "\t" in line
+    )
+    written = unmask(
+        "generate", "--prompt", "The CAT [/b]", "--prompt", LONG[:70], "--new-tokens", 3, "--model", trained
+    )
     assert "\nThe CAT [/b]" in written.out and f"\n{LONG[:70]}" in written.out and f"── {LONG[:70]}" in written.out
 
 
@@ -115,13 +123,22 @@ def test_a_real_process_with_an_ascii_console_forty_columns_wide(trained):
     command = [sys.executable, "-m", "unmask.cli.main", "fill", f"日本 {LONG[:80]} [MASK]", "--model", str(trained)]
     done = subprocess.run(command, env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.decode("ascii").splitlines()[0].startswith(f"\\u65e5\\u672c {LONG[:80]} ".encode("ascii", "backslashreplace").decode())
+    assert (
+        done.stdout.decode("ascii")
+        .splitlines()[0]
+        .startswith(f"\\u65e5\\u672c {LONG[:80]} ".encode("ascii", "backslashreplace").decode())
+    )
 
 
 def steps_shown(text: str, *introductions: str) -> list[list[str]]:
     """The commands of an output, as a shell would read them."""
     lines = [line.strip() for line in text.splitlines()]
-    lines = [line.removeprefix(start).strip() if start.endswith(":") else line for line in lines for start in introductions if line.startswith(start)]
+    lines = [
+        line.removeprefix(start).strip() if start.endswith(":") else line
+        for line in lines
+        for start in introductions
+        if line.startswith(start)
+    ]
     return [shlex.split(line)[1:] for line in lines if line.startswith("unmask ")]
 
 
@@ -129,11 +146,31 @@ def test_the_next_step_of_prepare_and_of_train_is_what_was_used(unmask, tmp_path
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "my texts"
     folder.mkdir()
-    (folder / "a b.jsonl").write_text("".join(json.dumps({"body": f"the cat number {i} sees a house [x]"}) + "\n" for i in range(60)))
-    made = unmask("prepare", folder / "a b.jsonl", "--out", "a store", "--vocab-size", 300, "--field", "body", "--valid-fraction", 0.2)
+    (folder / "a b.jsonl").write_text(
+        "".join(json.dumps({"body": f"the cat number {i} sees a house [x]"}) + "\n" for i in range(60))
+    )
+    made = unmask(
+        "prepare",
+        folder / "a b.jsonl",
+        "--out",
+        "a store",
+        "--vocab-size",
+        300,
+        "--field",
+        "body",
+        "--valid-fraction",
+        0.2,
+    )
     assert made.code == 0, made.err
     (step,) = steps_shown(made.out, "Train on it:")
-    tiny = ["model.preset=null", "model.d_model=16", "model.num_layers=1", "model.nhead=2", "model.rotary_emb_dim=4", "data.block_size=16"]
+    tiny = [
+        "model.preset=null",
+        "model.d_model=16",
+        "model.num_layers=1",
+        "model.nhead=2",
+        "model.rotary_emb_dim=4",
+        "data.block_size=16",
+    ]
     trained = unmask(*step, *tiny, "train.steps=1", "train.batch_size=2", "train.evaluate_rows=2", "run=runs/a run")
     assert trained.code == 0, trained.err
     before = (tmp_path / "a store" / "prepared.json").stat().st_mtime_ns

@@ -16,7 +16,10 @@ def saved(tmp_path):
     rows = {"train": TEXTS, "test": TEXTS[:25]}
     folder = tmp_path / "saved"
     datasets.DatasetDict(
-        {name: datasets.Dataset.from_list([{"text": t, "upper": t.upper() * 2} for t in texts]) for name, texts in rows.items()}
+        {
+            name: datasets.Dataset.from_list([{"text": t, "upper": t.upper() * 2} for t in texts])
+            for name, texts in rows.items()
+        }
     ).save_to_disk(folder)
     return folder
 
@@ -36,7 +39,9 @@ def test_prepare_reads_the_field_and_the_split_that_were_asked_for(unmask, saved
 
 def test_evaluate_reads_the_field_and_the_split_that_were_asked_for(unmask, trained, saved):
     def read(*options):
-        answer = unmask("evaluate", "--model", trained, "--data", saved, "--samples", 1, "--no-baselines", "--json", *options)
+        answer = unmask(
+            "evaluate", "--model", trained, "--data", saved, "--samples", 1, "--no-baselines", "--json", *options
+        )
         assert answer.code == 0, answer.err
         bound = json.loads(answer.out)["models"]["trained"]
         return bound["documents"], bound["tokens"]
@@ -51,7 +56,9 @@ def test_held_out_text_of_its_own_is_held_out_whole(unmask, tmp_path):
     for name, texts in (("train", TEXTS), ("valid", TEXTS[:7])):
         (tmp_path / f"{name}.txt").write_text("\n".join(texts))
     options = ("--unit", "line", "--vocab-size", 300, "--json")
-    answer = unmask("prepare", tmp_path / "train.txt", "--valid-source", tmp_path / "valid.txt", "--out", tmp_path / "out", *options)
+    answer = unmask(
+        "prepare", tmp_path / "train.txt", "--valid-source", tmp_path / "valid.txt", "--out", tmp_path / "out", *options
+    )
     facts = json.loads(answer.out)
     assert (facts["train_documents"], facts["valid_documents"]) == (40, 7)
 
@@ -63,10 +70,34 @@ def test_workers_change_no_byte(unmask, tmp_path, command):
     for workers in (1, 2):
         out = tmp_path / f"{command}-{workers}"
         if command == "prepare":
-            answer = unmask("prepare", tmp_path / "text.txt", "--unit", "line", "--out", out, "--vocab-size", 300, "--workers", workers)
+            answer = unmask(
+                "prepare",
+                tmp_path / "text.txt",
+                "--unit",
+                "line",
+                "--out",
+                out,
+                "--vocab-size",
+                300,
+                "--workers",
+                workers,
+            )
         else:
-            sizes = ("model.preset=null", "model.d_model=8", "model.num_layers=1", "model.nhead=2", "train.batch_size=2", "train.steps=1")
-            data = (f"data.source={tmp_path / 'text.txt'}", "data.unit=line", "data.vocab_size=300", "data.block_size=16", f"data.store={out}")
+            sizes = (
+                "model.preset=null",
+                "model.d_model=8",
+                "model.num_layers=1",
+                "model.nhead=2",
+                "train.batch_size=2",
+                "train.steps=1",
+            )
+            data = (
+                f"data.source={tmp_path / 'text.txt'}",
+                "data.unit=line",
+                "data.vocab_size=300",
+                "data.block_size=16",
+                f"data.store={out}",
+            )
             answer = unmask("train", *sizes, *data, f"run={tmp_path / f'run-{workers}'}", "--workers", workers)
         assert answer.code == 0, answer.err
         found.append({str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()})
@@ -76,11 +107,26 @@ def test_workers_change_no_byte(unmask, tmp_path, command):
 
 
 def test_the_config_names_the_field_of_a_source(unmask, saved, tmp_path):
-    sizes = ("model.preset=null", "model.d_model=8", "model.num_layers=1", "model.nhead=2", "train.batch_size=2", "train.steps=1")
+    sizes = (
+        "model.preset=null",
+        "model.d_model=8",
+        "model.num_layers=1",
+        "model.nhead=2",
+        "train.batch_size=2",
+        "train.steps=1",
+    )
     for field in ("text", "upper"):
         store = tmp_path / field
-        data = (f"data.source={saved}", f"data.field={field}", "data.vocab_size=300", "data.block_size=16", f"data.store={store}")
+        data = (
+            f"data.source={saved}",
+            f"data.field={field}",
+            "data.vocab_size=300",
+            "data.block_size=16",
+            f"data.store={store}",
+        )
         answer = unmask("train", *sizes, *data, f"run={tmp_path / f'run-{field}'}")
         assert answer.code == 0, answer.err
-    bytes_of = [json.loads((tmp_path / field / "prepared.json").read_text())["train_bytes"] for field in ("text", "upper")]
+    bytes_of = [
+        json.loads((tmp_path / field / "prepared.json").read_text())["train_bytes"] for field in ("text", "upper")
+    ]
     assert bytes_of[1] > 1.5 * bytes_of[0]

@@ -28,7 +28,9 @@ def test_files_and_standard_input_give_the_texts_that_prepare_reads(tmp_path, mo
 
 def test_bytes_of_standard_input_that_are_no_text_are_located(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"good\nb\xe9d\n")))
-    with pytest.raises(ValueError, match=r"standard input is not UTF-8 text \(line 2, byte 0xe9 at column 2, offset 6\)"):
+    with pytest.raises(
+        ValueError, match=r"standard input is not UTF-8 text \(line 2, byte 0xe9 at column 2, offset 6\)"
+    ):
         read_standard_input()
 
 

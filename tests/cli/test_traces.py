@@ -17,7 +17,9 @@ def functions():
     """Functions that save a register, use it, and restore it; eighty different ones."""
     for number in range(80):
         saved, offset = REGISTERS[number % 4], 8 * (number % 9)
-        body = [f"mov {saved} rdi", f"mov eax dword [ {saved} + {offset} ]", "test eax eax", f"add eax {number}"][: 2 + number % 3]
+        body = [f"mov {saved} rdi", f"mov eax dword [ {saved} + {offset} ]", "test eax eax", f"add eax {number}"][
+            : 2 + number % 3
+        ]
         yield " [NEXT] ".join([f"push {saved}", *body, f"pop {saved}", "ret"])
 
 
@@ -28,11 +30,31 @@ def tree(tmp_path_factory):
     trace_tokenizer(functions(), 2400).save(folder)
     return {
         "run": str(folder / "run"),
-        "data": {"source": str(folder / "traces.txt"), "unit": "line", "tokenizer": str(folder / "tokenizer.json"), "block_size": 32, "valid_fraction": 0.2},
-        "model": {"preset": None, "d_model": 32, "num_layers": 2, "nhead": 2, "max_length": 64, "kind": "instruction_trace"},
+        "data": {
+            "source": str(folder / "traces.txt"),
+            "unit": "line",
+            "tokenizer": str(folder / "tokenizer.json"),
+            "block_size": 32,
+            "valid_fraction": 0.2,
+        },
+        "model": {
+            "preset": None,
+            "d_model": 32,
+            "num_layers": 2,
+            "nhead": 2,
+            "max_length": 64,
+            "kind": "instruction_trace",
+        },
         "objective": {"name": "bert", "probability": 0.3, "granularity": "operand"},
         "optim": {"name": "muon", "lr": 0.02},
-        "train": {"steps": 120, "batch_size": 16, "evaluate_every": 60, "checkpoint_every": 60, "evaluate_rows": 16, "precision": "fp32"},
+        "train": {
+            "steps": 120,
+            "batch_size": 16,
+            "evaluate_every": 60,
+            "checkpoint_every": 60,
+            "evaluate_rows": 16,
+            "precision": "fp32",
+        },
     }
 
 
@@ -44,7 +66,9 @@ def traced(tree):
 
 def test_a_run_is_saved_as_what_it_is_and_resumes(traced, tree):
     loaded = load_run(traced)
-    assert type(loaded.model) is InstructionTraceMLMModel and loaded.model.next_idx == loaded.tokenizer.next_token_id == 5
+    assert (
+        type(loaded.model) is InstructionTraceMLMModel and loaded.model.next_idx == loaded.tokenizer.next_token_id == 5
+    )
     longer = {**tree, "train": {**tree["train"], "steps": 121}}
     assert train(config_of(longer)).name == "step-00000121"
 
@@ -53,7 +77,9 @@ def test_evaluate_reports_by_class_beside_counting(unmask, traced):
     answer = unmask("evaluate", "--model", traced, "--samples", 1, "--json")
     assert answer.code == 0, answer.err
     classes = json.loads(answer.out)["classes"]
-    assert {"all", "mnemonic", "register", "popped register", "immediate", "bracket"} <= set(classes) and "special" not in classes
+    assert {"all", "mnemonic", "register", "popped register", "immediate", "bracket"} <= set(
+        classes
+    ) and "special" not in classes
     assert sum(found["tokens"] for kind, found in classes.items() if kind != "all") == classes["all"]["tokens"]
     assert set(classes["all"]["models"]) == {"trained", "unigram", "two neighbours"}
     assert classes["bracket"]["models"]["trained"]["accuracy"] > 0.8
@@ -62,19 +88,29 @@ def test_evaluate_reports_by_class_beside_counting(unmask, traced):
 
 
 def test_fill_shows_alternatives_and_fills_instructions_together(unmask, traced):
-    answer = unmask("fill", "push rbx [NEXT] mov rbx rdi [NEXT] mov eax dword [ rbx + 8 ] [NEXT] pop [MASK] [NEXT] ret", "--model", traced, "--json")
+    answer = unmask(
+        "fill",
+        "push rbx [NEXT] mov rbx rdi [NEXT] mov eax dword [ rbx + 8 ] [NEXT] pop [MASK] [NEXT] ret",
+        "--model",
+        traced,
+        "--json",
+    )
     assert answer.code == 0, answer.err
     (found,) = json.loads(answer.out)
     assert found["text"].startswith("push rbx [NEXT] mov rbx rdi [NEXT]") and found["text"].endswith("[NEXT] ret")
     assert len(found["blanks"]) == 1 and len(found["blanks"][0]) == 5
-    whole = unmask("fill", "push rbp [NEXT] [MASK] [MASK] [MASK] [NEXT] pop rbp [NEXT] ret", "--model", traced, "--jsonl")
+    whole = unmask(
+        "fill", "push rbp [NEXT] [MASK] [MASK] [MASK] [NEXT] pop rbp [NEXT] ret", "--model", traced, "--jsonl"
+    )
     filled = json.loads(whole.out)
     assert filled["text"].split(" [NEXT] ")[::2] == ["push rbp", "pop rbp"] and "[MASK]" not in filled["text"]
     assert len(filled["text"].split(" [NEXT] ")) == 4, "no [NEXT] is ever placed"
 
 
 def test_unknown_words_are_named_before_a_fill_and_at_and_t_syntax_is_refused(unmask, traced):
-    answer = unmask("fill", "push rbx [NEXT] mov eax, dword ptr [rbx+0x8] [NEXT] pop [MASK] [NEXT] ret", "--model", traced, "--json")
+    answer = unmask(
+        "fill", "push rbx [NEXT] mov eax, dword ptr [rbx+0x8] [NEXT] pop [MASK] [NEXT] ret", "--model", traced, "--json"
+    )
     assert answer.code == 0 and len(json.loads(answer.out)) == 1
     for part in ("'eax,' (write 'eax')", "'ptr' (leave it out)", "(write '[ rbx + 8 ]')"):
         assert part in answer.err
@@ -108,9 +144,19 @@ def test_bad_input(unmask, traced, arguments, words):
     assert answer.code == 1 and words in answer.err
 
 
-@pytest.mark.parametrize(("key", "value"), [("model.kind", "instruction_trace"), ("objective.granularity", "instruction")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("model.kind", "instruction_trace"), ("objective.granularity", "instruction")]
+)
 def test_text_has_no_instructions(unmask, corpus, tmp_path, key, value):
-    answer = unmask("train", f"data.source={corpus}", "data.vocab_size=300", f"run={tmp_path / 'run'}", f"{key}={value}", "--preset", "tiny")
+    answer = unmask(
+        "train",
+        f"data.source={corpus}",
+        "data.vocab_size=300",
+        f"run={tmp_path / 'run'}",
+        f"{key}={value}",
+        "--preset",
+        "tiny",
+    )
     assert answer.code == 1 and key in answer.err and "[NEXT]" in answer.err and "disassemble" in answer.err
 
 
@@ -120,7 +166,10 @@ def test_the_grain_is_what_is_hidden_together(tree):
     from unmask.data.tokenizing.tokenizers import Tokenizer
 
     tokenizer = Tokenizer.load(tree["data"]["tokenizer"])
-    row = [*tokenizer.encode("push rbx [NEXT] mov eax dword [ rbx + 8 ] [NEXT] add eax 12 [NEXT] ret"), tokenizer.eos_token_id]
+    row = [
+        *tokenizer.encode("push rbx [NEXT] mov eax dword [ rbx + 8 ] [NEXT] add eax 12 [NEXT] ret"),
+        tokenizer.eos_token_id,
+    ]
     parts = {
         "token": [[i] for i in range(17)],
         "operand": [[0], [1], [3], [4], [5, 6, 7, 8, 9, 10], [12], [13], [14], [16]],
@@ -128,13 +177,22 @@ def test_the_grain_is_what_is_hidden_together(tree):
     }
     assert len(row) == 18
     for grain, units in parts.items():
-        objective = {"name": "bert", "probability": 0.3, "random_replace_prob": 0.5, "mask_replace_prob": 0.5, "granularity": grain}
+        objective = {
+            "name": "bert",
+            "probability": 0.3,
+            "random_replace_prob": 0.5,
+            "mask_replace_prob": 0.5,
+            "granularity": grain,
+        }
         config = config_of({**tree, "objective": objective, "data": {**tree["data"], "block_size": 18}})
         made = build_collator(config, tokenizer, 0)([{"input_ids": row, "example_id": n} for n in range(500)])
         hidden, seen = made["noise_mask"], made["input_ids"]
         assert not hidden[:, [2, 11, 15, 17]].any() and int((seen == tokenizer.next_token_id).sum()) == 1500
         fates = [{tuple(f) for f in hidden[:, unit].tolist()} for unit in units if not set(unit) & {2, 11, 15}]
-        assert all(fate == {(False,) * len(unit), (True,) * len(unit)} for fate, unit in zip(fates, [u for u in units if not set(u) & {2, 11, 15}], strict=True))
+        assert all(
+            fate == {(False,) * len(unit), (True,) * len(unit)}
+            for fate, unit in zip(fates, [u for u in units if not set(u) & {2, 11, 15}], strict=True)
+        )
         first = [unit[0] for unit in units if not set(unit) & {2, 11, 15}]
         assert abs(float(hidden[:, first].float().mean()) - 0.3) < 0.04
         if grain == "operand":

@@ -40,7 +40,25 @@ def chat_tokenizer():
 def test_a_chats_answers_are_learnt_with_their_end_and_its_headers_are_given(chat_tokenizer):
     row = chat_row(CHAT, chat_tokenizer)
     words = chat_tokenizer.convert_ids_to_tokens(row["input_ids"])
-    assert words == ["<s>", "user", "hello", "</s>", "<s>", "assistant", "good", "day", "</s>", "<s>", "user", "who", "</s>", "<s>", "assistant", "me", "</s>"]
+    assert words == [
+        "<s>",
+        "user",
+        "hello",
+        "</s>",
+        "<s>",
+        "assistant",
+        "good",
+        "day",
+        "</s>",
+        "<s>",
+        "user",
+        "who",
+        "</s>",
+        "<s>",
+        "assistant",
+        "me",
+        "</s>",
+    ]
     learnt = [word for word, answer in zip(words, row["loss_mask"], strict=True) if answer]
     assert learnt == ["good", "day", "</s>", "me", "</s>"]
 

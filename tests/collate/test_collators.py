@@ -110,7 +110,9 @@ def test_rows_may_be_lists_arrays_tensors_arrow_or_columns(make, rows):
     assert same(expected, make(seed=3)(each(lambda v: pa.array(v, type=pa.int32()))))
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     assert same(expected, make(seed=3)(columns))
-    assert same(expected, make(seed=3)({**columns, **{f: pa.array(columns[f], type=pa.list_(pa.int64())) for f in fields}}))
+    assert same(
+        expected, make(seed=3)({**columns, **{f: pa.array(columns[f], type=pa.list_(pa.int64())) for f in fields}})
+    )
 
 
 @every_collator
@@ -135,7 +137,12 @@ def test_a_batch_shares_no_memory_with_the_next(make, rows):
 
 def test_a_batch_shares_no_memory_with_a_matrix_of_columns():
     matrix = np.array([text(8, 5 + i) for i in range(5)])
-    columns = {"input_ids": matrix, "segment_ids": np.zeros_like(matrix), "tokens": matrix, "mask": np.ones_like(matrix)}
+    columns = {
+        "input_ids": matrix,
+        "segment_ids": np.zeros_like(matrix),
+        "tokens": matrix,
+        "mask": np.ones_like(matrix),
+    }
     before = {key: value.copy() for key, value in columns.items()}
     for batch in (packed()(columns), masked()(columns)):
         for value in batch.values():
@@ -149,8 +156,12 @@ def test_special_ids_may_lie_anywhere_in_the_vocabulary():
     ids = torch.randint(0, VOCAB, (50, 8), generator=torch.Generator().manual_seed(0))
     expected = ~torch.isin(ids, torch.tensor(scattered.all))
     for matrix in (ids, ids.T.contiguous().T):
-        batch = PackedMLMCollator(scattered, 8, Corruption(ConstantMaskRate(1.0), bernoulli, Replacement(17)))({"input_ids": matrix, "segment_ids": ids * 0})
-        assert torch.equal(batch["noise_mask"], expected) and torch.equal(batch["input_ids"], torch.where(expected, 17, ids))
+        batch = PackedMLMCollator(scattered, 8, Corruption(ConstantMaskRate(1.0), bernoulli, Replacement(17)))(
+            {"input_ids": matrix, "segment_ids": ids * 0}
+        )
+        assert torch.equal(batch["noise_mask"], expected) and torch.equal(
+            batch["input_ids"], torch.where(expected, 17, ids)
+        )
     for wrong in (-1, VOCAB):
         with pytest.raises(ValueError, match=f"token id {wrong}"):
             PackedMLMCollator(scattered, 2)([{"input_ids": [7, wrong]}])
@@ -185,7 +196,11 @@ class Rows(torch.utils.data.Dataset):
 def test_workers_do_not_change_keyed_noise_and_do_not_repeat_unkeyed_noise():
     def batches(identified, workers):
         g = torch.Generator().manual_seed(7)
-        return list(torch.utils.data.DataLoader(Rows(identified), 2, collate_fn=default(seed=3), num_workers=workers, generator=g))
+        return list(
+            torch.utils.data.DataLoader(
+                Rows(identified), 2, collate_fn=default(seed=3), num_workers=workers, generator=g
+            )
+        )
 
     for a, b in zip(batches(True, 0), batches(True, 2), strict=True):
         assert same(a, b)
@@ -215,7 +230,9 @@ def test_padding_is_an_ordinary_token_when_asked():
 @pytest.mark.parametrize("truncate, widths", [("block", (12, 12)), ("max", (7, 12)), (None, (7, 27))])
 def test_truncation_keeps_bos_and_eos(truncate, widths):
     """The specials count: without them the longest row would lose its end, and 'max' would never truncate."""
-    collator = default(truncate=truncate, noise_schedule=Corruption(ConstantMaskRate(0.0), bernoulli, Replacement(MASK)))
+    collator = default(
+        truncate=truncate, noise_schedule=Corruption(ConstantMaskRate(0.0), bernoulli, Replacement(MASK))
+    )
     for length, width in zip((5, 25), widths, strict=True):
         (ids,) = collator([{"input_ids": text(length)}])["input_ids"].tolist()
         kept = text(length)[: width - 2]
@@ -264,7 +281,9 @@ def test_a_packers_segments_are_believed_and_padding_is_kept_apart():
 
 
 def test_rows_that_say_their_segments_need_no_eos():
-    batch = PackedMLMCollator(SpecialIds(MASK, VOCAB, pad=PAD), 4)([{"input_ids": [5, 6, 7, PAD], "segment_ids": [0, 0, 1, 2]}])
+    batch = PackedMLMCollator(SpecialIds(MASK, VOCAB, pad=PAD), 4)(
+        [{"input_ids": [5, 6, 7, PAD], "segment_ids": [0, 0, 1, 2]}]
+    )
     assert batch["segment_ids"].tolist() == [[0, 0, 1, 2]] and batch["positions"].tolist() == [[0, 1, 0, 0]]
 
 
@@ -276,7 +295,9 @@ def test_where_pad_is_eos_the_first_of_a_run_ends_a_document():
 
 
 def test_masked_lm_batches_have_tokens_mask_and_labels():
-    collator = MaskedLMCollator(MASK, VOCAB, 1.0, special_ids=SPECIAL.all, mask_replace_prob=1.0, random_replace_prob=0.0)
+    collator = MaskedLMCollator(
+        MASK, VOCAB, 1.0, special_ids=SPECIAL.all, mask_replace_prob=1.0, random_replace_prob=0.0
+    )
     batch = collator([{"tokens": [BOS, 5, 6, 7], "mask": [1, 1, 0, 1]}, {"tokens": [8, 9], "mask": [1, 1]}])
     assert batch["tokens"].tolist() == [[BOS, MASK, 6, MASK], [MASK, MASK, PAD, PAD]]
     assert batch["labels"].tolist() == [[-100, 5, -100, 7], [8, 9, -100, -100]]
@@ -358,7 +379,9 @@ def test_rows_of_nothing_are_one_pad_wide():
 
 def test_widths_are_rounded_up_and_fields_handed_on():
     collator = default(truncate=None, pad_to_multiple_of=8, pass_through=["weight", "name"])
-    batch = collator([{"input_ids": text(3), "weight": 0.5, "name": "a"}, {"input_ids": text(9), "weight": 2.0, "name": "b"}])
+    batch = collator(
+        [{"input_ids": text(3), "weight": 0.5, "name": "a"}, {"input_ids": text(9), "weight": 2.0, "name": "b"}]
+    )
     assert batch["noise_mask"].shape == (2, 16)
     assert batch["weight"].tolist() == [0.5, 2.0] and batch["name"] == ["a", "b"]
     assert default(block_size=16, truncate="max", pad_to_multiple_of=8)(rows_of(3))["input_ids"].shape == (1, 8)
@@ -371,7 +394,9 @@ def test_widths_are_rounded_up_and_fields_handed_on():
 
 
 def test_a_mask_rate_curriculum_follows_the_rows_progress():
-    law = Corruption(MaskRateWarmup(ConstantMaskRate(0.4), ConstantMaskRate(0.1)), bernoulli, Replacement(MASK), is_elbo=False)
+    law = Corruption(
+        MaskRateWarmup(ConstantMaskRate(0.4), ConstantMaskRate(0.1)), bernoulli, Replacement(MASK), is_elbo=False
+    )
     rows = [{"input_ids": text(9), "progress": progress} for progress in (0.0, 0.5, 1.0)]
     assert default(noise_schedule=law)(rows)["p_mask"][:, 1].tolist() == pytest.approx([0.4, 0.25, 0.1])
     with pytest.raises(ValueError, match="'progress'"):
@@ -399,7 +424,10 @@ OTHERS = {
 def test_a_collators_options_are_in_its_signature_and_stay_with_it(kind, needed):
     """Also through a pickle, as loader workers and checkpoints make one."""
     parameters = inspect.signature(kind).parameters
-    assert {p.kind for p in parameters.values()} <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    assert {p.kind for p in parameters.values()} <= {
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    }
     assert {"seed", "low_discrepancy_times", "time_sampling", "pass_through"} <= set(parameters)
     for name in parameters.keys() - {"tokenizer", "time_sampling"}:
         defaults = kind(**needed)
@@ -411,7 +439,11 @@ def test_a_collators_options_are_in_its_signature_and_stay_with_it(kind, needed)
 
 def test_masked_lm_keeps_what_it_was_made_of():
     collator = MaskedLMCollator(MASK, VOCAB, tokenizer=SPECIAL)
-    assert MaskedLMCollator.PROBABILITY == collator.probability == 0.15 and collator.tokenizer == SPECIAL and masked().tokenizer is None
+    assert (
+        MaskedLMCollator.PROBABILITY == collator.probability == 0.15
+        and collator.tokenizer == SPECIAL
+        and masked().tokenizer is None
+    )
 
 
 def test_a_pickled_collator_goes_on_with_its_own_noise():

@@ -29,7 +29,9 @@ def ids(i, n):
 PLAIN = [{"input_ids": ids(i, 1 + i % 7), "example_id": i} for i in range(20)]
 TAUGHT = [{**row, "loss_mask": [j % 3 > 0 for j in range(len(row["input_ids"]))]} for row in PLAIN]
 ASKED = [{"prompt_ids": ids(i, i % 5), "target_ids": ids(i + 3, 1 + i % 6), "example_id": i} for i in range(20)]
-BLANKS = [{"prompt_ids": [5, *[MASK] * (i % 5), 6], "input_ids": [5, *ids(i, i % 5), 6], "example_id": i} for i in range(20)]
+BLANKS = [
+    {"prompt_ids": [5, *[MASK] * (i % 5), 6], "input_ids": [5, *ids(i, i % 5), 6], "example_id": i} for i in range(20)
+]
 CASES = {
     "default": (lambda: DefaultMLMCollator(SPECIAL, 16, None, seed=1), PLAIN),
     "default, longest": (lambda: DefaultMLMCollator(SPECIAL, 16, None, False, "max", seed=1), PLAIN),
@@ -59,11 +61,20 @@ def padded(row, left, right, flag):
     return made
 
 
-FLAGS = {"list": list, "bool": lambda v: [bool(x) for x in v], "torch": lambda v: torch.tensor(v).bool(), "numpy": np.array, "floats": lambda v: np.array(v, dtype=np.float32)}
+FLAGS = {
+    "list": list,
+    "bool": lambda v: [bool(x) for x in v],
+    "torch": lambda v: torch.tensor(v).bool(),
+    "numpy": np.array,
+    "floats": lambda v: np.array(v, dtype=np.float32),
+}
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("left, right, flag", [(0, 4, "list"), (3, 0, "bool"), (2, 2, "torch"), (0, 1, "numpy"), (1, 0, "floats"), (0, 0, "list")])
+@pytest.mark.parametrize(
+    "left, right, flag",
+    [(0, 4, "list"), (3, 0, "bool"), (2, 2, "torch"), (0, 1, "numpy"), (1, 0, "floats"), (0, 0, "list")],
+)
 def test_padding_that_came_with_the_rows_changes_nothing(case, left, right, flag):
     make, rows = CASES[case]
     expected, found = make()(rows), make()([padded(row, left, right, FLAGS[flag]) for row in rows])
@@ -81,7 +92,9 @@ def test_columns_are_read_alike():
 
 def test_padding_of_given_rows_changes_no_logit():
     torch.manual_seed(0)
-    net = RotaryTransformerMLMModel(VOCAB, d_model=16, num_layers=1, nhead=2, padding_idx=PAD, mask_idx=MASK, max_length=16, dropout=0.0).eval()
+    net = RotaryTransformerMLMModel(
+        VOCAB, d_model=16, num_layers=1, nhead=2, padding_idx=PAD, mask_idx=MASK, max_length=16, dropout=0.0
+    ).eval()
     make, rows = CASES["default, bare"]
     batch = make()([padded(row, 2, 3, list) for row in rows])
     for i, row in enumerate(rows):
@@ -98,24 +111,36 @@ def test_packed_rows_are_padded_by_their_mask_too(shared, segments, left):
     """Also where PAD is EOS, and where another id fills the row."""
     special = SpecialIds(mask=MASK, vocab_size=VOCAB, pad=EOS if shared else PAD, eos=EOS)
     text, fill = [5, 6, EOS, 7, EOS], [9, 9, 9]
-    row = {"input_ids": fill + text if left else text + fill, "attention_mask": [0] * 3 + [1] * 5 if left else [1] * 5 + [0] * 3}
+    row = {
+        "input_ids": fill + text if left else text + fill,
+        "attention_mask": [0] * 3 + [1] * 5 if left else [1] * 5 + [0] * 3,
+    }
     if segments:
         row["segment_ids"] = [9] * 3 + [0, 0, 0, 1, 1] if left else [0, 0, 0, 1, 1, 9, 9, 9]
     batch = PackedMLMCollator(special, 8, ALL)([row])
     assert batch["attention_mask"].int().tolist() == [[1] * 5 + [0] * 3]
     assert batch["input_ids"].tolist() == [[MASK, MASK, EOS, MASK, EOS, *[special.pad] * 3]]
-    assert batch["target_ids"].tolist() == [[5, 6, -100, 7, *[-100] * 4]] and batch["positions"].tolist() == [[0, 1, 2, 0, 1, 0, 0, 0]]
+    assert batch["target_ids"].tolist() == [[5, 6, -100, 7, *[-100] * 4]] and batch["positions"].tolist() == [
+        [0, 1, 2, 0, 1, 0, 0, 0]
+    ]
     assert batch["segment_ids"].tolist() == [[0, 0, 0, 1, 1, 2, 2, 2]]
     assert (batch["p_mask"] > 0).equal(batch["noise_mask"])
 
 
 def test_what_special_tokens_and_labels_exclude_is_never_hidden_or_scored():
-    row = {"input_ids": ids(0, 6), "special_tokens_mask": [1, 0, 0, 0, 0, 0], "labels": [5, 6, -100, 8, -100, 10], "token_type_ids": [0] * 6}
+    row = {
+        "input_ids": ids(0, 6),
+        "special_tokens_mask": [1, 0, 0, 0, 0, 0],
+        "labels": [5, 6, -100, 8, -100, 10],
+        "token_type_ids": [0] * 6,
+    }
     open_to = [False, True, False, True, False, True]
     tail = {"attention_mask": [1] * 5 + [0]}
     for given, expected in ((row, open_to), ({**row, **tail}, [*open_to[:5], False])):
         default = DefaultMLMCollator(SPECIAL, 8, ALL, loss_on_padding=False)([given])
-        assert default["noise_mask"][0, 1:7].tolist() == expected and (default["target_ids"][0] != -100).equal(default["noise_mask"][0])
+        assert default["noise_mask"][0, 1:7].tolist() == expected and (default["target_ids"][0] != -100).equal(
+            default["noise_mask"][0]
+        )
         packed = PackedMLMCollator(SPECIAL, 6, ALL)([given])
         assert packed["noise_mask"][0].tolist() == expected and (packed["p_mask"][0] > 0).tolist() == expected
         masked = MaskedLMCollator(MASK, VOCAB, 1.0)([{"attention_mask": [1] * 6, **given}])
@@ -130,7 +155,10 @@ def test_a_class_label_of_the_row_is_no_label_of_its_tokens():
     rows = [{"input_ids": ids(0, 4), "labels": 1}, {"input_ids": ids(1, 4), "labels": 0}]
     bare = [{"input_ids": row["input_ids"]} for row in rows]
     for columns in (rows, {"input_ids": [r["input_ids"] for r in rows], "labels": np.array([1, 0])}):
-        assert torch.equal(DefaultMLMCollator(SPECIAL, 8, ALL)(columns)["noise_mask"], DefaultMLMCollator(SPECIAL, 8, ALL)(bare)["noise_mask"])
+        assert torch.equal(
+            DefaultMLMCollator(SPECIAL, 8, ALL)(columns)["noise_mask"],
+            DefaultMLMCollator(SPECIAL, 8, ALL)(bare)["noise_mask"],
+        )
 
 
 @pytest.mark.parametrize("call, message", [
@@ -155,7 +183,9 @@ def test_what_cannot_be_read_is_refused(call, message):
 def test_a_row_of_one_row_is_that_row():
     """tokenizer(text, return_tensors="pt") returns such."""
     expected = DefaultMLMCollator(SPECIAL, 8, ALL)([{"input_ids": [5, 6]}])
-    found = DefaultMLMCollator(SPECIAL, 8, ALL)([{"input_ids": torch.tensor([[5, 6]], dtype=torch.int32), "attention_mask": torch.ones(1, 2)}])
+    found = DefaultMLMCollator(SPECIAL, 8, ALL)(
+        [{"input_ids": torch.tensor([[5, 6]], dtype=torch.int32), "attention_mask": torch.ones(1, 2)}]
+    )
     assert torch.equal(expected["input_ids"], found["input_ids"])
 
 
@@ -163,7 +193,9 @@ def test_a_row_of_one_row_is_that_row():
 def test_masks_may_be_of_any_type(flag):
     mask, answer = FLAGS[flag]([1, 1, 0]), FLAGS[flag]([0, 1, 1])
     rows = [{"tokens": [5, 6, 7], "mask": mask}]
-    assert MaskedLMCollator(MASK, VOCAB, 1.0, mask_replace_prob=1.0, random_replace_prob=0.0)(rows)["labels"].tolist() == [[5, 6, -100]]
+    assert MaskedLMCollator(MASK, VOCAB, 1.0, mask_replace_prob=1.0, random_replace_prob=0.0)(rows)[
+        "labels"
+    ].tolist() == [[5, 6, -100]]
     rows = [{"input_ids": [5, 6, 7], "loss_mask": answer}]
     assert SupervisedMLMCollator(SPECIAL, 3, ALL)(rows)["noise_mask"].tolist() == [[False, True, True]]
 

@@ -32,14 +32,18 @@ def test_a_schedule_hides_a_share_of_the_blanks_and_the_others_show_the_truth():
     scored = batch["noise_mask"]
     assert not scored[:, ~blank].any() and abs(float(scored[:, blank].float().mean()) - 1 / 3) < 0.03
     assert (batch["input_ids"][scored] == MASK).all()
-    assert torch.equal(torch.where(scored, batch["target_ids"], batch["input_ids"])[0], torch.tensor([BOS, 9, *range(20, 28), EOS]))
+    assert torch.equal(
+        torch.where(scored, batch["target_ids"], batch["input_ids"])[0], torch.tensor([BOS, 9, *range(20, 28), EOS])
+    )
 
 
 @pytest.mark.parametrize("collator", [DefaultInfillMLMCollator, MLMInfillWithExactTargetPredCollator])
 def test_padding_is_attended_when_asked_and_never_hidden_or_scored(collator):
     batch = collator(SPECIAL, 6, loss_on_padding=True)(ROWS[1:])
     assert batch["input_ids"].tolist() == [[BOS, MASK, 15, EOS, PAD, PAD]]
-    assert batch["target_ids"].tolist() == [[-100, 14, *[-100] * 4]] and batch["fixed_positions_mask"].int().tolist() == [[1, 0, 1, 1, 1, 1]]
+    assert batch["target_ids"].tolist() == [[-100, 14, *[-100] * 4]] and batch[
+        "fixed_positions_mask"
+    ].int().tolist() == [[1, 0, 1, 1, 1, 1]]
     assert batch["attention_mask"].all() and not collator(SPECIAL, 6)(ROWS[1:])["attention_mask"][0, 4:].any()
 
 
@@ -65,7 +69,8 @@ def test_workers_see_every_all_mask_row_once():
     rows = AllMaskDataset(SPECIAL, 7, [1, 2, 3, 4])
     collate = MLMInfillWithExactTargetPredCollator(SPECIAL, 8, truncate="block", pass_through=["example_id"])
     batches = {
-        workers: list(torch.utils.data.DataLoader(rows, 2, collate_fn=collate, num_workers=workers)) for workers in (0, 2)
+        workers: list(torch.utils.data.DataLoader(rows, 2, collate_fn=collate, num_workers=workers))
+        for workers in (0, 2)
     }
     for a, b in zip(batches[0], batches[2], strict=True):
         assert torch.equal(a["input_ids"], b["input_ids"])

@@ -25,8 +25,14 @@ ROWS = [
 
 def test_a_training_row_is_prompt_bos_target_eos():
     batch = MLMSeq2SeqTrainCollator(SPECIAL, ALL, 6, 3, loss_on_padding=False)(ROWS)
-    assert batch["input_ids"].tolist() == [[10, 11, UNK, BOS, MASK, MASK, MASK, PAD, PAD], [12, BOS, MASK, UNK, MASK, MASK, PAD, PAD, PAD]]
-    assert batch["target_ids"].tolist() == [[*[-100] * 4, 20, 21, EOS, -100, -100], [-100, -100, 22, -100, 23, EOS, *[-100] * 3]]
+    assert batch["input_ids"].tolist() == [
+        [10, 11, UNK, BOS, MASK, MASK, MASK, PAD, PAD],
+        [12, BOS, MASK, UNK, MASK, MASK, PAD, PAD, PAD],
+    ]
+    assert batch["target_ids"].tolist() == [
+        [*[-100] * 4, 20, 21, EOS, -100, -100],
+        [-100, -100, 22, -100, 23, EOS, *[-100] * 3],
+    ]
     assert batch["attention_mask"].int().tolist() == [[1] * 7 + [0] * 2, [1] * 6 + [0] * 3]
     assert torch.equal(batch["noise_mask"], batch["target_ids"] != -100)
     padded = MLMSeq2SeqTrainCollator(SPECIAL, ALL, 6, 3)(ROWS)  # slots behind an answer are part of it
@@ -35,15 +41,33 @@ def test_a_training_row_is_prompt_bos_target_eos():
     assert padded["attention_mask"].int().tolist() == [[1] * 9, [1] * 7 + [0, 0]]
 
 
-@pytest.mark.parametrize("options", [{}, {"truncate": "max"}, {"truncate": None}, {"input_block_size": 3}, {"truncate": "max", "input_block_size": 2}, {"pad_to_multiple_of": 8}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"truncate": "max"},
+        {"truncate": None},
+        {"input_block_size": 3},
+        {"truncate": "max", "input_block_size": 2},
+        {"pad_to_multiple_of": 8},
+    ],
+)
 @pytest.mark.parametrize("on_padding", [False, True])
 def test_training_rows_differ_from_aligned_ones_in_their_padding_alone(options, on_padding):
     """The same tokens, targets, noise and number of slots, whatever the widths."""
-    rows = [{"prompt_ids": [*range(10, 10 + i % 7)], "target_ids": [*range(20, 20 + i % 9)], "example_id": i} for i in range(40)]
-    plain, aligned = (c(SPECIAL, None, 8, loss_on_padding=on_padding, seed=2, **options)(rows) for c in (MLMSeq2SeqTrainCollator, MLMSeq2SeqCollator))
+    rows = [
+        {"prompt_ids": [*range(10, 10 + i % 7)], "target_ids": [*range(20, 20 + i % 9)], "example_id": i}
+        for i in range(40)
+    ]
+    plain, aligned = (
+        c(SPECIAL, None, 8, loss_on_padding=on_padding, seed=2, **options)(rows)
+        for c in (MLMSeq2SeqTrainCollator, MLMSeq2SeqCollator)
+    )
     for i in range(len(rows)):
         for name in ("input_ids", "target_ids", "noise_mask", "p_mask", "positions"):
-            assert torch.equal(plain[name][i][plain["attention_mask"][i]], aligned[name][i][aligned["attention_mask"][i]])
+            assert torch.equal(
+                plain[name][i][plain["attention_mask"][i]], aligned[name][i][aligned["attention_mask"][i]]
+            )
 
 
 @pytest.mark.parametrize("prompt", [1, 15, 16, 40])
@@ -83,7 +107,12 @@ def test_a_prediction_batch_is_the_prompt_alone_with_the_answer_beside_it():
 @pytest.mark.parametrize("collator", [MLMSeq2SeqTrainCollator, MLMSeq2SeqCollator, MLMSeq2SeqPredCollator])
 def test_widths_are_rounded_up_of_prompts_and_of_answers(collator):
     """Prompts of 3 and 1 tokens, answers of up to 5 with their BOS and EOS."""
-    for options, width in (({"truncate": "max"}, 16), ({"truncate": None}, 16), ({"input_block_size": 8}, 24), ({"input_block_size": 8, "truncate": "max"}, 16)):
+    for options, width in (
+        ({"truncate": "max"}, 16),
+        ({"truncate": None}, 16),
+        ({"input_block_size": 8}, 24),
+        ({"input_block_size": 8, "truncate": "max"}, 16),
+    ):
         batch = collator(SPECIAL, NONE, 16, pad_to_multiple_of=8, **options)(ROWS)
         if collator is MLMSeq2SeqPredCollator:
             width = 8
@@ -138,7 +167,13 @@ def test_noise_does_not_move_with_padding(collator):
 tokens = st.lists(st.integers(4, VOCAB - 1), max_size=15)
 
 
-@given(st.lists(st.tuples(tokens, tokens), min_size=1, max_size=4), st.sampled_from(["block", "max", None]), st.booleans(), st.booleans(), st.booleans())
+@given(
+    st.lists(st.tuples(tokens, tokens), min_size=1, max_size=4),
+    st.sampled_from(["block", "max", None]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
 @settings(max_examples=60, deadline=None)
 def test_any_rows_keep_the_contract(pairs, truncate, bos, eos, on_padding):
     rows = [{"prompt_ids": p, "input_ids": t} for p, t in pairs]

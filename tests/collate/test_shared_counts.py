@@ -34,13 +34,17 @@ class Rows(Dataset):
 @pytest.mark.parametrize("start, workers", [("fork", 2), ("fork", 1), ("spawn", 1)])
 def test_persistent_workers_follow_set_epoch(start, workers):
     collator, alone = (DefaultMLMCollator(SPECIAL, 24, seed=4) for _ in range(2))
-    loader = DataLoader(Rows(), 2, collate_fn=collator, num_workers=workers, persistent_workers=True, multiprocessing_context=start)
+    loader = DataLoader(
+        Rows(), 2, collate_fn=collator, num_workers=workers, persistent_workers=True, multiprocessing_context=start
+    )
     passes = []
     for epoch in (0, 1, 5):
         collator.set_epoch(epoch)
         alone.set_epoch(epoch)
         passes.append(torch.cat([batch["noise_mask"] for batch in loader]))
-        assert torch.equal(passes[-1], torch.cat([batch["noise_mask"] for batch in DataLoader(Rows(), 2, collate_fn=alone)]))
+        assert torch.equal(
+            passes[-1], torch.cat([batch["noise_mask"] for batch in DataLoader(Rows(), 2, collate_fn=alone)])
+        )
     assert not torch.equal(passes[0], passes[1]) and collator.epoch == 5
     repeated = torch.cat([batch["noise_mask"] for batch in loader])
     assert torch.equal(repeated, passes[-1])  # an example keeps its noise until the epoch moves on

@@ -37,7 +37,9 @@ def tokenizer() -> Tokenizer:
 
 
 def config_of(*words: str) -> Config:
-    return load_config(overrides=[f"objective.{w}" for w in words] + [f"data.block_size={BLOCK}", f"train.batch_size={ROWS}"])
+    return load_config(
+        overrides=[f"objective.{w}" for w in words] + [f"data.block_size={BLOCK}", f"train.batch_size={ROWS}"]
+    )
 
 
 def objective(*words: str) -> ObjectiveConfig:
@@ -63,7 +65,9 @@ def found(tokenizer: Tokenizer, *words: str) -> tuple:
     """What a config hides, and what it costs."""
     config = config_of(*words)
     batch = build_collator(config, tokenizer, seed=3)(rows(tokenizer))
-    return tuple(batch["input_ids"].flatten().tolist()), float(build_loss(config.objective, tokenizer)(batch, Toy())["loss"])
+    return tuple(batch["input_ids"].flatten().tolist()), float(
+        build_loss(config.objective, tokenizer)(batch, Toy())["loss"]
+    )
 
 
 def same_corruption(a: Corruption, b: Corruption) -> bool:
@@ -88,9 +92,15 @@ def test_every_scheme_is_its_corruption(tokenizer):
     assert named.keys() == SCHEMES.keys()
     for name, corruption in named.items():
         assert same_corruption(build_corruption(objective(f"name={name}"), tokenizer), corruption), name
-    assert same_corruption(build_corruption(objective("selection=bernoulli", "eps=0.01"), tokenizer), uniform_corruption(mask, 0.01))
-    assert same_corruption(build_corruption(objective("schedule=cosine"), tokenizer), scheduled_corruption(mask, cosine))
-    assert same_corruption(build_corruption(objective("name=blockwise", "block_size=8"), tokenizer), blockwise_corruption(mask, 8))
+    assert same_corruption(
+        build_corruption(objective("selection=bernoulli", "eps=0.01"), tokenizer), uniform_corruption(mask, 0.01)
+    )
+    assert same_corruption(
+        build_corruption(objective("schedule=cosine"), tokenizer), scheduled_corruption(mask, cosine)
+    )
+    assert same_corruption(
+        build_corruption(objective("name=blockwise", "block_size=8"), tokenizer), blockwise_corruption(mask, 8)
+    )
 
 
 @pytest.mark.parametrize("words, schedule", [
@@ -110,9 +120,15 @@ def test_every_schedule_is_reached_with_its_own_weight(tokenizer, words, schedul
 
 
 def test_levels_are_constant_discrete_or_a_curriculum(tokenizer):
-    assert build_corruption(objective("mask_rate_law=constant", "probability=0.4"), tokenizer).mask_rate == ConstantMaskRate(0.4)
-    assert build_corruption(objective("schedule=cosine", "time_steps=8"), tokenizer).mask_rate == DiscreteMaskRate(cosine, 8)
-    mask_rate = build_corruption(objective("name=bert", "mask_rate_start=0.4", "mask_rate_warmup=0.5"), tokenizer).mask_rate
+    assert build_corruption(
+        objective("mask_rate_law=constant", "probability=0.4"), tokenizer
+    ).mask_rate == ConstantMaskRate(0.4)
+    assert build_corruption(objective("schedule=cosine", "time_steps=8"), tokenizer).mask_rate == DiscreteMaskRate(
+        cosine, 8
+    )
+    mask_rate = build_corruption(
+        objective("name=bert", "mask_rate_start=0.4", "mask_rate_warmup=0.5"), tokenizer
+    ).mask_rate
     assert mask_rate == MaskRateWarmup(ConstantMaskRate(0.4), ConstantMaskRate(0.15), 0.5)
     assert isinstance(build_corruption(objective(), tokenizer).mask_rate, ScheduleMaskRate)
 
@@ -162,7 +178,9 @@ def test_every_loss_is_the_one_that_its_words_mean(tokenizer, words, loss):
     ("low_discrepancy", low_discrepancy), ("shared_offset", SharedOffset(8)), ("stratified", Stratified(8)), ("antithetic", antithetic), ("independent", None),
 ])  # fmt: skip
 def test_the_times_are_spread_over_a_global_batch_by_the_law_that_is_named(tokenizer, name, law):
-    config = load_config(overrides=["objective.selection=bernoulli", f"objective.time_sampling={name}", "train.batch_size=8"])
+    config = load_config(
+        overrides=["objective.selection=bernoulli", f"objective.time_sampling={name}", "train.batch_size=8"]
+    )
     collator = build_collator(config, tokenizer, seed=5)
     assert collator.time_sampling == law and collator.seed == 5
 
@@ -256,7 +274,18 @@ def test_only_likelihood_bounds_are_called_bounds(tokenizer):
     def bound(words):
         return build_corruption(objective(*words.split()), tokenizer).is_elbo
 
-    assert all(map(bound, ("name=diffusion", "schedule=cosine", "name=block_diffusion", "selection=bernoulli", "schedule=cosine time_steps=9")))
+    assert all(
+        map(
+            bound,
+            (
+                "name=diffusion",
+                "schedule=cosine",
+                "name=block_diffusion",
+                "selection=bernoulli",
+                "schedule=cosine time_steps=9",
+            ),
+        )
+    )
     for words in ("name=bert", "name=maskgit", "name=blockwise", "name=spanbert", "selection=bernoulli granularity=word", "granularity=word", "rate_min=0.3", "rate_max=0.8",
                   "mask_replace_prob=0.9", "mask_rate_start=0.3", "selection=bernoulli eps=0.3", "weighting=flat", "label_smoothing=0.1", "z_loss=0.1",
                   "loss_on_visible_tokens=true", "weighting=flat normaliser=supervised", "normaliser=answer", "selection=bernoulli schedule=cosine weighting=inverse_p",

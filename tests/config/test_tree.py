@@ -24,7 +24,14 @@ def sections(model=Config):
 @pytest.mark.parametrize("preset", [*PRESETS, None])
 @pytest.mark.parametrize("comments", [True, False])
 def test_what_is_written_reads_back(tmp_path, preset, comments):
-    config = load_config(overrides=[f"model.preset={preset or 'null'}", "optim.lr=3e-5", "data.valid_source='a: b # c'", "train.devices=2"])
+    config = load_config(
+        overrides=[
+            f"model.preset={preset or 'null'}",
+            "optim.lr=3e-5",
+            "data.valid_source='a: b # c'",
+            "train.devices=2",
+        ]
+    )
     path = tmp_path / "c.yaml"
     path.write_text(config_yaml(config, comments), encoding="utf-8")
     assert load_config(path) == config
@@ -156,7 +163,23 @@ def test_other_override_values_are_yaml(text):
         assert load_config(overrides=[f"optim.clip={text}"]).optim.clip == float(text)
 
 
-TEXTS = ["20240101", "007", "1e3", "no", "off", "2024-01-01", "1_000", "0x10", "12:30", "a: b # c", "[a]", "{x", "!tag", "it's", "~/runs"]
+TEXTS = [
+    "20240101",
+    "007",
+    "1e3",
+    "no",
+    "off",
+    "2024-01-01",
+    "1_000",
+    "0x10",
+    "12:30",
+    "a: b # c",
+    "[a]",
+    "{x",
+    "!tag",
+    "it's",
+    "~/runs",
+]
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -195,7 +218,12 @@ def test_things_that_are_no_overrides(override):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"train: {steps: 1", "not valid YAML"), (b"- 1\n- 2\n", "holds a list"), (b"\xff\xfe\xfa", "not valid YAML"), (b"5", "holds a int")],
+    [
+        (b"train: {steps: 1", "not valid YAML"),
+        (b"- 1\n- 2\n", "holds a list"),
+        (b"\xff\xfe\xfa", "not valid YAML"),
+        (b"5", "holds a int"),
+    ],
 )
 def test_unreadable_files_are_explained(tmp_path, content, message):
     path = tmp_path / "c.yaml"

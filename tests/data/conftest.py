@@ -10,7 +10,9 @@ TEXT = "a statement binds names to values while loops repeat blocks of code Ã© â
 
 def make_documents(count: int, seed: int = 0) -> list[Document]:
     draw = random.Random(seed)
-    return [Document(f"d{i}", f"{i} " + " ".join(draw.choices(TEXT.split(), k=draw.randint(1, 60)))) for i in range(count)]
+    return [
+        Document(f"d{i}", f"{i} " + " ".join(draw.choices(TEXT.split(), k=draw.randint(1, 60)))) for i in range(count)
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -134,7 +134,11 @@ def test_running_again_does_nothing_and_other_arguments_are_refused(corpus, tmp_
 def test_progress_tells_the_stages_and_the_total(corpus, tmp_path):
     seen = []
     prepared = build(corpus, tmp_path / "out", progress=lambda *event: seen.append(event))
-    assert [stage for i, (_, _, stage) in enumerate(seen) if not i or seen[i - 1][2] != stage] == ["tokenizer", "train", "valid"]
+    assert [stage for i, (_, _, stage) in enumerate(seen) if not i or seen[i - 1][2] != stage] == [
+        "tokenizer",
+        "train",
+        "valid",
+    ]
     count = prepared.train_documents
     assert (count, None, "tokenizer") in seen and (count, count, "train") in seen
     assert seen[-1] == (prepared.valid_documents, None, "valid")

@@ -54,7 +54,9 @@ def test_pieces_of_words_join_words_and_words_keep_apart():
     inside = next(i for i in range(len(words)) if words.token_text(i).startswith("##"))
     letters = words.token_text(inside)[2:]
     assert Prompt.of(words, f"The Cat{mask}.").filled_with([[inside]]) == f"The Cat{letters}."
-    assert Prompt.of(words, f"The cat {mask}").filled_with([[inside]]) == f"The cat {letters}", "the space is the user's"
+    assert Prompt.of(words, f"The cat {mask}").filled_with([[inside]]) == f"The cat {letters}", (
+        "the space is the user's"
+    )
     assert Prompt.of(words, f"({mask})").filled_with([story]) == "(story)"
     assert Prompt.of(words, f"a{mask}{mask}").filled_with([story, story]) == "a story story"
     assert Prompt.of(words, f"an {mask}.").filled_with([pieces]) == "an unbelievable."
@@ -76,7 +78,9 @@ def test_a_character_of_several_tokens_may_fill_several_blanks():
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "words"])
-@pytest.mark.parametrize("masked", ["the cat sees {}.", "the {}, and a dog", "an un{}able story", "{} likes", "{}s", "a {} {} b", "a{}"])
+@pytest.mark.parametrize(
+    "masked", ["the cat sees {}.", "the {}, and a dog", "an un{}able story", "{} likes", "{}s", "a {} {} b", "a{}"]
+)
 def test_text_behind_a_mask_is_read_without_a_space_it_does_not_have(name, masked):
     tokenizer = ALL[name]
     text = masked.format(*[tokenizer.mask_token] * 2)
@@ -106,10 +110,31 @@ def test_prompts_have_the_ids_that_the_tokenizers_library_gives(name):
 
 
 def test_reserved_tokens_are_special_and_tokens_in_brackets_that_texts_have_are_not():
-    vocabulary = {token: id for id, token in enumerate(["[PAD]", "[UNK]", "[MASK]", "[unused12]", "<null_1>", "the", "<br>", "madeupword0001", "<extra_id_7>", "<|reserved_special_token_3|>"])}
+    vocabulary = {
+        token: id
+        for id, token in enumerate(
+            [
+                "[PAD]",
+                "[UNK]",
+                "[MASK]",
+                "[unused12]",
+                "<null_1>",
+                "the",
+                "<br>",
+                "madeupword0001",
+                "<extra_id_7>",
+                "<|reserved_special_token_3|>",
+            ]
+        )
+    }
     backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
     backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     tokenizer = Tokenizer(backend, {"mask": "[MASK]"})
-    assert [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids] == [vocabulary["the"], vocabulary["<br>"]]
+    assert [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids] == [
+        vocabulary["the"],
+        vocabulary["<br>"],
+    ]
     assert reserved_ids(ALL["ours"].backend) <= set(ALL["ours"].all_special_ids)
-    assert all(SENTENCES) and not {i for i in ALL["ours"].encode("<div> [0] <unused> null")} & set(ALL["ours"].all_special_ids)
+    assert all(SENTENCES) and not {i for i in ALL["ours"].encode("<div> [0] <unused> null")} & set(
+        ALL["ours"].all_special_ids
+    )

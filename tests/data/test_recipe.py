@@ -22,7 +22,9 @@ def corpus(tmp_path, documents):
 
 @pytest.fixture
 def store(corpus, tmp_path):
-    prepare(Source.parse(corpus, field="body"), tmp_path / "store", vocab_size=300, valid_fraction=0.2, workers=1, seed=3)
+    prepare(
+        Source.parse(corpus, field="body"), tmp_path / "store", vocab_size=300, valid_fraction=0.2, workers=1, seed=3
+    )
     return tmp_path / "store"
 
 
@@ -69,7 +71,13 @@ def test_a_source_that_changed_is_refused_where_it_is_named(store, corpus):
 
 def test_a_config_is_filled_in_from_its_store(store, corpus):
     data = with_store(load_config(overrides=[f"data.store={store}", "data.block_size=16"])).data
-    assert (data.source, data.field, data.vocab_size, data.valid_fraction, data.seed) == (str(corpus), "body", 300, 0.2, 3)
+    assert (data.source, data.field, data.vocab_size, data.valid_fraction, data.seed) == (
+        str(corpus),
+        "body",
+        300,
+        0.2,
+        3,
+    )
     assert data.block_size == 16 and data.unit is None
     assert Recipe.read(store).source == str(corpus)
     assert with_store(load_config(overrides=["data.store=nowhere"])).data.source == "python-docs"

@@ -33,7 +33,13 @@ def rows_with(*counts: int) -> torch.Tensor:
 
 
 def plan(budget, counts, max_steps):
-    return quotas(budget.plan(rows_with(*counts), torch.full((len(counts),), max_steps), Noise(torch.zeros(len(counts), dtype=torch.int64))))
+    return quotas(
+        budget.plan(
+            rows_with(*counts),
+            torch.full((len(counts),), max_steps),
+            Noise(torch.zeros(len(counts), dtype=torch.int64)),
+        )
+    )
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=["even", "least", "ancestral", *(s.name for s in CURVES)])
@@ -81,7 +87,9 @@ def test_ancestral_steps_are_as_many_as_the_theory_says():
     # N (1 - (1 - 1/N)^M) evaluations are expected of the linear schedule.
     rows, blanks, steps = 4_000, 6, 8
     given_out = quotas(
-        AncestralBudget().plan(torch.ones(rows, blanks, dtype=torch.bool), torch.full((rows,), steps), Noise(torch.arange(rows)))
+        AncestralBudget().plan(
+            torch.ones(rows, blanks, dtype=torch.bool), torch.full((rows,), steps), Noise(torch.arange(rows))
+        )
     )
     forward_passes = (given_out > 0).sum(-1).double()
     expected = steps * (1 - (1 - 1 / steps) ** blanks)
@@ -90,7 +98,9 @@ def test_ancestral_steps_are_as_many_as_the_theory_says():
 
 def test_ancestral_shares_follow_the_schedule():
     # One step of a great many blanks: cosine reveals alpha(1/2) = 1 - cos(pi/4) of them in the first half.
-    plan = AncestralBudget(cosine).plan(torch.ones(1, 20_000, dtype=torch.bool), torch.tensor([2]), Noise(torch.tensor([1])))
+    plan = AncestralBudget(cosine).plan(
+        torch.ones(1, 20_000, dtype=torch.bool), torch.tensor([2]), Noise(torch.tensor([1]))
+    )
     assert abs(plan[0, 0] / 20_000 - (1 - 2**-0.5)) < 0.02
 
 

@@ -52,7 +52,9 @@ def test_the_score_is_the_joint_log_probability_of_the_row_alone(power):
 def test_a_sum_prefers_the_shorter():
     """Between 4 and 12 nothing fits: the mean is best for the longest, the sum for one token."""
     lengths = range(1, 5)
-    total, mean = (fill_any_length(counting_up, [4], [12], lengths, GREEDY, special=SPECIAL, seed=0, power=p) for p in (0.0, 1.0))
+    total, mean = (
+        fill_any_length(counting_up, [4], [12], lengths, GREEDY, special=SPECIAL, seed=0, power=p) for p in (0.0, 1.0)
+    )
     assert total.length < mean.length
 
 

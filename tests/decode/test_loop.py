@@ -45,7 +45,10 @@ AXES = {
     "ancestral": {"budget": AncestralBudget(cosine)},
     "blocks": {"selector": SELECTORS["entropy"], "block_schedule": Blocks(5)},
     "remasking": {"budget": ScheduleWithRemasking(), "remasking": ReMDM(ReMDMCap(0.3))},
-    "remasking by confidence": {"budget": ScheduleWithRemasking(), "remasking": ReMDM(ReMDMRescale(1.0), by_confidence=True)},
+    "remasking by confidence": {
+        "budget": ScheduleWithRemasking(),
+        "remasking": ReMDM(ReMDMRescale(1.0), by_confidence=True),
+    },
     "critic hides again": {"selector": SELECTORS["critic"], "remasking": MaskPredict()},
     "keep surest": {"selector": SELECTORS["top_prob"], "remasking": MaskPredict()},
     "guided": {"forward": GuidedForward(1.0, SPECIAL)},
@@ -143,7 +146,11 @@ def test_a_row_decodes_alike_alone_in_any_batch_and_under_any_padding(model, opt
         for left, right in ((0, 0), (3, 2)):
             pad = lambda x, value: torch.nn.functional.pad(x[row][real][None], (left, right), value=value)  # noqa: B023, E731
             padded = Canvas(
-                pad(canvas.ids, PAD), pad(canvas.fixed, True), pad(canvas.attention_mask, False), pad(canvas.positions, 0), torch.tensor([row])
+                pad(canvas.ids, PAD),
+                pad(canvas.fixed, True),
+                pad(canvas.attention_mask, False),
+                pad(canvas.positions, 0),
+                torch.tensor([row]),
             )
             ids = fill_canvas(model, padded, rules, special=SPECIAL, seed=5).ids
             assert torch.equal(ids[padded.attention_mask], together[row][real])
@@ -180,7 +187,9 @@ def test_logits_are_paid_only_where_they_are_read(model):
     asked = []
 
     class Frugal:
-        hidden_states = staticmethod(lambda x_t, attention_mask=None, positions=None: model.hidden_states(x_t, attention_mask, positions))
+        hidden_states = staticmethod(
+            lambda x_t, attention_mask=None, positions=None: model.hidden_states(x_t, attention_mask, positions)
+        )
 
         @staticmethod
         def logits_at(hidden, where):
@@ -207,7 +216,9 @@ def test_eos_ends_a_row_but_never_stands_before_given_text():
 
 def test_ids_beyond_the_tokenizer_are_never_placed():
     padded_embedding = torch.nn.functional.pad(table([[1.0, 1.0]] * 6), (0, 3), value=50.0)
-    ids = fill_canvas(TableModel(padded_embedding), Canvas.unconditional(9, 6, specials(2)), Rules(2), special=specials(2)).ids
+    ids = fill_canvas(
+        TableModel(padded_embedding), Canvas.unconditional(9, 6, specials(2)), Rules(2), special=specials(2)
+    ).ids
     assert (ids < specials(2).vocab_size).all()
 
 
@@ -221,12 +232,16 @@ def joint() -> torch.Tensor:
 
 def sampled_counts(rules: Rules, rows: int = 20_000) -> torch.Tensor:
     p = joint()
-    decoded = fill_canvas(ExactModel(p), Canvas.unconditional(rows, 3, specials(3)), rules, special=specials(3), seed=11)
+    decoded = fill_canvas(
+        ExactModel(p), Canvas.unconditional(rows, 3, specials(3)), rules, special=specials(3), seed=11
+    )
     words = decoded.ids - FIRST_WORD
     return torch.bincount(words[:, 0] * 9 + words[:, 1] * 3 + words[:, 2], minlength=27)
 
 
-@pytest.mark.parametrize("selector", [Selector(), Selector(ConfidenceOrder(top_prob)), Selector(ConfidenceOrder(top_prob), temperature=0.5)])
+@pytest.mark.parametrize(
+    "selector", [Selector(), Selector(ConfidenceOrder(top_prob)), Selector(ConfidenceOrder(top_prob), temperature=0.5)]
+)
 def test_one_at_a_time_the_samples_follow_the_joint(selector):
     # Any order that is chosen before the draw is exact when one position is revealed per evaluation.
     rules = Rules(3, selector, allow_eos=False)
@@ -244,7 +259,9 @@ def test_all_at_once_they_follow_the_product_of_the_marginals_instead():
 
 
 @pytest.mark.parametrize("max_steps", [1, 2, 6])
-@pytest.mark.parametrize("selector", [Selector(), Selector(ConfidenceOrder(top_prob)), Selector(ConfidenceOrder(top_prob), Threshold(0.5))])
+@pytest.mark.parametrize(
+    "selector", [Selector(), Selector(ConfidenceOrder(top_prob)), Selector(ConfidenceOrder(top_prob), Threshold(0.5))]
+)
 def test_greedy_finds_the_mode_of_a_factorised_model(selector, max_steps):
     p = torch.rand(6, 5, generator=torch.Generator().manual_seed(1)).double()
     canvas = Canvas.unconditional(1, 6, specials(5))
@@ -363,7 +380,9 @@ def test_unequal_rows_keep_their_own_quota():
 def test_an_exhausted_vocabulary_is_an_error_that_says_where():
     rules = Rules(2, logits_processors=(lambda logits, view, where: logits.fill_(-torch.inf),))
     with pytest.raises(ValueError, match="No token may be placed at position"):
-        fill_canvas(TableModel(table([[1.0, 1.0]] * 3)), Canvas.unconditional(1, 3, specials(2)), rules, special=specials(2))
+        fill_canvas(
+            TableModel(table([[1.0, 1.0]] * 3)), Canvas.unconditional(1, 3, specials(2)), rules, special=specials(2)
+        )
 
 
 def test_contradictions_are_refused():
@@ -386,7 +405,9 @@ def test_in_single_precision_a_row_has_the_same_logits_to_1e_5():
     class First(dict):
         def update_history(self, step_results):
             for row in step_results["rows"].tolist() if step_results["step"] == 0 else ():
-                self[row] = step_results["log_probs"][step_results["scored"].nonzero()[:, 0] == step_results["rows"].tolist().index(row)]
+                self[row] = step_results["log_probs"][
+                    step_results["scored"].nonzero()[:, 0] == step_results["rows"].tolist().index(row)
+                ]
 
     canvas, rules, together = ragged(), Rules(1, Selector(ConfidenceOrder(top_prob))), First()
     fill_canvas(single, canvas, rules, special=SPECIAL, seed=0, observers=[together])

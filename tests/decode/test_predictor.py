@@ -133,7 +133,16 @@ def test_decode_takes_steps_and_gives_their_sequence_back(model):
         reader.decode({"text": []})
 
 
-@pytest.mark.parametrize("options", [{}, {"confidence": "top_prob"}, {"noise_schedule": "cosine"}, {"rules": make_rules(4, block_length=2)}, {"rules": make_rules(4, remask="cap")}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"confidence": "top_prob"},
+        {"noise_schedule": "cosine"},
+        {"rules": make_rules(4, block_length=2)},
+        {"rules": make_rules(4, remask="cap")},
+    ],
+)
 def test_rows_without_blanks_come_back_and_the_network_is_not_run(options):
     words = TableModel(table([[0.5, 0.5]] * 4))
     rows = torch.tensor([[5, 6, 7, 8], [5, 6, PAD, PAD]])
@@ -170,7 +179,9 @@ def test_ids_and_masks_of_every_kind_give_the_same(model):
             assert torch.equal(predictor(model).predict({"input_ids": given, "attention_mask": mask})["ids"], expected)
     keys = [torch.tensor([0, 1]), [0, 1], torch.tensor([0, 1], dtype=torch.int32)]
     for key in keys:
-        assert torch.equal(predictor(model).predict({"input_ids": ids, "attention_mask": real, "example_id": key})["ids"], expected)
+        assert torch.equal(
+            predictor(model).predict({"input_ids": ids, "attention_mask": real, "example_id": key})["ids"], expected
+        )
 
 
 def test_a_predictor_is_a_module_that_holds_its_model(model):
@@ -228,7 +239,9 @@ def test_every_option_changes_the_outcome(model):
 def test_greedy_needs_no_seed(model):
     batch = {"input_ids": torch.full((2, 8), MASK)}
     greedy = {"temperature": 0.0, "confidence": "prob_diff", "seed": None}
-    assert torch.equal(predictor(model, **greedy).predict(batch)["ids"], predictor(model, **greedy).predict(batch)["ids"])
+    assert torch.equal(
+        predictor(model, **greedy).predict(batch)["ids"], predictor(model, **greedy).predict(batch)["ids"]
+    )
 
 
 def test_a_hook_cannot_bring_back_a_forbidden_id(model):
@@ -276,8 +289,16 @@ def test_options_that_make_no_sense_are_refused(model, options, says):
         ({}, {"input_ids": torch.zeros(2, 4)}, "whole numbers are expected"),
         ({}, {"input_ids": torch.zeros(2, 4, dtype=torch.bool)}, "whole numbers are expected"),
         ({}, {"input_ids": torch.tensor([[MASK, -100]])}, "ids begin at 0"),
-        ({}, {"input_ids": torch.full((2, 4), MASK), "attention_mask": torch.full((2, 4), -1e9)}, "other numbers than 0 and 1"),
-        ({}, {"input_ids": torch.full((2, 4), MASK), "fixed_positions_mask": [[True]]}, "fixed_positions_mask has shape"),
+        (
+            {},
+            {"input_ids": torch.full((2, 4), MASK), "attention_mask": torch.full((2, 4), -1e9)},
+            "other numbers than 0 and 1",
+        ),
+        (
+            {},
+            {"input_ids": torch.full((2, 4), MASK), "fixed_positions_mask": [[True]]},
+            "fixed_positions_mask has shape",
+        ),
         ({}, {"input_ids": torch.full((2, 4), MASK), "positions": torch.arange(4)}, "one position per token"),
         ({}, {"input_ids": torch.full((2, 4), MASK), "example_id": [1, 2, 3]}, "one whole number per row"),
         ({"max_new_tokens": 13}, PROMPTS, "A row of 17 tokens"),
@@ -291,7 +312,15 @@ def test_batches_that_cannot_be_decoded_are_refused(model, options, batch, says)
         predictor(options.pop("model", model), **options).predict(batch)
 
 
-@pytest.mark.parametrize(("batch", "says"), [("text", "got a str"), (["text"], "got a list"), (torch.full((2, 4), MASK), "got a Tensor"), ({}, "dictionary of nothing")])
+@pytest.mark.parametrize(
+    ("batch", "says"),
+    [
+        ("text", "got a str"),
+        (["text"], "got a list"),
+        (torch.full((2, 4), MASK), "got a Tensor"),
+        ({}, "dictionary of nothing"),
+    ],
+)
 def test_what_is_no_batch_is_refused(batch, says):
     with pytest.raises(ValueError, match=f"a batch of token ids.*{says}"):
         read_batch(batch)

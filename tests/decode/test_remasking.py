@@ -18,7 +18,12 @@ from unmask.ops.confidence import top_prob
 from unmask.randomness import Noise
 
 SURE = Selector(ConfidenceOrder(top_prob))
-REVISIONS = [ReMDM(ReMDMCap(0.4)), ReMDM(ReMDMRescale(1.0)), ReMDM(ReMDMRescale(1.0), by_confidence=True), MaskPredict()]
+REVISIONS = [
+    ReMDM(ReMDMCap(0.4)),
+    ReMDM(ReMDMRescale(1.0)),
+    ReMDM(ReMDMRescale(1.0), by_confidence=True),
+    MaskPredict(),
+]
 
 
 class Keep:
@@ -36,8 +41,17 @@ def test_after_every_step_the_budgets_number_is_revealed(remasking):
     ids[:, 4] = FIRST_WORD
     p = torch.rand(10, 4, generator=torch.Generator().manual_seed(0)).tolist()
     rules = Rules(steps, SURE, ScheduleWithRemasking(), remasking=remasking)
-    decoded = fill_canvas(TableModel(table(p)), Canvas.infill(ids, specials(4)), rules, special=specials(4), seed=0, observers=[keep, trace])
-    target_count = ScheduleWithRemasking().plan(torch.ones(1, blanks, dtype=torch.bool), torch.tensor([steps]), Noise(torch.zeros(1, dtype=torch.int64)))[0]
+    decoded = fill_canvas(
+        TableModel(table(p)),
+        Canvas.infill(ids, specials(4)),
+        rules,
+        special=specials(4),
+        seed=0,
+        observers=[keep, trace],
+    )
+    target_count = ScheduleWithRemasking().plan(
+        torch.ones(1, blanks, dtype=torch.bool), torch.tensor([steps]), Noise(torch.zeros(1, dtype=torch.int64))
+    )[0]
     for step in keep.steps:
         assert ((step["output_ids"] == MASK).sum(-1) == blanks - target_count[step["step"]]).all()
         assert not (step["hidden"] & step["candidates"]).any() and not step["hidden"][:, 4].any()
@@ -53,7 +67,14 @@ def test_the_coins_have_the_rate_of_the_paper():
     for rate, expected in ((ReMDMCap(0.1), 0.1), (ReMDMCap(0.9), 0.5), (ReMDMRescale(0.4), 0.2)):
         keep = Keep()
         rules = Rules(4, budget=ScheduleWithRemasking(), remasking=ReMDM(rate))
-        fill_canvas(TableModel(table([[0.5, 0.5]] * 16)), Canvas.unconditional(rows, 16, specials(2)), rules, special=specials(2), seed=1, observers=[keep])
+        fill_canvas(
+            TableModel(table([[0.5, 0.5]] * 16)),
+            Canvas.unconditional(rows, 16, specials(2)),
+            rules,
+            special=specials(2),
+            seed=1,
+            observers=[keep],
+        )
         hidden = keep.steps[2]["hidden"].sum(-1).double()  # after steps 0 and 1, 8 are revealed
         if expected < 0.5:
             assert abs(hidden.mean() / 8 - expected) < 4 * hidden.std() / 8 / rows**0.5 + 0.002
@@ -62,9 +83,22 @@ def test_the_coins_have_the_rate_of_the_paper():
 
 def test_remasking_by_confidence_hides_the_least_likely_tokens_more_often():
     keep = Keep()
-    rules = Rules(8, budget=ScheduleWithRemasking(), remasking=ReMDM(ReMDMRescale(1.0), by_confidence=True), tokens=Tokens(temperature=0.0), allow_eos=False)
+    rules = Rules(
+        8,
+        budget=ScheduleWithRemasking(),
+        remasking=ReMDM(ReMDMRescale(1.0), by_confidence=True),
+        tokens=Tokens(temperature=0.0),
+        allow_eos=False,
+    )
     p = [[0.99, 0.005, 0.005]] * 4 + [[0.34, 0.33, 0.33]] * 4
-    fill_canvas(TableModel(table(p)), Canvas.unconditional(3_000, 8, specials(3)), rules, special=specials(3), seed=1, observers=[keep])
+    fill_canvas(
+        TableModel(table(p)),
+        Canvas.unconditional(3_000, 8, specials(3)),
+        rules,
+        special=specials(3),
+        seed=1,
+        observers=[keep],
+    )
     hidden = sum(step["hidden"].sum(0) for step in keep.steps if len(step["hidden"]) == 3_000)
     assert hidden[4:].sum() > 1.3 * hidden[:4].sum()
 
@@ -72,8 +106,17 @@ def test_remasking_by_confidence_hides_the_least_likely_tokens_more_often():
 def test_remasking_stops_where_it_is_told():
     keep = Keep()
     rules = Rules(10, budget=ScheduleWithRemasking(), remasking=ReMDM(ReMDMCap(0.5), until=0.5))
-    fill_canvas(TableModel(table([[0.5, 0.5]] * 10)), Canvas.unconditional(50, 10, specials(2)), rules, special=specials(2), seed=1, observers=[keep])
-    assert any(step["hidden"].any() for step in keep.steps[:5]) and not any(step["hidden"].any() for step in keep.steps[5:])
+    fill_canvas(
+        TableModel(table([[0.5, 0.5]] * 10)),
+        Canvas.unconditional(50, 10, specials(2)),
+        rules,
+        special=specials(2),
+        seed=1,
+        observers=[keep],
+    )
+    assert any(step["hidden"].any() for step in keep.steps[:5]) and not any(
+        step["hidden"].any() for step in keep.steps[5:]
+    )
 
 
 def test_steps_with_nothing_to_do_cost_nothing():
@@ -103,7 +146,14 @@ def test_hiding_and_revealing_one_at_a_time_keeps_the_distribution():
     joint = torch.rand(3, 3, 3, generator=generator, dtype=torch.float64) ** 3
     keep = Keep()
     rules = Rules(12, budget=ScheduleWithRemasking(), remasking=WhileStanding(), allow_eos=False)
-    decoded = fill_canvas(ExactModel(joint), Canvas.unconditional(10_000, 3, specials(3)), rules, special=specials(3), seed=3, observers=[keep])
+    decoded = fill_canvas(
+        ExactModel(joint),
+        Canvas.unconditional(10_000, 3, specials(3)),
+        rules,
+        special=specials(3),
+        seed=3,
+        observers=[keep],
+    )
     assert sum(int(step["hidden"].sum()) for step in keep.steps) > 10_000
     words = decoded.ids - FIRST_WORD
     counts = torch.bincount(words[:, 0] * 9 + words[:, 1] * 3 + words[:, 2], minlength=27)
@@ -125,20 +175,36 @@ def test_the_surest_are_kept_by_hand():
     canvas = Canvas.infill(torch.tensor([[MASK, MASK, MASK, MASK]]), specials(2))
     rules = Rules(4, SURE, UniformBudget(), remasking=MaskPredict(), tokens=Tokens(temperature=0.0), allow_eos=False)
     fill_canvas(Moody(), canvas, rules, special=specials(2), seed=0, observers=[keep])
-    shown = [(step["committed"][0].nonzero()[:, 0].tolist(), step["hidden"][0].nonzero()[:, 0].tolist()) for step in keep.steps]
+    shown = [
+        (step["committed"][0].nonzero()[:, 0].tolist(), step["hidden"][0].nonzero()[:, 0].tolist())
+        for step in keep.steps
+    ]
     # 3 (.95); 0 (.9); 1 (.8), the third best of .95 .9 .8 .6; then 2 (.97): nothing may go in the last step.
     assert shown == [([3], []), ([0], []), ([1], []), ([2], [])]
 
     keep = Keep()
     given_1 = Canvas.infill(torch.tensor([[MASK, FIRST_WORD, MASK, MASK]]), specials(2))
 
-    def turn(logits, view, where):  # from step 1 on, what was doubtful is nearly certain, and position 3 was placed badly
+    def turn(
+        logits, view, where
+    ):  # from step 1 on, what was doubtful is nearly certain, and position 3 was placed badly
         return logits * (3.0 if view.number else 0.05)
 
-    rules = Rules(3, SURE, UniformBudget(), remasking=MaskPredict(), tokens=Tokens(temperature=0.0), logits_processors=(turn,), allow_eos=False)
+    rules = Rules(
+        3,
+        SURE,
+        UniformBudget(),
+        remasking=MaskPredict(),
+        tokens=Tokens(temperature=0.0),
+        logits_processors=(turn,),
+        allow_eos=False,
+    )
     fill_canvas(Moody(), given_1, rules, special=specials(2), seed=0, observers=[keep])
     # Step 0 places 3 at little more than 1/2. Step 1 keeps the two surest of 3 (.56), 0 (.98) and 2 (1.0): 3 is hidden again.
-    shown = [(step["committed"][0].nonzero()[:, 0].tolist(), step["hidden"][0].nonzero()[:, 0].tolist()) for step in keep.steps]
+    shown = [
+        (step["committed"][0].nonzero()[:, 0].tolist(), step["hidden"][0].nonzero()[:, 0].tolist())
+        for step in keep.steps
+    ]
     assert shown == [([3], []), ([0, 2], [3]), ([3], [])]
 
 

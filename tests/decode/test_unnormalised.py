@@ -42,14 +42,21 @@ BLIND = {
     "remasking": {"budget": ScheduleWithRemasking(), "remasking": ReMDM(ReMDMCap(0.3))},
     "guided": {"forward": GuidedForward(1.0, SPECIAL)},
     "automaton": {"constraint": Automaton.requiring([17, 5], SPECIAL)},
-    "own vocabulary": {"logits_processors": (PositionVocabulary((torch.arange(20) % torch.arange(1, 10)[:, None] == 0)[None]),)},
-    "other adjustments": {"logits_processors": (EosLast(SPECIAL), RepetitionPenalty(1.5, SPECIAL), ForbiddenIds((7, 8)))},
+    "own vocabulary": {
+        "logits_processors": (PositionVocabulary((torch.arange(20) % torch.arange(1, 10)[:, None] == 0)[None]),)
+    },
+    "other adjustments": {
+        "logits_processors": (EosLast(SPECIAL), RepetitionPenalty(1.5, SPECIAL), ForbiddenIds((7, 8)))
+    },
 }
 READING = {
     "a confidence": {"selector": Selector(ConfidenceOrder(top_prob))},
     "a threshold": {"selector": Selector(ConfidenceOrder(top_prob), Threshold(0.1))},
     "a draft": {"selector": Selector(DrawnProbability())},
-    "remasking by confidence": {"budget": ScheduleWithRemasking(), "remasking": ReMDM(ReMDMCap(0.3), by_confidence=True)},
+    "remasking by confidence": {
+        "budget": ScheduleWithRemasking(),
+        "remasking": ReMDM(ReMDMCap(0.3), by_confidence=True),
+    },
     "keep surest": {"selector": Selector(ConfidenceOrder(top_prob)), "remasking": MaskPredict()},
     "an order of the caller's": {"selector": Selector(OrderBy(lambda view: torch.zeros(view.ids.shape)))},
     "a hook of the caller's": {"logits_processors": (lambda logits, view, where: logits,)},
@@ -87,7 +94,9 @@ def decode(model, options, tokens, *, reader=False, observers=(), steps=4):
 @every_blind_rule
 @pytest.mark.parametrize("tokens", TOKENS.values(), ids=TOKENS.keys())
 def test_tokens_are_those_of_normalised_logits_and_no_softmax_runs(model, options, tokens, monkeypatch):
-    normalised = decode(model, options, tokens, reader=True)  # a hook of the caller's might read: probabilities are made for it
+    normalised = decode(
+        model, options, tokens, reader=True
+    )  # a hook of the caller's might read: probabilities are made for it
     monkeypatch.setattr(loop, "_normalised", lambda logits: pytest.fail("nobody reads probabilities"))
     assert torch.equal(decode(model, options, tokens), normalised)
 
@@ -120,7 +129,14 @@ def test_observed_probabilities_are_those_of_the_model():
     p, keep = [[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]], Keep(True)
     logits = table(p) + torch.tensor([[3.0], [-5.0]])
     rules = Rules(1, tokens=Tokens(2.0, top_k=2), allow_eos=False)
-    ids = fill_canvas(TableModel(logits), Canvas.unconditional(1, 2, specials(3)), rules, special=specials(3), seed=0, observers=[keep]).ids
+    ids = fill_canvas(
+        TableModel(logits),
+        Canvas.unconditional(1, 2, specials(3)),
+        rules,
+        special=specials(3),
+        seed=0,
+        observers=[keep],
+    ).ids
     step = keep.steps[0]
     torch.testing.assert_close(step["log_probs"].exp()[:, FIRST_WORD:], torch.tensor(p, dtype=torch.float64))
     assert step["probability"][0].tolist() == pytest.approx([p[n][int(id) - FIRST_WORD] for n, id in enumerate(ids[0])])
@@ -136,7 +152,9 @@ def test_watching_never_moves_a_tie_that_rounding_makes():
     logits = logits[:, : special.vocab_size]
     rules = Rules(2, tokens=Tokens(0.0), allow_eos=False)
     found = [
-        fill_canvas(TableModel(logits), Canvas.unconditional(1, 3, special), rules, special=special, seed=0, observers=watching).ids.tolist()
+        fill_canvas(
+            TableModel(logits), Canvas.unconditional(1, 3, special), rules, special=special, seed=0, observers=watching
+        ).ids.tolist()
         for watching in ((), (Keep(),), (Keep(True),))
     ]
     assert found == [[[FIRST_WORD + 1] * 3]] * 3
@@ -151,7 +169,14 @@ def test_impossible_rows_are_refused(temperature, observers, selector):
         logits[1, FIRST_WORD:] = torch.tensor(bad, dtype=torch.float64)
         rules = Rules(1, selector, tokens=Tokens(temperature), allow_eos=False)
         with pytest.raises(ValueError, match="No token may be placed at position 1 of row 0"):
-            fill_canvas(TableModel(logits), Canvas.unconditional(1, 3, specials(2)), rules, special=specials(2), seed=0, observers=observers)
+            fill_canvas(
+                TableModel(logits),
+                Canvas.unconditional(1, 3, specials(2)),
+                rules,
+                special=specials(2),
+                seed=0,
+                observers=observers,
+            )
 
 
 def test_an_order_of_the_callers_sees_how_likely_placed_tokens_were():

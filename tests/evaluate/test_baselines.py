@@ -73,7 +73,9 @@ def test_conditionals_equal_dictionaries(constants):
         assert row[list(ORDINARY)] == pytest.approx(list(expected.values()), abs=1e-12)
 
 
-@pytest.mark.parametrize("model", [NeighbourModel(stream(), SPECIAL, V), UnigramModel(np.bincount(stream(), minlength=V), SPECIAL)])
+@pytest.mark.parametrize(
+    "model", [NeighbourModel(stream(), SPECIAL, V), UnigramModel(np.bincount(stream(), minlength=V), SPECIAL)]
+)
 def test_each_conditional_is_a_distribution_over_ordinary_tokens(model):
     found = model.conditionals(CONTEXTS)
     assert np.allclose(found.sum(-1), 1, atol=1e-12)
@@ -105,12 +107,18 @@ def test_hidden_neighbours_padding_and_edges_are_unknown():
 
 @pytest.mark.parametrize("kind", [NeighbourModel, UnigramModel])
 def test_one_protocol(kind):
-    model = NeighbourModel(stream(), SPECIAL, V) if kind is NeighbourModel else UnigramModel(np.bincount(stream(), minlength=V), SPECIAL)
+    model = (
+        NeighbourModel(stream(), SPECIAL, V)
+        if kind is NeighbourModel
+        else UnigramModel(np.bincount(stream(), minlength=V), SPECIAL)
+    )
     x = torch.tensor([[3, 1, 4, 1, 1, 2], [1, 5, 1, 6, 0, 0]])
     real = x != 0
     where = x == 1
     everywhere = model(x, real)
-    assert everywhere.shape == (2, 6, V) and torch.allclose(everywhere.exp().sum(-1), torch.ones(2, 6, dtype=torch.float64))
+    assert everywhere.shape == (2, 6, V) and torch.allclose(
+        everywhere.exp().sum(-1), torch.ones(2, 6, dtype=torch.float64)
+    )
     assert torch.equal(model.logits_at(model.hidden_states(x, real), where), everywhere[where])
 
 
@@ -132,7 +140,11 @@ def test_through_the_bound():
 def test_tables_look_up_runs():
     table = ContextTable.of(np.array([5, 0, 5, 5, 7]), np.array([1, 3, 1, 0, 2]), V)
     row, token, count = table.rows(np.array([7, 5, 6, 0, 5]))
-    assert row.tolist() == [0, 1, 1, 3, 4, 4] and token.tolist() == [2, 0, 1, 3, 0, 1] and count.tolist() == [1, 1, 2, 1, 1, 2]
+    assert (
+        row.tolist() == [0, 1, 1, 3, 4, 4]
+        and token.tolist() == [2, 0, 1, 3, 0, 1]
+        and count.tolist() == [1, 1, 2, 1, 1, 2]
+    )
 
 
 @pytest.mark.parametrize("tokens", [[], [2], [3], [3, 2]])

@@ -35,7 +35,9 @@ class Always:
 def test_by_hand():
     windows = Windows.of_rows(ROWS, 6)
     models = {"two": Always(2), "five": Always(5)}
-    found = accuracy_by_class(models, windows, SPECIAL, lambda ids: ids % 3, ("nought", "one", "two"), rate=0.4, samples=2, batch_tokens=40)
+    found = accuracy_by_class(
+        models, windows, SPECIAL, lambda ids: ids % 3, ("nought", "one", "two"), rate=0.4, samples=2, batch_tokens=40
+    )
     hidden = [
         int(token)
         for part in hide_in_batches(windows, SPECIAL, ConstantMaskRate(0.4), samples=2, seed=0, batch_tokens=1000)
@@ -58,8 +60,14 @@ def test_all_is_the_masked_accuracy_and_options_do_something():
     run = lambda **options: accuracy_by_class({"m": model}, windows, SPECIAL, np.zeros_like, names, **options)  # noqa: E731
     found = run()
     assert set(found) == {"all", "everything"}, "a class that was never hidden is left out"
-    assert found["all"]["models"]["m"]["accuracy"] == pytest.approx(masked_accuracy(model, windows, SPECIAL).top_1.value)
-    assert run(seed=1) != found and run(rate=0.9)["all"]["tokens"] > found["all"]["tokens"] and run(samples=2)["all"]["tokens"] > found["all"]["tokens"]
+    assert found["all"]["models"]["m"]["accuracy"] == pytest.approx(
+        masked_accuracy(model, windows, SPECIAL).top_1.value
+    )
+    assert (
+        run(seed=1) != found
+        and run(rate=0.9)["all"]["tokens"] > found["all"]["tokens"]
+        and run(samples=2)["all"]["tokens"] > found["all"]["tokens"]
+    )
     with pytest.raises(ValueError, match=r"rate=0\.0"):
         run(rate=0.0)
 

@@ -115,7 +115,9 @@ def test_the_end_of_a_document_is_seen_but_not_scored():
 
 
 def test_units_by_hand():
-    found = Nelbo(np.array([[8.0, 4.0], [4.0, 0.0]]) * math.log(2), np.array([3, 1]), np.array([12, 4]), np.array([2, 2]))
+    found = Nelbo(
+        np.array([[8.0, 4.0], [4.0, 0.0]]) * math.log(2), np.array([3, 1]), np.array([12, 4]), np.array([2, 2])
+    )
     assert found.bits_per_token.value == pytest.approx(8 / 4)
     assert found.bits_per_byte.value == pytest.approx(8 / 16)
     assert found.bits_per_word.value == pytest.approx(8 / 4)
@@ -169,7 +171,14 @@ def test_pieces_of_logits_change_nothing(monkeypatch):
 def test_progress_counts_every_token_read():
     seen = []
     windows = Windows.of_rows([[5, 6, 2], [7], [2]], 4)
-    nelbo(ConstantModel(np.zeros(30)), windows, SPECIAL_30, samples=3, batch_tokens=3, progress=lambda *now: seen.append(now))
+    nelbo(
+        ConstantModel(np.zeros(30)),
+        windows,
+        SPECIAL_30,
+        samples=3,
+        batch_tokens=3,
+        progress=lambda *now: seen.append(now),
+    )
     assert seen[-1] == (12, 12) and [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
@@ -204,7 +213,13 @@ def test_a_store_is_its_documents(tmp_path):
 
     texts = ["one two three", "é and four " * 20, ""]
     tokenizer = Tokenizer.train(texts, 270)
-    store = write_store(tmp_path / "s", iter([Document(str(i), t) for i, t in enumerate(texts)]), tokenizer, source="s", shard_tokens=1000)
+    store = write_store(
+        tmp_path / "s",
+        iter([Document(str(i), t) for i, t in enumerate(texts)]),
+        tokenizer,
+        source="s",
+        shard_tokens=1000,
+    )
     special = SpecialIds.of(tokenizer)
     of_store = Windows.of_store(store, 16)
     of_rows = Windows.of_rows([[*tokenizer.encode(t), tokenizer.eos_token_id] for t in texts], 16, texts)

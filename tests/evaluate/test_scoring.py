@@ -19,7 +19,9 @@ from unmask.evaluate.windows import Windows
 
 def lower_casing():
     """Words in lower case; what is not in the vocabulary is [UNK]."""
-    backend = tokenizers.Tokenizer(models.WordLevel({"[UNK]": 0, "[MASK]": 1, "the": 2, "cat": 3, "sat": 4, " ": 5}, unk_token="[UNK]"))
+    backend = tokenizers.Tokenizer(
+        models.WordLevel({"[UNK]": 0, "[MASK]": 1, "the": 2, "cat": 3, "sat": 4, " ": 5}, unk_token="[UNK]")
+    )
     backend.normalizer, backend.decoder = normalizers.Lowercase(), decoders.Fuse()
     backend.pre_tokenizer = pre_tokenizers.Split(" ", "isolated")
     backend.add_special_tokens(["[UNK]", "[MASK]"])
@@ -62,7 +64,10 @@ def test_the_error_of_the_bound_is_the_spread_over_seeds():
     found = [score_texts(model, Letters(), ["2031", "0123"], samples=12, seed=seed) for seed in range(60)]
     nats, errors = (np.array([[getattr(s, name) for s in scores] for scores in found]) for name in ("nats", "error"))
     assert np.sqrt((errors**2).mean(0)) == pytest.approx(nats.std(0, ddof=1), rel=0.3)
-    assert all(math.isnan(s.error) for s in score_texts(model, Letters(), ["2031"], samples=1) + score_texts(model, Letters(), ["2031"]))
+    assert all(
+        math.isnan(s.error)
+        for s in score_texts(model, Letters(), ["2031"], samples=1) + score_texts(model, Letters(), ["2031"])
+    )
 
 
 def test_bits_per_byte_are_of_the_documents_whose_tokens_spell_their_text():
@@ -77,8 +82,13 @@ def test_bits_per_byte_are_of_the_documents_whose_tokens_spell_their_text():
     assert mixed.as_dict()["altered_documents"] == 3 and exact.as_dict()["altered_documents"] == 0
     assert mixed.bits_saved_per_byte(mixed).value == 0
     none = of([UPPER, PARTLY])
-    assert not {"bits_per_byte", "bits_per_word", "perplexity_per_word"} & set(none.as_dict()) and "bits_per_token" in none.as_dict()
+    assert (
+        not {"bits_per_byte", "bits_per_word", "perplexity_per_word"} & set(none.as_dict())
+        and "bits_per_token" in none.as_dict()
+    )
     with pytest.raises(ValueError, match="spell another text"):
         _ = none.bits_per_byte
-    unchecked = nelbo(MODEL, Windows.of_rows(TOKENIZER.encode_batch(TEXTS), 8, TEXTS), SpecialIds.of(TOKENIZER), samples=1)
+    unchecked = nelbo(
+        MODEL, Windows.of_rows(TOKENIZER.encode_batch(TEXTS), 8, TEXTS), SpecialIds.of(TOKENIZER), samples=1
+    )
     assert unchecked.as_dict()["altered_documents"] is None

@@ -29,7 +29,9 @@ def each_document_alone(work) -> Callable[[], None]:
     """Forward and backward of the plain encoder over every document by itself, logits where scored: nothing is done in vain."""
     model = peers.plain(SIZE, work).model
     rows = zip(*(work.batch[name] for name in ("input_ids", "noise_mask", "segment_ids")), strict=True)
-    documents = [(ids[segments == s], hidden[segments == s]) for ids, hidden, segments in rows for s in segments.unique()]
+    documents = [
+        (ids[segments == s], hidden[segments == s]) for ids, hidden, segments in rows for s in segments.unique()
+    ]
     tables = model.cos, model.sin
 
     def run() -> None:

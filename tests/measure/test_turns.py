@@ -11,7 +11,9 @@ from unmask.measure.turns import Ratio, Timing, take_turns
 
 def test_turns_go_round():
     calls, told = [], []
-    timings = take_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, progress=lambda *x: told.append(x))
+    timings = take_turns(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, progress=lambda *x: told.append(x)
+    )
     assert "".join(calls) == "ab" * 4  # one round to warm up
     assert {name: len(t.seconds) for name, t in timings.items()} == {"a": 3, "b": 3}
     assert told[-1] == (8, 8) and len(told) == 8
@@ -33,7 +35,13 @@ def test_a_ratio_is_of_medians_and_its_spread_of_turns():
 
 @pytest.mark.parametrize(
     ("value", "target", "at_most", "mark"),
-    [(1.9, 1.9, False, "✓"), (1.89, 1.9, False, "✗"), (0.5, 0.5, True, "✓"), (0.51, 0.5, True, "✗"), (9.0, None, False, "")],
+    [
+        (1.9, 1.9, False, "✓"),
+        (1.89, 1.9, False, "✗"),
+        (0.5, 0.5, True, "✓"),
+        (0.51, 0.5, True, "✗"),
+        (9.0, None, False, ""),
+    ],
 )
 def test_a_target_is_met_or_not(value, target, at_most, mark):
     row = Row.single("work", "peer", value, target, at_most=at_most)

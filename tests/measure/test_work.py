@@ -49,7 +49,11 @@ def test_document_lengths_have_the_mean_and_the_longest_that_were_asked():
 def test_packing_moves_documents_whole(lengths):
     non_adjacent = padded(lengths, 16, 100)
     together = packed(non_adjacent, 16)
-    assert (together.scored, together.tokens, sum(lengths)) == (non_adjacent.scored, non_adjacent.tokens, non_adjacent.tokens)
+    assert (together.scored, together.tokens, sum(lengths)) == (
+        non_adjacent.scored,
+        non_adjacent.tokens,
+        non_adjacent.tokens,
+    )
 
     def documents(work, segment_of):
         found = []
@@ -61,7 +65,9 @@ def test_packing_moves_documents_whole(lengths):
                 found.append(tuple(tuple(work.batch[name][row][here].tolist()) for name in fields))
         return sorted(found)
 
-    assert documents(non_adjacent, lambda w, r: torch.zeros(16, dtype=torch.long)) == documents(together, lambda w, r: w.batch["segment_ids"][r])
+    assert documents(non_adjacent, lambda w, r: torch.zeros(16, dtype=torch.long)) == documents(
+        together, lambda w, r: w.batch["segment_ids"][r]
+    )
     free = ~together.batch["attention_mask"]
     assert (together.batch["input_ids"][free] == PAD).all() and not together.batch["noise_mask"][free].any()
 
@@ -103,7 +109,9 @@ def test_the_diffusion_loss_is_the_same_bound(make):
 
 def test_plain_logits_everywhere_or_where_scored_learn_the_same():
     steps = [peers.plain(SIZE, masked_rows(2, 20, 60), sparse=sparse) for sparse in (False, True)]
-    assert [float(step()) for step in steps for _ in range(2)] == pytest.approx([float(steps[0].loss().detach()) for _ in range(4)], abs=0.2)
+    assert [float(step()) for step in steps for _ in range(2)] == pytest.approx(
+        [float(steps[0].loss().detach()) for _ in range(4)], abs=0.2
+    )
     for a, b in zip(*(step.model.parameters() for step in steps), strict=True):
         torch.testing.assert_close(a, b)
 
@@ -124,7 +132,11 @@ def test_packed_rows_keep_documents_apart_in_the_plain_peer():
         ids = other.batch["input_ids"][row : row + 1, :length]
         non_adjacent.model.cos, non_adjacent.model.sin = step.model.cos[:length], step.model.sin[:length]
         logits = non_adjacent.model.head(non_adjacent.model.encode(ids, None, None))[hidden[row : row + 1, :length]]
-        total += float(torch.nn.functional.cross_entropy(logits.detach(), other.batch["target_ids"][row][hidden[row]], reduction="sum"))
+        total += float(
+            torch.nn.functional.cross_entropy(
+                logits.detach(), other.batch["target_ids"][row][hidden[row]], reduction="sum"
+            )
+        )
     assert alone == pytest.approx(total / work.scored, rel=1e-4)
 
 

@@ -36,7 +36,9 @@ def test_embeddings_are_added_to_in_every_network():
     ids = torch.randint(2, 20, (3, 8))
     from transformers import BertConfig, BertForMaskedLM
 
-    bert = BertForMaskedLM(BertConfig(vocab_size=20, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)).eval()
+    bert = BertForMaskedLM(
+        BertConfig(vocab_size=20, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    ).eval()
     nets = [wrapper(), RotaryTransformerMLMModel(20, 16, 2, 2).eval(), bert]
     for net in map(as_network, nets):
         plain = net.hidden_states(ids)
@@ -151,4 +153,6 @@ def test_what_is_no_network_is_refused():
 def _bert():
     from transformers import BertConfig, BertForMaskedLM
 
-    return BertForMaskedLM(BertConfig(vocab_size=20, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32))
+    return BertForMaskedLM(
+        BertConfig(vocab_size=20, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    )

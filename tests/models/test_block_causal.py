@@ -56,14 +56,20 @@ def test_flex_equals_the_formula_forward(case):
     mask, segments = CASES[case]
     with torch.no_grad():
         q, k, v = (x.float() for x in qkv())
-        out = FlexPlan(2, 8, flex_block_mask(segments, mask, 2, 8, CPU, blocks_of(mask, segments)))(q, k, v, dropout=0.0)
+        out = FlexPlan(2, 8, flex_block_mask(segments, mask, 2, 8, CPU, blocks_of(mask, segments)))(
+            q, k, v, dropout=0.0
+        )
         real = mask.flatten()
         assert torch.allclose(out[real], attention(q, k, v, earlier_pairs(mask, segments))[real], atol=1e-5)
 
 
 def networks():
     torch.manual_seed(0)
-    trace = InstructionTraceMLMModel(20, 32, 2, 2, next_idx=2, dropout=0.0, max_length=32, causal_block=SIZE).eval().double()
+    trace = (
+        InstructionTraceMLMModel(20, 32, 2, 2, next_idx=2, dropout=0.0, max_length=32, causal_block=SIZE)
+        .eval()
+        .double()
+    )
     torch.nn.init.normal_(trace.instruction.weight)
     return {"rotary": model(causal_block=SIZE), "instruction trace": trace}
 

@@ -18,7 +18,9 @@ V, L = 17, 12
 def network(kind: str = "rotary", **options) -> torch.nn.Module:
     torch.manual_seed(3)
     sizes = {"d_model": 16, "num_layers": 2, "nhead": 2, "dropout": 0.0, "max_length": 32, **options}
-    made = RotaryTransformerMLMModel(V, **sizes) if kind == "rotary" else InstructionTraceMLMModel(V, next_idx=2, **sizes)
+    made = (
+        RotaryTransformerMLMModel(V, **sizes) if kind == "rotary" else InstructionTraceMLMModel(V, next_idx=2, **sizes)
+    )
     made = made.double()
     with torch.no_grad():
         for parameter in made.parameters():
@@ -33,7 +35,10 @@ ROWS = {
     "full": {},
     "padded": {"attention_mask": REAL},
     "packed": {"segment_ids": SEGMENTS},
-    "packed and padded": {"segment_ids": SEGMENTS, "attention_mask": torch.arange(L) < torch.tensor([12, 10, 3])[:, None]},
+    "packed and padded": {
+        "segment_ids": SEGMENTS,
+        "attention_mask": torch.arange(L) < torch.tensor([12, 10, 3])[:, None],
+    },
 }
 ASKED = {
     "some": torch.tensor([1, 2, 9, 11, 13, 20, 22, 23, 26, 35]),
@@ -58,7 +63,9 @@ def test_states_at_some_positions_are_those_of_the_whole_encoder_in_value_and_gr
     of_whole, of_some = (torch.autograd.grad((x * pull).sum(), parameters, allow_unused=True) for x in (whole, some))
     for one, other in zip(of_some, of_whole, strict=True):
         zero = torch.zeros(()) if one is None or other is None else one
-        torch.testing.assert_close(zero if one is None else one, zero if other is None else other, rtol=1e-9, atol=1e-12, check_dtype=False)
+        torch.testing.assert_close(
+            zero if one is None else one, zero if other is None else other, rtol=1e-9, atol=1e-12, check_dtype=False
+        )
 
 
 def test_the_last_block_works_at_what_is_read_only(monkeypatch):
@@ -72,7 +79,9 @@ def test_the_last_block_works_at_what_is_read_only(monkeypatch):
 
     asked = []
     at = DocumentPlan.at
-    monkeypatch.setattr(DocumentPlan, "at", lambda self, read, q, *rest: asked.append(len(q)) or at(self, read, q, *rest))
+    monkeypatch.setattr(
+        DocumentPlan, "at", lambda self, read, q, *rest: asked.append(len(q)) or at(self, read, q, *rest)
+    )
     monkeypatch.setattr(EncoderBlock, "forward", spy)
     model.hidden_states_where(IDS, ASKED["some"], attention_mask=REAL)
     real = int(REAL.sum())

@@ -7,12 +7,27 @@ from unmask import HuggingFaceMLM, MLMLoss, MLMPredictor, SpecialIds
 
 transformers = pytest.importorskip("transformers")
 V, L = 37, 12
-SIZES = {"vocab_size": V, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "pad_token_id": 0}
+SIZES = {
+    "vocab_size": V,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "pad_token_id": 0,
+}
 SPECIAL = SpecialIds(mask=4, pad=0, vocab_size=V)
 FAMILIES = {
     "Bert": SIZES,
     "Roberta": {**SIZES, "max_position_embeddings": 40},
-    "ModernBert": {**SIZES, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2, "global_attn_every_n_layers": 2, "local_attention": 6},
+    "ModernBert": {
+        **SIZES,
+        "cls_token_id": 1,
+        "sep_token_id": 2,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "global_attn_every_n_layers": 2,
+        "local_attention": 6,
+    },
     "DistilBert": {"vocab_size": V, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32, "pad_token_id": 0},
     "Electra": {**SIZES, "embedding_size": 16},
     "Albert": {**SIZES, "embedding_size": 16},
@@ -43,7 +58,10 @@ def test_the_logits_are_the_models_own_and_the_head_is_paid_where_asked(family):
     torch.testing.assert_close(asked, dense[where], atol=1e-5, rtol=1e-4)
     weights = list(model.parameters())
     targets = torch.randint(5, V, (int(where.sum()),))
-    gradients = [torch.autograd.grad(torch.nn.functional.cross_entropy(x, targets), weights, allow_unused=True) for x in (asked, dense[where])]
+    gradients = [
+        torch.autograd.grad(torch.nn.functional.cross_entropy(x, targets), weights, allow_unused=True)
+        for x in (asked, dense[where])
+    ]
     for one, other in zip(*gradients, strict=True):
         assert (one is None) == (other is None)
         if one is not None:
@@ -95,7 +113,9 @@ def test_what_is_no_masked_language_model_is_refused():
     with pytest.raises(ValueError, match="causal"):
         HuggingFaceMLM(transformers.BertLMHeadModel(transformers.BertConfig(**small)))
     with pytest.raises(ValueError, match="causal"):
-        HuggingFaceMLM(transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=V, n_embd=16, n_layer=1, n_head=2)))
+        HuggingFaceMLM(
+            transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=V, n_embd=16, n_layer=1, n_head=2))
+        )
     with pytest.raises(ValueError, match="no vocabulary head"):
         HuggingFaceMLM(transformers.BertModel(transformers.BertConfig(**SIZES)))
     with pytest.raises(ValueError, match="block_mask is for networks of this package"):
@@ -125,7 +145,9 @@ def test_positions_are_the_callers_or_refused():
     ids, _ = rows()
     backwards = torch.arange(L).flip(0).expand(3, -1)
     own = network("Roberta")
-    torch.testing.assert_close(HuggingFaceMLM(own)(ids, positions=backwards), own(input_ids=ids, position_ids=backwards + 1).logits)
+    torch.testing.assert_close(
+        HuggingFaceMLM(own)(ids, positions=backwards), own(input_ids=ids, position_ids=backwards + 1).logits
+    )
     counts_alone = HuggingFaceMLM(transformers.RoFormerForMaskedLM(transformers.RoFormerConfig(**SIZES)).eval())
     torch.testing.assert_close(counts_alone(ids, positions=torch.arange(L).expand(3, -1)), counts_alone(ids))
     with pytest.raises(ValueError, match="takes no position ids"):
@@ -168,7 +190,9 @@ def test_what_is_added_to_the_embedding_of_a_mask_is_not_lost():
     ids[:, 3:6] = 4
     plain = ours(ids, real)
     zeros = torch.zeros(*ids.shape, 16)
-    torch.testing.assert_close(ours.logits_at(ours.hidden_states(ids, real, sum_embeds=zeros), real).view_as(plain), plain)
+    torch.testing.assert_close(
+        ours.logits_at(ours.hidden_states(ids, real, sum_embeds=zeros), real).view_as(plain), plain
+    )
     at_masks = (torch.randn_like(zeros) * (ids == 4)[..., None]).requires_grad_()
     ours.hidden_states(ids, real, sum_embeds=at_masks).sum().backward()
     assert (at_masks.grad[ids == 4].abs().amax(-1) > 0).all()
@@ -187,7 +211,12 @@ def test_ids_beyond_the_embedding_are_named():
 def test_the_longest_row_is_that_of_the_position_table():
     sizes = {**SIZES, "max_position_embeddings": 40}
     for pad in (0, 1, 5):
-        assert HuggingFaceMLM(transformers.RobertaForMaskedLM(transformers.RobertaConfig(**{**sizes, "pad_token_id": pad}))).max_length == 39 - pad
+        assert (
+            HuggingFaceMLM(
+                transformers.RobertaForMaskedLM(transformers.RobertaConfig(**{**sizes, "pad_token_id": pad}))
+            ).max_length
+            == 39 - pad
+        )
     assert HuggingFaceMLM(transformers.YosoForMaskedLM(transformers.YosoConfig(**sizes))).max_length == 40
     assert HuggingFaceMLM(transformers.BertForMaskedLM(transformers.BertConfig(**sizes))).max_length == 40
 
@@ -195,7 +224,9 @@ def test_the_longest_row_is_that_of_the_position_table():
 def test_chunks_that_only_wide_rows_show_are_found_when_these_come():
     """A short row fits BigBird's blocks whole; a wide one reads padding through the blocks it chooses by the row's length."""
     torch.manual_seed(0)
-    config = transformers.BigBirdConfig(**SIZES, attention_type="block_sparse", block_size=4, num_random_blocks=1, max_position_embeddings=64)
+    config = transformers.BigBirdConfig(
+        **SIZES, attention_type="block_sparse", block_size=4, num_random_blocks=1, max_position_embeddings=64
+    )
     model = transformers.BigBirdForMaskedLM(config).eval()
     for parameter in model.parameters():
         if parameter.dim() > 1:

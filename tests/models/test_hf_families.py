@@ -15,7 +15,9 @@ L = 12
 # Families of models that are no encoder alone, with the words of their refusal.
 REFUSED = {"bart": "encoder with a decoder", "mbart": "encoder with a decoder", "mvp": "encoder with a decoder"}
 QUICK = ("bert", "roberta", "roformer", "fnet", "esm", "xlm", "neomme", "modernvbert", "mra")
-FAMILIES = [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in families() if kind not in REFUSED]
+FAMILIES = [
+    pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in families() if kind not in REFUSED
+]
 
 
 @functools.cache
@@ -53,13 +55,20 @@ def test_logits_are_the_models_own_whatever_the_padding(kind):
             near(ours(wide, where)[where].view_as(own), own)
         wide, where = padded(ids, real, 2, 3)
         where[0, 2:6] = where[1, 9:] = False  # rows of three lengths in one batch
-        alone = [model(input_ids=row[mask][None]).logits[0, : int(mask.sum())] for row, mask in zip(wide, where, strict=True)]
+        alone = [
+            model(input_ids=row[mask][None]).logits[0, : int(mask.sum())] for row, mask in zip(wide, where, strict=True)
+        ]
         near(ours(wide, where)[where], torch.cat(alone))
         segments = (torch.arange(L) >= 7).long().expand(3, -1)
-        near(ours(ids, segment_ids=segments), torch.cat([model(input_ids=part).logits[:, : part.shape[1]] for part in (ids[:, :7], ids[:, 7:])], 1))
+        near(
+            ours(ids, segment_ids=segments),
+            torch.cat([model(input_ids=part).logits[:, : part.shape[1]] for part in (ids[:, :7], ids[:, 7:])], 1),
+        )
 
 
-@pytest.mark.parametrize("kind", [f for f in FAMILIES if f.values[0] != "reformer"])  # which gives gradients in training mode alone, at one length
+@pytest.mark.parametrize(
+    "kind", [f for f in FAMILIES if f.values[0] != "reformer"]
+)  # which gives gradients in training mode alone, at one length
 def test_the_gradient_of_scored_positions_is_the_dense_one(kind):
     model, ours = made(kind)
     ids, real = rows()
@@ -74,7 +83,11 @@ def test_the_gradient_of_scored_positions_is_the_dense_one(kind):
     for one, other in zip(*gradients, strict=True):
         # A part that only unread positions pass through may be left out, or have a gradient of zero.
         zero = torch.zeros(())
-        torch.testing.assert_close(*torch.broadcast_tensors(zero if one is None else one, zero if other is None else other), atol=2e-4 * largest, rtol=1e-2)
+        torch.testing.assert_close(
+            *torch.broadcast_tensors(zero if one is None else one, zero if other is None else other),
+            atol=2e-4 * largest,
+            rtol=1e-2,
+        )
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

@@ -16,7 +16,15 @@ from unmask.ops.segments import positions_from_segments
 
 NEXT = 2
 IDS = torch.tensor([3, 4, 2, 5, 1, 6, 2, 1, 7])
-SIZES = {"num_embeddings": 20, "d_model": 32, "num_layers": 2, "nhead": 2, "next_idx": NEXT, "dropout": 0.0, "max_length": 32}
+SIZES = {
+    "num_embeddings": 20,
+    "d_model": 32,
+    "num_layers": 2,
+    "nhead": 2,
+    "next_idx": NEXT,
+    "dropout": 0.0,
+    "max_length": 32,
+}
 
 
 def model(seed=0, dtype=torch.float64, **options):
@@ -54,7 +62,9 @@ def test_holes_in_the_mask_are_as_if_they_were_not_there():
 @pytest.mark.parametrize("told_by", ["segments", "segments and positions", "mask too"])
 def test_packing_changes_nothing(before, told_by):
     """Instructions and arguments restart at every segment."""
-    ids = torch.cat([torch.full((before,), 8).where(torch.arange(before) % 2 == 1, NEXT), IDS, torch.tensor([2, 3, 4])])[None]
+    ids = torch.cat(
+        [torch.full((before,), 8).where(torch.arange(before) % 2 == 1, NEXT), IDS, torch.tensor([2, 3, 4])]
+    )[None]
     segments = torch.tensor([[0] * before + [1] * 9 + [2] * 3])
     options = {"segment_ids": segments}
     if told_by != "segments":
@@ -86,7 +96,9 @@ def test_the_numbers_of_instructions_and_arguments_reach_the_logits():
         first, second = network(ends), network(does_not)
         assert not torch.allclose(first[0, 4], second[0, 4], atol=1e-3)
         network.argument.weight.zero_()
-        assert not torch.allclose(network(ends)[0, 4], network(does_not)[0, 4], atol=1e-3), "the instruction number alone"
+        assert not torch.allclose(network(ends)[0, 4], network(does_not)[0, 4], atol=1e-3), (
+            "the instruction number alone"
+        )
         network.instruction.weight.zero_()
         assert torch.allclose(network(ends), network(does_not)), "and nothing else says where instructions end"
         network = model()
@@ -118,7 +130,9 @@ def test_the_head_is_linear_gelu_norm_decode():
     x = torch.randn(3, 4, 8, dtype=torch.float64)
     h = x @ head.transform.weight.T + head.transform.bias
     h = h * 0.5 * (1 + torch.erf(h / 2**0.5))
-    h = (h - h.mean(-1, keepdim=True)) / (h.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt() * head.norm.weight + head.norm.bias
+    h = (h - h.mean(-1, keepdim=True)) / (
+        h.var(-1, unbiased=False, keepdim=True) + 1e-5
+    ).sqrt() * head.norm.weight + head.norm.bias
     assert torch.allclose(head(x), h @ head.decode.weight.T + head.decode.bias)
 
 
@@ -157,7 +171,10 @@ def test_it_is_saved_and_read_like_any_other(tied, tmp_path):
 def test_heads_may_start_at_their_neighbours():
     torch.manual_seed(0)
     network = InstructionTraceMLMModel(**SIZES, local_init_layers=1)
-    assert float(network.blocks[0].qkv.bias.detach().abs().max()) > 1 and float(network.blocks[1].qkv.bias.detach().abs().max()) == 0
+    assert (
+        float(network.blocks[0].qkv.bias.detach().abs().max()) > 1
+        and float(network.blocks[1].qkv.bias.detach().abs().max()) == 0
+    )
 
 
 def test_the_configurations_are_sizes_to_pass_on():
@@ -169,7 +186,11 @@ def test_the_configurations_are_sizes_to_pass_on():
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"next_idx": 20}, r"next_idx=20 .* vocabulary of 20"), ({"nhead": 5}, "even size"), ({"mask_idx": 33}, "mask_idx=33")],
+    [
+        ({"next_idx": 20}, r"next_idx=20 .* vocabulary of 20"),
+        ({"nhead": 5}, "even size"),
+        ({"mask_idx": 33}, "mask_idx=33"),
+    ],
 )
 def test_wrong_arguments_are_explained(options, words):
     with pytest.raises(ValueError, match=words):

@@ -45,7 +45,9 @@ def test_padding_changes_nothing(left, right):
 
 
 def test_batch_mates_change_nothing():
-    ids = torch.stack([torch.nn.functional.pad(IDS, (0, 3)), torch.randint(2, 20, (10,)), torch.zeros(10, dtype=torch.long)])
+    ids = torch.stack(
+        [torch.nn.functional.pad(IDS, (0, 3)), torch.randint(2, 20, (10,)), torch.zeros(10, dtype=torch.long)]
+    )
     mask = torch.tensor([[1] * 7 + [0] * 3, [1] * 10, [0] * 10]).bool()
     first = mask & torch.tensor([[True], [False], [False]])
     assert same(value_and_gradient(model(), first, ids, mask), alone())
@@ -88,7 +90,9 @@ def test_any_number_of_batch_dimensions(shape):
     flat = network(ids.reshape(-1, 7))
     assert torch.allclose(logits.reshape(-1, 7, 20), flat, atol=1e-12)
     mask = torch.rand(ids.shape) < 0.7
-    assert torch.allclose(network(ids, mask).reshape(-1, 7, 20), network(ids.reshape(-1, 7), mask.reshape(-1, 7)), atol=1e-12)
+    assert torch.allclose(
+        network(ids, mask).reshape(-1, 7, 20), network(ids.reshape(-1, 7), mask.reshape(-1, 7)), atol=1e-12
+    )
 
 
 def test_logits_at_are_the_logits_there():

@@ -13,7 +13,9 @@ def attention(q, k, v, allowed):
         for head in range(q.shape[1]):
             scores = torch.stack([q[i, head] @ k[j, head] for j in keys]) / q.shape[2] ** 0.5
             weights = scores.exp() / scores.exp().sum()
-            out = out.index_put((torch.tensor(i), torch.tensor(head)), sum(w * v[j, head] for w, j in zip(weights, keys, strict=True)))
+            out = out.index_put(
+                (torch.tensor(i), torch.tensor(head)), sum(w * v[j, head] for w, j in zip(weights, keys, strict=True))
+            )
     return out
 
 

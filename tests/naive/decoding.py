@@ -32,7 +32,13 @@ class ExactModel:
         self.forward_passes = 0
         self.rows_evaluated = 0
 
-    def __call__(self, x_t: Tensor, attention_mask: Tensor | None = None, positions: Tensor | None = None, block_mask: object = None) -> Tensor:
+    def __call__(
+        self,
+        x_t: Tensor,
+        attention_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        block_mask: object = None,
+    ) -> Tensor:
         self.forward_passes += 1
         self.rows_evaluated += len(x_t)
         logits = torch.full((*x_t.shape, FIRST_WORD + self.words), 50.0, dtype=torch.float64)
@@ -56,7 +62,13 @@ class TableModel:
         self.logits = logits
         self.forward_passes = 0
 
-    def __call__(self, x_t: Tensor, attention_mask: Tensor | None = None, positions: Tensor | None = None, block_mask: object = None) -> Tensor:
+    def __call__(
+        self,
+        x_t: Tensor,
+        attention_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        block_mask: object = None,
+    ) -> Tensor:
         self.forward_passes += 1
         assert positions is not None
         return self.logits[positions]

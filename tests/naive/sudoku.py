@@ -12,7 +12,9 @@ def solve(puzzle: list[int], height: int, width: int) -> Iterator[list[int]]:
         taken = set()
         for other, digit in enumerate(puzzle):
             r, c = divmod(other, side)
-            if digit != side and (r == row or c == column or (r // height == row // height and c // width == column // width)):
+            if digit != side and (
+                r == row or c == column or (r // height == row // height and c // width == column // width)
+            ):
                 taken.add(digit)
         return [digit for digit in range(side) if digit not in taken]
 

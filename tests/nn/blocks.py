@@ -45,9 +45,15 @@ def compiled_equals_eager():
         for seed, lengths in enumerate(shapes):
             data = batch(lengths, seed)
             for bf16 in (False, True) if backend == "inductor" else (False,):
-                found, wanted = (value_and_gradient(BlockRunner(compiled=c), data, bf16, dtype=torch.float32) for c in (True, False))
+                found, wanted = (
+                    value_and_gradient(BlockRunner(compiled=c), data, bf16, dtype=torch.float32) for c in (True, False)
+                )
                 for one, other in zip(found, wanted, strict=True):
-                    assert (one - other).norm() <= (0.03 if bf16 else 1e-5) * other.norm() + (1e-3 if bf16 else 1e-7), (backend, lengths, bf16)
+                    assert (one - other).norm() <= (0.03 if bf16 else 1e-5) * other.norm() + (1e-3 if bf16 else 1e-7), (
+                        backend,
+                        lengths,
+                        bf16,
+                    )
         print(backend, graphs.frame_count)
         assert graphs.frame_count <= 5, f"{backend} compiled {graphs.frame_count} graphs"
 

@@ -144,7 +144,9 @@ def test_use_flex_trains_on_a_cpu_by_documents_with_one_warning(recwarn):
 
     module._warn_once.cache_clear()
     torch.manual_seed(0)
-    network = RotaryTransformerMLMModel(20, 16, 2, 2, rotary_emb_dim=8, max_length=16, use_flex_attn=True)  # and dropout, by default
+    network = RotaryTransformerMLMModel(
+        20, 16, 2, 2, rotary_emb_dim=8, max_length=16, use_flex_attn=True
+    )  # and dropout, by default
     ids, segments = torch.randint(2, 20, (2, 8)), torch.tensor([[0] * 3 + [1] * 5, [0] * 8])
     for _ in range(3):
         network(ids, segment_ids=segments).sum().backward()

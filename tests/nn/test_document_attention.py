@@ -22,7 +22,9 @@ def drawn(groups, half, dtype=torch.float64, heads=3, channels=8):
 
 def in_order(groups):
     """True where two tokens are of one document."""
-    document = [number for number, length in enumerate(length for n, length in groups for _ in range(n)) for _ in range(length)]
+    document = [
+        number for number, length in enumerate(length for n, length in groups for _ in range(n)) for _ in range(length)
+    ]
     return torch.tensor([[a == b for b in document] for a in document])
 
 
@@ -31,7 +33,15 @@ def value_and_gradient(out, qkv):
     return [out.detach(), *torch.autograd.grad((out * weights).sum(), [qkv])]
 
 
-@pytest.fixture(params=["by products", "by products, small pieces", "by products, some kept", "by products, made anew", "by the kernel"])
+@pytest.fixture(
+    params=[
+        "by products",
+        "by products, small pieces",
+        "by products, some kept",
+        "by products, made anew",
+        "by the kernel",
+    ]
+)
 def way(request, monkeypatch):
     monkeypatch.setattr(documents, "uses_explicit_matmul", lambda dtype, length: "products" in request.param)
     if "small" in request.param:
@@ -63,20 +73,26 @@ def test_in_bf16_the_two_ways_agree_to_its_rounding(monkeypatch):
     for way in (True, False):
         monkeypatch.setattr(documents, "uses_explicit_matmul", lambda dtype, length, way=way: way)
         qkv, angles, lengths = drawn([[2, 16], [1, 40]], 4, torch.float32, channels=16)
-        found[way] = value_and_gradient(attend_documents(qkv.bfloat16(), *(a[:, 0] for a in angles), lengths).float(), qkv)
+        found[way] = value_and_gradient(
+            attend_documents(qkv.bfloat16(), *(a[:, 0] for a in angles), lengths).float(), qkv
+        )
     for one, other in zip(found[True], found[False], strict=True):
         assert (one - other).norm() < 0.01 * other.norm()
 
 
 def test_short_documents_go_by_products_and_longer_ones_in_bf16():
     assert documents.uses_explicit_matmul(torch.float32, 512) and not documents.uses_explicit_matmul(torch.float32, 513)
-    assert documents.uses_explicit_matmul(torch.bfloat16, 1024) and not documents.uses_explicit_matmul(torch.bfloat16, 4096)
+    assert documents.uses_explicit_matmul(torch.bfloat16, 1024) and not documents.uses_explicit_matmul(
+        torch.bfloat16, 4096
+    )
 
 
 def test_probabilities_are_kept_for_a_gradient_only_and_then_not_made_again(monkeypatch):
     made, rooms = [], []
     inner, room = documents._probabilities, documents._room_to_keep
-    monkeypatch.setattr(documents, "_probabilities", lambda q, k, kept: made.append(kept is not None) or inner(q, k, kept))
+    monkeypatch.setattr(
+        documents, "_probabilities", lambda q, k, kept: made.append(kept is not None) or inner(q, k, kept)
+    )
     monkeypatch.setattr(documents, "_room_to_keep", lambda *sizes: rooms.append(sizes) or room(*sizes))
     qkv, (cos, sin), lengths = drawn([[3, 5]], 4)
     attend_documents(qkv, cos[:, 0], sin[:, 0], lengths).sum().backward()
@@ -88,7 +104,10 @@ def test_probabilities_are_kept_for_a_gradient_only_and_then_not_made_again(monk
 
 def test_spans_tell_where_each_group_lies():
     groups = torch.tensor([[3, 1], [2, 4]])
-    assert [(where.start, where.stop, count, length) for where, count, length in spans(groups)] == [(0, 3, 3, 1), (3, 11, 2, 4)]
+    assert [(where.start, where.stop, count, length) for where, count, length in spans(groups)] == [
+        (0, 3, 3, 1),
+        (3, 11, 2, 4),
+    ]
 
 
 def test_dropout_takes_another_way():

@@ -14,7 +14,10 @@ from unmask.nn.execution import BlockRunner, can_compile
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_activations_made_again_are_the_same_bit_for_bit(dropout):
-    kept, again = (value_and_gradient(BlockRunner(checkpoint_activations=r), batch([5, 9, 9]), dropout=dropout) for r in (False, True))
+    kept, again = (
+        value_and_gradient(BlockRunner(checkpoint_activations=r), batch([5, 9, 9]), dropout=dropout)
+        for r in (False, True)
+    )
     assert all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))
 
 
@@ -39,7 +42,9 @@ def test_activations_made_again_are_not_kept():
 @pytest.mark.slow
 def test_compiled_blocks_are_eager_ones_in_few_graphs():
     """Value and gradient, over batches of many shapes; fp32 to rounding, bf16 to its own."""
-    done = subprocess.run([sys.executable, "-m", "tests.nn.blocks"], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.nn.blocks"], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 

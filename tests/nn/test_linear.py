@@ -47,7 +47,13 @@ def test_its_gradients_are_those_of_a_plain_one(shape: tuple[int, ...], bias: bo
 @pytest.mark.parametrize("wanted", list(itertools.product([True, False], repeat=5))[:-1])
 def test_behind_a_norm_it_is_the_layer_of_the_norm_whatever_has_a_gradient(wanted: tuple[bool, ...]) -> None:
     torch.manual_seed(1)
-    layer, x, scale, shift, weights = Linear(24, 30), torch.randn(2, 3, 24), torch.randn(24), torch.randn(24), torch.randn(2, 3, 30)
+    layer, x, scale, shift, weights = (
+        Linear(24, 30),
+        torch.randn(2, 3, 24),
+        torch.randn(24),
+        torch.randn(24),
+        torch.randn(2, 3, 30),
+    )
     assert layer.bias is not None
     inputs = [x, layer.weight, layer.bias, scale, shift]
     for source, of in zip(inputs, wanted, strict=True):
@@ -55,7 +61,11 @@ def test_behind_a_norm_it_is_the_layer_of_the_norm_whatever_has_a_gradient(wante
     inputs = [source for source in inputs if source.requires_grad]
     found, plain = layer.linear_of(norm, x, scale, shift), layer(norm(x, scale, shift))
     assert torch.equal(found, plain)
-    pairs = zip(torch.autograd.grad((found * weights).sum(), inputs), torch.autograd.grad((plain * weights).sum(), inputs), strict=True)
+    pairs = zip(
+        torch.autograd.grad((found * weights).sum(), inputs),
+        torch.autograd.grad((plain * weights).sum(), inputs),
+        strict=True,
+    )
     for one, other in pairs:
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
@@ -83,7 +93,9 @@ def norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Ten
 
 def test_the_faster_product_is_taken_in_float32(wide: Linear, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
-    monkeypatch.setattr(linear, "uses_onednn", lambda x, w, real=linear.uses_onednn: taken.append(real(x, w)) or taken[-1])
+    monkeypatch.setattr(
+        linear, "uses_onednn", lambda x, w, real=linear.uses_onednn: taken.append(real(x, w)) or taken[-1]
+    )
     x = torch.randn(3, 24, requires_grad=True)
     wide(x).sum().backward()
     assert x.grad is not None and wide.weight.grad is not None

@@ -11,7 +11,9 @@ from unmask.nn.rotary import RotaryTable, rotate
 def table(dim=8, base=100.0):
     made = RotaryTable(dim, 64, base)
     # In float64 throughout, so that laws hold to rounding.
-    angles = torch.arange(64, dtype=torch.float64)[:, None] * base ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+    angles = torch.arange(64, dtype=torch.float64)[:, None] * base ** (
+        -torch.arange(0, dim, 2, dtype=torch.float64) / dim
+    )
     made.cos, made.sin = angles.cos(), angles.sin()
     return made
 

@@ -32,4 +32,6 @@ def test_a_network_and_a_predictor_refuse_them():
         with pytest.raises(ValueError, match="token id 33"):
             net(torch.tensor([[5, 33, 4, 0]]), mask)
     with pytest.raises(ValueError, match="token id 33"):
-        MLMPredictor(3, model=net, special=SpecialIds(mask=4, vocab_size=35, pad=0)).predict({"input_ids": torch.tensor([[5, 33, 4]])})
+        MLMPredictor(3, model=net, special=SpecialIds(mask=4, vocab_size=35, pad=0)).predict(
+            {"input_ids": torch.tensor([[5, 33, 4]])}
+        )

@@ -10,9 +10,13 @@ V, L = 8, 6
 MASK_ID = V
 
 
-def rotary(width: int = 32, layers: int = 2, length: int = L, seed: int = 0, vocab: int = V) -> RotaryTransformerMLMModel:
+def rotary(
+    width: int = 32, layers: int = 2, length: int = L, seed: int = 0, vocab: int = V
+) -> RotaryTransformerMLMModel:
     torch.manual_seed(seed)
-    return RotaryTransformerMLMModel(vocab + 1, width, layers, 2, padding_idx=None, mask_idx=vocab, dropout=0.0, max_length=length)
+    return RotaryTransformerMLMModel(
+        vocab + 1, width, layers, 2, padding_idx=None, mask_idx=vocab, dropout=0.0, max_length=length
+    )
 
 
 def x_wrapper(length: int = L, vocab: int = V, seed: int = 0, **options):

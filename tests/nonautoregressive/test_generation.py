@@ -25,7 +25,9 @@ def wrapped(net=None, **options) -> NonAutoregressiveWrapper:
 )  # fmt: skip
 def test_rows_are_filled_never_with_the_mask_or_specials(options):
     model = wrapped(special_ids=(0, 3), **options)
-    model.net.head.projection.weight.data[[0, 3, MASK_ID]] += 5.0  # what a decoder that does not forbid them would place
+    model.net.head.projection.weight.data[[0, 3, MASK_ID]] += (
+        5.0  # what a decoder that does not forbid them would place
+    )
     rows = model.generate(16, seed=0)
     assert rows.shape == (16, L) and rows.dtype == torch.int64
     assert not torch.isin(rows, torch.tensor([0, 3, MASK_ID])).any() and (rows < V).all()
@@ -81,7 +83,12 @@ def test_filtering_keeps_the_stated_share_of_the_vocabulary():
     steps = Steps()
     model = wrapped(rotary(vocab=V))
     model.generate(200, filter_thres=0.7, start_temperature=100.0, seed=0, observers=[steps])
-    ranks = [(s["log_probs"] > s["log_probs"].gather(-1, s["output_ids"][s["scored"]].clamp(max=V)[:, None])).sum(-1)[s["committed"][s["scored"]]] for s in steps]
+    ranks = [
+        (s["log_probs"] > s["log_probs"].gather(-1, s["output_ids"][s["scored"]].clamp(max=V)[:, None])).sum(-1)[
+            s["committed"][s["scored"]]
+        ]
+        for s in steps
+    ]
     ranks = torch.cat(ranks)
     assert ranks.max() == 2, "ceil(0.3 * 9) tokens"
     loose = Steps()
@@ -97,8 +104,23 @@ def test_the_temperature_falls_to_nothing():
     def greedy_share(annealed):
         steps, model = Steps(), wrapped()
         model.net.head.projection.weight.data *= 20
-        model.generate(300, start_temperature=3.0, filter_thres=None, annealed=annealed, order="random", steps=6, seed=0, observers=[steps])
-        return [(s["log_probs"].argmax(-1) == s["output_ids"][s["scored"]])[s["committed"][s["scored"]]].double().mean().item() for s in steps]
+        model.generate(
+            300,
+            start_temperature=3.0,
+            filter_thres=None,
+            annealed=annealed,
+            order="random",
+            steps=6,
+            seed=0,
+            observers=[steps],
+        )
+        return [
+            (s["log_probs"].argmax(-1) == s["output_ids"][s["scored"]])[s["committed"][s["scored"]]]
+            .double()
+            .mean()
+            .item()
+            for s in steps
+        ]
 
     falling, level = greedy_share(True), greedy_share(False)
     assert falling[-1] == 1.0 and falling[0] < 0.8 and level[-1] < 0.8
@@ -111,7 +133,9 @@ def test_each_row_falls_to_nothing_by_its_own_steps():
     steps, model = Steps(), wrapped()
     prompt = torch.full((200, L), MASK_ID)
     prompt[::2, 2:] = 1
-    model.generate(prompt=prompt, start_temperature=3.0, filter_thres=None, order="random", steps=L, seed=0, observers=[steps])
+    model.generate(
+        prompt=prompt, start_temperature=3.0, filter_thres=None, order="random", steps=L, seed=0, observers=[steps]
+    )
     for step in steps:
         done = ~(step["output_ids"] == MASK_ID).any(-1)
         last = step["committed"] & done[:, None]
@@ -121,7 +145,11 @@ def test_each_row_falls_to_nothing_by_its_own_steps():
 def test_orders_by_name_by_grid_and_by_object():
     model = wrapped(layout=(2, 3))
     trace = Trace()
-    for order, expected in (("rows", [0, 1, 2, 3, 4, 5]), ("columns", [0, 3, 1, 4, 2, 5]), (LeftToRight(), [0, 1, 2, 3, 4, 5])):
+    for order, expected in (
+        ("rows", [0, 1, 2, 3, 4, 5]),
+        ("columns", [0, 3, 1, 4, 2, 5]),
+        (LeftToRight(), [0, 1, 2, 3, 4, 5]),
+    ):
         model.generate(order=order, steps=L, seed=0, observers=[trace])
         assert [e.position for e in trace.row_events(0)] == expected
     with pytest.raises(ValueError, match="There is no order 'spiral'"):
@@ -132,7 +160,9 @@ def test_orders_by_name_by_grid_and_by_object():
 
 def test_revision_hides_what_it_is_least_sure_of():
     steps = Steps()
-    wrapped(can_mask_prev_unmasked=True, schedule="cosine").generate(60, start_temperature=3.0, filter_thres=None, steps=6, seed=0, observers=steps_of(steps))
+    wrapped(can_mask_prev_unmasked=True, schedule="cosine").generate(
+        60, start_temperature=3.0, filter_thres=None, steps=6, seed=0, observers=steps_of(steps)
+    )
     assert sum(int(s["hidden"].sum()) for s in steps) > 0
     plain = Steps()
     wrapped(schedule="cosine").generate(60, steps=6, seed=0, observers=steps_of(plain))
@@ -209,7 +239,9 @@ def test_the_example_of_the_original_page_runs_as_written():
     from unmask import NonAutoregressiveWrapper
 
     model = TransformerWrapper(num_tokens=256 + 1, max_seq_len=32, attn_layers=Encoder(dim=32, depth=1, heads=2))
-    model = NonAutoregressiveWrapper(model, mask_id=256, steps=4, schedule="cosine", self_cond=True, self_token_critic=True)
+    model = NonAutoregressiveWrapper(
+        model, mask_id=256, steps=4, schedule="cosine", self_cond=True, self_token_critic=True
+    )
     x = torch.randint(0, 256, (2, 32))
     loss = model(x).loss
     loss.backward()

@@ -39,14 +39,21 @@ def divergence(joint: torch.Tensor, law: torch.Tensor) -> float:
 def wrapped(width: int = 32, **options) -> NonAutoregressiveWrapper:
     torch.manual_seed(0)
     return NonAutoregressiveWrapper(
-        rotary(vocab=2, width=width), mask_id=2, layout=(HEIGHT, WIDTH), no_replace_prob=0.0, random_token_prob=0.0, **options
+        rotary(vocab=2, width=width),
+        mask_id=2,
+        layout=(HEIGHT, WIDTH),
+        no_replace_prob=0.0,
+        random_token_prob=0.0,
+        **options,
     )
 
 
 def trained(joint: torch.Tensor, steps: int = 400, **options) -> NonAutoregressiveWrapper:
     model, config = wrapped(**options), OptimConfig(name="muon", lr=4e-3, weight_decay=0.0)
     optimiser = build_optimizer(model, config)
-    course = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_share(min(step, steps - 1), config, steps))
+    course = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: learning_rate_share(min(step, steps - 1), config, steps)
+    )
     for step in range(steps):
         model(rows_of(joint, 256, step)).backward()
         optimiser.step()
@@ -94,7 +101,9 @@ def test_a_trained_network_samples_the_law_of_its_grid(options):
     assert divergence(joint, law_one_at_a_time(model, 2)) < 0.03
     rows = model.generate(500, seed=0, **EXACT)
     assert chi_square(counts(rows), joint.flatten()) < 4
-    non_adjacent = torch.stack([rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(i)), i] for i in range(CELLS)], 1)
+    non_adjacent = torch.stack(
+        [rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(i)), i] for i in range(CELLS)], 1
+    )
     assert chi_square(counts(non_adjacent), joint.flatten()) > 8
     if "self_token_critic" in options:
         told = model.generate(500, seed=0, **EXACT | {"order": None, "steps": 3, "noise_level_scale": 0.0})

@@ -145,7 +145,9 @@ def test_conditioned_rows_see_the_answer_to_a_row_before_and_the_others_the_lear
     is_nothing = torch.isclose(added, nothing, atol=1e-5).flatten(1).all(-1)
     assert 8 < is_nothing.sum() < 32 and len(asked[0]) == (~is_nothing).sum()
     before, now = asked[0], ids[~is_nothing]
-    assert ((before == now) | (before == MASK_ID)).all() and (before != now).any(-1).all(), "the same rows, each with more of it hidden"
+    assert ((before == now) | (before == MASK_ID)).all() and (before != now).any(-1).all(), (
+        "the same rows, each with more of it hidden"
+    )
     first = inner(before, sum_embeds=nothing[~is_nothing])
     torch.testing.assert_close(added[~is_nothing], model.conditioning(first, tuple(before.shape)))
 
@@ -241,7 +243,9 @@ def test_the_critic_given_is_kept_and_its_state_is_named_once(kind):
     state = model.state_dict()
     if given is not None:
         assert model.token_critic is given
-        assert {name for name in state if name.startswith("token_critic.")} == {f"token_critic.{name}" for name in given.state_dict()}
+        assert {name for name in state if name.startswith("token_critic.")} == {
+            f"token_critic.{name}" for name in given.state_dict()
+        }
     assert len({tensor.data_ptr() for tensor in state.values()}) == len(state)
     model(toy()).backward()
     assert all(p.grad is not None for name, p in model.named_parameters() if "critic" in name and "wrong" in name)
@@ -264,10 +268,19 @@ def test_x_transformers_is_conditioned_at_the_width_of_its_embeddings():
 def test_hugging_face_models_are_trained_and_generate(family):
     import transformers
 
-    sizes = {"vocab_size": V + 1, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": L}
+    sizes = {
+        "vocab_size": V + 1,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": L,
+    }
     more = {"embedding_size": 12} if family == "Electra" else {}
     torch.manual_seed(0)
-    net = getattr(transformers, f"{family}ForMaskedLM")(getattr(transformers, f"{family}Config")(**sizes, **more, pad_token_id=None))
+    net = getattr(transformers, f"{family}ForMaskedLM")(
+        getattr(transformers, f"{family}Config")(**sizes, **more, pad_token_id=None)
+    )
     model = wrapped(net, self_cond=True, self_token_critic=True, layout=(2, 3))
     model(toy()).backward()
     assert net.get_input_embeddings().weight.grad.abs().sum() > 0
@@ -290,7 +303,12 @@ def test_a_forward_without_memory_adds_the_same_every_time():
 
 def test_the_training_loop_s_objective_is_the_wrapper_s_loss():
     model = wrapped(self_token_critic=True, critic_loss_weight=0.5)
-    batch = {"input_ids": toy(16), "example_id": torch.arange(16), "epoch": torch.zeros(16, dtype=torch.int64), "epoch_place": torch.arange(16)}
+    batch = {
+        "input_ids": toy(16),
+        "example_id": torch.arange(16),
+        "epoch": torch.zeros(16, dtype=torch.int64),
+        "epoch_place": torch.arange(16),
+    }
     objective = WrapperObjective()
     parts = objective(batch, model)
     losses = model(batch)

@@ -29,7 +29,9 @@ def test_a_function_that_falls_is_the_fraction_hidden_with_its_time_reversed(fal
 
 def test_a_function_that_rises_is_itself_and_names_are_those_of_the_library():
     torch.testing.assert_close(wrapper_schedule(lambda t: t**2, weighted=True).rate(TIMES), TIMES**2)
-    assert wrapper_schedule("cosine", weighted=True) is as_schedule("cosine") is wrapper_schedule(cosine, weighted=False)
+    assert (
+        wrapper_schedule("cosine", weighted=True) is as_schedule("cosine") is wrapper_schedule(cosine, weighted=False)
+    )
 
 
 def test_both_directions_are_one_schedule_in_training_and_generation():
@@ -47,7 +49,12 @@ def test_both_directions_are_one_schedule_in_training_and_generation():
 @pytest.mark.parametrize("constant", [0.25, lambda t: 0.25, lambda t: torch.full_like(t, 0.25), lambda t: t * 0 + 0.25])
 def test_a_constant_hides_that_share_where_no_likelihood_weight_is_asked(constant):
     model = NonAutoregressiveWrapper(
-        rotary(length=16), mask_id=MASK_ID, schedule=constant, use_simple_mdlm_loss_weight=False, no_replace_prob=0.0, random_token_prob=0
+        rotary(length=16),
+        mask_id=MASK_ID,
+        schedule=constant,
+        use_simple_mdlm_loss_weight=False,
+        no_replace_prob=0.0,
+        random_token_prob=0,
     )
     rows = toy(50, length=16)
     assert ((model.hide(rows)["input_ids"] == MASK_ID).sum(-1) == 4).all()
@@ -69,9 +76,13 @@ def test_other_ends_are_taken_without_a_likelihood_weight(curve):
 def test_the_likelihood_weight_of_a_reversed_function_is_that_of_the_schedule():
     k = torch.arange(1, 17, dtype=torch.float64) / 16
     reversed_cosine = wrapper_schedule(lambda t: torch.cos(t * math.pi / 2), weighted=True)
-    torch.testing.assert_close(FixedCountTime(reversed_cosine, 16).weight_at_rate(k), FixedCountTime(cosine, 16).weight_at_rate(k))
+    torch.testing.assert_close(
+        FixedCountTime(reversed_cosine, 16).weight_at_rate(k), FixedCountTime(cosine, 16).weight_at_rate(k)
+    )
 
 
 def test_options_are_attributes():
-    model = NonAutoregressiveWrapper(rotary(), mask_id=MASK_ID, no_replace_prob=0.2, random_token_prob=0.05, self_cond=True)
+    model = NonAutoregressiveWrapper(
+        rotary(), mask_id=MASK_ID, no_replace_prob=0.2, random_token_prob=0.05, self_cond=True
+    )
     assert (model.no_replace_prob, model.random_token_prob, model.self_cond) == (0.2, 0.05, True)

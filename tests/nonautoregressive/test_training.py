@@ -43,7 +43,11 @@ def test_of_the_chosen_tokens_the_stated_shares_stay_or_become_random():
     assert torch.equal(noisy[~chosen], clean[~chosen]) and torch.equal(hidden["target_ids"], clean)
     total = chosen.sum().item()
     other = chosen & (noisy != MASK_ID) & (noisy != clean)
-    shares = {"masked": ((noisy == MASK_ID) & chosen, 0.75), "changed": (other, 0.1 * (V - 1) / V), "kept": (chosen & (noisy == clean), 0.15 + 0.1 / V)}
+    shares = {
+        "masked": ((noisy == MASK_ID) & chosen, 0.75),
+        "changed": (other, 0.1 * (V - 1) / V),
+        "kept": (chosen & (noisy == clean), 0.15 + 0.1 / V),
+    }
     for name, (which, p) in shares.items():
         assert abs(which.sum().item() / total - p) < 4 * math.sqrt(p * (1 - p) / total), name
 
@@ -63,7 +67,9 @@ def test_weights_are_positive_and_go_to_the_derivative_of_the_schedule(name):
     assert (weights > 0).all()
     inner = slice(n // 10, -n // 10)
     middle = (k - 0.5) / n
-    torch.testing.assert_close(weights[inner], (schedule.drate(schedule.inverse(middle)) / (k / n))[inner], rtol=2e-3, atol=0)
+    torch.testing.assert_close(
+        weights[inner], (schedule.drate(schedule.inverse(middle)) / (k / n))[inner], rtol=2e-3, atol=0
+    )
     if name == "linear":
         torch.testing.assert_close(weights, n / k, rtol=1e-9, atol=0)
 
@@ -110,7 +116,11 @@ IN_THE_FAST_SUITE = ("default", "all", "schedule cosine")
 
 
 @pytest.mark.parametrize(
-    "options", [pytest.param(o, id=name, marks=[] if name in IN_THE_FAST_SUITE else [pytest.mark.slow]) for name, o in OPTIONS.items()]
+    "options",
+    [
+        pytest.param(o, id=name, marks=[] if name in IN_THE_FAST_SUITE else [pytest.mark.slow])
+        for name, o in OPTIONS.items()
+    ],
 )
 def test_a_hundred_steps_lower_the_cross_entropy(options):
     torch.manual_seed(0)
@@ -122,7 +132,12 @@ def test_a_hundred_steps_lower_the_cross_entropy(options):
         """Of tokens hidden at rate one half, the same ones before and after: no weights, no schedule."""
         rows = toy(128, seed=9)
         hidden = torch.rand(rows.shape, generator=torch.Generator().manual_seed(1)) < 0.5
-        batch = {"input_ids": rows.masked_fill(hidden, MASK_ID), "target_ids": rows, "noise_mask": hidden, "p_mask": hidden * 0.5}
+        batch = {
+            "input_ids": rows.masked_fill(hidden, MASK_ID),
+            "target_ids": rows,
+            "noise_mask": hidden,
+            "p_mask": hidden * 0.5,
+        }
         return float(model.score(batch).nll.mean())
 
     before, first = cross_entropy(), None

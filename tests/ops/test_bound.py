@@ -46,7 +46,9 @@ def test_the_subset_sum_is_the_average_over_all_orders(vocab, length):
     hidden = subsets(length)
     size = hidden.sum(-1)
     ways = torch.tensor([math.comb(length, int(k)) for k in size])
-    assert float((hidden_cost(model, row, hidden) / (size * ways)).sum()) == pytest.approx(any_order_bound(model, row), abs=1e-10)
+    assert float((hidden_cost(model, row, hidden) / (size * ways)).sum()) == pytest.approx(
+        any_order_bound(model, row), abs=1e-10
+    )
 
 
 @pytest.mark.parametrize("vocab, length", SIZES)
@@ -97,7 +99,10 @@ def test_the_mean_over_a_rows_hidden_tokens_is_the_bound_per_token(vocab, length
     model, row = tiny(vocab, length)
     loss = MLMLoss(model=model, use_num_masked_factor=True)
     every = subsets(length)
-    by_count = [float(loss(batch_of(model, row, every[every.sum(-1) == k], torch.ones(1)))["loss"]) for k in range(1, length + 1)]
+    by_count = [
+        float(loss(batch_of(model, row, every[every.sum(-1) == k], torch.ones(1)))["loss"])
+        for k in range(1, length + 1)
+    ]
     assert sum(by_count) / length * length == pytest.approx(any_order_bound(model, row), abs=1e-6)
 
 
@@ -111,7 +116,9 @@ def test_a_floor_on_the_rate_biases_by_its_size():
         mask_rate, total = uniform_corruption(3, eps).mask_rate, 0.0
         for u, w in zip((nodes + 1) / 2, weights / 2, strict=True):
             p = mask_rate(torch.tensor([u]))
-            total += w * float((torch.where(hidden, p, 1 - p).prod(-1) * row_sums(loss, batch_of(model, row, hidden, p))).sum())
+            total += w * float(
+                (torch.where(hidden, p, 1 - p).prod(-1) * row_sums(loss, batch_of(model, row, hidden, p))).sum()
+            )
         assert 1e-6 < abs(total / exact - 1) < most
 
 
@@ -149,7 +156,9 @@ def test_other_schedules_give_the_bound_too(name):
         chance = torch.where(hidden, p, 1 - p).prod(-1)
         total += w * dt * float((chance * row_sums(loss, batch_of(model, row, hidden, p))).sum())
     # log-linear stops at 1 - 1e-3 and leaves out as much of the integral
-    assert total == pytest.approx(any_order_bound(model, row), **({"rel": 2e-3} if name == "log_linear" else {"abs": 2e-6}))
+    assert total == pytest.approx(
+        any_order_bound(model, row), **({"rel": 2e-3} if name == "log_linear" else {"abs": 2e-6})
+    )
 
 
 def test_block_diffusion_with_clean_prefixes_is_the_sum_of_the_blocks_bounds():

@@ -51,7 +51,9 @@ SCHEMES = {
     "blockwise": blockwise_corruption(MASK),
     "blockwise, blocks": blockwise_corruption(MASK, 4),
     "spans": span_corruption(MASK, 0.3),
-    "spanbert": span_corruption(MASK, 0.3, replacement=Replacement(MASK, 0.5, 0.3, ordinary_ids(VOCAB, SPECIAL), runs=True)),
+    "spanbert": span_corruption(
+        MASK, 0.3, replacement=Replacement(MASK, 0.5, 0.3, ordinary_ids(VOCAB, SPECIAL), runs=True)
+    ),
     "words": whole_words(uniform_corruption(MASK), SOLID),
     "words, exact": whole_words(uniform_corruption(MASK, exact=True), SOLID),
     "words, maskgit": whole_words(count_corruption(MASK, SCHEDULES["cosine"]), SOLID),
@@ -163,7 +165,9 @@ def test_a_rate_times_a_count_is_not_rounded_up_by_a_float():
 
 def test_bert_selects_masks_randomises_and_keeps_at_its_rates():
     ids = torch.full((2000, 64), 7)
-    noisy, scored, p = corrupt_bert(ids, torch.ones(2000, 64), MASK, VOCAB, SPECIAL, generator=torch.Generator().manual_seed(3))
+    noisy, scored, p = corrupt_bert(
+        ids, torch.ones(2000, 64), MASK, VOCAB, SPECIAL, generator=torch.Generator().manual_seed(3)
+    )
     total, chosen = ids.numel(), int(scored.sum())
     assert (p == 0.15).all() and chisquare([chosen, total - chosen], [0.15 * total, 0.85 * total]).pvalue > 1e-3
     assert chisquare(scored.sum(0)).pvalue > 1e-3
@@ -178,7 +182,9 @@ def test_bert_selects_masks_randomises_and_keeps_at_its_rates():
 @pytest.mark.parametrize("mask_replace_prob, random_replace_prob", [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.3, 0.2)])
 def test_any_shares_of_the_selected_are_met(mask_replace_prob, random_replace_prob):
     ids = torch.full((1500, 40), 7)
-    noisy, scored, _ = corrupt_bert(ids, torch.ones_like(ids), MASK, VOCAB, SPECIAL, 0.5, mask_replace_prob, random_replace_prob)
+    noisy, scored, _ = corrupt_bert(
+        ids, torch.ones_like(ids), MASK, VOCAB, SPECIAL, 0.5, mask_replace_prob, random_replace_prob
+    )
     n = int(scored.sum())
     masked, moved = int((noisy == MASK).sum()), int(((noisy != MASK) & (noisy != 7)).sum())
     assert abs(masked / n - mask_replace_prob) < 0.01 and abs(moved / n - random_replace_prob * 15 / 16) < 0.01
@@ -194,7 +200,9 @@ def test_the_mask_is_never_drawn_even_if_nobody_names_the_specials():
 @pytest.mark.parametrize("name", ["linear", "cosine", "quadratic", "square_root"])
 def test_scheduled_rates_are_the_schedule_at_uniform_times(name):
     schedule = SCHEDULES[name]
-    _, _, p = scheduled_corruption(MASK, schedule, t_min=0.0)(clean(5000, 2), torch.ones(5000, 2, dtype=torch.bool), keyed(5000))
+    _, _, p = scheduled_corruption(MASK, schedule, t_min=0.0)(
+        clean(5000, 2), torch.ones(5000, 2, dtype=torch.bool), keyed(5000)
+    )
     assert kstest(schedule.inverse(p[:, 0].double()).numpy(), "uniform").pvalue > 1e-3
 
 
@@ -212,7 +220,9 @@ def test_low_discrepancy_times_fill_the_interval_however_they_are_cut():
 
 def test_given_levels_take_the_place_of_drawn_ones():
     noise = Noise(torch.arange(3), row_uniforms=torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
-    _, _, p = Corruption(UniformMaskRate(0.2), bernoulli, Replacement(MASK))(clean(3, 2), torch.ones(3, 2, dtype=torch.bool), noise)
+    _, _, p = Corruption(UniformMaskRate(0.2), bernoulli, Replacement(MASK))(
+        clean(3, 2), torch.ones(3, 2, dtype=torch.bool), noise
+    )
     assert p[:, 0].tolist() == pytest.approx([0.2, 0.6, 1.0])
     assert float(ScheduleMaskRate(SCHEDULES["quadratic"], 0.0)(noise.row_uniforms)[1]) == 0.25
 
@@ -313,7 +323,9 @@ def rate_of(name, rows):
     """What each row of a plain function drew, on (0, 1)."""
     ids, every = clean(rows, 64), torch.ones(rows, 64)
     if name == "scheduled":  # its count, jittered within its step
-        return (corrupt_scheduled(ids, every, MASK, "linear").noise_mask.sum(-1) - torch.rand(rows, dtype=torch.float64)) / 64
+        return (
+            corrupt_scheduled(ids, every, MASK, "linear").noise_mask.sum(-1) - torch.rand(rows, dtype=torch.float64)
+        ) / 64
     made = {
         "uniform": lambda: corrupt_uniform(ids, every, MASK),
         "random": lambda: corrupt_uniform_random(ids, every, VOCAB, SPECIAL),
@@ -333,7 +345,9 @@ def test_plain_functions_draw_the_rates_of_a_batch_independently(name):
 
 
 def test_the_levels_of_a_rows_blocks_are_independent_in_the_plain_function():
-    _, _, p = corrupt_blockwise(clean(8000, 16), torch.ones(8000, 16), MASK, block_size=4, generator=torch.Generator().manual_seed(2))
+    _, _, p = corrupt_blockwise(
+        clean(8000, 16), torch.ones(8000, 16), MASK, block_size=4, generator=torch.Generator().manual_seed(2)
+    )
     row_uniforms = (p[:, ::4].double() - 1e-3) / (1 - 1e-3)
     for i in range(4):
         assert kstest(row_uniforms[:, i].numpy(), "uniform").pvalue > 1e-3
@@ -382,7 +396,9 @@ def test_whole_words_are_hidden_or_kept_together(name):
     eligible = torch.rand(400, 20) < 0.9
     _, scored, p = SCHEMES[name](ids, eligible, keyed(400))
     word = SOLID(ids, eligible)
-    same = torch.zeros(400, 20).scatter_add(1, word, scored.float()) / torch.zeros(400, 20).scatter_add(1, word, torch.ones(400, 20))
+    same = torch.zeros(400, 20).scatter_add(1, word, scored.float()) / torch.zeros(400, 20).scatter_add(
+        1, word, torch.ones(400, 20)
+    )
     assert set(same[~same.isnan()].tolist()) == {0.0, 1.0}
     assert torch.equal(p, p.gather(-1, word)), "the tokens of a word have one probability"
 
@@ -402,7 +418,9 @@ def test_counts_of_whole_words_count_words():
 def test_only_the_eligible_are_hidden_whatever_the_units_are():
     ids, eligible = clean(100, 9), torch.ones(100, 9, dtype=torch.bool)
     eligible[:, 4:6] = False
-    _, scored, _ = whole_words(uniform_corruption(MASK), lambda ids, eligible: torch.zeros_like(ids))(ids, eligible, keyed(100))
+    _, scored, _ = whole_words(uniform_corruption(MASK), lambda ids, eligible: torch.zeros_like(ids))(
+        ids, eligible, keyed(100)
+    )
     assert torch.equal(scored, scored[:, :1] & eligible) and bool(scored.any())
 
 

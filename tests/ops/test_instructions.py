@@ -16,7 +16,24 @@ from unmask.ops.schedule import SCHEDULES
 from unmask.randomness import Noise, row_keys
 
 NEXT, MASK = 2, 1
-WORDS = ["[PAD]", "[MASK]", "[NEXT]", "[SEP]", "mov", "push", "ret", "rax", "rbp", "dword", "rel", "[", "]", "+", "7", "##123"]
+WORDS = [
+    "[PAD]",
+    "[MASK]",
+    "[NEXT]",
+    "[SEP]",
+    "mov",
+    "push",
+    "ret",
+    "rax",
+    "rbp",
+    "dword",
+    "rel",
+    "[",
+    "]",
+    "+",
+    "7",
+    "##123",
+]
 ID = {word: id for id, word in enumerate(WORDS)}
 SPECIAL = (0, 1, 2, 3)
 
@@ -57,7 +74,11 @@ def test_places_are_those_of_a_reader(seed):
         for segment in (None, segments):
             found = torch.stack(instruction_positions(ids, NEXT, mask, segment), -1)
             for row in range(6):
-                rows = (ids[row], real[row] if mask is not None else real[row] | True, (segments * (segment is not None))[row])
+                rows = (
+                    ids[row],
+                    real[row] if mask is not None else real[row] | True,
+                    (segments * (segment is not None))[row],
+                )
                 assert [tuple(p) for p in found[row].tolist()] == places(*(r.tolist() for r in rows), NEXT)
 
 
@@ -88,7 +109,9 @@ def test_operands_are_those_of_a_reader(seed):
     pieces = ["rax", "7", "dword [ rax + 7 ]", "[ rbp ]", "rel 7", "rbp"]
     texts = []
     for _ in range(12):
-        picked = [pieces[i] for i in torch.randint(0, len(pieces), (int(torch.randint(0, 4, (), generator=g)),), generator=g)]
+        picked = [
+            pieces[i] for i in torch.randint(0, len(pieces), (int(torch.randint(0, 4, (), generator=g)),), generator=g)
+        ]
         texts.append(" ".join(["mov", *picked]))
     ids = encode(" [NEXT] ".join(texts))
     unit = GRAINS["operand"](ids, ids > 3)[0].tolist()

@@ -12,7 +12,9 @@ REGULARISERS = {"plain": (0.0, 0.0), "smoothing": (0.2, 0.0), "z": (0.0, 0.05), 
 
 def drawn(count=7, dtype=torch.float64):
     generator = torch.Generator().manual_seed(1)
-    hidden, weight, bias = (torch.randn(*shape, generator=generator, dtype=dtype) for shape in ((count, WIDTH), (VOCAB, WIDTH), (VOCAB,)))
+    hidden, weight, bias = (
+        torch.randn(*shape, generator=generator, dtype=dtype) for shape in ((count, WIDTH), (VOCAB, WIDTH), (VOCAB,))
+    )
     targets = torch.randint(VOCAB, (count,), generator=generator)
     weights = torch.rand(count, generator=generator, dtype=dtype) * 9
     return [x.requires_grad_() for x in (hidden, weight, bias)], targets, weights
@@ -48,7 +50,10 @@ def test_the_best_token_is_told_where_no_gradient_is_wanted():
     args = drawn()
     with torch.no_grad():
         found = linear_cross_entropy(*args[0], *args[1:])
-    assert torch.equal(found.best, naive(*args[0], *args[1:], 0.0, 0.0)[3].argmax(-1)) and not found.numerator.requires_grad
+    assert (
+        torch.equal(found.best, naive(*args[0], *args[1:], 0.0, 0.0)[3].argmax(-1))
+        and not found.numerator.requires_grad
+    )
     assert linear_cross_entropy(*args[0], *args[1:]).best.numel() == 0
 
 
@@ -69,7 +74,9 @@ def test_nothing_scored_is_zero_with_zero_gradient():
 def test_extreme_logits_stay_finite():
     (hidden, weight, bias), targets, weights = drawn()
     found = linear_cross_entropy(hidden * 1e4, weight, bias, targets, weights)
-    assert found.numerator.isfinite() and all(g.isfinite().all() for g in torch.autograd.grad(found.numerator, [hidden, weight, bias]))
+    assert found.numerator.isfinite() and all(
+        g.isfinite().all() for g in torch.autograd.grad(found.numerator, [hidden, weight, bias])
+    )
 
 
 @pytest.mark.parametrize("chunk", [1 << 25, 3 * VOCAB])
@@ -80,7 +87,9 @@ def test_under_autocast_it_is_near_the_formula_and_gradients_keep_the_dtype_of_t
     wanted = naive(*inputs, targets, weights, 0.1, 0.01)
     assert found.numerator.dtype == found.nll.dtype == torch.float32
     assert float(found.numerator) == pytest.approx(float(wanted[0]), rel=0.02)
-    for one, other in zip(torch.autograd.grad(found.numerator, inputs), torch.autograd.grad(wanted[0], inputs), strict=True):
+    for one, other in zip(
+        torch.autograd.grad(found.numerator, inputs), torch.autograd.grad(wanted[0], inputs), strict=True
+    ):
         assert one.dtype == torch.float32 and (one - other).norm() < 0.03 * other.norm()
 
 
@@ -93,12 +102,16 @@ def test_no_more_than_a_chunk_of_logits_exists():
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             nonlocal largest
             made = function(*args, **(kwargs or {}))
-            sizes = [x.numel() for x in (made if isinstance(made, (tuple, list)) else [made]) if isinstance(x, torch.Tensor)]
+            sizes = [
+                x.numel() for x in (made if isinstance(made, (tuple, list)) else [made]) if isinstance(x, torch.Tensor)
+            ]
             largest = max([largest, *sizes])
             return made
 
     hidden = torch.randn(400, WIDTH, dtype=torch.float64).requires_grad_()
     with Watch():
-        found = linear_cross_entropy(hidden, weight, bias, torch.zeros(400, dtype=torch.long), torch.ones(400), chunk=5 * VOCAB)
+        found = linear_cross_entropy(
+            hidden, weight, bias, torch.zeros(400, dtype=torch.long), torch.ones(400), chunk=5 * VOCAB
+        )
         found.numerator.backward()
     assert largest <= 400 * WIDTH < 400 * VOCAB

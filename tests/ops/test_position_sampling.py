@@ -75,7 +75,11 @@ def test_coins_come_up_always_at_one_and_never_at_zero():
     noise, among = Noise(torch.arange(3)), torch.ones(3, 40_000, dtype=torch.bool)
     among[:, 7] = False
     bernoulli, p = noise.bernoulli(torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64), among, Stream.SELECTION)
-    assert not bernoulli[0].any() and torch.equal(bernoulli[2], among[2]) and abs(float(bernoulli[1].double().mean()) - 0.25) < 0.01
+    assert (
+        not bernoulli[0].any()
+        and torch.equal(bernoulli[2], among[2])
+        and abs(float(bernoulli[1].double().mean()) - 0.25) < 0.01
+    )
     assert p.tolist() == [0.0, 0.25, 1.0] and not bernoulli[:, 7].any()
 
 
@@ -84,7 +88,9 @@ def test_coins_have_exactly_the_probability_that_they_state(counters, monkeypatc
     """The rate rounded up to a multiple of 2^-32, as a count of the halves at which they come up; also near 0 and 1."""
     rates = torch.tensor([1e-12, 0.3, 1 - 1e-12], dtype=torch.float64)
     limits = [1, int(np.ceil(0.3 * 2**32)), 2**32]
-    halves = np.array([[0, 1, limit - 1, limit, 2**32 - 1, *[0] * 4] for limit in limits[:2]] + [[2**32 - 1] * 9], dtype=np.uint32)
+    halves = np.array(
+        [[0, 1, limit - 1, limit, 2**32 - 1, *[0] * 4] for limit in limits[:2]] + [[2**32 - 1] * 9], dtype=np.uint32
+    )
     monkeypatch.setattr(Noise, "_halves", lambda *_: halves)
     everywhere = torch.ones(3, 9, dtype=torch.bool)
     for _ in ("here", "on an accelerator"):
@@ -117,7 +123,9 @@ def test_halves_are_uniform_and_neighbours_are_independent():
 @settings(max_examples=80, deadline=None)
 def test_the_largest_are_those_with_the_largest_halves(key, length, data):
     noise = Noise(torch.arange(3) + key)
-    among = torch.tensor(data.draw(st.lists(st.lists(st.booleans(), min_size=length, max_size=length), min_size=3, max_size=3)))
+    among = torch.tensor(
+        data.draw(st.lists(st.lists(st.booleans(), min_size=length, max_size=length), min_size=3, max_size=3))
+    )
     k = torch.tensor(data.draw(st.lists(st.integers(0, length), min_size=3, max_size=3)))
     halves = torch.from_numpy(noise._halves(Stream.SELECTION, length).astype(np.float64))
     assert torch.equal(noise.largest(k, among, Stream.SELECTION), select_top(halves, among, k))

@@ -31,7 +31,9 @@ def test_a_tail_beyond_single_precision_is_drawn():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_the_likeliest_is_the_first_of_equals_and_a_nan_before_all(dtype):
     nan, inf = torch.nan, torch.inf
-    rows = torch.tensor([[1, 3, 3, 0], [-inf, -inf, -inf, -inf], [-inf, -inf, -5, -5], [2, inf, 0, inf], [4, nan, inf, nan]]).to(dtype)
+    rows = torch.tensor(
+        [[1, 3, 3, 0], [-inf, -inf, -inf, -inf], [-inf, -inf, -5, -5], [2, inf, 0, inf], [4, nan, inf, nan]]
+    ).to(dtype)
     assert likeliest(rows).tolist() == [1, 0, 2, 1, 1] == rows.argmax(-1).tolist()
     assert likeliest(rows.T[:4].T[:, ::2].requires_grad_()).tolist() == rows[:, ::2].argmax(-1).tolist()
     assert likeliest(rows[:0]).shape == (0,) and likeliest(rows).dtype == torch.int64

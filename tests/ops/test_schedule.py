@@ -61,7 +61,9 @@ def test_names_objects_and_functions_are_understood():
         as_schedule("cosin")
 
 
-@pytest.mark.parametrize("wrong", [lambda t: 1 - t, lambda t: 0.5 * t, lambda t: torch.sin(3 * torch.pi * t / 2).abs(), lambda t: 1.0])
+@pytest.mark.parametrize(
+    "wrong", [lambda t: 1 - t, lambda t: 0.5 * t, lambda t: torch.sin(3 * torch.pi * t / 2).abs(), lambda t: 1.0]
+)
 def test_what_is_no_mask_rate_is_refused(wrong):
     with pytest.raises(ValueError, match="fraction hidden at time t"):
         as_schedule(wrong)
@@ -90,7 +92,9 @@ def test_the_discrete_time_weight_is_the_share_revealed_in_one_step():
     assert torch.allclose(many, SCHEDULES["cosine"].weight(TIMES), rtol=1e-4)
 
 
-@pytest.mark.parametrize("make", [lambda: polynomial(0.0), lambda: geometric(2.0, 1.0), lambda: clipped(SCHEDULES["linear"], 0.5, 0.2)])
+@pytest.mark.parametrize(
+    "make", [lambda: polynomial(0.0), lambda: geometric(2.0, 1.0), lambda: clipped(SCHEDULES["linear"], 0.5, 0.2)]
+)
 def test_impossible_shapes_are_refused(make):
     with pytest.raises(ValueError, match=r"got|must be above 0"):
         make()
@@ -100,7 +104,13 @@ def own(t):
     return t**3
 
 
-PICKLED = {**SCHEDULES, "polynomial": polynomial(1.5), "geometric range": geometric(1e-3, 9.0), "clipped": clipped(polynomial(3.0), 0.1, 0.8), "own": as_schedule(own)}
+PICKLED = {
+    **SCHEDULES,
+    "polynomial": polynomial(1.5),
+    "geometric range": geometric(1e-3, 9.0),
+    "clipped": clipped(polynomial(3.0), 0.1, 0.8),
+    "own": as_schedule(own),
+}
 
 
 @pytest.mark.parametrize("name", PICKLED)

@@ -16,7 +16,9 @@ def hide(spans, mask_rate, eligible):
 
 def test_the_published_lengths_have_a_mean_of_3_8():
     law = Spans().lengths()
-    assert float(law.sum()) == pytest.approx(1) and float((law * torch.arange(1, 11)).sum()) == pytest.approx(3.8, abs=0.05)
+    assert float(law.sum()) == pytest.approx(1) and float((law * torch.arange(1, 11)).sum()) == pytest.approx(
+        3.8, abs=0.05
+    )
     assert torch.allclose(law[1:] / law[:-1], torch.full((9,), 0.8, dtype=torch.float64))
 
 

@@ -19,7 +19,15 @@ def test_pictures_keep_their_laws_and_are_their_own():
 
 @pytest.mark.parametrize(
     ("law", "cell", "colour"),
-    [("sky", (0, 0), 1), ("light", (0, 15), SUN), ("land", (10, 3), DAY), ("land", (4, 8), HILL), ("lake", (15, 7), 16), ("lake", (12, 0), DAY), ("land", (10, 0), COLOURS)],
+    [
+        ("sky", (0, 0), 1),
+        ("light", (0, 15), SUN),
+        ("land", (10, 3), DAY),
+        ("land", (4, 8), HILL),
+        ("lake", (15, 7), 16),
+        ("lake", (12, 0), DAY),
+        ("land", (10, 0), COLOURS),
+    ],
 )
 def test_a_spoilt_cell_breaks_its_law(law, cell, colour):
     day = pictures(400)

@@ -92,7 +92,9 @@ def test_the_solutions_are_those_of_a_search():
             puzzle = torch.full_like(grid, sudoku.side).index_copy(0, shown, grid[shown])
             found = sudoku.solutions(puzzle)
             assert sudoku.valid(found).all() and (found[:, shown] == grid[shown]).all()
-            assert {tuple(s.tolist()) for s in found} == {tuple(s) for s in solve(puzzle.tolist(), sudoku.height, sudoku.width)}
+            assert {tuple(s.tolist()) for s in found} == {
+                tuple(s) for s in solve(puzzle.tolist(), sudoku.height, sudoku.width)
+            }
             several += len(found) > 1
     assert several > 8
     none = torch.full((16,), 4)

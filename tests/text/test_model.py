@@ -86,7 +86,13 @@ def test_a_hugging_face_folder_is_a_model_too(tmp_path, model):
     from transformers import BertConfig, BertForMaskedLM
 
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(model.tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    config = BertConfig(
+        vocab_size=len(model.tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
     BertForMaskedLM(config).save_pretrained(tmp_path / "bert")
     model.tokenizer.save(tmp_path / "bert")
     theirs = load(tmp_path / "bert", device="cpu")

@@ -33,7 +33,10 @@ class Dense:
 
 
 @pytest.mark.parametrize("dense", [False, True])
-@pytest.mark.parametrize("ids, mask", [(torch.int32, torch.int64), (torch.int16, torch.uint8), (torch.uint8, torch.float32), (torch.int64, torch.int32)])
+@pytest.mark.parametrize(
+    "ids, mask",
+    [(torch.int32, torch.int64), (torch.int16, torch.uint8), (torch.uint8, torch.float32), (torch.int64, torch.int32)],
+)
 def test_types_change_no_loss(model, dense, ids, mask):
     net = Dense(model) if dense else model
     other = {name: value.to(mask) if name.endswith("mask") else value for name, value in BATCH.items()}

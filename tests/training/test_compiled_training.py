@@ -19,7 +19,16 @@ def weights(run) -> dict:
 def test_a_run_that_recomputes_and_then_does_not_is_the_same_bit_for_bit(tiny, tmp_path):
     whole, changed = tmp_path / "whole", tmp_path / "changed"
     train(config_of(tiny, f"run={whole}", "train.steps=4", "optim.decay=constant", "optim.warmup=0"))
-    train(config_of(tiny, f"run={changed}", "train.steps=2", "optim.decay=constant", "optim.warmup=0", "train.checkpoint_activations=true"))
+    train(
+        config_of(
+            tiny,
+            f"run={changed}",
+            "train.steps=2",
+            "optim.decay=constant",
+            "optim.warmup=0",
+            "train.checkpoint_activations=true",
+        )
+    )
     train(config_of(tiny, f"run={changed}", "train.steps=4", "optim.decay=constant", "optim.warmup=0"))
     assert all(torch.equal(value, weights(changed)[name]) for name, value in weights(whole).items())
 
@@ -32,15 +41,31 @@ def test_a_compiled_run_leaves_the_checkpoint_of_an_eager_one_and_resumes_it(tin
     whole, compiled = tmp_path / "whole", tmp_path / "compiled"
     train(config_of(tiny, f"run={whole}", "train.steps=4", "optim.decay=constant", "optim.warmup=0"))
     assert not calls
-    train(config_of(tiny, f"run={compiled}", "train.steps=2", "optim.decay=constant", "optim.warmup=0", "train.compile=on"))
+    train(
+        config_of(
+            tiny, f"run={compiled}", "train.steps=2", "optim.decay=constant", "optim.warmup=0", "train.compile=on"
+        )
+    )
     assert len(calls) == 2  # steps times blocks but the last, which works where it is read: validation is eager
-    train(config_of(tiny, f"run={compiled}", "train.steps=4", "optim.decay=constant", "optim.warmup=0", "train.compile=off"))
-    assert {name: value.tolist() for name, value in weights(compiled).items()} == {n: v.tolist() for n, v in weights(whole).items()}
+    train(
+        config_of(
+            tiny, f"run={compiled}", "train.steps=4", "optim.decay=constant", "optim.warmup=0", "train.compile=off"
+        )
+    )
+    assert {name: value.tolist() for name, value in weights(compiled).items()} == {
+        n: v.tolist() for n, v in weights(whole).items()
+    }
 
 
 @pytest.mark.parametrize(
     ("wanted", "steps", "device", "compiled"),
-    [("auto", 10, "cuda", False), ("auto", 10**6, "cuda", True), ("auto", 10**6, "cpu", False), ("on", 10, "cpu", True), ("off", 10**6, "cuda", False)],
+    [
+        ("auto", 10, "cuda", False),
+        ("auto", 10**6, "cuda", True),
+        ("auto", 10**6, "cpu", False),
+        ("on", 10, "cpu", True),
+        ("off", 10**6, "cuda", False),
+    ],
 )
 def test_auto_compiles_long_runs_on_an_accelerator(tiny, wanted, steps, device, compiled, monkeypatch):
     monkeypatch.setattr(network, "can_compile", lambda device: True)

@@ -84,15 +84,29 @@ def test_a_window_is_its_tokens_and_says_who_it_is():
 def test_progress_is_the_share_of_the_draws_of_a_run(ranks, rows):
     """From nothing at the first row to just below one at the last, over epochs, however ranks cut the rows."""
     data = windows(samples=60)
-    passes = [iter(InfiniteSampler(windows=len(data), rows=rows, seed=1, rank=rank, ranks=ranks)) for rank in range(ranks)]
+    passes = [
+        iter(InfiniteSampler(windows=len(data), rows=rows, seed=1, rank=rank, ranks=ranks)) for rank in range(ranks)
+    ]
     found = [data.__getitems__(next(samples))["progress"] for _ in range(15) for samples in passes]
     assert np.allclose(np.concatenate(found), np.arange(60) / 60)
 
 
 def datamodule(rank: int = 0, ranks: int = 1, step: int = 0, **options) -> TokenStoreData:
-    settings = {"block_size": 8, "batch_size": 4, "accumulate": 1, "evaluate_rows": 5, "steps": 10, "seed": 3, **options}
+    settings = {
+        "block_size": 8,
+        "batch_size": 4,
+        "accumulate": 1,
+        "evaluate_rows": 5,
+        "steps": 10,
+        "seed": 3,
+        **options,
+    }
     data = TokenStoreData(
-        TokenArray(np.arange(100)), TokenArray(np.arange(1000, 1170)), collate=lambda c: c, collate_valid=lambda c: {**c, "valid": True}, **settings
+        TokenArray(np.arange(100)),
+        TokenArray(np.arange(1000, 1170)),
+        collate=lambda c: c,
+        collate_valid=lambda c: {**c, "valid": True},
+        **settings,
     )
     data.trainer = SimpleNamespace(world_size=ranks, global_rank=rank, global_step=step)
     return data
@@ -114,7 +128,9 @@ def test_validation_takes_the_same_windows_every_time_from_all_over_the_held_out
     """Ranks share them out, none twice; they have no progress, so that a curriculum is validated at one point."""
     whole = list(datamodule().val_dataloader())
     assert [len(batch["example_id"]) for batch in whole] == [4, 1] and "progress" not in whole[0] and whole[0]["valid"]
-    assert np.concatenate([batch["example_id"] for batch in datamodule(evaluate_rows=99).val_dataloader()]).tolist() == [*range(22)]
+    assert np.concatenate(
+        [batch["example_id"] for batch in datamodule(evaluate_rows=99).val_dataloader()]
+    ).tolist() == [*range(22)]
     chosen = np.concatenate([batch["example_id"] for batch in whole])
     assert chosen.tolist() == [0, 5, 10, 16, 21]  # of 22 windows
     assert whole[0]["input_ids"][1].tolist() == [*range(1040, 1048)] and set(whole[0]["epoch"]) == {0}

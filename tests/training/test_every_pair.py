@@ -61,22 +61,41 @@ def words(i, n):
 
 PLAIN = [{"input_ids": words(i, i % 11), "example_id": i} for i in range(ROWS)]
 PACKED = [{"input_ids": [*words(i, 3), EOS, *words(i + 1, 2), EOS, PAD, PAD], "example_id": i} for i in range(ROWS)]
-ANSWERED = [{"prompt_ids": words(i, i % 5), "target_ids": words(i + 2, 1 + i % 7), "example_id": i} for i in range(ROWS)]
-BLANKS = [{"prompt_ids": [5, *[MASK] * (i % 6), 6], "input_ids": [5, *words(i, i % 6), 6], "example_id": i} for i in range(ROWS)]
-TAUGHT = [{"input_ids": words(i, 2 + i % 9), "loss_mask": [0, 1] + [j % 3 > 0 for j in range(i % 9)], "example_id": i} for i in range(ROWS)]
+ANSWERED = [
+    {"prompt_ids": words(i, i % 5), "target_ids": words(i + 2, 1 + i % 7), "example_id": i} for i in range(ROWS)
+]
+BLANKS = [
+    {"prompt_ids": [5, *[MASK] * (i % 6), 6], "input_ids": [5, *words(i, i % 6), 6], "example_id": i}
+    for i in range(ROWS)
+]
+TAUGHT = [
+    {"input_ids": words(i, 2 + i % 9), "loss_mask": [0, 1] + [j % 3 > 0 for j in range(i % 9)], "example_id": i}
+    for i in range(ROWS)
+]
 
 COLLATORS = {
     "default": (lambda c, **o: DefaultMLMCollator(SPECIAL, 13, c, False, "max", **o), PLAIN),
     "default, padding": (lambda c, **o: DefaultMLMCollator(SPECIAL, 13, c, **o), PLAIN),
     "packed": (lambda c, **o: PackedMLMCollator(SPECIAL, 9, c, **o), PACKED),
     "packed, flex": (lambda c, **o: PackedMLMCollator(SPECIAL, 9, c, use_flex_attn=True, **o), PACKED),
-    "prompt and answer": (lambda c, **o: MLMSeq2SeqTrainCollator(SPECIAL, c, 14, truncate="max", loss_on_padding=False, **o), ANSWERED),
-    "prompt beside answer": (lambda c, **o: MLMSeq2SeqCollator(SPECIAL, c, 9, truncate="max", loss_on_padding=False, **o), ANSWERED),
+    "prompt and answer": (
+        lambda c, **o: MLMSeq2SeqTrainCollator(SPECIAL, c, 14, truncate="max", loss_on_padding=False, **o),
+        ANSWERED,
+    ),
+    "prompt beside answer": (
+        lambda c, **o: MLMSeq2SeqCollator(SPECIAL, c, 9, truncate="max", loss_on_padding=False, **o),
+        ANSWERED,
+    ),
     "infill": (lambda c, **o: DefaultInfillMLMCollator(SPECIAL, 10, c, truncate="max", **o), BLANKS),
     "supervised": (lambda c, **o: SupervisedMLMCollator(SPECIAL, 12, c, **o), TAUGHT),
 }
 every_collator = pytest.mark.parametrize("collator", COLLATORS)
-DTYPES = {"noise_mask": torch.bool, "attention_mask": torch.bool, "fixed_positions_mask": torch.bool, "p_mask": torch.float32}
+DTYPES = {
+    "noise_mask": torch.bool,
+    "attention_mask": torch.bool,
+    "fixed_positions_mask": torch.bool,
+    "p_mask": torch.float32,
+}
 
 
 @every_collator
@@ -85,7 +104,9 @@ def test_every_pair_keeps_the_contract_and_a_uniform_model_scores_ln_v(collator,
     """Flat: exactly ln V a scored token. Weighed by 1/p: ln V a supervised token, to within five standard errors of its own."""
     make, rows = COLLATORS[collator]
     batch = make(CORRUPTIONS[corruption])(rows)
-    assert all(v.dtype == DTYPES.get(name, torch.int64) and v.shape == batch["input_ids"].shape for name, v in batch.items())
+    assert all(
+        v.dtype == DTYPES.get(name, torch.int64) and v.shape == batch["input_ids"].shape for name, v in batch.items()
+    )
     scored, target, p = batch["noise_mask"], batch["target_ids"], batch["p_mask"]
     assert bool(scored.any()) and not (scored & (target == -100)).any()
     assert torch.equal(p > 0, target != -100) and float(p.max()) <= 1.0
@@ -139,7 +160,9 @@ def test_the_schedule_is_read_by_every_collator(collator):
 def test_token_rows_keep_the_contract_too():
     collator = MaskedLMCollator(MASK, VOCAB, 0.5, tokenizer=SPECIAL)
     batch = collator([{"tokens": words(i, 8), "mask": [1] * 7 + [0]} for i in range(ROWS)])
-    assert {name: value.dtype for name, value in batch.items()} == dict.fromkeys(("tokens", "mask", "labels"), torch.int64)
+    assert {name: value.dtype for name, value in batch.items()} == dict.fromkeys(
+        ("tokens", "mask", "labels"), torch.int64
+    )
     for normaliser in ("scored", "supervised", "sequence"):
         found = MLMLoss(model=UniformModel(VOCAB), normaliser=normaliser)(batch)
         assert float(found["numerator"]) == pytest.approx(math.log(VOCAB) * int((batch["labels"] != -100).sum()))

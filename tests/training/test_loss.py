@@ -127,7 +127,9 @@ def by_hand(normaliser, weighting, factor=False):
     }[normaliser]
     if factor:
         expected = (first / 2 + second / 1) / 2
-    loss = MLMLoss(model=lambda x, **_: logits, weighting=weighting, normaliser=normaliser, use_num_masked_factor=factor)
+    loss = MLMLoss(
+        model=lambda x, **_: logits, weighting=weighting, normaliser=normaliser, use_num_masked_factor=factor
+    )
     return float(loss(batch)["loss"]), expected
 
 
@@ -162,7 +164,9 @@ def test_masked_only_equals_dense_in_value_and_gradient(model, batch, weighting,
     results = []
     for network in (model, Dense(model)):
         model.zero_grad()
-        out = MLMLoss(model=network, weighting=weighting, normaliser="supervised", loss_on_visible_tokens=visible)(batch)["loss"]
+        out = MLMLoss(model=network, weighting=weighting, normaliser="supervised", loss_on_visible_tokens=visible)(
+            batch
+        )["loss"]
         out.backward()
         results.append((out.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
     assert torch.allclose(results[0][0], results[1][0])
@@ -178,7 +182,9 @@ def test_splitting_a_batch_does_not_change_the_loss(model, batch, normaliser):
         parts = [loss({k: v[a:b] for k, v in batch.items()}) for a, b in zip((0, *cuts), (*cuts, 12), strict=True)]
         total = sum(p["numerator"] for p in parts) / sum(p["denominator"] for p in parts)
         assert torch.allclose(total, whole["loss"])
-    mean_of_means = torch.stack([loss({k: v[a:b] for k, v in batch.items()})["loss"] for a, b in ((0, 1), (1, 12))]).mean()
+    mean_of_means = torch.stack(
+        [loss({k: v[a:b] for k, v in batch.items()})["loss"] for a, b in ((0, 1), (1, 12))]
+    ).mean()
     assert not torch.allclose(mean_of_means, whole["loss"])
 
 
@@ -209,7 +215,11 @@ def test_padding_is_scored_only_when_asked():
     everything = Corruption(ConstantMaskRate(1.0), bernoulli, Replacement(MASK))
     batch = COLLATORS["default, padding"](everything)(rows(False, 3))
     counts = [
-        float(MLMLoss(model=UniformModel(VOCAB), tokenizer=SPECIAL, loss_on_padding=scored, normaliser=n)(batch)["denominator"])
+        float(
+            MLMLoss(model=UniformModel(VOCAB), tokenizer=SPECIAL, loss_on_padding=scored, normaliser=n)(batch)[
+                "denominator"
+            ]
+        )
         for scored in (False, True)
         for n in ("scored", "supervised")
     ]
@@ -233,8 +243,14 @@ def test_a_hundred_steps_of_any_objective_lower_the_cross_entropy():
     """A weight of the wrong sign, or mirrored in time, raises it while its 'loss' falls."""
     for corruption, weighting in (("uniform", "inverse_p"), ("cosine", SCHEDULES["cosine"]), ("bert", "flat")):
         logits = torch.zeros(VOCAB, dtype=torch.float64, requires_grad=True)
-        loss = MLMLoss(model=lambda x, logits=logits, **_: logits.expand(*x.shape, -1), weighting=weighting, normaliser="supervised")
-        batch = COLLATORS["default"](CORRUPTIONS[corruption])([{"input_ids": [4, 4, 5, 4, 6], "example_id": i} for i in range(40)])
+        loss = MLMLoss(
+            model=lambda x, logits=logits, **_: logits.expand(*x.shape, -1),
+            weighting=weighting,
+            normaliser="supervised",
+        )
+        batch = COLLATORS["default"](CORRUPTIONS[corruption])(
+            [{"input_ids": [4, 4, 5, 4, 6], "example_id": i} for i in range(40)]
+        )
         optimiser = torch.optim.SGD([logits], lr=1.0)
         for _ in range(100):
             optimiser.zero_grad()
@@ -263,7 +279,11 @@ def test_errors_teach(make, message):
 
 def test_label_smoothing_and_z_loss_are_their_formulas():
     logits = torch.randn(2, 3, VOCAB, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    batch = {"input_ids": torch.full((2, 3), MASK), "target_ids": torch.randint(4, VOCAB, (2, 3)), "noise_mask": torch.ones(2, 3).bool()}
+    batch = {
+        "input_ids": torch.full((2, 3), MASK),
+        "target_ids": torch.randint(4, VOCAB, (2, 3)),
+        "noise_mask": torch.ones(2, 3).bool(),
+    }
     targets = batch["target_ids"].flatten()
     smooth = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets, label_smoothing=0.1)
     z = (logits.logsumexp(-1) ** 2).mean()
@@ -326,13 +346,23 @@ def test_a_supervised_count_ignores_what_has_no_target_even_without_p_mask():
     assert float(MLMLoss(model=UniformModel(VOCAB), normaliser="supervised")(batch)["denominator"]) == 4
 
 
-@pytest.mark.parametrize("options", [{}, {"weighting": "inverse_p", "normaliser": "answer"}, {"loss_on_visible_tokens": True}, {"use_num_masked_factor": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"weighting": "inverse_p", "normaliser": "answer"},
+        {"loss_on_visible_tokens": True},
+        {"use_num_masked_factor": True},
+    ],
+)
 @pytest.mark.parametrize("dense", [False, True])
 def test_positions_found_beforehand_and_filled_up_change_nothing(model, batch, options, dense):
     """What an accelerator is given: an index of a fixed size whose tail counts nothing."""
     loss, network = MLMLoss(tokenizer=SPECIAL, **options), Dense(model) if dense else model
     located = loss.locate(batch, model, 64)
-    assert len(located["scored_index"]) % 64 == 0 and (located["scored_index"] < 0).any() and "scored_index" not in batch
+    assert (
+        len(located["scored_index"]) % 64 == 0 and (located["scored_index"] < 0).any() and "scored_index" not in batch
+    )
     results = []
     for given in (batch, located):
         out = loss(given, network)
@@ -364,7 +394,10 @@ def test_logits_that_are_never_held_give_the_same_loss_and_scores(model, batch, 
     results = []
     for network in (model, Dense(model)):
         out = loss(batch, network)
-        results.append([out[k].detach() for k in ("loss", "variance")] + list(torch.autograd.grad(out["loss"], list(model.parameters()))))
+        results.append(
+            [out[k].detach() for k in ("loss", "variance")]
+            + list(torch.autograd.grad(out["loss"], list(model.parameters())))
+        )
         with torch.no_grad():
             tokens = loss.score(batch, network)
             results[-1] += [tokens.nll, tokens.token_loss, tokens.correct, loss.combine(batch, tokens)["loss"]]

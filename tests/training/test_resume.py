@@ -50,7 +50,9 @@ def test_a_kill_while_validating_repeats_the_validation(tiny, tmp_path, monkeypa
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_a_stop_signal_ends_after_a_whole_step_and_changes_nothing(tiny, tmp_path, monkeypatch, accumulate):
     """The signal comes in the middle of a step, at a step without validation: that step is finished, saved, and not validated."""
-    whole, stopped = (config_of(tiny, f"run={tmp_path / name}", f"train.accumulate={accumulate}") for name in ("whole", "stopped"))
+    whole, stopped = (
+        config_of(tiny, f"run={tmp_path / name}", f"train.accumulate={accumulate}") for name in ("whole", "stopped")
+    )
     train(whole)
 
     class Interrupted(callbacks.CleanStop):
@@ -197,15 +199,25 @@ def test_a_run_keeps_the_roles_of_its_tokenizer_and_a_bare_tokenizer_json_still_
 
     tokenizer = Tokenizer.train(["the cat sees the moon, a dog finds a stone"] * 5, 300)
     backend = tokenizer.backend.from_str(tokenizer.backend.to_str())
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in ("<|end|>", "<|hidden|>")])
+    backend.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in ("<|end|>", "<|hidden|>")]
+    )
     roles = {"mask": "<|hidden|>", "pad": "<|end|>", "eos": "<|end|>"}
     Tokenizer(backend, roles, {"model_max_length": 32}).save(tmp_path / "given")
     tiny["data"]["tokenizer"] = str(tmp_path / "given")
     checkpoint = train(config_of(tiny, "train.steps=4"))
     loaded = load_run(tiny["run"])
-    assert loaded.tokenizer.special_tokens == roles and loaded.tokenizer.fingerprint == Tokenizer.load(tmp_path / "given").fingerprint
+    assert (
+        loaded.tokenizer.special_tokens == roles
+        and loaded.tokenizer.fingerprint == Tokenizer.load(tmp_path / "given").fingerprint
+    )
     theirs = AutoTokenizer.from_pretrained(checkpoint)
-    assert (theirs.mask_token, theirs.pad_token, theirs.eos_token, theirs.model_max_length) == ("<|hidden|>", "<|end|>", "<|end|>", 32)
+    assert (theirs.mask_token, theirs.pad_token, theirs.eos_token, theirs.model_max_length) == (
+        "<|hidden|>",
+        "<|end|>",
+        "<|end|>",
+        32,
+    )
     assert train(config_of(tiny, "train.steps=8")).name == "step-00000008"
 
     bare = tmp_path / "bare"
@@ -233,9 +245,17 @@ def test_a_run_folder_alone_says_all_that_it_was_begun_with(tiny):
     run = f"run={begun.run}"
     train(begun)
     assert config_to_resume(None, [run]) == (begun, {})
-    config, changed = config_to_resume(None, [run, "train.steps=4", "train.log_every=2", "objective.name=bert", "optim.lr=2e-2"])
+    config, changed = config_to_resume(
+        None, [run, "train.steps=4", "train.log_every=2", "objective.name=bert", "optim.lr=2e-2"]
+    )
     assert changed == {"train.steps": (2, 4)} and config.train.steps == 4 and config.objective == begun.objective
-    for given, named in ({"objective.probability=0.2": "0.3, now 0.2", "objective.name=diffusion": "'bert', now 'diffusion'", "seed=1": "was 0, now 1"}).items():
+    for given, named in (
+        {
+            "objective.probability=0.2": "0.3, now 0.2",
+            "objective.name=diffusion": "'bert', now 'diffusion'",
+            "seed=1": "was 0, now 1",
+        }
+    ).items():
         with pytest.raises(ValueError, match=f"{given.split('=')[0]}.*{named}"):
             config_to_resume(None, [run, given])
     anew = config_to_resume(None, [run, "train.resume=false", "seed=1"])

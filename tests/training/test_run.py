@@ -54,7 +54,9 @@ train(load_config(sys.argv[1]))
 
 def in_process(script: str, *arguments: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 @pytest.mark.slow
@@ -85,9 +87,17 @@ def test_accumulation_and_two_processes_equal_one_pass(tiny, tmp_path):
     two = config_of(tiny, f"run={tmp_path / 'two'}", "train.steps=4", "objective.name=bert", "train.devices=2")
     save_config(two, tmp_path / "two.yaml")
     script = tmp_path / "two.py"
-    script.write_text("import sys\nfrom unmask.build.run import train\nfrom unmask.config.tree import load_config\ntrain(load_config(sys.argv[1]))\n")
+    script.write_text(
+        "import sys\nfrom unmask.build.run import train\nfrom unmask.config.tree import load_config\ntrain(load_config(sys.argv[1]))\n"
+    )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, str(script), str(tmp_path / "two.yaml")], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "two.yaml")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     runs["two processes"] = weights(resolve_checkpoint(two.run))
     for name, found in runs.items():
@@ -203,7 +213,10 @@ def test_every_training_option_changes_the_result(tiny, corpus, option, tmp_path
     found = []
     for extra in (given, [*given, turned]):
         # Stores are shared where the option does not change them, so that a run of four steps is quick.
-        store = corpus.parent / f"store-{turned if extra[-1:] == [turned] and turned.startswith(('seed', 'data.valid')) else 'common'}"
+        store = (
+            corpus.parent
+            / f"store-{turned if extra[-1:] == [turned] and turned.startswith(('seed', 'data.valid')) else 'common'}"
+        )
         run = tmp_path_factory.mktemp("runs") / "run"
         found.append(weights(train(config_of(tiny, f"run={run}", f"data.store={store}", "train.steps=4", *extra))))
     a, b = found
@@ -229,7 +242,9 @@ def test_overfitting_64_rows_guesses_every_hidden_token():
     """Training works: 64 rows of random tokens are learnt by heart, to more than 99% of the masked tokens."""
     special = SpecialIds(mask=1, vocab_size=64, pad=0, bos=2, eos=3)
     rows = torch.randint(4, 64, (64, 16), generator=torch.Generator().manual_seed(0)).numpy()
-    collator = PackedMLMCollator(special, 16, bert_corruption(1, 64, special.all, random_replace_prob=0.0, mask_replace_prob=1.0))
+    collator = PackedMLMCollator(
+        special, 16, bert_corruption(1, 64, special.all, random_replace_prob=0.0, mask_replace_prob=1.0)
+    )
     model = RotaryTransformerMLMModel(64, 128, 4, 4, dropout=0.0, max_length=16, local_init_layers=1)
     loss = MLMLoss(model=model, tokenizer=special)
     config = OptimConfig(name="muon", lr=1e-2, weight_decay=0.0)
@@ -238,7 +253,9 @@ def test_overfitting_64_rows_guesses_every_hidden_token():
 
     def batch(epoch: int) -> dict:
         """Four differently masked copies of every row."""
-        return collator({"input_ids": np.tile(rows, (4, 1)), "example_id": np.arange(256), "epoch": np.full(256, epoch)})
+        return collator(
+            {"input_ids": np.tile(rows, (4, 1)), "example_id": np.arange(256), "epoch": np.full(256, epoch)}
+        )
 
     for epoch in range(400):
         optimizer.zero_grad()
@@ -272,7 +289,9 @@ def test_the_standard_error_of_every_steps_loss_is_reported(tiny, monkeypatch):
     monkeypatch.setattr(MLMLoss, "__call__", noted)
     config = config_of(tiny, "train.steps=2", "train.accumulate=2", "train.log_every=1")
     train(config)
-    reported = [value for _, name, value in read_metrics(Path(config.run) / "metrics.csv") if name == "train/loss_error"]
+    reported = [
+        value for _, name, value in read_metrics(Path(config.run) / "metrics.csv") if name == "train/loss_error"
+    ]
     expected = [float(global_loss(parts[i : i + 2])["variance"].sqrt()) for i in (0, 2)]
     assert len(parts) == 4 and reported == pytest.approx(expected, rel=1e-5) and min(reported) > 0
 
@@ -287,8 +306,14 @@ def test_a_curriculum_is_trained_by_the_runs_progress_and_validated_at_its_end(t
         return real(self, batch, model)
 
     monkeypatch.setattr(MLMLoss, "score", noted)
-    train(config_of(tiny, "objective.name=bert", "objective.mask_rate_start=0.9", "train.steps=8", "train.evaluate_rows=8"))
-    assert len(seen) == 2 and seen[0] == seen[1] and seen[0][0] == pytest.approx(0.15)  # the same noise at both validations
+    train(
+        config_of(
+            tiny, "objective.name=bert", "objective.mask_rate_start=0.9", "train.steps=8", "train.evaluate_rows=8"
+        )
+    )
+    assert (
+        len(seen) == 2 and seen[0] == seen[1] and seen[0][0] == pytest.approx(0.15)
+    )  # the same noise at both validations
 
 
 @pytest.mark.parametrize("workers", [0, 1])

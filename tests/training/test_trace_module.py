@@ -15,12 +15,21 @@ from unmask.training.trace_module import InstructionTraceTransformerEncoderForMa
 
 MASK, NEXT, VOCAB = 4, 5, 24
 SPECIAL = tuple(range(6))
-SIZES = Configuration.tiny | {"dropout": 0.0, "depth": 2, "hidden_dimensions": 32, "heads": 2, "intermediate_dimensions": 64, "sequence_length": 32}
+SIZES = Configuration.tiny | {
+    "dropout": 0.0,
+    "depth": 2,
+    "hidden_dimensions": 32,
+    "heads": 2,
+    "intermediate_dimensions": 64,
+    "sequence_length": 32,
+}
 
 
 def made(seed=0, **options):
     torch.manual_seed(seed)
-    return InstructionTraceTransformerEncoderForMaskedLM(**(SIZES | {"vocab_size": VOCAB, "next_token_id": NEXT, "mask_token_id": MASK} | options))
+    return InstructionTraceTransformerEncoderForMaskedLM(
+        **(SIZES | {"vocab_size": VOCAB, "next_token_id": NEXT, "mask_token_id": MASK} | options)
+    )
 
 
 def rows(count=24, empty=False):
@@ -43,7 +52,9 @@ def fit(model, steps, data=None, valid=None, **options):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(("steps", "warmup"), [(1, 0.0), (1, 0.025), (1, 1.0), (10, 0.0), (10, 0.025), (10, 0.5), (3, 1.0)])
+@pytest.mark.parametrize(
+    ("steps", "warmup"), [(1, 0.0), (1, 0.025), (1, 1.0), (10, 0.0), (10, 0.025), (10, 0.5), (3, 1.0)]
+)
 def test_any_run_length_works(steps, warmup):
     model = made(warmup=warmup, lr=1e-3)
     before = [p.detach().clone() for p in model.parameters()]
@@ -79,7 +90,9 @@ def test_a_size_and_the_vocabulary_are_all_that_is_needed(size):
     sizes = Configuration.options[size]
     assert sizes["dropout"] == 0.1 and sizes["eps"] == 1e-12
     with torch.device("meta"):
-        model = InstructionTraceTransformerEncoderForMaskedLM(**sizes, vocab_size=VOCAB, next_token_id=NEXT, mask_token_id=MASK)
+        model = InstructionTraceTransformerEncoderForMaskedLM(
+            **sizes, vocab_size=VOCAB, next_token_id=NEXT, mask_token_id=MASK
+        )
     assert {m.eps for m in model.modules() if hasattr(m, "eps")} == {1e-12} and model.hparams.dropout == 0.1
 
 
@@ -145,7 +158,13 @@ def test_lightnings_own_checkpoints_read_back(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"warmup": 500.0}, "a number of steps"), ({"warmup": -1}, "warmup=-1 is neither"), ({"lr": 0.0}, "lr=0.0"), ({"next_token_id": 99}, "next_idx=99"), ({"heads": 5}, "even size")],
+    [
+        ({"warmup": 500.0}, "a number of steps"),
+        ({"warmup": -1}, "warmup=-1 is neither"),
+        ({"lr": 0.0}, "lr=0.0"),
+        ({"next_token_id": 99}, "next_idx=99"),
+        ({"heads": 5}, "even size"),
+    ],
 )
 def test_wrong_arguments_are_explained(options, words):
     with pytest.raises(ValueError, match=words):
@@ -178,7 +197,9 @@ class Losses(Callback):
 
 def watched(batch, accumulate, data, **options):
     torch.manual_seed(0)
-    model = Seen(**(SIZES | {"vocab_size": VOCAB, "next_token_id": NEXT, "mask_token_id": MASK, "lr": 1e-9, "dropout": 0.0}))
+    model = Seen(
+        **(SIZES | {"vocab_size": VOCAB, "next_token_id": NEXT, "mask_token_id": MASK, "lr": 1e-9, "dropout": 0.0})
+    )
     model.gradients, model.losses = [], []
     trainer = Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
                       enable_model_summary=False, accumulate_grad_batches=accumulate, callbacks=[Losses()], **options)  # fmt: skip

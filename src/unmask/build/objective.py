@@ -70,7 +70,9 @@ def build_corruption(config: ObjectiveConfig, tokenizer: Any) -> Corruption:
     return Corruption(
         build_mask_rate(config),
         build_selection(config),
-        Replacement(special.mask, config.mask_replace_prob, config.random_replace_prob, ordinary, runs=config.replace_spans),
+        Replacement(
+            special.mask, config.mask_replace_prob, config.random_replace_prob, ordinary, runs=config.replace_spans
+        ),
         is_elbo=is_elbo(config),
         block_size=config.block_size,
         granularity=build_granularity(config, tokenizer),
@@ -86,11 +88,27 @@ def build_granularity(config: ObjectiveConfig, tokenizer: Any) -> Granularity | 
 
 def is_elbo(config: ObjectiveConfig) -> bool:
     """Whether the training loss is a likelihood bound per token: masks alone, chosen evenly, at all shares, and weighed for it."""
-    all_shares = config.mask_rate_law == "schedule" and config.rate_min <= 1e-2 and config.rate_max >= 1 - 1e-2 and config.mask_rate_start is None
-    evenly = config.granularity == "token" and (config.selection == "fixed_count" or (config.selection == "bernoulli" and config.eps <= 1e-2))
-    weighed = config.weighting == "schedule" or (config.weighting == "inverse_p" and config.schedule == "linear" and config.time_steps is None)
+    all_shares = (
+        config.mask_rate_law == "schedule"
+        and config.rate_min <= 1e-2
+        and config.rate_max >= 1 - 1e-2
+        and config.mask_rate_start is None
+    )
+    evenly = config.granularity == "token" and (
+        config.selection == "fixed_count" or (config.selection == "bernoulli" and config.eps <= 1e-2)
+    )
+    weighed = config.weighting == "schedule" or (
+        config.weighting == "inverse_p" and config.schedule == "linear" and config.time_steps is None
+    )
     plain = not (config.loss_on_visible_tokens or config.label_smoothing or config.z_loss)
-    return all_shares and evenly and weighed and plain and config.mask_replace_prob == 1.0 and config.normaliser == "supervised"
+    return (
+        all_shares
+        and evenly
+        and weighed
+        and plain
+        and config.mask_replace_prob == 1.0
+        and config.normaliser == "supervised"
+    )
 
 
 def build_loss(config: ObjectiveConfig, tokenizer: Any) -> MLMLoss:
@@ -133,4 +151,6 @@ def build_collator(config: Config, tokenizer: Any, seed: int, progress: float | 
     if progress is not None:
         corruption = corruption.at(torch.tensor([progress], dtype=torch.float64))
     options = collator_options(config, seed)
-    return PackedMLMCollator(tokenizer, config.data.block_size, corruption, use_flex_attn=config.model.use_flex_attn, **options)
+    return PackedMLMCollator(
+        tokenizer, config.data.block_size, corruption, use_flex_attn=config.model.use_flex_attn, **options
+    )

@@ -16,7 +16,14 @@ from unmask.models.files import resolve_checkpoint, verify_manifest
 from unmask.runs import open_run
 
 
-def train(config: Config, *, console: Any = None, sampler: Any = None, workers: int | None = None, progress: Progress | None = None) -> Path:
+def train(
+    config: Config,
+    *,
+    console: Any = None,
+    sampler: Any = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
     """Prepare the data, then train or resume; the run folder is complete for ``load`` after every checkpoint.
 
     Args:
@@ -56,7 +63,9 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
     model = build_model(config.model, tokenizer, config.seed)
     parameters = sum(p.numel() for p in model.parameters())
     model.run_block = build_runner(config.train, parameters, config.train.batch_size * config.data.block_size)
-    module = MaskedLMModule(model, build_loss(config.objective, tokenizer), config.optim, config.train.steps, config.seed)
+    module = MaskedLMModule(
+        model, build_loss(config.objective, tokenizer), config.optim, config.train.steps, config.seed
+    )
     data = TokenStoreData(
         TokenStore.open(prepared.train),
         TokenStore.open(prepared.valid),
@@ -73,14 +82,20 @@ def train(config: Config, *, console: Any = None, sampler: Any = None, workers: 
     stop = CleanStop()
     callbacks = [
         MetricsTable(run / "metrics.csv", config.train.log_every),
-        ProgressLine(console or Console(), max(config.train.log_every, config.train.steps // 20), config.train.batch_size * config.data.block_size),
+        ProgressLine(
+            console or Console(),
+            max(config.train.log_every, config.train.steps // 20),
+            config.train.batch_size * config.data.block_size,
+        ),
         MemoryWatch(),
     ]
     if sampler is not None:
         callbacks.append(SampleLog(run / "samples.txt", lambda network: sampler(network, tokenizer)))
     callbacks.append(stop)  # after those that read how many steps there are
     extra = {**tokenizer.files(), "run.yaml": config_yaml(config)}
-    trainer = make_trainer(config, run, VerifiedCheckpointIO({"architecture": type(model).__name__, **model.config}, extra), callbacks)
+    trainer = make_trainer(
+        config, run, VerifiedCheckpointIO({"architecture": type(model).__name__, **model.config}, extra), callbacks
+    )
     fit(trainer, module, data, resume)
     if stop.stopped is not None:
         raise KeyboardInterrupt

@@ -22,14 +22,22 @@ def with_store(config: Config) -> Config:
     recipe = None if config.data.store is None else Recipe.read(Path(config.data.store))
     if recipe is None:
         return config
-    made = {name: value for name, value in asdict(recipe).items() if name not in config.data.model_fields_set and value is not None}
+    made = {
+        name: value
+        for name, value in asdict(recipe).items()
+        if name not in config.data.model_fields_set and value is not None
+    }
     if made.get("tokenizer") == UNNAMED:
         del made["tokenizer"]
     return config.model_copy(update={"data": config.data.model_copy(update=made)})
 
 
 def prepare_data(
-    config: Config, run: Path, workers: int | None = None, progress: Progress | None = None, given: Collection[str] | None = None
+    config: Config,
+    run: Path,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    given: Collection[str] | None = None,
 ) -> Prepared:
     """Make (or find) the token stores a run trains on.
 
@@ -44,7 +52,9 @@ def prepare_data(
     if Recipe.read(folder) is not None:
         different = differences(folder, data.model_dump(), Recipe.names() if given is None else given)
         if different:
-            changes = ", ".join(f"data.{name} (made with {made!r}, now {now!r})" for name, (made, now) in different.items())
+            changes = ", ".join(
+                f"data.{name} (made with {made!r}, now {now!r})" for name, (made, now) in different.items()
+            )
             raise ValueError(
                 f"The store {folder} was prepared with other settings; different: {changes}. Leave them out to train on the store as it is "
                 "(data.store alone), give those it was made with, or choose another folder. (A source differs when its files were changed.)"

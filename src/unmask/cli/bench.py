@@ -14,9 +14,13 @@ def bench(
     rows: Annotated[int, typer.Option(help="Rows of a batch.")] = 4,
     length: Annotated[int, typer.Option(help="Tokens of a row.")] = 512,
     turns: Annotated[int, typer.Option(help="How often each is timed; medians are shown.")] = 2,
-    precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="auto = bf16 where the processor has it.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], typer.Option(help="auto = bf16 where the processor has it.")
+    ] = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile both networks first (a few minutes).")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Two small layers and short rows: seconds, to see that it works.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two small layers and short rows: seconds, to see that it works.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Time training steps on this machine, beside transformers' BERT of the same size: about a minute."""
@@ -48,7 +52,11 @@ def bench(
         f"{where} · torch {machine['torch']} · {chosen} · {size.layers} layers of width {size.width}, vocabulary {size.vocabulary:,}, "
         f"{rows} × {length} tokens"
     )
-    table("this library beside transformers' BERT", ["", "figure", "over turns"], [[row.work, *row.cells()[1:3]] for row in figures])
+    table(
+        "this library beside transformers' BERT",
+        ["", "figure", "over turns"],
+        [[row.work, *row.cells()[1:3]] for row in figures],
+    )
     speeds = report["tokens_per_second"]
     names = ("mlm", "diffusion", "documents")
     shown = [[name, f"{speeds[name]:,.0f}", f"{speeds[f'{name}, bert']:,.0f}"] for name in names]

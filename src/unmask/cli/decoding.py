@@ -31,7 +31,9 @@ _EOS = ("never", "late", "free")
 class Decoding:
     """What a user asked of a decode; the meaning of each option is its help."""
 
-    steps: Annotated[int | None, _AXIS("--steps", help="Network evaluations, at most; by default one per blank.")] = None
+    steps: Annotated[int | None, _AXIS("--steps", help="Network evaluations, at most; by default one per blank.")] = (
+        None
+    )
     order: Annotated[
         str,
         _AXIS(
@@ -50,37 +52,62 @@ class Decoding:
         ),
     ] = None
     critic_model: Annotated[
-        Path | None, _AXIS("--critic-model", help="The run that judges, with the same tokenizer; by default the model itself.", show_default=False)
+        Path | None,
+        _AXIS(
+            "--critic-model",
+            help="The run that judges, with the same tokenizer; by default the model itself.",
+            show_default=False,
+        ),
     ] = None
-    order_temperature: Annotated[float, _AXIS("--order-temperature", help="Chance in the choice of blanks; 0 = the surest.")] = 0.0
+    order_temperature: Annotated[
+        float, _AXIS("--order-temperature", help="Chance in the choice of blanks; 0 = the surest.")
+    ] = 0.0
     threshold: Annotated[
-        float | None, _AXIS("--threshold", help="Reveal every blank at least this sure (0 to 1) instead of a fixed number a step.")
+        float | None,
+        _AXIS("--threshold", help="Reveal every blank at least this sure (0 to 1) instead of a fixed number a step."),
     ] = None
     cumulative_error: Annotated[
         float | None, _AXIS("--cumulative-error", help="Reveal the surest while their errors sum to less than this.")
     ] = None
     factor: Annotated[
-        float | None, _AXIS("--factor", help="Reveal the n surest while (n + 1) times the last one's error is below this.")
+        float | None,
+        _AXIS("--factor", help="Reveal the n surest while (n + 1) times the last one's error is below this."),
     ] = None
     entropy_bound: Annotated[
-        float | None, _AXIS("--entropy-bound", help="Reveal the surest while their entropies (nats) sum to at most this.")
+        float | None,
+        _AXIS("--entropy-bound", help="Reveal the surest while their entropies (nats) sum to at most this."),
     ] = None
     non_adjacent: Annotated[
-        bool, _AXIS("--non-adjacent", help="One token a step in each run of neighbouring blanks, as far as the budget allows: neighbours tend to repeat.")
+        bool,
+        _AXIS(
+            "--non-adjacent",
+            help="One token a step in each run of neighbouring blanks, as far as the budget allows: neighbours tend to repeat.",
+        ),
     ] = False
     schedule: Annotated[
         str | None, _AXIS("--schedule", help="How many a step: linear, cosine, quadratic … ; by default equal shares.")
     ] = None
-    block: Annotated[int | None, _AXIS("--block", help="Finish one block of so many tokens before the next; counted from the first blank, or as the network's attention blocks are.")] = None
+    block: Annotated[
+        int | None,
+        _AXIS(
+            "--block",
+            help="Finish one block of so many tokens before the next; counted from the first blank, or as the network's attention blocks are.",
+        ),
+    ] = None
     remask: Annotated[
-        str | None, _AXIS("--remask", help="Hide revealed tokens again: cap, rescale, confidence (ReMDM), mask_predict.")
+        str | None,
+        _AXIS("--remask", help="Hide revealed tokens again: cap, rescale, confidence (ReMDM), mask_predict."),
     ] = None
     remask_rate: Annotated[float, _AXIS("--remask-rate", help="How often, for cap, rescale and confidence.")] = 0.1
     remask_until: Annotated[
-        float | None, _AXIS("--remask-until", help="Remask only while a smaller share than this is revealed (ReMDM-switch).")
+        float | None,
+        _AXIS("--remask-until", help="Remask only while a smaller share than this is revealed (ReMDM-switch)."),
     ] = None
     remask_hold: Annotated[
-        float | None, _AXIS("--remask-hold", help="For half of the steps, stand still at this share revealed and revise (ReMDM-loop).")
+        float | None,
+        _AXIS(
+            "--remask-hold", help="For half of the steps, stand still at this share revealed and revise (ReMDM-loop)."
+        ),
     ] = None
     temperature: Annotated[float, _AXIS("--temperature", help="Of the tokens; 0 = always the likeliest.")] = 1.0
     top_k: Annotated[int | None, _AXIS("--top-k", help="Draw among the k likeliest tokens.")] = None
@@ -97,12 +124,19 @@ class Decoding:
         list[str] | None, _AXIS("--forbid", help="A word that never appears; repeat for several.", show_default=False)
     ] = None
     require: Annotated[
-        list[str] | None, _AXIS("--require", help="A word that appears at least once; repeat for several.", show_default=False)
+        list[str] | None,
+        _AXIS("--require", help="A word that appears at least once; repeat for several.", show_default=False),
     ] = None
     regex: Annotated[
-        str | None, _AXIS("--regex", help="A pattern, as Python's re reads it, that the text of every run of blanks matches whole, such as '[0-9]{2} (cats|dogs)'.")
+        str | None,
+        _AXIS(
+            "--regex",
+            help="A pattern, as Python's re reads it, that the text of every run of blanks matches whole, such as '[0-9]{2} (cats|dogs)'.",
+        ),
     ] = None
-    guidance: Annotated[float, _AXIS("--guidance", help="Follow the given text more closely; 0 = the plain model.")] = 0.0
+    guidance: Annotated[float, _AXIS("--guidance", help="Follow the given text more closely; 0 = the plain model.")] = (
+        0.0
+    )
     cache: Annotated[
         str | None,
         _AXIS(
@@ -112,13 +146,21 @@ class Decoding:
         ),
     ] = None
     cache_refresh: Annotated[
-        int | None, _AXIS("--cache-refresh", help="Run rows whole every so many evaluations too, not only when a block opens.")
+        int | None,
+        _AXIS("--cache-refresh", help="Run rows whole every so many evaluations too, not only when a block opens."),
     ] = None
     compiled: Annotated[
-        bool, _AXIS("--compile", help="Through torch.compile, in few shapes: for long work, as compiling takes a while; slower on a CPU. Not with --cache.")
+        bool,
+        _AXIS(
+            "--compile",
+            help="Through torch.compile, in few shapes: for long work, as compiling takes a while; slower on a CPU. Not with --cache.",
+        ),
     ] = False
     eos: Annotated[
-        str, _AXIS("--eos", help="End of text: never, late (once all before it is written), free (wherever the model puts it).")
+        str,
+        _AXIS(
+            "--eos", help="End of text: never, late (once all before it is written), free (wherever the model puts it)."
+        ),
     ] = "never"
     seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0
 
@@ -138,7 +180,11 @@ class Decoding:
         if self.eos not in _EOS:
             raise ValueError(f"--eos {self.eos} is not known: choose {', '.join(_EOS)}.")
         causal_block = getattr(model, "causal_block", None)
-        judge = None if self.order != "critic" and self.critic_model is None else _judge(model, tokenizer, self.critic_model)
+        judge = (
+            None
+            if self.order != "critic" and self.critic_model is None
+            else _judge(model, tokenizer, self.critic_model)
+        )
         forward_passes = 2 * blanks - 1 if self.order == "critic" else blanks  # that place one token a step
         return make_rules(
             forward_passes if self.steps is None else self.steps,
@@ -214,7 +260,10 @@ def decoding_options(**defaults: Any) -> Callable[[Callable[..., None]], Callabl
         ]
         axes = [
             inspect.Parameter(
-                f.name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(f.name, f.default), annotation=hints[f.name]
+                f.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=defaults.get(f.name, f.default),
+                annotation=hints[f.name],
             )
             for f in fields(Decoding)
         ]

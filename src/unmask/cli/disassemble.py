@@ -12,11 +12,20 @@ from unmask.cli.options import Json, Seed
 
 
 def disassemble(
-    paths: Annotated[list[str], typer.Argument(help="ELF files and folders; or wheels (libraries of installed packages); or python (bytecode).")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="ELF files and folders; or wheels (libraries of installed packages); or python (bytecode)."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.")],
     test_fraction: Annotated[float, typer.Option(help="Share of the binaries that are held out.")] = 0.1,
-    max_instructions: Annotated[int | None, typer.Option(help="Write at most this many, shared among the binaries.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; by default one per core. The result is the same.")] = None,
+    max_instructions: Annotated[
+        int | None, typer.Option(help="Write at most this many, shared among the binaries.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; by default one per core. The result is the same.")
+    ] = None,
     seconds: Annotated[float, typer.Option(help="Skip a file that takes longer.")] = 60.0,
     megabytes: Annotated[float, typer.Option(help="Skip a file that is larger.")] = 64.0,
     seed: Seed = 0,
@@ -43,7 +52,10 @@ def disassemble(
         return
     rows = [
         ["files", f"{done.files:,}"],
-        *([f"  skipped: {reason}, like {done.skipped_examples[reason]}", f"{n:,}"] for reason, n in done.skipped.most_common()),
+        *(
+            [f"  skipped: {reason}, like {done.skipped_examples[reason]}", f"{n:,}"]
+            for reason, n in done.skipped.most_common()
+        ),
         ["binaries", f"{done.binaries:,}"],
         ["  of them test", f"{done.test_binaries:,}"],
         ["functions found", f"{done.functions_found:,}"],

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Model = DEMO_RUN,
-    data: Annotated[str | None, typer.Option(help="Text to evaluate on (as for prepare); by default the run's held-out documents.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Text to evaluate on (as for prepare); by default the run's held-out documents.")
+    ] = None,
     samples: Annotated[int, typer.Option(help="Passes over the documents, each with other tokens hidden.")] = 4,
     documents: Annotated[int | None, typer.Option(help="Only the first so many documents.")] = None,
     baselines: Annotated[bool, typer.Option(help="Also counting models of the run's training text.")] = True,
@@ -39,9 +41,13 @@ def evaluate(
         raise ValueError(f"--documents {documents} leaves nothing to evaluate on: give 1 or more.")
     loaded = load_run(model, which, device, dtype)
     source = None if data is None else Source.parse(data, field=field, unit=unit, split=split)
-    report = evaluate_model(loaded, model, source=source, samples=samples, documents=documents, baselines=baselines, seed=seed)
+    report = evaluate_model(
+        loaded, model, source=source, samples=samples, documents=documents, baselines=baselines, seed=seed
+    )
     run = loaded.folder.parent.parent
-    whole = data is None and documents is None and baselines and dtype == "auto"  # what `unmask demo` would report, and may find again
+    whole = (
+        data is None and documents is None and baselines and dtype == "auto"
+    )  # what `unmask demo` would report, and may find again
     if whole and (run / "config.yaml").is_file():
         write_json(run / "evaluation.json", report)
     if as_json:
@@ -51,7 +57,14 @@ def evaluate(
 
 
 def evaluate_model(
-    loaded: LoadedRun, path: Path, *, source: Any = None, samples: int = 4, documents: int | None = None, baselines: bool = True, seed: int = 0
+    loaded: LoadedRun,
+    path: Path,
+    *,
+    source: Any = None,
+    samples: int = 4,
+    documents: int | None = None,
+    baselines: bool = True,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """The report as a mapping: ``models`` by name, each with its bound; ``accuracy`` of the trained one; what was read."""
     import torch
@@ -78,19 +91,29 @@ def evaluate_model(
     elif stores is not None:
         store = TokenStore.open(stores / "valid")
         store.check_tokenizer(loaded.tokenizer)
-        windows = Windows.of_store(store, block, None if documents is None else range(min(documents, store.n_documents)))
+        windows = Windows.of_store(
+            store, block, None if documents is None else range(min(documents, store.n_documents))
+        )
     else:
-        raise ValueError(f"{path} has no held-out text beside it (the run's data folder is gone). Say what to evaluate on: --data FILE.")
+        raise ValueError(
+            f"{path} has no held-out text beside it (the run's data folder is gone). Say what to evaluate on: --data FILE."
+        )
     models: dict[str, Any] = {"trained": loaded.model}
     if baselines and stores is not None:
         train = TokenStore.open(stores / "train")
         train.check_tokenizer(loaded.tokenizer)
-        models |= {"unigram": UnigramModel.of_store(train, special), "two neighbours": NeighbourModel.of_store(train, special)}
+        models |= {
+            "unigram": UnigramModel.of_store(train, special),
+            "two neighbours": NeighbourModel.of_store(train, special),
+        }
     at = device_of(loaded.model)
     bf16 = loaded.dtype == "auto" and choose_precision(loaded.config.train.precision, at) == "bf16-mixed"
     bounds = {}
     for name, each in models.items():
-        with counting(f"evaluating {name}") as progress, torch.autocast(at.type, torch.bfloat16, enabled=bf16 and name == "trained"):
+        with (
+            counting(f"evaluating {name}") as progress,
+            torch.autocast(at.type, torch.bfloat16, enabled=bf16 and name == "trained"),
+        ):
             bounds[name] = nelbo(each, windows, special, samples=samples, seed=seed, progress=progress)
     with counting("guessing hidden tokens") as progress, torch.autocast(at.type, torch.bfloat16, enabled=bf16):
         accuracy = masked_accuracy(loaded.model, windows, special, seed=seed, progress=progress)
@@ -136,7 +159,15 @@ def print_report(report: dict[str, Any]) -> None:
         return f"{estimate['value']:.3f} ± {(estimate['high'] - estimate['low']) / 2:.3f}"
 
     rows = [[name, *(cell(nelbo[u]) for u in units)] for name, nelbo in report["models"].items()]
-    rows.append(["perplexity (trained)", *("" if u == "bits_per_byte" else f"{trained['perplexity_per_' + u.split('_')[-1]]['value']:,.1f}" for u in units)])
+    rows.append(
+        [
+            "perplexity (trained)",
+            *(
+                "" if u == "bits_per_byte" else f"{trained['perplexity_per_' + u.split('_')[-1]]['value']:,.1f}"
+                for u in units
+            ),
+        ]
+    )
     title = f"Upper bound on -log likelihood, {trained['documents']:,} documents, {trained['tokens']:,} tokens, {trained['unscored_tokens']:,} unscored (± = 95% interval over documents)"
     table(title, ["model", *(u.replace("_", " ") for u in units)], rows)
     if remark := what_is_left_out(trained):
@@ -156,10 +187,14 @@ def what_is_left_out(nelbo: dict[str, Any]) -> str:
     """What a bound's figures are not of, in a sentence or two; nothing where they are of the very text."""
     said = []
     if nelbo["unscored_tokens"]:
-        said.append(f"{nelbo['unscored_tokens']:,} tokens (unknown words, separators) are special: they cost nothing and are in no figure.")
+        said.append(
+            f"{nelbo['unscored_tokens']:,} tokens (unknown words, separators) are special: they cost nothing and are in no figure."
+        )
     altered = nelbo.get("altered_documents")  # a report of an earlier version has none
     if altered is None and nelbo["bytes"]:
-        said.append("Whether the tokens spell the very text is not known: this store was prepared before that was noted.")
+        said.append(
+            "Whether the tokens spell the very text is not known: this store was prepared before that was noted."
+        )
     elif altered:
         of = "no document has" if altered == nelbo["documents"] else "the others alone have"
         said.append(
@@ -177,6 +212,8 @@ def print_classes(report: dict[str, Any]) -> None:
     rows = []
     for kind, found in report["classes"].items():
         values = [found["models"][name] for name in names]
-        rows.append([kind, f"{found['tokens']:,}", *(f"{v['accuracy']:.1%}, {v['bits_per_token']:.2f}" for v in values)])
+        rows.append(
+            [kind, f"{found['tokens']:,}", *(f"{v['accuracy']:.1%}, {v['bits_per_token']:.2f}" for v in values)]
+        )
     title = f"Hidden tokens by class, {report['accuracy']['rate']:.0%} hidden, {report['models']['trained']['unscored_tokens']:,} unscored: first guess right, bits per token"
     table(title, ["token", "asked", *names], rows)

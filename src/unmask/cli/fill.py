@@ -27,12 +27,17 @@ from unmask.cli.texts import read_standard_input, read_texts, shows_one_batch
 @decoding_options(order="top_prob", temperature=0.0)
 def fill(
     decoding: Decoding,
-    text: Annotated[list[str] | None, typer.Argument(help="Texts with [MASK] where a token is wanted; - or nothing reads lines.")] = None,
+    text: Annotated[
+        list[str] | None, typer.Argument(help="Texts with [MASK] where a token is wanted; - or nothing reads lines.")
+    ] = None,
     source: TextFile = None,
     model: Model = DEMO_RUN,
     top: Annotated[int, typer.Option(help="Alternatives to show for every blank.")] = 5,
     longest: Annotated[
-        int | None, typer.Option(help="A text has one [MASK], which stands for 1 to so many tokens: the likeliest filling of any length.")
+        int | None,
+        typer.Option(
+            help="A text has one [MASK], which stands for 1 to so many tokens: the likeliest filling of any length."
+        ),
     ] = None,
     batch_size: BatchSize = 64,
     watch: Watch = False,
@@ -57,7 +62,9 @@ def fill(
     else:
         texts = read_standard_input() if not text or text == ["-"] else text
     if not texts:
-        raise ValueError("There is no text to fill: give it as an argument, in a file (--input), or line by line on standard input.")
+        raise ValueError(
+            "There is no text to fill: give it as an argument, in a file (--input), or line by line on standard input."
+        )
     loaded, tally = load_run(model, which, device, dtype), Tally()
     if remark := unseen_words(loaded.tokenizer, texts):
         note(remark)
@@ -65,7 +72,9 @@ def fill(
     rules_for = partial(decoding.rules, network, loaded.tokenizer)
     if longest is not None:
         if watch or trace is not None:
-            raise ValueError("--longest decodes all lengths and keeps one, and --watch and --trace show one decode: give one of them.")
+            raise ValueError(
+                "--longest decodes all lengths and keeps one, and --watch and --trace show one decode: give one of them."
+            )
         found = fill_unknown_lengths(
             network, loaded.tokenizer, texts, rules_for, longest=longest, seed=decoding.seed, top=top, count=tally.add
         )
@@ -73,7 +82,15 @@ def fill(
         shows_one_batch(len(texts), batch_size, watch or trace is not None)
         watched = partial(watched_predict, watch=watch, page=trace, title="unmask fill")
         found = fill_texts(
-            network, loaded.tokenizer, texts, rules_for, seed=decoding.seed, top=top, batch_size=batch_size, predict=watched, count=tally.add
+            network,
+            loaded.tokenizer,
+            texts,
+            rules_for,
+            seed=decoding.seed,
+            top=top,
+            batch_size=batch_size,
+            predict=watched,
+            count=tally.add,
         )
     if as_json:
         print_json([filling.as_dict() for filling in found])

@@ -28,7 +28,10 @@ from unmask.cli.texts import read_texts, shows_one_batch
 @decoding_options(temperature=0.8)
 def generate(
     decoding: Decoding,
-    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="Text to continue; repeat for several. None = from nothing.")] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", "-p", help="Text to continue; repeat for several. None = from nothing."),
+    ] = None,
     source: TextFile = None,
     model: Model = DEMO_RUN,
     new_tokens: Annotated[int, typer.Option(help="Tokens to write.")] = 64,
@@ -57,7 +60,10 @@ def generate(
     shows_one_batch(len(prompts), batch_size, watch or trace is not None)
     loaded, tally = load_run(model, which, device, dtype), Tally()
     shown = 24 if on_terminal() or trace is not None else None
-    labels = [f"{text[:shown] or 'from nothing'}" + (f" · {i + 1}" if len(prompts) > 1 else "") for i, text in enumerate(prompts)]
+    labels = [
+        f"{text[:shown] or 'from nothing'}" + (f" · {i + 1}" if len(prompts) > 1 else "")
+        for i, text in enumerate(prompts)
+    ]
     found = generate_texts(
         loaded.model,
         loaded.tokenizer,

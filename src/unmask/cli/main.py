@@ -62,7 +62,9 @@ def fail(error: BaseException) -> None:
     print(f"unmask: {text or type(error).__name__}", file=sys.stderr)
 
 
-def _remark(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+def _remark(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
     """A warning of ours is one paragraph; those of other libraries keep their place in the source."""
     if Path(filename).is_relative_to(Path(__file__).parents[1]):
         return f"Note: {' '.join(str(message).split())}\n"
@@ -84,7 +86,10 @@ def _name_renamed_options() -> None:
     for option in sys.argv[1:]:
         word = option.partition("=")[0].removeprefix("--").replace("-", "_")
         if option.startswith("--") and word in RENAMED:
-            print(f"unmask: {option.partition('=')[0]} is now called --{RENAMED[word].replace('_', '-')}.", file=sys.stderr)
+            print(
+                f"unmask: {option.partition('=')[0]} is now called --{RENAMED[word].replace('_', '-')}.",
+                file=sys.stderr,
+            )
 
 
 def run() -> None:
@@ -112,7 +117,11 @@ def run() -> None:
     except Exception as error:
         if os.environ.get("UNMASK_DEBUG"):
             raise
-        fail(RuntimeError(f"{type(error).__name__}: {error}. This case is not foreseen: `unmask --debug …` shows where it happens."))
+        fail(
+            RuntimeError(
+                f"{type(error).__name__}: {error}. This case is not foreseen: `unmask --debug …` shows where it happens."
+            )
+        )
         raise SystemExit(1) from None
 
 

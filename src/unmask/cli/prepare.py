@@ -12,16 +12,25 @@ from unmask.cli.options import Field, Json, Seed, Split, Unit
 
 
 def prepare(
-    source: Annotated[str, typer.Argument(help="python-docs, python-code, a text file, a folder, .jsonl, .parquet, traces:wheels, traces:python, or a Hugging Face dataset.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="python-docs, python-code, a text file, a folder, .jsonl, .parquet, traces:wheels, traces:python, or a Hugging Face dataset."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to fill.")],
-    tokenizer: Annotated[str | None, typer.Option(help="tokenizer.json, folder or hub name; by default one is trained.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="tokenizer.json, folder or hub name; by default one is trained.")
+    ] = None,
     vocab_size: Annotated[int, typer.Option(help="Size of the tokenizer that is trained.")] = 8192,
     valid_source: Annotated[str | None, typer.Option(help="Held-out text, if it is separate.")] = None,
     valid_fraction: Annotated[float, typer.Option(help="Share of the bytes held out otherwise.")] = 0.05,
     field: Field = "text",
     unit: Unit = None,
     split: Split = "train",
-    workers: Annotated[int | None, typer.Option(help="Processes; by default one per core. The result is the same.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; by default one per core. The result is the same.")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -67,4 +76,6 @@ def prepare(
         "data.seed" if "seed" in DataConfig.model_fields else "seed": (seed, 0),
     }
     other = [f"{key}={value}" for key, (value, usual) in used.items() if value != usual]
-    print(f"Train on it: {shlex.join(['unmask', 'train', f'data.source={source}', f'data.store={out}', *other, 'run=runs/NAME'])}")
+    print(
+        f"Train on it: {shlex.join(['unmask', 'train', f'data.source={source}', f'data.store={out}', *other, 'run=runs/NAME'])}"
+    )

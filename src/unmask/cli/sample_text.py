@@ -28,14 +28,21 @@ class Tally:
 
     def add(self, tokens: int, forward_passes: int, seconds: float) -> None:
         """Count one batch more."""
-        self.tokens, self.forward_passes, self.seconds = self.tokens + tokens, self.forward_passes + forward_passes, self.seconds + seconds
+        self.tokens, self.forward_passes, self.seconds = (
+            self.tokens + tokens,
+            self.forward_passes + forward_passes,
+            self.seconds + seconds,
+        )
 
     def show(self) -> None:
         """The line that ends the command."""
         from unmask.cli.screen import note
 
         rate = self.tokens / max(self.seconds, 1e-9)
-        note(f"{self.tokens} tokens · {self.forward_passes} evaluations · {self.seconds:.2f} s · {rate:,.0f} tokens/s", style="dim")
+        note(
+            f"{self.tokens} tokens · {self.forward_passes} evaluations · {self.seconds:.2f} s · {rate:,.0f} tokens/s",
+            style="dim",
+        )
 
 
 def sample_text(model: Any, tokenizer: Any, tokens: int = 48) -> str:
@@ -54,7 +61,13 @@ def sample_text(model: Any, tokenizer: Any, tokens: int = 48) -> str:
 
 
 def watched_predict(
-    predictor: MLMPredictor, batch: dict[str, Any], labels: list[str] | None = None, *, watch: bool, page: Path | None, title: str
+    predictor: MLMPredictor,
+    batch: dict[str, Any],
+    labels: list[str] | None = None,
+    *,
+    watch: bool,
+    page: Path | None,
+    title: str,
 ) -> MLMPredictionDict:
     """Decode a batch where the model is, drawing it in the terminal and writing its trace if asked.
 
@@ -62,7 +75,9 @@ def watched_predict(
         ValueError: a trace in a file of another kind than .html, .png or .json.
     """
     if page is not None and page.suffix not in (".html", ".png", ".json"):
-        raise ValueError(f"--trace {page} is of no known kind: name it .html (a page), .png (a picture of the first text) or .json (data).")
+        raise ValueError(
+            f"--trace {page} is of no known kind: name it .html (a page), .png (a picture of the first text) or .json (data)."
+        )
     from unmask.cli.screen import NOTES
     from unmask.decode.observers.trace import Trace
     from unmask.decode.render.page import save_trace_html

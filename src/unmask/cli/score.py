@@ -15,7 +15,9 @@ def score(
     text: Annotated[list[str] | None, typer.Argument(help="Texts to score; - or nothing reads lines.")] = None,
     source: TextFile = None,
     model: Model = DEMO_RUN,
-    bound: Annotated[bool, typer.Option("--bound", help="The any-order likelihood bound, instead of the pseudo-log-likelihood.")] = False,
+    bound: Annotated[
+        bool, typer.Option("--bound", help="The any-order likelihood bound, instead of the pseudo-log-likelihood.")
+    ] = False,
     samples: Annotated[int, typer.Option(help="With --bound: passes that are averaged.")] = 64,
     seed: Seed = 0,
     which: Which = "last",
@@ -33,22 +35,35 @@ def score(
     else:
         texts = read_standard_input() if not text or text == ["-"] else text
     if not texts:
-        raise ValueError("There is no text to score: give it as an argument, in a file (--input), or line by line on standard input.")
+        raise ValueError(
+            "There is no text to score: give it as an argument, in a file (--input), or line by line on standard input."
+        )
     loaded = load_run(model, which, device, dtype)
     with counting("scoring") as progress:
-        scores = score_texts(loaded.model, loaded.tokenizer, texts, samples=samples if bound else None, seed=seed, progress=progress)
+        scores = score_texts(
+            loaded.model, loaded.tokenizer, texts, samples=samples if bound else None, seed=seed, progress=progress
+        )
     kind = "log-likelihood bound" if bound else "pseudo-log-likelihood"
     if as_json:
         print_json({"score": kind, "rows": [each.as_dict() for each in scores]})
         return
     columns = ["text", "total", *(["±"] if bound else []), "per token", "tokens", "unscored"]
     shown = [
-        [s.text, figure(s.nats, 2), *([figure(s.error, 2)] if bound else []), figure(s.per_token, 3), str(s.scored + s.unscored), str(s.unscored)]
+        [
+            s.text,
+            figure(s.nats, 2),
+            *([figure(s.error, 2)] if bound else []),
+            figure(s.per_token, 3),
+            str(s.scored + s.unscored),
+            str(s.unscored),
+        ]
         for s in scores
     ]
     table(f"{kind}, nats (higher is likelier{'; ± = standard error of the sampling' if bound else ''})", columns, shown)
     if unscored := sum(s.unscored > 0 for s in scores):
-        show(f"{unscored} of {len(scores)} texts have unknown words: they cost nothing here, so the text looks likelier than it is.")
+        show(
+            f"{unscored} of {len(scores)} texts have unknown words: they cost nothing here, so the text looks likelier than it is."
+        )
     if altered := sum(not s.exact for s in scores):
         show(
             f"{altered} of {len(scores)} scores are not of the very text: its tokens spell another one (unknown words, lower case or lost spaces).",

@@ -20,7 +20,11 @@ from rich.text import Text
 NOTES = Console(stderr=True)  # progress and remarks; results go to standard output
 RESULTS = Console()
 
-STAGES = {"tokenizer": "training the tokenizer", "train": "tokenising training text", "valid": "tokenising held-out text"}
+STAGES = {
+    "tokenizer": "training the tokenizer",
+    "train": "tokenising training text",
+    "valid": "tokenising held-out text",
+}
 
 
 @contextmanager
@@ -35,7 +39,13 @@ def counting(title: str, console: Console = NOTES) -> Iterator[Callable[[int, in
         yield remember
         console.print(Text(f"{title}: {last[0]:,} done"))
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(title, total=None)
 
@@ -109,12 +119,20 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         return
     drawn = Table(title=Text(title), title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
-        drawn.add_column(Text(column), justify="left" if number == 0 else "right", no_wrap=number > 0, overflow="fold", min_width=8 if number == 0 else None)
+        drawn.add_column(
+            Text(column),
+            justify="left" if number == 0 else "right",
+            no_wrap=number > 0,
+            overflow="fold",
+            min_width=8 if number == 0 else None,
+        )
     for row in rows:
         drawn.add_row(*map(Text, row))
     figures = [max(len(row[number]) for row in [columns, *rows]) for number in range(1, len(columns))]
     needed = 8 + sum(figures) + 3 * len(columns) + 1
-    drawn.width = needed if RESULTS.width < needed else None  # too narrow for the figures alone: the terminal breaks the lines
+    drawn.width = (
+        needed if RESULTS.width < needed else None
+    )  # too narrow for the figures alone: the terminal breaks the lines
     RESULTS.print(drawn, crop=False)
 
 

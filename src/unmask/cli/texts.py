@@ -22,11 +22,13 @@ def read_texts(path: Path, field: str) -> list[str]:
     if reason is not None:
         raise ValueError(f"--input {path} is {reason}. Plain text is read under another name, such as {path}.txt.")
     kind = format_of(path) or "text"
-    advice = f"Each row needs {{\"{field}\": \"...\"}}."
+    advice = f'Each row needs {{"{field}": "..."}}.'
     documents = FORMATS[kind].documents(Input.of(path), ReadOptions(field, "line", advice))
     texts = [document.text for document in documents if kind != "text" or document.text.strip()]
     if not texts:
-        raise ValueError(f"{path} holds no text: give one per line, or JSON lines with the field {field!r} in a file called *.jsonl.")
+        raise ValueError(
+            f"{path} holds no text: give one per line, or JSON lines with the field {field!r} in a file called *.jsonl."
+        )
     return texts
 
 
@@ -48,4 +50,6 @@ def shows_one_batch(count: int, size: int, shown: bool) -> None:
         ValueError: rows of several batches under ``--watch`` or ``--trace``.
     """
     if shown and count > size > 0:
-        raise ValueError(f"--watch and --trace show one batch, and {count} rows at --batch-size {size} are several. Give fewer texts or a larger --batch-size.")
+        raise ValueError(
+            f"--watch and --trace show one batch, and {count} rows at --batch-size {size} are several. Give fewer texts or a larger --batch-size."
+        )

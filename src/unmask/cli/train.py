@@ -11,10 +11,15 @@ import typer
 
 def train(
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[CONFIG.yaml] [KEY=VALUE]…", help="A config file and overrides such as train.steps=2000.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG.yaml] [KEY=VALUE]…", help="A config file and overrides such as train.steps=2000."
+        ),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Size of the network: tiny, small, base or large.")] = None,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print the whole config, explained, and stop.")] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the whole config, explained, and stop.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(help="Processes that tokenise; by default one per core.")] = None,
 ) -> None:
     """Train a masked language model, or go on where the run folder's last checkpoint is: `unmask train run=FOLDER` is all that it takes."""
@@ -44,4 +49,6 @@ def train(
         checkpoint = run_training(config, console=NOTES, sampler=sample_text, workers=workers, progress=progress)
     run = Path(config.run)
     plot_loss(run / "metrics.csv", run / "loss.png", str(run))
-    print(f"Trained: {checkpoint}\nLoss curve: {run / 'loss.png'}\nNext: {shlex.join(['unmask', 'evaluate', '--model', str(run)])}")
+    print(
+        f"Trained: {checkpoint}\nLoss curve: {run / 'loss.png'}\nNext: {shlex.join(['unmask', 'evaluate', '--model', str(run)])}"
+    )

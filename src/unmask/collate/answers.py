@@ -46,7 +46,14 @@ class SupervisedMLMCollator(CorruptingCollator):
         pass_through: Sequence[str] = (),
     ) -> None:
         special = SpecialIds.of(tokenizer).require("pad")
-        super().__init__(special, diffusion_corruption(special, noise_schedule), seed, low_discrepancy_times, time_sampling, pass_through)
+        super().__init__(
+            special,
+            diffusion_corruption(special, noise_schedule),
+            seed,
+            low_discrepancy_times,
+            time_sampling,
+            pass_through,
+        )
         check_truncate(truncate, block_size, 0, pad_to_multiple_of)
         self.block_size = block_size
         self.noise_schedule = noise_schedule

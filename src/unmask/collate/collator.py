@@ -87,7 +87,11 @@ class CorruptedBatch:
 
     @cached_property
     def _ineligible_index(self) -> NDArray[np.int64]:
-        return flat_nonzero(~self.clean.eligible.numpy()) if self.clean.ineligible_index is None else self.clean.ineligible_index
+        return (
+            flat_nonzero(~self.clean.eligible.numpy())
+            if self.clean.ineligible_index is None
+            else self.clean.ineligible_index
+        )
 
 
 class CollatorOptions(TypedDict, total=False):
@@ -160,7 +164,9 @@ class CorruptingCollator:
         if not self.pass_through:
             return batch
         if taken := sorted(set(self.pass_through) & set(batch)):
-            raise ValueError(f"pass_through names {taken}, which the batch has already. Rename the field in the rows, such as 'clean_ids'.")
+            raise ValueError(
+                f"pass_through names {taken}, which the batch has already. Rename the field in the rows, such as 'clean_ids'."
+            )
         return {**batch, **carried(rows, self.pass_through)}
 
     def collate(self, rows: Rows) -> Any:
@@ -207,7 +213,9 @@ class CorruptingCollator:
         epoch = scalars(rows, "epoch")
         at = self.epoch if epoch is None else epoch
         places = None if self.time_sampling is None else scalars(rows, "epoch_place")
-        row_uniforms = None if self.time_sampling is None or places is None else self.time_sampling(self.seed, at, places)
+        row_uniforms = (
+            None if self.time_sampling is None or places is None else self.time_sampling(self.seed, at, places)
+        )
         return Noise(row_keys(self.seed, at, ids), counters, row_uniforms)
 
     def _own_generator(self) -> torch.Generator:

@@ -113,8 +113,10 @@ class MLMInfillWithExactTargetPredCollator(DefaultInfillMLMCollator):
         self.ordinary(prompts)
         blank = real & (prompts == self.special.mask)
         known = column(rows, "input_ids") is not None
-        targets: Tensor = self.assemble(rows).ids.masked_fill(~blank, IGNORED_TARGET) if known else torch.full_like(
-            prompts, IGNORED_TARGET
+        targets: Tensor = (
+            self.assemble(rows).ids.masked_fill(~blank, IGNORED_TARGET)
+            if known
+            else torch.full_like(prompts, IGNORED_TARGET)
         )
         return MLMBatch(
             input_ids=prompts.clone(),

@@ -60,8 +60,12 @@ class MaskedLMCollator(CorruptingCollator):
         if not 0 <= mask_token_id < vocab_size:
             raise ValueError(f"mask_token_id={mask_token_id} is not an id of a vocabulary of {vocab_size}.")
         known = SpecialIds.of(tokenizer) if tokenizer is not None else SpecialIds(mask_token_id, vocab_size)
-        special = SpecialIds(mask_token_id, vocab_size, known.pad, others=tuple({*known.all, *special_ids} - {mask_token_id}))
-        corruption = bert_corruption(mask_token_id, vocab_size, special.all, probability, mask_replace_prob, random_replace_prob)
+        special = SpecialIds(
+            mask_token_id, vocab_size, known.pad, others=tuple({*known.all, *special_ids} - {mask_token_id})
+        )
+        corruption = bert_corruption(
+            mask_token_id, vocab_size, special.all, probability, mask_replace_prob, random_replace_prob
+        )
         super().__init__(special, corruption, seed, low_discrepancy_times, time_sampling, pass_through)
         self.mask_token_id = mask_token_id
         self.vocab_size = vocab_size

@@ -53,7 +53,14 @@ class PackedMLMCollator(CorruptingCollator):
         pass_through: Sequence[str] = (),
     ) -> None:
         special = SpecialIds.of(tokenizer)
-        super().__init__(special, diffusion_corruption(special, noise_schedule), seed, low_discrepancy_times, time_sampling, pass_through)
+        super().__init__(
+            special,
+            diffusion_corruption(special, noise_schedule),
+            seed,
+            low_discrepancy_times,
+            time_sampling,
+            pass_through,
+        )
         self.block_size = block_size
         self.noise_schedule = noise_schedule
         self.use_flex_attn = use_flex_attn
@@ -66,7 +73,11 @@ class PackedMLMCollator(CorruptingCollator):
                 "documents first (unmask.collate.packing), or use DefaultMLMCollator for rows of any length."
             )
         padded, open_to = real_tokens(rows, tokens), hideable(rows, tokens)
-        ids, real = pad(keep(tokens, padded), self.block_size, pad_id=0 if padded is None else cast(int, self.special.require("pad").pad))
+        ids, real = pad(
+            keep(tokens, padded),
+            self.block_size,
+            pad_id=0 if padded is None else cast(int, self.special.require("pad").pad),
+        )
         # Padding is not ordinary, whatever its id. The few that are not say where documents end, and whether there is padding.
         ordinary, places, specials = self.find_specials(ids.numpy())
         eligible = torch.from_numpy(ordinary)
@@ -88,7 +99,14 @@ class PackedMLMCollator(CorruptingCollator):
         if open_to is not None:
             eligible &= pad(keep(open_to, padded), self.block_size, pad_id=0)[0] != 0
         ineligible_index = places if padded is None and open_to is None else None
-        return Assembled(ids, real, eligible & real if ineligible_index is None else eligible, segments, positions, ineligible_index=ineligible_index)
+        return Assembled(
+            ids,
+            real,
+            eligible & real if ineligible_index is None else eligible,
+            segments,
+            positions,
+            ineligible_index=ineligible_index,
+        )
 
     def batch(self, made: CorruptedBatch) -> PackedFlexMLMBatch | MLMBatch:
         """A ``PackedFlexMLMBatch``; without FlexAttention with an ``attention_mask`` besides."""

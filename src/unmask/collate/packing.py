@@ -36,7 +36,9 @@ class Packer:
 
     def __init__(self, block_size: int, pad_id: int, open_rows: int = 512) -> None:
         if block_size < 1 or open_rows < 1:
-            raise ValueError(f"block_size={block_size} and open_rows={open_rows}: a packer needs rows of at least 1 token, and 1 of them.")
+            raise ValueError(
+                f"block_size={block_size} and open_rows={open_rows}: a packer needs rows of at least 1 token, and 1 of them."
+            )
         self.block_size = block_size
         self.pad_id = pad_id
         self.open_rows = open_rows

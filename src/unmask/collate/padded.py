@@ -62,7 +62,14 @@ class DefaultMLMCollator(CorruptingCollator):
         pass_through: Sequence[str] = (),
     ) -> None:
         special = SpecialIds.of(tokenizer).require("pad")
-        super().__init__(special, diffusion_corruption(special, noise_schedule), seed, low_discrepancy_times, time_sampling, pass_through)
+        super().__init__(
+            special,
+            diffusion_corruption(special, noise_schedule),
+            seed,
+            low_discrepancy_times,
+            time_sampling,
+            pass_through,
+        )
         self.before = (cast(int, special.require("bos").bos),) if add_bos else ()
         self.after = (cast(int, special.require("eos").eos),) if add_eos else ()
         check_truncate(truncate, block_size, len(self.before) + len(self.after), pad_to_multiple_of)

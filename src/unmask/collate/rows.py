@@ -21,7 +21,9 @@ Ragged = list[np.ndarray] | np.ndarray  # B arrays [l_b], or one [B, L]
 def _array(values: Any) -> np.ndarray:
     if hasattr(values, "values") and not callable(values.values):  # an Arrow scalar of a list, a pandas series
         values = values.values
-    return np.asarray(values.to_numpy(zero_copy_only=False) if hasattr(values, "to_numpy") else values)  # an Arrow array
+    return np.asarray(
+        values.to_numpy(zero_copy_only=False) if hasattr(values, "to_numpy") else values
+    )  # an Arrow array
 
 
 def _ids(values: Any) -> np.ndarray:
@@ -132,7 +134,9 @@ def _required(rows: Rows, names: Sequence[str], read: Callable[[Any], np.ndarray
             f"Rename the field, or pass rows such as {{{names[0]!r}: {'[0, 1, 1]' if read is _flags else '[5, 6, 7]'}}}."
         )
     if len(found) == 0:
-        raise ValueError("A batch needs at least one row, and these columns are empty. Drop empty batches before collating.")
+        raise ValueError(
+            "A batch needs at least one row, and these columns are empty. Drop empty batches before collating."
+        )
     return found
 
 

@@ -67,12 +67,21 @@ class MLMSeq2SeqTrainCollator(CorruptingCollator):
         pass_through: Sequence[str] = (),
     ) -> None:
         special = SpecialIds.of(tokenizer).require("pad")
-        super().__init__(special, diffusion_corruption(special, noise_schedule), seed, low_discrepancy_times, time_sampling, pass_through)
+        super().__init__(
+            special,
+            diffusion_corruption(special, noise_schedule),
+            seed,
+            low_discrepancy_times,
+            time_sampling,
+            pass_through,
+        )
         self.before = (cast(int, special.require("bos").bos),) if add_bos else ()
         self.after = (cast(int, special.require("eos").eos),) if add_eos else ()
         check_truncate(truncate, block_size, len(self.before) + len(self.after), pad_to_multiple_of)
         if input_block_size is not None and input_block_size < 1:
-            raise ValueError(f"input_block_size={input_block_size} is the longest prompt, in tokens; None sets no limit.")
+            raise ValueError(
+                f"input_block_size={input_block_size} is the longest prompt, in tokens; None sets no limit."
+            )
         if truncate is not None and input_block_size is not None and input_block_size % (pad_to_multiple_of or 1):
             raise ValueError(
                 f"pad_to_multiple_of={pad_to_multiple_of} and input_block_size={input_block_size} do not fit: prompts are at most "
@@ -133,12 +142,18 @@ class MLMSeq2SeqTrainCollator(CorruptingCollator):
         """Stacked at the width that ``truncate`` says of ``input_block_size``, and never below the longest."""
         limited = self.truncate is not None and self.input_block_size is not None
         longest = max(map(len, prompts))
-        width = width_of(longest, self.input_block_size or 0, self.truncate if limited else None, self.pad_to_multiple_of)
-        return pad(prompts, max(width, rounded_up(longest, self.pad_to_multiple_of)), cast(int, self.special.pad), left=True)
+        width = width_of(
+            longest, self.input_block_size or 0, self.truncate if limited else None, self.pad_to_multiple_of
+        )
+        return pad(
+            prompts, max(width, rounded_up(longest, self.pad_to_multiple_of)), cast(int, self.special.pad), left=True
+        )
 
     def hide_answers(self, ids: Tensor, real: Tensor, answer: Tensor) -> Assembled:
         """Within ``answer`` all may be hidden that is ordinary or an EOS; with ``loss_on_padding`` padding too."""
-        eligible = real & answer & (self.ordinary(ids) | (ids == (-1 if self.special.eos is None else self.special.eos)))
+        eligible = (
+            real & answer & (self.ordinary(ids) | (ids == (-1 if self.special.eos is None else self.special.eos)))
+        )
         if self.loss_on_padding:
             eligible, real = eligible | (answer & ~real), real | answer
         return Assembled(ids, real, eligible)
@@ -175,5 +190,7 @@ class MLMSeq2SeqPredCollator(MLMSeq2SeqTrainCollator):
         if column(rows, "target_ids", "input_ids") is not None:
             targets, true = self.pad_right(self.answers(rows, (), self.after))
             self.ordinary(targets)
-            batch["target_ids"] = targets.clone() if self.loss_on_padding else targets.masked_fill(~true, IGNORED_TARGET)
+            batch["target_ids"] = (
+                targets.clone() if self.loss_on_padding else targets.masked_fill(~true, IGNORED_TARGET)
+            )
         return batch

@@ -82,7 +82,9 @@ class Prepared:
         try:
             return cls(Path(folder), **read_json(path))
         except TypeError as error:
-            raise ValueError(f"{path} was written by another version of unmask ({error}). Prepare the corpus into a new folder.") from error
+            raise ValueError(
+                f"{path} was written by another version of unmask ({error}). Prepare the corpus into a new folder."
+            ) from error
 
 
 def prepare(
@@ -122,7 +124,9 @@ def prepare(
             with other arguments; the tokenizer has no mask, pad or EOS token.
     """
     if not 0 < valid_fraction < 1:
-        raise ValueError(f"valid_fraction is {valid_fraction}; it is the share of the bytes to hold out, between 0 and 1, like 0.05.")
+        raise ValueError(
+            f"valid_fraction is {valid_fraction}; it is the share of the bytes to hold out, between 0 and 1, like 0.05."
+        )
     if shard_tokens < 1 or (workers is not None and workers < 1):
         raise ValueError(f"shard_tokens ({shard_tokens}) and workers ({workers}) must be at least 1.")
     out = Path(out)
@@ -157,7 +161,9 @@ def prepare(
         split = _settle_split(out / "split.json", source, valid_fraction, seed) if separate is None else None
         training = source.documents if split is None else split.training
         validation = separate.documents if separate is not None else split.validation  # type: ignore[union-attr]
-        used, count = _settle_tokenizer(out / "tokenizer.json", given, vocab_size, training(), report, source.kind == "traces")
+        used, count = _settle_tokenizer(
+            out / "tokenizer.json", given, vocab_size, training(), report, source.kind == "traces"
+        )
 
         def write(stage: str, documents: Iterator[Document], fingerprint: str, total: int | None) -> TokenStore:
             return write_store(

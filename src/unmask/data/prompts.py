@@ -39,7 +39,11 @@ class Prompt:
     @property
     def blanks(self) -> list[int]:
         """The place of each blank among the ids."""
-        return [place for place, id in enumerate(self.ids) if id == self.tokenizer.mask_token_id] if len(self.given) > 1 else []
+        return (
+            [place for place, id in enumerate(self.ids) if id == self.tokenizer.mask_token_id]
+            if len(self.given) > 1
+            else []
+        )
 
     def filled(self, row: Sequence[int]) -> str:
         """The text with the blanks filled, and continued by what stands behind it.

@@ -56,11 +56,17 @@ class Recipe:
         non_adjacent = valid_source is not None
         return cls(
             source=source.written or f"{source.kind}:{source.path}",
-            valid_source=None if valid_source is None else valid_source.written or f"{valid_source.kind}:{valid_source.path}",
+            valid_source=None
+            if valid_source is None
+            else valid_source.written or f"{valid_source.kind}:{valid_source.path}",
             field=source.field,
             unit=source.unit,
             split=source.split,
-            tokenizer=None if tokenizer is None else UNNAMED if isinstance(tokenizer, Tokenizer) else os.fspath(tokenizer),
+            tokenizer=None
+            if tokenizer is None
+            else UNNAMED
+            if isinstance(tokenizer, Tokenizer)
+            else os.fspath(tokenizer),
             vocab_size=vocab_size if tokenizer is None else None,
             valid_fraction=None if non_adjacent else valid_fraction,
             seed=None if non_adjacent else seed,
@@ -126,7 +132,9 @@ def claim(out: Path, arguments: dict[str, Any], recipe: Recipe) -> None:
         write_json(path, {**arguments, "recipe": asdict(recipe)})
         return
     if not path.exists():
-        raise ValueError(f"{out} holds a tokenizer.json that `unmask prepare` did not put there. Choose a new or empty folder.")
+        raise ValueError(
+            f"{out} holds a tokenizer.json that `unmask prepare` did not put there. Choose a new or empty folder."
+        )
     before = read_json(path)
     different = [key for key, value in arguments.items() if before.get(key) != value]
     if different:

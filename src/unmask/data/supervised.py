@@ -35,7 +35,9 @@ def chat_row(messages: Messages, tokenizer: Any, answer_role: str = "assistant")
             "the tokenizer of a chat model, set tokenizer.chat_template, or make rows of prompt_ids and target_ids."
         )
     if not any(message["role"] == answer_role for message in messages):
-        raise ValueError(f"A chat without a message of role {answer_role!r} has no answer to learn. Drop it, or name another answer_role.")
+        raise ValueError(
+            f"A chat without a message of role {answer_role!r} has no answer to learn. Drop it, or name another answer_role."
+        )
 
     def tokens(count: int, generation: bool = False) -> list[int]:
         if count == 0 and not generation:

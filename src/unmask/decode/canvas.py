@@ -46,7 +46,9 @@ class Canvas:
 
     def to(self, device: torch.device) -> Canvas:
         """The canvas on a device."""
-        return Canvas(*(part.to(device) for part in (self.ids, self.fixed, self.attention_mask, self.positions, self.row_ids)))
+        return Canvas(
+            *(part.to(device) for part in (self.ids, self.fixed, self.attention_mask, self.positions, self.row_ids))
+        )
 
     def rows(self, index: Int[Tensor, " rows"]) -> Canvas:
         """The canvas of some of the rows."""
@@ -91,7 +93,9 @@ class Canvas:
             fixed: ``[B, P]``, True = never changes, not even a mask of the prompt.
         """
         if new_tokens < 1:
-            raise ValueError(f"A prefix is continued by at least one token, and new_tokens is {new_tokens}: give 1 or more.")
+            raise ValueError(
+                f"A prefix is continued by at least one token, and new_tokens is {new_tokens}: give 1 or more."
+            )
         real = _real(prompts, attention_mask, special)
         blank = prompts.new_full((prompts.shape[0], new_tokens), special.mask)
         ids = torch.cat([prompts, blank], dim=1)

@@ -42,13 +42,21 @@ def read_batch(batch: Any) -> Given:
         ValueError: it is no dictionary with ``input_ids``, or one of its parts has another shape or other numbers.
     """
     if not isinstance(batch, Mapping) or "input_ids" not in batch:
-        got = f"a dictionary of {', '.join(map(str, batch)) or 'nothing'}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
-        raise ValueError(f"predict takes a batch of token ids, such as {{'input_ids': ids}} with ids [B, L]; got {got}. Text is encoded first: tokenizer.encode(text).")
+        got = (
+            f"a dictionary of {', '.join(map(str, batch)) or 'nothing'}"
+            if isinstance(batch, Mapping)
+            else f"a {type(batch).__name__}"
+        )
+        raise ValueError(
+            f"predict takes a batch of token ids, such as {{'input_ids': ids}} with ids [B, L]; got {got}. Text is encoded first: tokenizer.encode(text)."
+        )
     ids = _whole("input_ids", _tensor("input_ids", batch["input_ids"]))
     if ids.dim() != 2:
         raise ValueError(f"input_ids has shape {list(ids.shape)}: give a batch [B, L]; one row is input_ids[None].")
     if ids.numel() and int(ids.min()) < 0:
-        raise ValueError(f"input_ids holds {int(ids.min())}, and ids begin at 0. (-100 marks positions of target_ids, not of input_ids.)")
+        raise ValueError(
+            f"input_ids holds {int(ids.min())}, and ids begin at 0. (-100 marks positions of target_ids, not of input_ids.)"
+        )
 
     def beside(name: str) -> Tensor | None:
         part = batch.get(name)
@@ -56,9 +64,13 @@ def read_batch(batch: Any) -> Given:
 
     positions, row_ids = beside("positions"), beside("example_id")
     if positions is not None and positions.shape != ids.shape:
-        raise ValueError(f"positions has shape {list(positions.shape)} and input_ids {list(ids.shape)}: give one position per token.")
+        raise ValueError(
+            f"positions has shape {list(positions.shape)} and input_ids {list(ids.shape)}: give one position per token."
+        )
     if row_ids is not None and row_ids.shape != ids.shape[:1]:
-        raise ValueError(f"example_id has shape {list(row_ids.shape)} and input_ids {list(ids.shape)}: give one whole number per row.")
+        raise ValueError(
+            f"example_id has shape {list(row_ids.shape)} and input_ids {list(ids.shape)}: give one whole number per row."
+        )
     return Given(
         ids,
         _mask("attention_mask", beside("attention_mask"), ids, "True where the token is real"),
@@ -83,7 +95,9 @@ def _tensor(name: str, part: Any) -> Tensor:
 
 def _whole(name: str, part: Tensor) -> Tensor:
     if part.is_floating_point() or part.is_complex() or part.dtype == torch.bool:
-        raise ValueError(f"{name} is a tensor of {str(part.dtype).removeprefix('torch.')}, and whole numbers are expected: give {name}.long().")
+        raise ValueError(
+            f"{name} is a tensor of {str(part.dtype).removeprefix('torch.')}, and whole numbers are expected: give {name}.long()."
+        )
     return part.long()
 
 
@@ -91,7 +105,9 @@ def _mask(name: str, part: Tensor | None, ids: Tensor, meaning: str) -> Tensor |
     if part is None or (part.dtype == torch.bool and part.shape == ids.shape):
         return part
     if part.shape != ids.shape:
-        raise ValueError(f"{name} has shape {list(part.shape)} and input_ids {list(ids.shape)}: give one entry per token, {meaning}.")
+        raise ValueError(
+            f"{name} has shape {list(part.shape)} and input_ids {list(ids.shape)}: give one entry per token, {meaning}."
+        )
     if not bool(((part == 0) | (part == 1)).all()):
         raise ValueError(f"{name} holds other numbers than 0 and 1: give one truth value per token, {meaning}.")
     return part.bool()

@@ -69,7 +69,9 @@ def fill_any_length(
         ValueError: no lengths, or one below 1.
     """
     if not lengths or min(lengths) < 1:
-        raise ValueError(f"The lengths to try are {list(lengths)}: give at least one, each 1 or more, such as range(1, 9).")
+        raise ValueError(
+            f"The lengths to try are {list(lengths)}: give at least one, each 1 or more, such as range(1, 9)."
+        )
     width = len(before) + max(lengths) + len(after)
     filler = special.mask if special.pad is None else special.pad
     rows = [[*before, *[special.mask] * n, *after] for n in lengths]

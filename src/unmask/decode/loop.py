@@ -131,7 +131,9 @@ def fill_canvas(
 def _nothing_to_do(canvas: Canvas, audience: CallbackList) -> Decoded:
     """Rows without a blank, or no rows: they come back as they are, and the network is not run."""
     rows = len(canvas.ids)
-    decoded = Decoded(canvas.ids.clone(), torch.zeros(rows, dtype=torch.int64), torch.zeros(rows, dtype=torch.float64), 0, 0)
+    decoded = Decoded(
+        canvas.ids.clone(), torch.zeros(rows, dtype=torch.int64), torch.zeros(rows, dtype=torch.float64), 0, 0
+    )
     audience.end(decoded)
     return decoded
 
@@ -153,7 +155,11 @@ class _State:
         to_fill = canvas.blanks(special.mask)
         limit = torch.full((len(to_fill),), rules.selector.steps(rules.max_steps), device=to_fill.device)
         plan = rules.block_schedule.plan(rules.budget, to_fill, canvas.positions, limit, _noise(canvas, seed, 0))
-        commit_prob = torch.zeros(to_fill.shape, dtype=torch.float64, device=to_fill.device) if rules.reads_probabilities else None
+        commit_prob = (
+            torch.zeros(to_fill.shape, dtype=torch.float64, device=to_fill.device)
+            if rules.reads_probabilities
+            else None
+        )
         return cls(canvas, special.mask, seed, to_fill, plan, canvas.ids.clone(), commit_prob)
 
     def blanks(self, rows: Int[Tensor, " rows"]) -> Bool[Tensor, "rows seq"]:
@@ -198,7 +204,9 @@ class _Choice(NamedTuple):
         return spread(self.placed.exp().double(), self.where, 0.0) + before * ~self.hidden
 
 
-def _step(model: Any, session: ForwardSession, view: StepView, rules: Rules, special: SpecialIds, audience: CallbackList) -> _Choice:
+def _step(
+    model: Any, session: ForwardSession, view: StepView, rules: Rules, special: SpecialIds, audience: CallbackList
+) -> _Choice:
     """Choose the places, then draw the tokens: one network evaluation.
 
     Tokens are drawn from the same numbers whether anybody watches or not: for an audience alone, logits are normalised afterwards.
@@ -235,7 +243,12 @@ def _step(model: Any, session: ForwardSession, view: StepView, rules: Rules, spe
 
 
 def _log_probs(
-    model: Any, session: ForwardSession, view: StepView, where: Bool[Tensor, "rows seq"], rules: Rules, special: SpecialIds
+    model: Any,
+    session: ForwardSession,
+    view: StepView,
+    where: Bool[Tensor, "rows seq"],
+    rules: Rules,
+    special: SpecialIds,
 ) -> LogProbs:
     """Log-probabilities over the ids that may be placed, at ``where``; logits if the rules read none."""
     logits = as_logits(session(model, view, where))

@@ -76,7 +76,9 @@ def make_order(name: str) -> Score | DraftScore:
         ValueError: there is none of that name.
     """
     if name not in ORDERS:
-        raise ValueError(f"There is no order {name!r}.{nearest(name, ORDERS)} Choose one of {', '.join(ORDERS)}, critic.")
+        raise ValueError(
+            f"There is no order {name!r}.{nearest(name, ORDERS)} Choose one of {', '.join(ORDERS)}, critic."
+        )
     return ORDERS[name]
 
 
@@ -158,19 +160,38 @@ def make_rules(
         {"threshold": threshold, "cumulative_error": cumulative_error, "factor": factor, "entropy_bound": entropy_bound}
     )
     if constraint is not None and required_ids:
-        raise ValueError("required_ids makes a constraint of its own, and one was given. Build the product automaton, or drop one.")
+        raise ValueError(
+            "required_ids makes a constraint of its own, and one was given. Build the product automaton, or drop one."
+        )
     if non_adjacent and (ancestral or first_hitting):
-        raise ValueError("apart chooses which blanks are revealed together, and one token a step, or a time of its own for each, leaves no choice.")
+        raise ValueError(
+            "apart chooses which blanks are revealed together, and one token a step, or a time of its own for each, leaves no choice."
+        )
     commits = commit_rule or TopK()
     return Rules(
         max_steps=max_steps,
-        selector=Selector(_score(order, critic, critic_model, remask, special, allow_eos, forbidden_ids), NonAdjacent(commits) if non_adjacent else commits, order_temperature),
-        budget=_budget(None if schedule is None else as_schedule(schedule), ancestral, first_hitting, commit_rule, remask, remask_hold, order),
+        selector=Selector(
+            _score(order, critic, critic_model, remask, special, allow_eos, forbidden_ids),
+            NonAdjacent(commits) if non_adjacent else commits,
+            order_temperature,
+        ),
+        budget=_budget(
+            None if schedule is None else as_schedule(schedule),
+            ancestral,
+            first_hitting,
+            commit_rule,
+            remask,
+            remask_hold,
+            order,
+        ),
         block_schedule=_block_schedule(block_length, aligned_blocks or cache == "block", cache),
         remasking=_remasking(remask, remask_rate, remask_until),
         tokens=Tokens(temperature, top_k, top_p, min_p),
         constraint=_constraint(constraint, required_ids, special),
-        logits_processors=(*logits_processors, *_logits_processors(special, repetition_penalty, forbidden_ids, eos_last)),
+        logits_processors=(
+            *logits_processors,
+            *_logits_processors(special, repetition_penalty, forbidden_ids, eos_last),
+        ),
         forward=_forward(guidance, cache, cache_refresh, compiled, special),
         allow_eos=allow_eos,
         stop_at_eos=stop_at_eos,
@@ -188,10 +209,21 @@ def _score(
 ) -> Score | DraftScore:
     if order == "critic":
         if model is None:
-            raise ValueError("order='critic' keeps what a network believes: give critic_model, the network that decodes or another one.")
-        return NetworkCritic(model, _need(special, "order='critic'"), critic or "hidden", remask == "mask_predict", allow_eos, tuple(forbidden))
+            raise ValueError(
+                "order='critic' keeps what a network believes: give critic_model, the network that decodes or another one."
+            )
+        return NetworkCritic(
+            model,
+            _need(special, "order='critic'"),
+            critic or "hidden",
+            remask == "mask_predict",
+            allow_eos,
+            tuple(forbidden),
+        )
     if critic is not None or model is not None:
-        raise ValueError(f"critic and critic_model say who judges drawn tokens, and the order {order!r} has no judge. Give order='critic', or drop them.")
+        raise ValueError(
+            f"critic and critic_model say who judges drawn tokens, and the order {order!r} has no judge. Give order='critic', or drop them."
+        )
     return make_order(order)
 
 
@@ -212,11 +244,15 @@ def _budget(
     order: str,
 ) -> Budget:
     if hold is not None and remask is None:
-        raise ValueError(f"remask_hold={hold} stands still to revise what is revealed, and nothing is remasked: give remask, or drop it.")
+        raise ValueError(
+            f"remask_hold={hold} stands still to revise what is revealed, and nothing is remasked: give remask, or drop it."
+        )
     if ancestral and order != "random":
         raise ValueError(f"Ancestral sampling reveals in random order, and the order is {order!r}. Drop one of them.")
     if first_hitting and (ancestral or schedule is not None or remask is not None or commit_rule is not None):
-        raise ValueError("first_hitting reveals one token a step: it leaves nothing for a schedule, an admission or remasking to decide.")
+        raise ValueError(
+            "first_hitting reveals one token a step: it leaves nothing for a schedule, an admission or remasking to decide."
+        )
     if first_hitting:
         return OnePerStep()
     if ancestral:
@@ -243,11 +279,15 @@ def _block_schedule(block_length: int | None, aligned: bool, cache: str | None) 
 
 def _remasking(remask: str | None, rate: float, until: float | None) -> Remasking:
     if until is not None and remask in (None, "mask_predict"):
-        raise ValueError(f"remask_until={until} ends the remasking of cap, rescale and confidence, and remask is {remask!r}: choose one of them, or drop it.")
+        raise ValueError(
+            f"remask_until={until} ends the remasking of cap, rescale and confidence, and remask is {remask!r}: choose one of them, or drop it."
+        )
     if remask is None:
         return NoRemasking()
     if remask not in REMASKING:
-        raise ValueError(f"There is no remasking {remask!r}.{nearest(remask, REMASKING)} Choose one of {', '.join(REMASKING)}, or None.")
+        raise ValueError(
+            f"There is no remasking {remask!r}.{nearest(remask, REMASKING)} Choose one of {', '.join(REMASKING)}, or None."
+        )
     return REMASKING[remask](rate, 1.0 if until is None else until)
 
 
@@ -270,13 +310,21 @@ def _logits_processors(
     return tuple(found)
 
 
-def _forward(guidance: float, cache: str | None, refresh: int | None, compiled: bool, special: SpecialIds | None) -> Forward:
+def _forward(
+    guidance: float, cache: str | None, refresh: int | None, compiled: bool, special: SpecialIds | None
+) -> Forward:
     if cache is None and refresh is not None:
-        raise ValueError(f"cache_refresh={refresh} says how often a cache is refreshed, and there is none: give cache, or drop it.")
+        raise ValueError(
+            f"cache_refresh={refresh} says how often a cache is refreshed, and there is none: give cache, or drop it."
+        )
     if cache == "block" and refresh is not None:
-        raise ValueError(f"The block cache is exact, so there is nothing for cache_refresh={refresh} to refresh: drop it.")
+        raise ValueError(
+            f"The block cache is exact, so there is nothing for cache_refresh={refresh} to refresh: drop it."
+        )
     if cache is not None and cache not in ("block", *CACHES):
-        raise ValueError(f"There is no cache {cache!r}. Choose block (exact, for block-causal networks), {', '.join(CACHES)}, or None.")
+        raise ValueError(
+            f"There is no cache {cache!r}. Choose block (exact, for block-causal networks), {', '.join(CACHES)}, or None."
+        )
     if cache is not None and compiled:
         raise ValueError(
             f"The {cache} cache runs another part of each row at every step, and compiled steps have static shapes: the programs would be too many. "

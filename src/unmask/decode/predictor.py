@@ -96,7 +96,9 @@ class MLMPredictor(nn.Module):
     ) -> None:
         super().__init__()
         if max_new_tokens is not None and max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens={max_new_tokens} appends nothing: give 1 or more, or None for batches with masks.")
+            raise ValueError(
+                f"max_new_tokens={max_new_tokens} appends nothing: give 1 or more, or None for batches with masks."
+            )
         if rules is not None:
             _refuse_both(rules, max_steps, noise_schedule, top_k, top_p, confidence, threshold, logits_hook)
         self.max_new_tokens = max_new_tokens
@@ -106,9 +108,22 @@ class MLMPredictor(nn.Module):
         self.seed = seed
         self.observers = tuple(observers)
         self.special = special
-        self.rules: Rules = rules if rules is not None else _documented_rules(
-            max_steps, noise_schedule, top_k, top_p, confidence, threshold, temperature, confidence_temperature, logits_hook, allow_eos,
-            WholeCharacters.of(tokenizer),
+        self.rules: Rules = (
+            rules
+            if rules is not None
+            else _documented_rules(
+                max_steps,
+                noise_schedule,
+                top_k,
+                top_p,
+                confidence,
+                threshold,
+                temperature,
+                confidence_temperature,
+                logits_hook,
+                allow_eos,
+                WholeCharacters.of(tokenizer),
+            )
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -174,7 +189,9 @@ class MLMPredictor(nn.Module):
         """
         found = next((results[name] for name in ("x", "ids") if results.get(name) is not None), None)
         if found is None:
-            raise ValueError(f"decode takes results with x or ids [B, L], as steps and predict() give them; got {', '.join(map(str, results)) or 'none'}.")
+            raise ValueError(
+                f"decode takes results with x or ids [B, L], as steps and predict() give them; got {', '.join(map(str, results)) or 'none'}."
+            )
         sequence = read_batch({"input_ids": found, "attention_mask": results.get("attention_mask")})
         starts = results.get("output_start_idx")
         starts = None if starts is None else torch.as_tensor(starts, device=sequence.ids.device)
@@ -189,7 +206,9 @@ class MLMPredictor(nn.Module):
 
     def _require_model(self) -> Any:
         if self.model is None:
-            raise ValueError("MLMPredictor has no model: give MLMPredictor(model=...), or set predictor.model before predict().")
+            raise ValueError(
+                "MLMPredictor has no model: give MLMPredictor(model=...), or set predictor.model before predict()."
+            )
         return self.model
 
     def _special_ids(self) -> SpecialIds:
@@ -245,7 +264,9 @@ def _documented_rules(
     constraint: Constraint | None,
 ) -> Rules:
     if confidence is not None and confidence not in CONFIDENCES:
-        raise ValueError(f"There is no confidence {confidence!r}. Choose {', '.join(CONFIDENCES)}, or None for random order.")
+        raise ValueError(
+            f"There is no confidence {confidence!r}. Choose {', '.join(CONFIDENCES)}, or None for random order."
+        )
     if confidence is None and threshold is not None:
         raise ValueError(
             f"threshold={threshold} admits tokens by their confidence, and confidence is None (random order). Choose one: "

@@ -14,7 +14,11 @@ from torch import Tensor
 
 from unmask.devices import device_of, has_float64
 
-_STAYS = ("hidden_states", "hidden_states_where", "hidden_states_at")  # what they return is for the network's own methods
+_STAYS = (
+    "hidden_states",
+    "hidden_states_where",
+    "hidden_states_at",
+)  # what they return is for the network's own methods
 
 
 class Reached:
@@ -34,7 +38,9 @@ class Reached:
         return found
 
     def _asked(self, function: Callable[..., Any], given: tuple[Any, ...], named: dict[str, Any], stays: bool) -> Any:
-        there = function(*(_moved(x, self.device) for x in given), **{k: _moved(x, self.device) for k, x in named.items()})
+        there = function(
+            *(_moved(x, self.device) for x in given), **{k: _moved(x, self.device) for k, x in named.items()}
+        )
         return there if stays else _moved(there, torch.device("cpu"))
 
 

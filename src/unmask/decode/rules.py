@@ -60,14 +60,22 @@ class Rules:
     @property
     def reads_probabilities(self) -> bool:
         """Whether anything but observers reads how likely tokens are. Drawing one does not: logits are enough for it."""
-        parts = (self.selector.score, self.selector.commit_rule, self.remasking, self.constraint, *self.logits_processors)
+        parts = (
+            self.selector.score,
+            self.selector.commit_rule,
+            self.remasking,
+            self.constraint,
+            *self.logits_processors,
+        )
         return self.selector.needs_logits or any(getattr(part, "reads_probabilities", True) for part in parts)
 
     def __post_init__(self) -> None:
         if self.max_steps < 1:
             raise ValueError(f"max_steps={self.max_steps} leaves no network evaluation to decode with: give 1 or more.")
         if self.stop_at_eos and not isinstance(self.remasking, NoRemasking):
-            raise ValueError("stop_at_eos takes the text before an EOS as final, and a revision may still change it. Choose one.")
+            raise ValueError(
+                "stop_at_eos takes the text before an EOS as final, and a revision may still change it. Choose one."
+            )
         if not isinstance(self.block_schedule, SingleBlock) and not isinstance(self.remasking, NoRemasking):
             raise ValueError(
                 "A block is finished when the next begins, and a revision would open it again. Choose blocks or remasking."

@@ -76,7 +76,9 @@ class UnigramModel:
         """What the model knows of every position: here, nothing (``-1``)."""
         return torch.full((*x_t.shape, 2), UNKNOWN, dtype=torch.long, device=x_t.device)
 
-    def logits_at(self, hidden: Int[Tensor, "batch seq 2"], where: Bool[Tensor, "batch seq"]) -> Float[Tensor, "scored vocab"]:
+    def logits_at(
+        self, hidden: Int[Tensor, "batch seq 2"], where: Bool[Tensor, "batch seq"]
+    ) -> Float[Tensor, "scored vocab"]:
         """Log-probabilities of the positions of ``where``, float64 ``[N, V]``; ``-inf`` at special ids."""
         contexts, inverse = np.unique(hidden[where].cpu().numpy(), axis=0, return_inverse=True)
         with np.errstate(divide="ignore"):
@@ -109,7 +111,9 @@ class NeighbourModel(UnigramModel):
         tokens = np.asarray(stream, dtype=np.int64)
         super().__init__(np.bincount(tokens, minlength=vocab_size), special.require("eos"))
         if vocab_size >= 2**21:
-            raise ValueError(f"A vocabulary of {vocab_size} ids is too large to count three neighbouring tokens in 64 bits; the limit is {2**21 - 1}.")
+            raise ValueError(
+                f"A vocabulary of {vocab_size} ids is too large to count three neighbouring tokens in 64 bits; the limit is {2**21 - 1}."
+            )
         self.one_side, self.both_sides = one_side, both_sides
         target = self.probabilities[tokens] > 0
         follows = tokens[:-1] != special.eos  # token i+1 has token i as its left neighbour

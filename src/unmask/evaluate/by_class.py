@@ -54,11 +54,19 @@ def accuracy_by_class(
         ValueError: as :func:`measure_hidden`, or a ``rate`` outside (0, 1].
     """
     if not 0.0 < rate <= 1.0:
-        raise ValueError(f"rate={rate} is the share of tokens that is hidden: give a number above 0 and up to 1, such as 0.15.")
+        raise ValueError(
+            f"rate={rate} is the share of tokens that is hidden: give a number above 0 and up to 1, such as 0.15."
+        )
     kinds: list[np.ndarray] = []
     found: dict[str, list[np.ndarray]] = {name: [] for name in models}
     parts = hide_in_batches(
-        windows, SpecialIds.of(special), ConstantMaskRate(rate), samples=samples, seed=seed, batch_tokens=batch_tokens, progress=progress
+        windows,
+        SpecialIds.of(special),
+        ConstantMaskRate(rate),
+        samples=samples,
+        seed=seed,
+        batch_tokens=batch_tokens,
+        progress=progress,
     )
     for part in parts:
         kinds.append(np.asarray(classes(part.ids.numpy()))[part.where.numpy()])

@@ -67,14 +67,18 @@ def ratio(numerator: NDArray[Any], denominator: NDArray[Any], confidence: float 
     below = np.broadcast_to(denominator, numerator.shape).astype(np.float64)
     over, under = numerator.mean(0), below.mean(0)
     if not under.sum() > 0:
-        raise ValueError("A ratio was asked for whose denominator is zero: the documents have no tokens, bytes or words of that kind.")
+        raise ValueError(
+            "A ratio was asked for whose denominator is zero: the documents have no tokens, bytes or words of that kind."
+        )
     value = over.sum() / under.sum()
     counted = under > 0
     n = int(counted.sum())
     half = math.nan
     if n >= 2:
         residual = (over - value * under)[counted]
-        half = student_quantile(0.5 + confidence / 2, n - 1) * math.sqrt(n / (n - 1) * (residual**2).sum()) / under.sum()
+        half = (
+            student_quantile(0.5 + confidence / 2, n - 1) * math.sqrt(n / (n - 1) * (residual**2).sum()) / under.sum()
+        )
     noise = math.nan
     if passes >= 2:
         residual = (numerator - value * below).sum(-1)
@@ -107,7 +111,9 @@ def share(right: int, asked: int, confidence: float = 0.95) -> Estimate:
         ValueError: no case was asked, or more are right than were asked.
     """
     if asked < 1 or not 0 <= right <= asked:
-        raise ValueError(f"A share of right answers needs at least one that was asked for and no more right than that; got {right} of {asked}.")
+        raise ValueError(
+            f"A share of right answers needs at least one that was asked for and no more right than that; got {right} of {asked}."
+        )
     z2 = NormalDist().inv_cdf(0.5 + confidence / 2) ** 2
     p, n = right / asked, asked
     centre, half = p + z2 / (2 * n), math.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n)))

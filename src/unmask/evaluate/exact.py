@@ -45,12 +45,18 @@ def any_order_conditionals(
             f"{LONGEST}, or estimate with `bound`."
         )
     subsets = torch.zeros(2**n - 1, len(row), dtype=torch.bool, device=row.device)
-    subsets[:, free] = (torch.arange(1, 2**n, device=row.device)[:, None] >> torch.arange(n, device=row.device)) & 1 == 1
+    subsets[:, free] = (
+        torch.arange(1, 2**n, device=row.device)[:, None] >> torch.arange(n, device=row.device)
+    ) & 1 == 1
     nats = torch.zeros(subsets.shape, dtype=torch.float64, device=row.device)
     with eval_mode(model):
         for where, out in zip(subsets.split(batch_rows), nats.split(batch_rows), strict=True):
             batch = {"input_ids": row.expand(where.shape).masked_fill(where, special.mask).to(at)}
-            out[where] = token_nll(logits_where(model, batch, where.to(at)), row.expand(where.shape)[where].to(at)).cpu().double()
+            out[where] = (
+                token_nll(logits_where(model, batch, where.to(at)), row.expand(where.shape)[where].to(at))
+                .cpu()
+                .double()
+            )
     return subsets, nats
 
 
@@ -59,5 +65,7 @@ def exact_nelbo(model: Any, ids: Sequence[int], special: SpecialIds) -> float:
     subsets, nats = any_order_conditionals(model, ids, special)
     size = subsets.sum(-1)
     n = int(size.max())
-    share = torch.tensor([0.0] + [1 / (k * math.comb(n, k)) for k in range(1, n + 1)], dtype=torch.float64, device=nats.device)
+    share = torch.tensor(
+        [0.0] + [1 / (k * math.comb(n, k)) for k in range(1, n + 1)], dtype=torch.float64, device=nats.device
+    )
     return float((nats.sum(-1) * share[size]).sum())

@@ -48,7 +48,9 @@ class HiddenSums:
     scorable: NDArray[np.int64]
 
 
-def measure_at(model: Any, batch: dict[str, Tensor], where: Tensor, targets: Tensor, measures: Sequence[Measure]) -> Tensor:
+def measure_at(
+    model: Any, batch: dict[str, Tensor], where: Tensor, targets: Tensor, measures: Sequence[Measure]
+) -> Tensor:
     """Every measure at the positions of ``where`` ``[B, L]``: float64 ``[M, scored]`` on the CPU."""
     pieces: list[Tensor] = []
     start = 0
@@ -93,7 +95,14 @@ def measure_hidden(
     hidden = np.zeros((samples, len(windows)), dtype=np.int64)
     with eval_mode(model):
         for part in hide_in_batches(
-            windows, special, mask_rate, samples=samples, seed=seed, batch_tokens=batch_tokens, device=device or device_of(model), progress=progress
+            windows,
+            special,
+            mask_rate,
+            samples=samples,
+            seed=seed,
+            batch_tokens=batch_tokens,
+            device=device or device_of(model),
+            progress=progress,
         ):
             values = measure_at(model, part.batch, part.where, part.ids[part.where], measures)
             row = part.where.nonzero()[:, 0].cpu()
@@ -133,7 +142,9 @@ def hide_in_batches(
 ) -> Iterator[HiddenBatch]:
     """Every pass over every window, in batches of similar length; arguments and errors as in :func:`measure_hidden`."""
     if samples < 1:
-        raise ValueError(f"samples is {samples}; evaluation needs at least one pass over the documents, such as samples=4.")
+        raise ValueError(
+            f"samples is {samples}; evaluation needs at least one pass over the documents, such as samples=4."
+        )
     special = SpecialIds.of(special)
     scorable = windows.scorable(special)
     if not scorable.any():

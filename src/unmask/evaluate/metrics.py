@@ -77,7 +77,9 @@ def masked_accuracy(
     Arguments as in :func:`unmask.evaluate.likelihood.bound`; all hidden tokens become ``[MASK]``.
     """
     if not 0.0 < rate <= 1.0:
-        raise ValueError(f"rate={rate} is the share of tokens that is hidden: give a number above 0 and up to 1, such as 0.15.")
+        raise ValueError(
+            f"rate={rate} is the share of tokens that is hidden: give a number above 0 and up to 1, such as 0.15."
+        )
     measures = [in_top(1), in_top(5), entropy]
     found = measure_hidden(
         model, windows, special, measures, ConstantMaskRate(rate),

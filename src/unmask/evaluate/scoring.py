@@ -46,7 +46,11 @@ class TextScore:
         """For JSON, which has no NaN: it is None."""
         figures = {"nats": self.nats, "nats_per_token": self.per_token, "monte_carlo_error": self.error}
         counts = {"tokens": self.scored + self.unscored, "unscored_tokens": self.unscored, "exact_text": self.exact}
-        return {"text": self.text} | {name: number if math.isfinite(number) else None for name, number in figures.items()} | counts
+        return (
+            {"text": self.text}
+            | {name: number if math.isfinite(number) else None for name, number in figures.items()}
+            | counts
+        )
 
 
 def score_texts(
@@ -82,14 +86,30 @@ def score_texts(
     scored = [sum(id not in special.all for id in row) for row in rows]
     errors = np.full(len(rows), math.nan)
     if samples is None:
-        nats = np.array([float(np.nansum(values)) for values in pseudo_log_likelihood(model, rows, special, progress=progress)])
+        nats = np.array(
+            [float(np.nansum(values)) for values in pseudo_log_likelihood(model, rows, special, progress=progress)]
+        )
     elif any(scored):
-        passes = -nelbo(model, Windows.of_rows(rows, model.max_length, texts), special, samples=samples, seed=seed, progress=progress).nats
+        passes = -nelbo(
+            model,
+            Windows.of_rows(rows, model.max_length, texts),
+            special,
+            samples=samples,
+            seed=seed,
+            progress=progress,
+        ).nats
         nats = passes.mean(0)
         errors = passes.std(0, ddof=1) / math.sqrt(samples) if samples > 1 else errors
     else:
         nats = np.zeros(len(rows))
     return [
-        TextScore(text, float(value) if n else math.nan, n, len(row) - n, tokenizer.decode(row) == text, float(error) if n else math.nan)
+        TextScore(
+            text,
+            float(value) if n else math.nan,
+            n,
+            len(row) - n,
+            tokenizer.decode(row) == text,
+            float(error) if n else math.nan,
+        )
         for text, row, value, n, error in zip(texts, rows, nats, scored, errors, strict=True)
     ]

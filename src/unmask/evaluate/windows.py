@@ -77,9 +77,13 @@ class Windows:
         """
         ids = [np.asarray(row, dtype=np.int64) for row in rows]
         if texts is not None and len(texts) != len(ids):
-            raise ValueError(f"There are {len(ids)} rows of ids and {len(texts)} texts; give the text of every row, or texts=None.")
+            raise ValueError(
+                f"There are {len(ids)} rows of ids and {len(texts)} texts; give the text of every row, or texts=None."
+            )
         windows, owner = _cut(ids, block_size)
-        sizes = np.array([(len(t.encode()), len(t.split())) for t in texts] if texts else np.zeros((len(ids), 2)), dtype=np.int64)
+        sizes = np.array(
+            [(len(t.encode()), len(t.split())) for t in texts] if texts else np.zeros((len(ids), 2)), dtype=np.int64
+        )
         exact = None
         if texts is not None and decode is not None:
             exact = np.array([decode(row.tolist()) == text for row, text in zip(ids, texts, strict=True)], dtype=bool)
@@ -107,7 +111,9 @@ class Windows:
         return int(self.lengths.sum() - self.scorable(special).sum()) - ends
 
 
-def _cut(documents: Iterable[NDArray[np.integer]], block_size: int) -> tuple[list[NDArray[np.integer]], NDArray[np.int64]]:
+def _cut(
+    documents: Iterable[NDArray[np.integer]], block_size: int
+) -> tuple[list[NDArray[np.integer]], NDArray[np.int64]]:
     if block_size < 1:
         raise ValueError(f"block_size is {block_size}; a window needs at least one token.")
     rows, owner = [], []
@@ -124,7 +130,9 @@ def batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[n
     A row longer than that is a batch by itself.
     """
     if batch_tokens < 1:
-        raise ValueError(f"batch_tokens is {batch_tokens}; a batch needs room for at least one token, such as batch_tokens=16384.")
+        raise ValueError(
+            f"batch_tokens is {batch_tokens}; a batch needs room for at least one token, such as batch_tokens=16384."
+        )
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):

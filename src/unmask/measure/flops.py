@@ -66,4 +66,6 @@ class Size:
         return self.step_flops(lengths, scored) - 3 * (unread + unasked)
 
 
-TINY = Size(layers=2, width=64, heads=2, feedforward=256, vocabulary=1000)  # for tests, and to see that a benchmark runs
+TINY = Size(
+    layers=2, width=64, heads=2, feedforward=256, vocabulary=1000
+)  # for tests, and to see that a benchmark runs

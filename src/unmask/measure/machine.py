@@ -37,14 +37,21 @@ def describe_machine() -> dict[str, Any]:
         "torch": torch.__version__,
     }
     if torch.cuda.is_available():
-        found |= {"accelerator": torch.cuda.get_device_name(), "accelerators": torch.cuda.device_count(), "cuda": torch.version.cuda}
+        found |= {
+            "accelerator": torch.cuda.get_device_name(),
+            "accelerators": torch.cuda.device_count(),
+            "cuda": torch.version.cuda,
+        }
     return found
 
 
 def _processor_name() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor() or platform.machine())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor() or platform.machine(),
+    )
 
 
 def _memory_bytes() -> int:
@@ -68,7 +75,9 @@ class MatrixProducts:
         flops: of one call.
     """
 
-    def __init__(self, size: Size, tokens: int, scored: int, precision: str = "fp32", device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, size: Size, tokens: int, scored: int, precision: str = "fp32", device: torch.device | str = "cpu"
+    ) -> None:
         d, f = size.width, size.feedforward
         blocks = [(tokens, d, 3 * d), (tokens, d, d), (tokens, d, f), (tokens, f, d)]
         self.layers = size.layers
@@ -92,7 +101,11 @@ class _Product:
 
         # As in nn.Linear the weight is [columns, inner].
         self.x, self.weight, self.y = buffer(rows, inner), buffer(columns, inner), buffer(rows, columns)
-        self.out, self.dx, self.dweight = torch.empty_like(self.y), torch.empty_like(self.x), torch.empty_like(self.weight)
+        self.out, self.dx, self.dweight = (
+            torch.empty_like(self.y),
+            torch.empty_like(self.x),
+            torch.empty_like(self.weight),
+        )
 
         self.ways = [
             _fastest(lambda: torch.mm(self.x, self.weight.T, out=self.out), self.x, self.weight),

@@ -26,7 +26,9 @@ def peak_of_this_process() -> int:
     try:
         import resource
     except ImportError:
-        raise OSError("This system does not tell the peak memory of a process; it is measured on Linux and macOS.") from None
+        raise OSError(
+            "This system does not tell the peak memory of a process; it is measured on Linux and macOS."
+        ) from None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -37,7 +39,9 @@ def peak_memory(statement: str) -> int:
     Raises:
         RuntimeError: the process failed; its last line says why.
     """
-    program = f"{statement}\nfrom unmask.measure.memory import peak_of_this_process\nprint('{_MARK}', peak_of_this_process())"
+    program = (
+        f"{statement}\nfrom unmask.measure.memory import peak_of_this_process\nprint('{_MARK}', peak_of_this_process())"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

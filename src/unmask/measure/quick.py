@@ -1,10 +1,10 @@
 """The short comparison of ``unmask bench``: this machine, beside transformers' BERT, in about a minute.
 
-    MLM step             15% of every row scored
-    diffusion step       times evenly spread, half of all tokens scored
-    documents            of log-normal length: packed here, padded there
-    matrix products      the share of the machine's own rate that the MLM step reaches
-    memory               peak of the MLM step: of a whole process, or of the accelerator
+MLM step             15% of every row scored
+diffusion step       times evenly spread, half of all tokens scored
+documents            of log-normal length: packed here, padded there
+matrix products      the share of the machine's own rate that the MLM step reaches
+memory               peak of the MLM step: of a whole process, or of the accelerator
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def quick_comparison(setting: Setting, progress: Callable[[int, int | None], Non
     products = MatrixProducts(setting.size, mlm.tokens, mlm.scored, precision, setting.device)
 
     def mine(work: Work, weighting: Any = "flat") -> TrainingStep:
-        return ours(setting.size, work, precision, weighting=weighting, compiled=setting.compiled, device=setting.device)
+        return ours(
+            setting.size, work, precision, weighting=weighting, compiled=setting.compiled, device=setting.device
+        )
 
     def theirs(work: Work) -> TrainingStep:
         return hugging_face_bert(setting.size, work, precision, compiled=setting.compiled, device=setting.device)
@@ -100,7 +102,14 @@ def quick_comparison(setting: Setting, progress: Callable[[int, int | None], Non
     }
     rows = [Row.of(text, BERT, timings[name].faster_than(timings[f"{name}, bert"])) for name, text in names.items()]
     share = setting.size.step_flops(mlm.lengths, mlm.scored) / products.flops
-    rows.append(Row.of("MLM step: share of the rate of matrix products alone", "", timings["mlm"].faster_than(timings["products"], share), unit="%"))
+    rows.append(
+        Row.of(
+            "MLM step: share of the rate of matrix products alone",
+            "",
+            timings["mlm"].faster_than(timings["products"], share),
+            unit="%",
+        )
+    )
     peaks = _peaks(setting, steps)
     rows.append(Row.single("peak memory of the MLM step", BERT, peaks["mlm"] / peaks["mlm, bert"]))
     return {

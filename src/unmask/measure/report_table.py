@@ -39,7 +39,16 @@ class Row:
         return cls(work, beside, ratio.value, ratio.low, ratio.high, target, unit)
 
     @classmethod
-    def single(cls, work: str, beside: str, value: float, target: float | None = None, *, unit: str = "×", at_most: bool = False) -> Row:
+    def single(
+        cls,
+        work: str,
+        beside: str,
+        value: float,
+        target: float | None = None,
+        *,
+        unit: str = "×",
+        at_most: bool = False,
+    ) -> Row:
         """A row of a figure that was taken once."""
         return cls(work, beside, value, value, value, target, unit, at_most)
 
@@ -54,7 +63,11 @@ class Row:
         """What it is, figure, spread, target, mark: the columns of ``COLUMNS``."""
         name = f"{self.work}, beside {self.beside}" if self.beside else self.work
         bound = "" if self.target is None else f"{'≤' if self.at_most else '≥'} {self._number(self.target)}"
-        spread = "" if self.low == self.high else f"{self._number(self.low).removesuffix(self.unit)}–{self._number(self.high)}"
+        spread = (
+            ""
+            if self.low == self.high
+            else f"{self._number(self.low).removesuffix(self.unit)}–{self._number(self.high)}"
+        )
         return [name, self._number(self.value), spread, bound, {True: "✓", False: "✗", None: ""}[self.met]]
 
     def as_dict(self) -> dict[str, Any]:

@@ -40,7 +40,9 @@ class TrainingStep:
     @property
     def held_bytes(self) -> int:
         """What it holds between steps: parameters, and the optimiser's state once it has taken a step."""
-        state = [value for values in self.optimizer.state.values() for value in values.values() if isinstance(value, Tensor)]
+        state = [
+            value for values in self.optimizer.state.values() for value in values.values() if isinstance(value, Tensor)
+        ]
         return sum(x.numel() * x.element_size() for x in (*self.model.parameters(), *state))
 
     def __call__(self) -> Tensor:
@@ -113,7 +115,9 @@ def hugging_face_bert(
     return with_labels(BertForMaskedLM(config), work, precision, compiled, device)
 
 
-def with_labels(model: nn.Module, work: Work, precision: str, compiled: bool, device: torch.device | str) -> TrainingStep:
+def with_labels(
+    model: nn.Module, work: Work, precision: str, compiled: bool, device: torch.device | str
+) -> TrainingStep:
     """A Hugging Face model, which computes its own loss from labels."""
     model = model.to(device).train()
     work = work.to(device)

@@ -82,7 +82,9 @@ def take_turns(
         ValueError: no contestants, or no turns.
     """
     if not contestants or turns < 1 or warm_up < 0:
-        raise ValueError(f"There are {len(contestants)} contestants, {turns} turns and {warm_up} to warm up: at least 1, 1 and 0 are needed.")
+        raise ValueError(
+            f"There are {len(contestants)} contestants, {turns} turns and {warm_up} to warm up: at least 1, 1 and 0 are needed."
+        )
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     done, total = 0, (warm_up + turns) * len(contestants)
     for turn in range(-warm_up, turns):

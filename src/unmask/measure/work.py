@@ -99,7 +99,9 @@ def document_lengths(count: int = 24, mean: float = 180.0, longest: int = 512, s
         ValueError: no such law: the mean must lie between 1 and ``longest``.
     """
     if not (count >= 1 and 1 < mean < longest and sigma > 0):
-        raise ValueError(f"{count} documents of mean length {mean} and at most {longest} (sigma {sigma}): the mean must be between 1 and the longest.")
+        raise ValueError(
+            f"{count} documents of mean length {mean} and at most {longest} (sigma {sigma}): the mean must be between 1 and the longest."
+        )
     normal = [NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)]
 
     def lengths(mu: float) -> list[int]:
@@ -112,7 +114,9 @@ def document_lengths(count: int = 24, mean: float = 180.0, longest: int = 512, s
     return tuple(lengths(high))
 
 
-def padded(lengths: tuple[int, ...], block: int = 512, vocabulary: int = 32_000, share: float = 0.15, seed: int = 0) -> Work:
+def padded(
+    lengths: tuple[int, ...], block: int = 512, vocabulary: int = 32_000, share: float = 0.15, seed: int = 0
+) -> Work:
     """One document a row, padded to ``block``, with an ``attention_mask``."""
     generator = torch.Generator().manual_seed(seed)
     order = np.random.default_rng(seed).permutation(len(lengths))
@@ -136,5 +140,9 @@ def packed(work: Work, block: int = 512) -> Work:
     there, source = index > 0, (index - 1).clamp(min=0)
     fill = {"input_ids": PAD, "target_ids": IGNORED_TARGET, "noise_mask": False, "p_mask": 0.0}
     batch = {name: work.batch[name].flatten()[source].masked_fill(~there, value) for name, value in fill.items()}
-    batch |= {"attention_mask": there, "segment_ids": segments, "positions": positions_from_segments(segments).masked_fill(~there, 0)}
+    batch |= {
+        "attention_mask": there,
+        "segment_ids": segments,
+        "positions": positions_from_segments(segments).masked_fill(~there, 0),
+    }
     return Work(batch, work.lengths, work.scored)

@@ -35,7 +35,18 @@ class XTransformerMLM(nn.Module):
 
     def __init__(self, net: Any) -> None:
         super().__init__()
-        odd = [n for n in ("to_mixture", "has_multiple_heads", "cls_token", "attn_pool", "average_pool_embed", "sigsoftmax_logits") if getattr(net, n, None)]
+        odd = [
+            n
+            for n in (
+                "to_mixture",
+                "has_multiple_heads",
+                "cls_token",
+                "attn_pool",
+                "average_pool_embed",
+                "sigsoftmax_logits",
+            )
+            if getattr(net, n, None)
+        ]
         if odd or getattr(net, "to_logits", None) is None:
             raise ValueError(
                 f"This TransformerWrapper's output is not one projection of its hidden states ({', '.join(odd) or 'return_only_embed'}). "
@@ -55,7 +66,12 @@ class XTransformerMLM(nn.Module):
                 warn_causal("TransformerWrapper", "Build it over an Encoder rather than a Decoder.")
 
     def forward(
-        self, x_t: Tensor, attention_mask: Any = None, positions: Any = None, block_mask: Any = None, segment_ids: Any = None
+        self,
+        x_t: Tensor,
+        attention_mask: Any = None,
+        positions: Any = None,
+        block_mask: Any = None,
+        segment_ids: Any = None,
     ) -> Tensor:
         """Logits ``[B, L, V]``."""
         return self.net.to_logits(self.hidden_states(x_t, attention_mask, positions, block_mask, segment_ids))  # type: ignore[no-any-return]
@@ -78,7 +94,9 @@ class XTransformerMLM(nn.Module):
 
         return run_unpadded(run, x_t, attention_mask, positions, block_mask, segment_ids, sum_embeds)
 
-    def logits_at(self, hidden: Float[Tensor, "batch seq width"], where: Bool[Tensor, "batch seq"]) -> Float[Tensor, "scored vocab"]:
+    def logits_at(
+        self, hidden: Float[Tensor, "batch seq width"], where: Bool[Tensor, "batch seq"]
+    ) -> Float[Tensor, "scored vocab"]:
         """Logits at the True positions, row-major."""
         return self.net.to_logits(hidden[where])
 
@@ -106,7 +124,12 @@ class PlainNetwork(nn.Module):
                 warn_causal(type(self.net).__name__, "Give one without a causal mask.")
 
     def forward(
-        self, x_t: Tensor, attention_mask: Any = None, positions: Any = None, block_mask: Any = None, segment_ids: Any = None
+        self,
+        x_t: Tensor,
+        attention_mask: Any = None,
+        positions: Any = None,
+        block_mask: Any = None,
+        segment_ids: Any = None,
     ) -> Tensor:
         """Logits ``[B, L, V]``."""
         self._first_use(x_t)

@@ -75,17 +75,27 @@ def verify_manifest(folder: Path) -> dict[str, Any]:
             "checkpoints folder, or one checkpoint inside it."
         )
     manifest = read_json(folder / MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not isinstance(manifest.get("files"), dict):
+    if (
+        not isinstance(manifest, dict)
+        or manifest.get("format") != FORMAT
+        or not isinstance(manifest.get("files"), dict)
+    ):
         raise ValueError(f"{folder / MANIFEST} was not written by unmask, so this checkpoint cannot be read.")
     if manifest.get("version") != VERSION:
-        raise ValueError(f"{folder} is of checkpoint version {manifest.get('version')}, and this unmask reads version {VERSION}.")
+        raise ValueError(
+            f"{folder} is of checkpoint version {manifest.get('version')}, and this unmask reads version {VERSION}."
+        )
     for name in ("config.json", WEIGHTS):
         if name not in manifest["files"]:
-            raise ValueError(f"The checkpoint {folder} is damaged: {MANIFEST} does not list {name}. Use another checkpoint of the run.")
+            raise ValueError(
+                f"The checkpoint {folder} is damaged: {MANIFEST} does not list {name}. Use another checkpoint of the run."
+            )
     for name, facts in manifest["files"].items():
         file = folder / name
         if not file.is_file():
-            raise ValueError(f"The checkpoint {folder} is damaged: {name} is missing. Use another checkpoint of the run.")
+            raise ValueError(
+                f"The checkpoint {folder} is damaged: {name} is missing. Use another checkpoint of the run."
+            )
         if file.stat().st_size != facts["bytes"] or digest(file) != facts["sha256"]:
             raise ValueError(
                 f"The checkpoint {folder} is damaged: {name} is not what was written ({file.stat().st_size} bytes now, "
@@ -113,7 +123,9 @@ def read_model(folder: Path) -> RotaryTransformerMLMModel:
     try:
         missing, unexpected = model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
     except (RuntimeError, SafetensorError) as error:  # other shapes; not safetensors at all
-        raise ValueError(f"The weights in {folder} do not fit its config: {' '.join(str(error).split())[:300]}") from error
+        raise ValueError(
+            f"The weights in {folder} do not fit its config: {' '.join(str(error).split())[:300]}"
+        ) from error
     tied = {tied_name} if config.get("tie_embeddings") else set()
     if set(missing) - tied or unexpected:
         raise ValueError(
@@ -148,7 +160,9 @@ def resolve_checkpoint(path: str | Path, which: str = "last") -> Path:
             return folder / name
     if (path / "config.json").is_file():
         return path
-    raise ValueError(f"{path} holds no finished checkpoint. If it is a run folder, train a little longer: `unmask train run={path}`.")
+    raise ValueError(
+        f"{path} holds no finished checkpoint. If it is a run folder, train a little longer: `unmask train run={path}`."
+    )
 
 
 def usable_checkpoint(folder: Path) -> Path:
@@ -175,7 +189,9 @@ def usable_checkpoint(folder: Path) -> Path:
         index = read_json(folder / INDEX)
         broken = folder / str(index.get("last"))
         if broken.is_dir():
-            broken.rename(next(p for n in itertools.count(1) if not (p := folder / f"damaged-{broken.name}.{n}").exists()))
+            broken.rename(
+                next(p for n in itertools.count(1) if not (p := folder / f"damaged-{broken.name}.{n}").exists())
+            )
         write_json(folder / INDEX, {**index, "last": best.name})
         warnings.warn(f"{damage} Training goes on from the best checkpoint, {best.name}.", stacklevel=2)
         return best

@@ -63,7 +63,9 @@ class HuggingFaceMLM(nn.Module):
         if config is None or not hasattr(model, "get_input_embeddings"):
             raise ValueError(no_head)
         if getattr(config, "is_encoder_decoder", False):
-            raise ValueError(f"{name} is an encoder with a decoder; hidden tokens are filled by an encoder alone. Load one with AutoModelForMaskedLM.")
+            raise ValueError(
+                f"{name} is an encoder with a decoder; hidden tokens are filled by an encoder alone. Load one with AutoModelForMaskedLM."
+            )
         text = config.get_text_config()
         self.model = model
         self.mask_idx = mask_idx
@@ -76,11 +78,16 @@ class HuggingFaceMLM(nn.Module):
         self._found: tuple[Path, int | None, int | None] | None = None  # path, longest row, width
         self._faint = False
         self._found_added: Path | None = None
-        self._compared = {False: LENGTHS[0], True: LENGTHS[0]}  # width up to which padding was, without added embeddings and with them
+        self._compared = {
+            False: LENGTHS[0],
+            True: LENGTHS[0],
+        }  # width up to which padding was, without added embeddings and with them
         generates = getattr(config, "is_decoder", False) or (hasattr(model, "can_generate") and model.can_generate())
         if model.get_output_embeddings() is None:
             self._refuse_headless(no_head)
-        if generates and not next(iter(model.parameters())).is_meta:  # of a causal design, which a bidirectional model may share
+        if (
+            generates and not next(iter(model.parameters())).is_meta
+        ):  # of a causal design, which a bidirectional model may share
             with probing(model):
                 Probe.of(model, mask_idx).refuse_causal()
 
@@ -104,7 +111,11 @@ class HuggingFaceMLM(nn.Module):
     def extra_repr(self) -> str:
         """The path, once it was found."""
         found = "not compared yet" if self._found is None else str(self._found[0])
-        return f"path: {found}" if self._found_added is None else f"path: {found}\nwith added embeddings: {self._found_added}"
+        return (
+            f"path: {found}"
+            if self._found_added is None
+            else f"path: {found}\nwith added embeddings: {self._found_added}"
+        )
 
     def forward(
         self,
@@ -143,7 +154,9 @@ class HuggingFaceMLM(nn.Module):
         refuse_unknown_ids(x_t, self.num_embeddings, real)
         if segment_ids is not None:
             index, inside = one_a_row(segment_ids, real)
-            ids, places, added = (None if rows is None else rows.flatten(0, 1)[index] for rows in (x_t, positions, sum_embeds))
+            ids, places, added = (
+                None if rows is None else rows.flatten(0, 1)[index] for rows in (x_t, positions, sum_embeds)
+            )
             assert ids is not None
             states = self._path_for(ids, inside, added).states(self.model, ids, inside, places, added)
             whole = states.new_zeros(x_t.numel(), states.shape[-1])
@@ -165,7 +178,9 @@ class HuggingFaceMLM(nn.Module):
     def _facts(self) -> tuple[Path, int | None, int | None]:
         if self._found is None:
             if next(iter(self.model.parameters())).is_meta:
-                raise ValueError(f"The weights of {type(self.model).__name__} are on the meta device, and without values it cannot be run. Load them first.")
+                raise ValueError(
+                    f"The weights of {type(self.model).__name__} are on the meta device, and without values it cannot be run. Load them first."
+                )
             with probing(self.model):
                 probe = Probe.of(self.model, self.mask_idx)
                 probe.refuse_causal()
@@ -181,7 +196,9 @@ class HuggingFaceMLM(nn.Module):
         """The path of a call, compared at its width if it has padding."""
         plain = self.path
         path = plain if added is None else self._found_added
-        if path is not None and (real is None or ids.shape[1] <= self._compared[added is not None] or path.padding in ("equal", "alone")):
+        if path is not None and (
+            real is None or ids.shape[1] <= self._compared[added is not None] or path.padding in ("equal", "alone")
+        ):
             return path
         return self._compare(ids.shape[1], real is not None, added is not None)
 

@@ -75,7 +75,11 @@ class Path:
     padding_idx: int | None
 
     def __str__(self) -> str:
-        where = "logits everywhere" if self.head is None else f"logits where read ({', '.join(call.name for call in self.head)})"
+        where = (
+            "logits everywhere"
+            if self.head is None
+            else f"logits where read ({', '.join(call.name for call in self.head)})"
+        )
         padding = {
             "mask": "padding by attention mask",
             "positions": f"padding by attention mask and position ids from {self.first_position}",
@@ -106,10 +110,16 @@ class Path:
             return self._run(model, ids, real, positions, added)
         if self.padding == "moved":
             order, back = real_first(real)
-            ids, real, positions = ids.gather(1, order), real.gather(1, order), None if positions is None else positions.gather(1, order)
+            ids, real, positions = (
+                ids.gather(1, order),
+                real.gather(1, order),
+                None if positions is None else positions.gather(1, order),
+            )
             moved = self._run(model, ids, real, positions, _gather(added, order))
             return moved.gather(1, back[..., None].expand_as(moved))
-        index = [part for group in equal_lengths(real) for part in (group.split(1) if self.padding == "alone" else (group,))]
+        index = [
+            part for group in equal_lengths(real) for part in (group.split(1) if self.padding == "alone" else (group,))
+        ]
         if not index:
             return self._run(model, ids, None, positions, added)
         return in_parts(lambda *parts: self._run(model, parts[0], None, *parts[1:]), index, ids, positions, added)
@@ -120,7 +130,9 @@ class Path:
             states = call(model, states)
         return states
 
-    def _run(self, model: Any, ids: Tensor, real: Tensor | None, positions: Tensor | None, added: Tensor | None) -> Tensor:
+    def _run(
+        self, model: Any, ids: Tensor, real: Tensor | None, positions: Tensor | None, added: Tensor | None
+    ) -> Tensor:
         """One call of the model on rows that it can read."""
         inputs: dict[str, Any] = {IDS: ids}
         if real is not None:

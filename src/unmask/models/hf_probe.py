@@ -37,7 +37,9 @@ def probing(model: Any, redrawn: bool = False) -> Iterator[None]:
     try:
         with torch.random.fork_rng(devices=[]), eval_mode(model), torch.autocast(first.device.type, enabled=False):
             for parameter, _ in weights:
-                parameter.data = torch.empty_like(parameter.data).normal_(std=parameter.shape[-1] ** -0.5, generator=generator)
+                parameter.data = torch.empty_like(parameter.data).normal_(
+                    std=parameter.shape[-1] ** -0.5, generator=generator
+                )
             if zero and not redrawn:
                 assert table is not None
                 table.data[pad] = table.data.std()
@@ -88,14 +90,19 @@ def recorded_calls(model: Any) -> Iterator[list[tuple[str | None, tuple[Any, ...
     finally:
         for handle in handles:
             handle.remove()
-        made[:] = [(name, tuple(_named(a, names) for a in args), {k: _named(v, names) for k, v in kwargs.items()}, out) for name, args, kwargs, out in made]
+        made[:] = [
+            (name, tuple(_named(a, names) for a in args), {k: _named(v, names) for k, v in kwargs.items()}, out)
+            for name, args, kwargs, out in made
+        ]
 
 
 def _named(value: Any, names: dict[int, str]) -> Any:
     return names.get(id(value), value) if isinstance(value, nn.Module) else value
 
 
-def head_of(calls: list[tuple[str | None, tuple[Any, ...], dict[str, Any], Any]], logits: Tensor) -> tuple[HeadCall, ...] | None:
+def head_of(
+    calls: list[tuple[str | None, tuple[Any, ...], dict[str, Any], Any]], logits: Tensor
+) -> tuple[HeadCall, ...] | None:
     """The chain of calls that leads from the encoder's output to the logits; None where there is none."""
     states: Tensor | None = None
     head: list[HeadCall] = []
@@ -111,7 +118,13 @@ def head_of(calls: list[tuple[str | None, tuple[Any, ...], dict[str, Any], Any]]
             return None
         head.append(HeadCall(name, args[: at[0]], args[at[0] + 1 :], tuple(kwargs.items())))
         states = output if isinstance(output, Tensor) else output[0]
-    if not head or states is None or states.dim() != 3 or not math.prod(logits.shape) or states.shape[-1] != logits.shape[-1]:
+    if (
+        not head
+        or states is None
+        or states.dim() != 3
+        or not math.prod(logits.shape)
+        or states.shape[-1] != logits.shape[-1]
+    ):
         return None
     return tuple(head)
 
@@ -153,5 +166,3 @@ def special_ids(config: Any) -> set[int]:
             if key.endswith(("_token_id", "_index", "_idx")):
                 found |= {i for i in (value if isinstance(value, list | tuple) else [value]) if isinstance(i, int)}
     return found
-
-

@@ -69,13 +69,27 @@ class Probe:
         if (table := token_table(model)) is not None:
             self.num_embeddings = table.shape[0]
         self.tolerance = TOLERANCE.get(weight.dtype, 6e-2)
-        if self.device.type == "cuda" and weight.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+        if (
+            self.device.type == "cuda"
+            and weight.dtype == torch.float32
+            and torch.get_float32_matmul_precision() != "highest"
+        ):
             self.tolerance = 1e-2
         longest = getattr(config, "max_position_embeddings", None)
-        room = longest - (self.padding_idx or 0) - 1 if isinstance(longest, int) and longest > 0 else longer * LENGTHS[0]
+        room = (
+            longest - (self.padding_idx or 0) - 1 if isinstance(longest, int) and longest > 0 else longer * LENGTHS[0]
+        )
         self.lengths = [max(1, min(n * longer, n * room // LENGTHS[0])) for n in LENGTHS]
-        mask = mask_idx if mask_idx is not None else next((i for i in (getattr(config, "mask_token_id", None), getattr(config, "mask_index", None)) if i), None)
-        ordinary = [i for i in range(self.num_embeddings) if i not in special_ids(model.config)][: 1 << 16] or list(range(self.num_embeddings))
+        mask = (
+            mask_idx
+            if mask_idx is not None
+            else next(
+                (i for i in (getattr(config, "mask_token_id", None), getattr(config, "mask_index", None)) if i), None
+            )
+        )
+        ordinary = [i for i in range(self.num_embeddings) if i not in special_ids(model.config)][: 1 << 16] or list(
+            range(self.num_embeddings)
+        )
         pool = torch.tensor(ordinary)
         generator = torch.Generator().manual_seed(0)
         self.rows = [pool[torch.randint(len(pool), (n,), generator=generator)].to(self.device) for n in self.lengths]
@@ -91,7 +105,11 @@ class Probe:
             first = self.own(self.rows[0])
         head = head_of(calls, first)
         length = len(self.rows[0])
-        tables = [(rows, int(index[0])) for rows, index in lookups.seen if torch.equal(index, index[0] + torch.arange(length)) and length > 1]
+        tables = [
+            (rows, int(index[0]))
+            for rows, index in lookups.seen
+            if torch.equal(index, index[0] + torch.arange(length)) and length > 1
+        ]
         offset = tables[0][1] if tables else 0
         limits = [rows - start for rows, start in tables]
         declared = getattr(self.config, "max_position_embeddings", None)
@@ -201,7 +219,11 @@ class Probe:
     def is_faint(self) -> bool:
         """Whether tokens hardly move each other's logits, as in a fresh model: nothing could be told from comparing those."""
         length = len(self.influence)
-        return bool(self.influence[~torch.eye(length, dtype=torch.bool, device=self.device)].amax() < FAINT) if length > 1 else True
+        return (
+            bool(self.influence[~torch.eye(length, dtype=torch.bool, device=self.device)].amax() < FAINT)
+            if length > 1
+            else True
+        )
 
     def refuse_causal(self) -> None:
         """Change one token after another and see whose logits move.

@@ -37,9 +37,13 @@ class InstructionTraceMLMModel(RotaryTransformerMLMModel):
         ValueError: sizes that do not fit together, or a ``next_idx`` outside the vocabulary.
     """
 
-    def __init__(self, num_embeddings: int, d_model: int, num_layers: int, nhead: int, next_idx: int, **options: Any) -> None:
+    def __init__(
+        self, num_embeddings: int, d_model: int, num_layers: int, nhead: int, next_idx: int, **options: Any
+    ) -> None:
         if not 0 <= next_idx < num_embeddings:
-            raise ValueError(f"next_idx={next_idx} is not an id of a vocabulary of {num_embeddings}: give that of [NEXT].")
+            raise ValueError(
+                f"next_idx={next_idx} is not an id of a vocabulary of {num_embeddings}: give that of [NEXT]."
+            )
         super().__init__(num_embeddings, d_model, num_layers, nhead, **options)
         self.config["next_idx"] = next_idx
         self.next_idx = next_idx
@@ -50,7 +54,9 @@ class InstructionTraceMLMModel(RotaryTransformerMLMModel):
         head = MaskedLMHead(d_model, num_embeddings, eps)
         for part in (self.argument, head):
             initialise(part, num_layers)
-        nn.init.zeros_(self.instruction.weight)  # absolute numbers are noise at first: measured, random ones learn later
+        nn.init.zeros_(
+            self.instruction.weight
+        )  # absolute numbers are noise at first: measured, random ones learn later
         if self.config["tie_embeddings"]:
             head.decode.weight = self.embedding.weight
         self.head = head
@@ -66,7 +72,9 @@ class InstructionTraceMLMModel(RotaryTransformerMLMModel):
 
     def _embed(self, ids: Tensor, *places: Tensor) -> Tensor:
         _, instruction, argument = places
-        return self.embedding(ids) + self.instruction(instruction) + self.argument(argument.clamp(max=MAX_ARGUMENTS - 1))
+        return (
+            self.embedding(ids) + self.instruction(instruction) + self.argument(argument.clamp(max=MAX_ARGUMENTS - 1))
+        )
 
     def _leave(self, x: Tensor) -> Tensor:
         return self.norm(x)

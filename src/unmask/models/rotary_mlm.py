@@ -90,9 +90,13 @@ class RotaryTransformerMLMModel(nn.Module):
             raise ValueError(f"There is no activation {activation!r}. Choose one of {', '.join(ACTIVATIONS)}.")
         for name, id in (("padding_idx", padding_idx), ("mask_idx", mask_idx)):
             if id is not None and not 0 <= id < num_embeddings:
-                raise ValueError(f"{name}={id} is not an id of a vocabulary of {num_embeddings}: it must be 0 to {num_embeddings - 1}.")
+                raise ValueError(
+                    f"{name}={id} is not an id of a vocabulary of {num_embeddings}: it must be 0 to {num_embeddings - 1}."
+                )
         if causal_block is not None and causal_block < 1:
-            raise ValueError(f"causal_block={causal_block} holds no position: give 1 or more, or None for attention in both directions.")
+            raise ValueError(
+                f"causal_block={causal_block} holds no position: give 1 or more, or None for attention in both directions."
+            )
         self.config: dict[str, Any] = given
         self.causal_block = causal_block
         self.mask_idx = mask_idx

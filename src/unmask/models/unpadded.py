@@ -61,9 +61,7 @@ def default_positions(ids: Tensor, real: Bool[Tensor, "batch seq"] | None) -> In
     return torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
 
 
-def in_parts(
-    run: Callable[..., Tensor], index: list[Tensor], *rows: Tensor | None
-) -> Float[Tensor, "batch seq width"]:
+def in_parts(run: Callable[..., Tensor], index: list[Tensor], *rows: Tensor | None) -> Float[Tensor, "batch seq width"]:
     """Run a function on parts of rows, and put its outputs where the parts came from.
 
     Args:
@@ -78,7 +76,9 @@ def in_parts(
     flat = [None if row is None else row.flatten(0, 1) for row in rows]
     states = [run(*(None if row is None else row[part] for row in flat)).flatten(0, 1) for part in index]
     whole = states[0].new_zeros(ids.shape[0] * ids.shape[1], states[0].shape[-1])
-    return whole.index_copy(0, torch.cat([part.flatten() for part in index]), torch.cat(states)).view(*ids.shape[:2], -1)
+    return whole.index_copy(0, torch.cat([part.flatten() for part in index]), torch.cat(states)).view(
+        *ids.shape[:2], -1
+    )
 
 
 def run_unpadded(
@@ -100,7 +100,9 @@ def run_unpadded(
         ValueError: a ``block_mask`` without ``segment_ids``, or positions that do not count from the start of each document.
     """
     if block_mask is not None and segment_ids is None:
-        raise ValueError("A block_mask is for networks of this package. Give segment_ids, and each document of a packed row is run alone.")
+        raise ValueError(
+            "A block_mask is for networks of this package. Give segment_ids, and each document of a packed row is run alone."
+        )
     real = None if attention_mask is None else attention_mask.bool()
     index = None
     if segment_ids is not None:

@@ -83,9 +83,13 @@ class DocumentPlan:
                 continue
             document = (read[start:stop] - where.start) // length
             most = int(document.bincount().max())
-            slot = document * most + torch.arange(stop - start) % most  # those of one document follow each other: all differ
+            slot = (
+                document * most + torch.arange(stop - start) % most
+            )  # those of one document follow each other: all differ
             q_rows = q.new_zeros(count * most, *q.shape[1:]).index_copy(0, slot, q[start:stop])
-            q_rows, k_rows, v_rows = (x.view(count, -1, *x.shape[1:]).transpose(1, 2) for x in (q_rows, k[where], v[where]))
+            q_rows, k_rows, v_rows = (
+                x.view(count, -1, *x.shape[1:]).transpose(1, 2) for x in (q_rows, k[where], v[where])
+            )
             if dropout or not uses_explicit_matmul(q.dtype, length):
                 out = F.scaled_dot_product_attention(q_rows, k_rows, v_rows, dropout_p=dropout)
             else:
@@ -114,7 +118,11 @@ class FlexPlan:
 
         mask = self.block_mask
         batch, heads = mask.shape[:2]
-        return DensePlan(self.batch, self.seq, create_mask(mask.mask_mod, batch, heads, self.seq, self.seq, device=str(mask.kv_num_blocks.device)))
+        return DensePlan(
+            self.batch,
+            self.seq,
+            create_mask(mask.mask_mod, batch, heads, self.seq, self.seq, device=str(mask.kv_num_blocks.device)),
+        )
 
 
 @cache

@@ -26,7 +26,9 @@ from torch import Tensor
 
 LONGEST_KEPT = 512
 LONGEST_BY_PRODUCTS = 1024
-PIECE = 2**20  # bytes of scores worked on at a time, for each thread: they stay in its cache between product and softmax
+PIECE = (
+    2**20
+)  # bytes of scores worked on at a time, for each thread: they stay in its cache between product and softmax
 
 
 def spans(groups: Tensor) -> Iterator[tuple[slice, int, int]]:
@@ -84,7 +86,9 @@ def _attend(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor, room: int) ->
 
 
 @torch.library.custom_op("unmask::attend_documents_backward", mutates_args=(), device_types="cpu", schema="(Tensor d_out, Tensor out, Tensor turned, Tensor log_sums, Tensor kept, Tensor cos, Tensor sin, Tensor groups) -> Tensor")  # fmt: skip
-def _attend_backward(d_out: Tensor, out: Tensor, turned: Tensor, log_sums: Tensor, kept: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> Tensor:
+def _attend_backward(
+    d_out: Tensor, out: Tensor, turned: Tensor, log_sums: Tensor, kept: Tensor, cos: Tensor, sin: Tensor, groups: Tensor
+) -> Tensor:
     tokens, heads, channels = out.shape
     cos, sin = cos.to(out.dtype), sin.to(out.dtype)
     d_out = d_out.contiguous()
@@ -98,7 +102,9 @@ def _attend_backward(d_out: Tensor, out: Tensor, turned: Tensor, log_sums: Tenso
         else:
             rows = out[where].view(count, length, heads, channels).transpose(1, 2)
             log_sum = log_sums[where.start * heads : where.stop * heads].view(count, heads, length)
-            d_group = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(d_rows, q, k, v, rows, log_sum, 0.0, False)
+            d_group = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+                d_rows, q, k, v, rows, log_sum, 0.0, False
+            )
         cos_rows, sin_rows = _angles(cos, sin, where, count, length)
         _turn(d_qkv[where].view(count, length, 3, heads, channels).permute(2, 0, 3, 1, 4), d_group, cos_rows, -sin_rows)
     return d_qkv
@@ -170,7 +176,9 @@ def _(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor, room: int) -> tuple
 
 
 @_attend_backward.register_fake
-def _(d_out: Tensor, out: Tensor, turned: Tensor, log_sums: Tensor, kept: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> Tensor:
+def _(
+    d_out: Tensor, out: Tensor, turned: Tensor, log_sums: Tensor, kept: Tensor, cos: Tensor, sin: Tensor, groups: Tensor
+) -> Tensor:
     return out.new_empty(out.shape[0], 3, *out.shape[1:])
 
 

@@ -66,7 +66,11 @@ class EncoderBlock(nn.Module):
         self.activation = ACTIVATIONS[activation]
 
     def attend(
-        self, x: Float[Tensor, "tokens width"], angles: Angles, plan: AttentionPlan, read: Int[Tensor, " read"] | None = None
+        self,
+        x: Float[Tensor, "tokens width"],
+        angles: Angles,
+        plan: AttentionPlan,
+        read: Int[Tensor, " read"] | None = None,
     ) -> Float[Tensor, "outs width"]:
         """The attention branch, without its residual."""
         width, dropout = x.shape[-1], self.dropout if self.training else 0.0
@@ -81,7 +85,11 @@ class EncoderBlock(nn.Module):
         return self.out(plan.at(read, rotate(q, (cos[read], sin[read])), rotate(k, angles), v, dropout).flatten(1))
 
     def forward(
-        self, x: Float[Tensor, "tokens width"], angles: Angles, plan: AttentionPlan, read: Int[Tensor, " read"] | None = None
+        self,
+        x: Float[Tensor, "tokens width"],
+        angles: Angles,
+        plan: AttentionPlan,
+        read: Int[Tensor, " read"] | None = None,
     ) -> Float[Tensor, "outs width"]:
         """The block's output, at all tokens or at those of ``read`` (ascending places among them)."""
         attended = self.attend(x, angles, plan, read)
@@ -92,7 +100,12 @@ class EncoderBlock(nn.Module):
 
 def _normed(norm: nn.LayerNorm, x: Tensor) -> tuple[Callable[..., Tensor], Tensor, Tensor, Tensor]:
     """A norm as a function of its input and its parameters, and those."""
-    return lambda x, weight, bias: F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps), x, norm.weight, norm.bias
+    return (
+        lambda x, weight, bias: F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps),
+        x,
+        norm.weight,
+        norm.bias,
+    )
 
 
 def initialise(module: nn.Module, layers: int, std: float = 0.02) -> None:

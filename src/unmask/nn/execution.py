@@ -56,7 +56,9 @@ class BlockRunner:
         """The block's output at all tokens, or at those of ``read``."""
         if not torch.is_grad_enabled():
             return block(x, angles, plan, read)  # type: ignore[no-any-return]
-        in_part = read is not None and supports_partial_queries(plan)  # which reads on the host how many: no compiled program can
+        in_part = read is not None and supports_partial_queries(
+            plan
+        )  # which reads on the host how many: no compiled program can
         run = _compiled() if self.compiled and not in_part else run_block
         if self.checkpoint_activations:
             return checkpoint(run, block, x, angles, plan, read, use_reentrant=False)  # type: ignore[no-any-return]

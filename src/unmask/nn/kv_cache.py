@@ -62,7 +62,8 @@ class KVCache:
         groups = _by_query_count(where, rows, attention_mask, blocks)
         reading = () if read is None else _by_query_count(read, rows, attention_mask, blocks)
         return [
-            _CachedAttentionPlan(self, number, where.shape[1], places, groups, reading if number == layers - 1 else ()) for number in range(layers)
+            _CachedAttentionPlan(self, number, where.shape[1], places, groups, reading if number == layers - 1 else ())
+            for number in range(layers)
         ]
 
 

@@ -31,7 +31,9 @@ class Linear(nn.Linear):
     def forward(self, x: Float[Tensor, "*shape inputs"]) -> Float[Tensor, "*shape outputs"]:
         return _linear(x, self.weight, self.bias, self._laid_out)
 
-    def linear_of(self, made: Callable[..., Tensor], x: Float[Tensor, "*shape any"], *parameters: Tensor) -> Float[Tensor, "*shape outputs"]:
+    def linear_of(
+        self, made: Callable[..., Tensor], x: Float[Tensor, "*shape any"], *parameters: Tensor
+    ) -> Float[Tensor, "*shape outputs"]:
         """The layer of ``made(x, *parameters)``: of a norm, or of an activation.
 
         Where oneDNN serves, ``made`` is run once more on the way back rather than its result kept: cheap beside the product, and
@@ -75,7 +77,9 @@ class _LinearOf(torch.autograd.Function):
     """``made(x, *parameters) W' + b`` of ``x [..., inputs]``; what is made is made again on the way back."""
 
     @staticmethod
-    def forward(ctx: Any, made: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(
+        ctx: Any, made: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor
+    ) -> Tensor:  # type: ignore[override]
         ctx.made = made
         ctx.save_for_backward(x, weight, *parameters)
         return matmul(made(x, *parameters), weight, bias)
@@ -85,16 +89,24 @@ class _LinearOf(torch.autograd.Function):
     def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight, *parameters = (saved.detach() for saved in ctx.saved_tensors)
         _, of_x, of_weight, of_bias, *of_parameters = ctx.needs_input_grad
-        wanted = [source.requires_grad_(of) for source, of in zip((x, *parameters), (of_x, *of_parameters), strict=True)]
+        wanted = [
+            source.requires_grad_(of) for source, of in zip((x, *parameters), (of_x, *of_parameters), strict=True)
+        ]
         with torch.enable_grad():
             z = ctx.made(*wanted)
         d_z, d_weight, d_bias = _derivatives(z.detach(), weight, d_y, z.requires_grad, of_weight, of_bias)
-        found = iter(torch.autograd.grad(z, [source for source in wanted if source.requires_grad], d_z) if z.requires_grad else ())
+        found = iter(
+            torch.autograd.grad(z, [source for source in wanted if source.requires_grad], d_z)
+            if z.requires_grad
+            else ()
+        )
         d_x, *d_parameters = (next(found) if source.requires_grad else None for source in wanted)
         return None, d_x, d_weight, d_bias, *d_parameters
 
 
-def _derivatives(x: Tensor, weight: Tensor, d_y: Tensor, of_x: bool, of_weight: bool, of_bias: bool) -> tuple[Tensor | None, ...]:
+def _derivatives(
+    x: Tensor, weight: Tensor, d_y: Tensor, of_x: bool, of_weight: bool, of_bias: bool
+) -> tuple[Tensor | None, ...]:
     """Of ``x W' + b``, by its three inputs."""
     return (
         matmul(d_y, weight.T) if of_x else None,

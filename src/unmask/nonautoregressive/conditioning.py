@@ -76,7 +76,9 @@ class Conditioning(nn.Module):
         if self.self_cond:
             before = self.null.expand(*shape, -1)
             if hidden is not None:
-                before = self.norm(hidden) if given is None else torch.where(given[:, None, None], self.norm(hidden), before)
+                before = (
+                    self.norm(hidden) if given is None else torch.where(given[:, None, None], self.norm(hidden), before)
+                )
             parts.append(self.project(before))
         return torch.stack(parts).sum(0) if parts else None
 

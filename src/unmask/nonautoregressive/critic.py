@@ -94,7 +94,9 @@ class ModuleCritic:
 
 def takes_output(net: Any) -> bool:
     """Whether a critic is a network of this package or Hugging Face's, which has no output of one logit a token."""
-    return isinstance(net, RotaryTransformerMLMModel | HuggingFaceMLM) or (hasattr(net, "base_model") and hasattr(net, "config"))
+    return isinstance(net, RotaryTransformerMLMModel | HuggingFaceMLM) or (
+        hasattr(net, "base_model") and hasattr(net, "config")
+    )
 
 
 def guessing_loss(
@@ -143,5 +145,7 @@ class NoisyCritic:
         """The belief in every token, in (0, 1)."""
         right = -reached(self.wrong, draft.ids.device)(draft.ids).double()
         if self.noise and view.fraction_left is not None:
-            right = right + self.noise * view.fraction_left[:, None] * gumbel(view.noise.per_token(Stream.ORDER, draft.ids.shape[1]))
+            right = right + self.noise * view.fraction_left[:, None] * gumbel(
+                view.noise.per_token(Stream.ORDER, draft.ids.shape[1])
+            )
         return torch.sigmoid(right)

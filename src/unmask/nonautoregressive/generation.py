@@ -55,7 +55,9 @@ def generation_rules(
 
 def _score(wrapper: NonAutoregressiveWrapper, order: Order | None, noise: float) -> Score | DraftScore:
     if noise < 0:
-        raise ValueError(f"noise_level_scale={noise} multiplies the chance in a critic's judgement: give 0 (none) or more.")
+        raise ValueError(
+            f"noise_level_scale={noise} multiplies the chance in a critic's judgement: give 0 (none) or more."
+        )
     if order is None:
         return DrawnProbability() if wrapper.critic is None else NoisyCritic(wrapper.critic, noise)
     if not isinstance(order, str):
@@ -64,8 +66,12 @@ def _score(wrapper: NonAutoregressiveWrapper, order: Order | None, noise: float)
         return ORDERS[order]
     if wrapper.grid is not None and order in GRID_ORDERS:
         return GridOrder(wrapper.grid, order)
-    more = ", ".join(GRID_ORDERS) + (" of a grid" if wrapper.grid is not None else " (of a wrapper with layout=(height, width))")
-    raise ValueError(f"There is no order {order!r}. Choose one of {', '.join(ORDERS)}, {more}, or None for the documented one.")
+    more = ", ".join(GRID_ORDERS) + (
+        " of a grid" if wrapper.grid is not None else " (of a wrapper with layout=(height, width))"
+    )
+    raise ValueError(
+        f"There is no order {order!r}. Choose one of {', '.join(ORDERS)}, {more}, or None for the documented one."
+    )
 
 
 def _forward(wrapper: NonAutoregressiveWrapper) -> Forward:

@@ -66,7 +66,9 @@ class Masking:
         """Level × choice × replacement."""
         ordinary = ordinary_ids(self.num_tokens, (*self.special_ids, self.mask_id))
         replacement = Replacement(self.mask_id, 1.0 - self.kept - self.randomised, self.randomised, ordinary)
-        return Corruption(ScheduleMaskRate(self.schedule, 0.0), fixed_count, replacement, is_elbo=self.kept == self.randomised == 0)
+        return Corruption(
+            ScheduleMaskRate(self.schedule, 0.0), fixed_count, replacement, is_elbo=self.kept == self.randomised == 0
+        )
 
     def __call__(self, rows: Tensor | Mapping[str, Any]) -> dict[str, Tensor]:
         """Hide part of each row.
@@ -85,11 +87,21 @@ class Masking:
         ids = self._checked(torch.as_tensor(columns["input_ids"]))
         noise = self._noise(columns, ids)
         noisy, scored, p = self.corruption(ids, torch.ones_like(ids, dtype=torch.bool), noise)
-        return {"input_ids": noisy, "target_ids": ids, "noise_mask": scored, "p_mask": p.contiguous(), NOISE_KEYS: noise.keys}
+        return {
+            "input_ids": noisy,
+            "target_ids": ids,
+            "noise_mask": scored,
+            "p_mask": p.contiguous(),
+            NOISE_KEYS: noise.keys,
+        }
 
     def _noise(self, columns: Mapping[str, Any], ids: Int[Tensor, "batch seq"]) -> Noise:
         def column(name: str) -> Tensor | None:
-            return None if columns.get(name) is None else torch.as_tensor(columns[name], dtype=torch.int64, device=ids.device)
+            return (
+                None
+                if columns.get(name) is None
+                else torch.as_tensor(columns[name], dtype=torch.int64, device=ids.device)
+            )
 
         who = column("example_id")
         if who is None:

@@ -31,7 +31,12 @@ from unmask.ops.schedule import FixedCountTime, Schedule
 from unmask.randomness import fold, uniform
 from unmask.training.loss import MLMLoss, ScoredTokens
 
-_CONDITIONED, _DRAFT, _DRAFT_TEMPERATURE, _EARLIER = 101, 102, 103, 104  # what a row's key is folded with for draws beyond its corruption
+_CONDITIONED, _DRAFT, _DRAFT_TEMPERATURE, _EARLIER = (
+    101,
+    102,
+    103,
+    104,
+)  # what a row's key is folded with for draws beyond its corruption
 
 
 class Losses(NamedTuple):
@@ -108,7 +113,9 @@ class NonAutoregressiveWrapper(nn.Module):
     ) -> None:
         super().__init__()
         if token_critic is not None and self_token_critic:
-            raise ValueError("token_critic and self_token_critic were both given, and one judge ranks the tokens. Choose one.")
+            raise ValueError(
+                "token_critic and self_token_critic were both given, and one judge ranks the tokens. Choose one."
+            )
         if steps < 1 or not 0.0 <= self_cond_train_prob <= 1.0 or critic_loss_weight < 0:
             raise ValueError(
                 f"steps={steps} is at least 1, self_cond_train_prob={self_cond_train_prob} a share in [0, 1], and "
@@ -126,10 +133,19 @@ class NonAutoregressiveWrapper(nn.Module):
         self.self_cond_train_prob = self_cond_train_prob
         self.critic_loss_weight = critic_loss_weight
         self.masking = Masking(
-            self.schedule, mask_id, self.num_tokens, self.max_seq_len, float(no_replace_prob), float(random_token_prob), self.special.others, seed
+            self.schedule,
+            mask_id,
+            self.num_tokens,
+            self.max_seq_len,
+            float(no_replace_prob),
+            float(random_token_prob),
+            self.special.others,
+            seed,
         )
         self.objective = (
-            MLMLoss(weighting=FixedCountTime(self.schedule, self.max_seq_len), normaliser="supervised") if use_simple_mdlm_loss_weight else MLMLoss()
+            MLMLoss(weighting=FixedCountTime(self.schedule, self.max_seq_len), normaliser="supervised")
+            if use_simple_mdlm_loss_weight
+            else MLMLoss()
         )
         self.conditioning = Conditioning(self.net, self_cond, self.grid)
         self.token_critic: Any = token_critic
@@ -184,12 +200,18 @@ class NonAutoregressiveWrapper(nn.Module):
             ValueError: rows that do not fit, or the mask among their tokens.
         """
         if only_train_critic and (self.critic is None or only_train_generator):
-            raise ValueError("only_train_critic needs a critic (token_critic=… or self_token_critic=True), and goes without only_train_generator.")
+            raise ValueError(
+                "only_train_critic needs a critic (token_critic=… or self_token_critic=True), and goes without only_train_generator."
+            )
         hidden = self.hide(batch)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not only_train_critic):
             network = self.conditioned(hidden)
             generator = self.objective(hidden, network)["loss"]
-        critic = None if self.critic is None or only_train_generator else self.critic_loss(hidden, network, generator_sample_temperature)
+        critic = (
+            None
+            if self.critic is None or only_train_generator
+            else self.critic_loss(hidden, network, generator_sample_temperature)
+        )
         if only_train_critic:
             assert critic is not None
             return Losses(critic, None, critic)
@@ -216,13 +238,21 @@ class NonAutoregressiveWrapper(nn.Module):
             before = first.new_zeros(*shape, first.shape[-1]).index_copy(0, given.nonzero()[:, 0], first)
         return Conditioned(self.net, self.conditioning(before, shape, given))
 
-    def critic_loss(self, hidden: Mapping[str, Any], network: Conditioned, temperature: float | None = None) -> Float[Tensor, ""]:
+    def critic_loss(
+        self, hidden: Mapping[str, Any], network: Conditioned, temperature: float | None = None
+    ) -> Float[Tensor, ""]:
         """The critic's loss on the batch, as the network guessed it when it was asked for the generator's (``guessing_loss``)."""
         critic = self.critic
         assert critic is not None and network.logits is not None
         keys = self._keys(hidden)
-        heat = uniform(fold(keys, _DRAFT_TEMPERATURE)) if temperature is None else torch.full(keys.shape, temperature, device=keys.device)
-        return guessing_loss(critic, network.logits, hidden["noise_mask"], hidden["target_ids"], fold(keys, _DRAFT), heat, self.special)
+        heat = (
+            uniform(fold(keys, _DRAFT_TEMPERATURE))
+            if temperature is None
+            else torch.full(keys.shape, temperature, device=keys.device)
+        )
+        return guessing_loss(
+            critic, network.logits, hidden["noise_mask"], hidden["target_ids"], fold(keys, _DRAFT), heat, self.special
+        )
 
     def losses(self, batch: Tensor | Mapping[str, Any]) -> MLMLossDict:
         """The loss as a sum and a count, for loops that accumulate before they divide; the critic's share is in the sum."""
@@ -280,7 +310,11 @@ class NonAutoregressiveWrapper(nn.Module):
         """
         device = next(iter(self.parameters())).device if any(True for _ in self.parameters()) else torch.device("cpu")
         alone = batch_size is None and (prompt is None or prompt.dim() == 1)
-        ids = torch.full((batch_size or 1, self.max_seq_len), self.mask_id, device=device) if prompt is None else self._prompt(prompt, batch_size, device)
+        ids = (
+            torch.full((batch_size or 1, self.max_seq_len), self.mask_id, device=device)
+            if prompt is None
+            else self._prompt(prompt, batch_size, device)
+        )
         rules = generation_rules(
             self,
             max_steps=self.steps if steps is None else steps,
@@ -291,13 +325,19 @@ class NonAutoregressiveWrapper(nn.Module):
             noise=noise_level_scale,
         )
         with eval_mode(self):
-            decoded = fill_canvas(self.net, Canvas.infill(ids, self.special), rules, special=self.special, seed=seed, observers=observers)
+            decoded = fill_canvas(
+                self.net, Canvas.infill(ids, self.special), rules, special=self.special, seed=seed, observers=observers
+            )
         rows = decoded.ids.clone()  # an ordinary tensor, that may be trained on
         return rows[0] if alone else rows
 
     def _prompt(self, prompt: Tensor, batch_size: int | None, device: torch.device) -> Int[Tensor, "batch seq"]:
         rows = prompt[None] if prompt.dim() == 1 else prompt
-        if rows.dim() != 2 or rows.shape[1] != self.max_seq_len or (batch_size not in (None, len(rows)) and len(rows) != 1):
+        if (
+            rows.dim() != 2
+            or rows.shape[1] != self.max_seq_len
+            or (batch_size not in (None, len(rows)) and len(rows) != 1)
+        ):
             raise ValueError(
                 f"A prompt is ids [B, {self.max_seq_len}], the mask (id {self.mask_id}) where tokens are wanted, and this one is "
                 f"{list(prompt.shape)} for batch_size={batch_size}. Leave batch_size out, or give one row to be repeated."
@@ -306,7 +346,9 @@ class NonAutoregressiveWrapper(nn.Module):
 
     def _kept(self, share: float) -> int:
         if not 0.0 <= share < 1.0:
-            raise ValueError(f"filter_thres={share} is the share of the vocabulary that is left out: give a number in [0, 1), or None for none.")
+            raise ValueError(
+                f"filter_thres={share} is the share of the vocabulary that is left out: give a number in [0, 1), or None for none."
+            )
         return max(1, math.ceil((1.0 - share) * self.num_tokens))
 
     def _length(self, given: int | None) -> int:
@@ -315,9 +357,13 @@ class NonAutoregressiveWrapper(nn.Module):
         if length is None or length < 1:
             raise ValueError("The network does not say how long its rows are: give max_seq_len, at least 1.")
         if self.grid is not None and length != self.grid.cells:
-            raise ValueError(f"A layout of {self.grid.height} × {self.grid.width} has {self.grid.cells} cells, and max_seq_len is {length}.")
+            raise ValueError(
+                f"A layout of {self.grid.height} × {self.grid.width} has {self.grid.cells} cells, and max_seq_len is {length}."
+            )
         if longest is not None and length > longest:
-            raise ValueError(f"Rows of {length} tokens do not fit a network made for {longest} (max_length). Build it for more, or shorten the rows.")
+            raise ValueError(
+                f"Rows of {length} tokens do not fit a network made for {longest} (max_length). Build it for more, or shorten the rows."
+            )
         return length
 
     @staticmethod

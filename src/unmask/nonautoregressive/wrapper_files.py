@@ -27,7 +27,9 @@ def read_weights(folder: Path, wrapper: NonAutoregressiveWrapper) -> None:
     try:
         wrapper.load_state_dict(_complete(load_file(folder / WEIGHTS), wrapper))
     except (RuntimeError, KeyError) as error:
-        raise ValueError(f"The weights in {folder} are not those of this wrapper: {' '.join(str(error).split())[:300]}") from error
+        raise ValueError(
+            f"The weights in {folder} are not those of this wrapper: {' '.join(str(error).split())[:300]}"
+        ) from error
 
 
 def _complete(weights: dict[str, Tensor], wrapper: NonAutoregressiveWrapper) -> dict[str, Tensor]:

@@ -70,11 +70,17 @@ def doubt_of_entropy(log_probs: LogProbs) -> Scores:
 
 def _never_certain(doubts: Scores, log_probs: LogProbs) -> Scores:
     """Doubts that underflowed are above 0 wherever more than one token is allowed."""
-    least = (possible(log_probs) > 1).to(doubts.dtype) * torch.finfo(doubts.dtype).tiny  # a factor on a mask would be float32, and 0
+    least = (possible(log_probs) > 1).to(doubts.dtype) * torch.finfo(
+        doubts.dtype
+    ).tiny  # a factor on a mask would be float32, and 0
     return torch.maximum(doubts, least)
 
 
-CONFIDENCES: dict[str, Callable[[LogProbs], Scores]] = {"top_prob": top_prob, "prob_diff": prob_diff, "entropy": entropy}
+CONFIDENCES: dict[str, Callable[[LogProbs], Scores]] = {
+    "top_prob": top_prob,
+    "prob_diff": prob_diff,
+    "entropy": entropy,
+}
 DOUBTS: dict[Callable[[LogProbs], Scores], Callable[[LogProbs], Scores]] = {
     top_prob: doubt_of_top_prob,
     prob_diff: doubt_of_prob_diff,

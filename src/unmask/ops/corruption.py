@@ -63,13 +63,17 @@ def count_corruption(mask_token_id: int, schedule: Schedule) -> Corruption:
 
     The mean over hidden tokens is a likelihood bound for the linear schedule alone (docs/theory.md, the likelihood bound).
     """
-    return Corruption(ScheduleMaskRate(schedule, 0.0), fixed_count, Replacement(mask_token_id), is_elbo=schedule.name == "linear")
+    return Corruption(
+        ScheduleMaskRate(schedule, 0.0), fixed_count, Replacement(mask_token_id), is_elbo=schedule.name == "linear"
+    )
 
 
 def block_diffusion_corruption(mask_token_id: int, block_size: int, eps: float = 1e-3, top: float = 1.0) -> Corruption:
     """Block diffusion's corruption: a rate of its own for each block, ``U(eps, top)``, then coins (Arriola et al. 2025)."""
     mask_rate = UniformMaskRate(eps, top)
-    return Corruption(mask_rate, bernoulli, Replacement(mask_token_id), is_elbo=top == 1.0 and eps <= 1e-2, block_size=block_size)
+    return Corruption(
+        mask_rate, bernoulli, Replacement(mask_token_id), is_elbo=top == 1.0 and eps <= 1e-2, block_size=block_size
+    )
 
 
 def blockwise_corruption(
@@ -202,7 +206,9 @@ def corrupt_bert(
     Random tokens are drawn evenly from the ids below ``vocab_size`` that are neither ``mask_token_id`` nor in
     ``special_ids``. All selected positions are scored. Arguments and results as in :func:`corrupt_uniform`.
     """
-    corruption = bert_corruption(mask_token_id, vocab_size, special_ids, probability, mask_replace_prob, random_replace_prob)
+    corruption = bert_corruption(
+        mask_token_id, vocab_size, special_ids, probability, mask_replace_prob, random_replace_prob
+    )
     return _apply(corruption, input_ids, loss_mask, generator)
 
 
@@ -280,8 +286,12 @@ def corrupt_uniform_random(
     them. A position may be given its own token again, and is scored all the same. Otherwise as :func:`corrupt_uniform`.
     """
     # Nothing is masked, so the mask's id is never written; -1 is no token.
-    replacement = Replacement(-1, mask_replace_prob=0.0, random_replace_prob=1.0, ordinary_ids=ordinary_ids(vocab_size, special_ids))
-    return _apply(Corruption(UniformMaskRate(eps), bernoulli, replacement, is_elbo=False), input_ids, loss_mask, generator)
+    replacement = Replacement(
+        -1, mask_replace_prob=0.0, random_replace_prob=1.0, ordinary_ids=ordinary_ids(vocab_size, special_ids)
+    )
+    return _apply(
+        Corruption(UniformMaskRate(eps), bernoulli, replacement, is_elbo=False), input_ids, loss_mask, generator
+    )
 
 
 def corrupt_all_masked(input_ids: Tensor, loss_mask: Tensor, mask_token_id: int) -> Corrupted:

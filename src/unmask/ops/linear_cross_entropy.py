@@ -62,11 +62,15 @@ def linear_cross_entropy(
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
         narrow = torch.get_autocast_dtype(device)
-        hidden = hidden.to(torch.float32 if narrow == torch.float16 else narrow)  # the sums of gradients made here are beyond float16
+        hidden = hidden.to(
+            torch.float32 if narrow == torch.float16 else narrow
+        )  # the sums of gradients made here are beyond float16
     differentiate = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (hidden, weight, bias))
     with torch.autocast(device, enabled=False):
         return FusedLoss(
-            *_LinearCrossEntropy.apply(hidden, weight, bias, targets, weights, (label_smoothing, z_loss, chunk, differentiate))
+            *_LinearCrossEntropy.apply(
+                hidden, weight, bias, targets, weights, (label_smoothing, z_loss, chunk, differentiate)
+            )
         )
 
 
@@ -74,7 +78,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """Values and gradients in one pass over the chunks."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor, options: Any) -> Any:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor, options: Any
+    ) -> Any:
         smoothing, z_loss, chunk, differentiate = options
         wide = torch.promote_types(hidden.dtype, torch.float32)
         matrix = weight.to(hidden.dtype)
@@ -90,7 +96,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 here = slice(at.start + part.start, at.start + part.stop)
                 if d_hidden is None:
                     best[here] = logits[part].argmax(-1)
-                token_loss[here], nll[here], slope = _cost(logits[part], targets[here], smoothing, z_loss, differentiate)
+                token_loss[here], nll[here], slope = _cost(
+                    logits[part], targets[here], smoothing, z_loss, differentiate
+                )
                 if d_bias is not None and slope is not None:
                     d_bias += weights[here] @ slope
             if d_hidden is None:

@@ -44,13 +44,17 @@ class ConstantMaskRate(MaskRate):
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.rate <= 1.0:
-            raise ValueError(f"A mask rate is a probability, and {self.rate} is not: give a number from 0 to 1, such as 0.15.")
+            raise ValueError(
+                f"A mask rate is a probability, and {self.rate} is not: give a number from 0 to 1, such as 0.15."
+            )
 
     def __call__(self, u: Uniforms) -> Rates:
         return torch.full_like(u, self.rate)
 
     def draw(self, noise: Noise) -> Rates:
-        return torch.full(noise.keys.shape, self.rate, dtype=wide_dtype(noise.keys.device), device=noise.keys.device)  # no uniforms are needed
+        return torch.full(
+            noise.keys.shape, self.rate, dtype=wide_dtype(noise.keys.device), device=noise.keys.device
+        )  # no uniforms are needed
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,9 @@ class UniformMaskRate(MaskRate):
         if not 0.0 <= self.eps < 1.0:
             raise ValueError(f"eps is the smallest mask rate and must lie in [0, 1); got {self.eps}.")
         if not self.eps < self.top <= 1.0:
-            raise ValueError(f"top is the largest mask rate and must lie in (eps, 1]; got {self.top} beside eps={self.eps}.")
+            raise ValueError(
+                f"top is the largest mask rate and must lie in (eps, 1]; got {self.top} beside eps={self.eps}."
+            )
 
     def __call__(self, u: Uniforms) -> Rates:
         return as_tensor((self.top - self.eps) * as_array(u) + self.eps)
@@ -94,7 +100,9 @@ class DiscreteMaskRate(MaskRate):
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise ValueError(f"steps={self.steps}: a discrete-time objective needs at least one step, such as steps=1000.")
+            raise ValueError(
+                f"steps={self.steps}: a discrete-time objective needs at least one step, such as steps=1000."
+            )
 
     def __call__(self, u: Uniforms) -> Rates:
         return self.schedule.rate(torch.ceil(u * self.steps).clamp(1, self.steps) / self.steps)
@@ -115,7 +123,9 @@ class MaskRateWarmup(MaskRate):
 
     def __post_init__(self) -> None:
         if not 0.0 < self.over <= 1.0:
-            raise ValueError(f"over={self.over} is the share of training in which the mask rate changes: give one in (0, 1].")
+            raise ValueError(
+                f"over={self.over} is the share of training in which the mask rate changes: give one in (0, 1]."
+            )
 
     def at(self, progress: Float[Tensor, " rows"]) -> MaskRate:
         return MaskRateWarmup(self.start, self.end, self.over, progress)

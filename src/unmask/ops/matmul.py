@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-HAS_ONEDNN = bool(torch.backends.mkldnn.is_available()) and all(hasattr(torch.ops.mkldnn, name) for name in ("_linear_pointwise", "_reorder_linear_weight"))
+HAS_ONEDNN = bool(torch.backends.mkldnn.is_available()) and all(
+    hasattr(torch.ops.mkldnn, name) for name in ("_linear_pointwise", "_reorder_linear_weight")
+)
 """Whether this PyTorch has oneDNN's product, and its layout of weights, for the CPU. (Known beforehand: a compiled program cannot ask.)"""
 
 
@@ -39,7 +41,9 @@ def matmul(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
 
 
-@torch.library.custom_op("unmask::product", mutates_args=(), device_types="cpu", schema="(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
+@torch.library.custom_op(
+    "unmask::product", mutates_args=(), device_types="cpu", schema="(Tensor x, Tensor weight, Tensor? bias) -> Tensor"
+)
 def _opaque(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """One call in a compiled program, which would give it back to BLAS otherwise."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]

@@ -88,9 +88,7 @@ def inclusion(log_w: Probabilities, k: Int[Tensor, " batch"]) -> Probabilities:
     return torch.where((k == 0)[:, None], 0.0, p)
 
 
-def systematic(
-    log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Tensor, " batch"], noise: Noise
-) -> Mask:
+def systematic(log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Tensor, " batch"], noise: Noise) -> Mask:
     """Exactly ``k`` positions, each with exactly its probability ``p`` (systematic sampling in random order).
 
     The probabilities are laid end to end, in an order drawn for the row; one uniform number ``u`` chooses the positions
@@ -105,9 +103,7 @@ def systematic(
     return torch.zeros_like(eligible).scatter(-1, order, chosen) & eligible
 
 
-def successive(
-    log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Tensor, " batch"], noise: Noise
-) -> Mask:
+def successive(log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Tensor, " batch"], noise: Noise) -> Mask:
     """Exactly ``k`` positions, drawn one after another by weight without replacement (Gumbel top-k)."""
     return select_top(gumbel_topk_scores(log_w, noise), eligible, k)
 

@@ -34,7 +34,11 @@ class Replacement:
     runs: bool = False
 
     def __post_init__(self) -> None:
-        if self.mask_replace_prob < 0 or self.random_replace_prob < 0 or self.mask_replace_prob + self.random_replace_prob > 1 + 1e-9:
+        if (
+            self.mask_replace_prob < 0
+            or self.random_replace_prob < 0
+            or self.mask_replace_prob + self.random_replace_prob > 1 + 1e-9
+        ):
             raise ValueError(
                 f"Of the chosen positions a share mask_replace_prob={self.mask_replace_prob} is masked and a share "
                 f"random_replace_prob={self.random_replace_prob} is randomised: both must be at least 0 and their sum at most 1."
@@ -58,7 +62,9 @@ class Replacement:
         noisy[where] = clean.take(where)
         if self.random_replace_prob > 0:
             assert self.ordinary_ids is not None
-            ordinary = as_array(self.ordinary_ids if arrays.on_host(input_ids) else self.ordinary_ids.to(input_ids.device))
+            ordinary = as_array(
+                self.ordinary_ids if arrays.on_host(input_ids) else self.ordinary_ids.to(input_ids.device)
+            )
             random = kind < _limit(self.mask_replace_prob + self.random_replace_prob)
             where = where[random]
             # Within its share of (0, 1) the number is uniform once more: it also says which token, unless a run shares it.
@@ -66,7 +72,9 @@ class Replacement:
                 share = noise.words_at(Stream.TOKEN, where, length) * 2.0**-64 + 0.5
             else:
                 share = (kind[random] * 2.0**-64 + (0.5 - self.mask_replace_prob)) / self.random_replace_prob
-            drawn = to_int64(share * (len(ordinary) * (1 - 2.0**-50)))  # below their number also where a share next to 1 was rounded
+            drawn = to_int64(
+                share * (len(ordinary) * (1 - 2.0**-50))
+            )  # below their number also where a share next to 1 was rounded
             noisy[where] = ordinary.take(drawn)
         return as_tensor(noisy.reshape(input_ids.shape))
 
@@ -76,7 +84,9 @@ def _limit(rate: float) -> int:
     return min(int(rate * 2**64) - 2**63, 2**63 - 1)
 
 
-def _masked(input_ids: Int[Tensor, "batch seq"], chosen: Bool[Tensor, "batch seq"], mask: int) -> Int[Tensor, "batch seq"]:
+def _masked(
+    input_ids: Int[Tensor, "batch seq"], chosen: Bool[Tensor, "batch seq"], mask: int
+) -> Int[Tensor, "batch seq"]:
     if arrays.on_host(input_ids):  # NumPy takes a number as it is, torch makes a tensor of it first
         return torch.from_numpy(np.where(chosen.numpy(), mask, input_ids.numpy()))
     return torch.where(chosen, mask, input_ids)

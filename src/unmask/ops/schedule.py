@@ -132,7 +132,9 @@ def polynomial(power: float, name: str | None = None) -> Schedule:
         ValueError: ``power`` is not positive.
     """
     if not power > 0:
-        raise ValueError(f"power={power} must be above 0, or the mask rate t ** power would not rise with time; 1 is linear.")
+        raise ValueError(
+            f"power={power} must be above 0, or the mask rate t ** power would not rise with time; 1 is linear."
+        )
     made = (partial(curve, power) for curve in (curves.power, curves.power_slope, curves.power_time))
     return Schedule(name or f"polynomial({power:g})", *made)
 
@@ -153,7 +155,9 @@ def geometric(sigma_min: float = 1e-5, sigma_max: float = 20.0, name: str | None
     if not 0 < sigma_min < sigma_max:
         raise ValueError(f"A geometric schedule needs 0 < sigma_min < sigma_max, and got {sigma_min} and {sigma_max}.")
     growth = math.log(sigma_max / sigma_min)
-    made = (partial(curve, sigma_min, growth) for curve in (curves.geometric, curves.geometric_slope, curves.geometric_time))
+    made = (
+        partial(curve, sigma_min, growth) for curve in (curves.geometric, curves.geometric_slope, curves.geometric_time)
+    )
     return Schedule(name or f"geometric({sigma_min:g}, {sigma_max:g})", *made)
 
 
@@ -166,7 +170,9 @@ def clipped(schedule: Schedule, low: float, high: float, name: str | None = None
         ValueError: not ``0 <= low < high <= 1``.
     """
     if not 0 <= low < high <= 1:
-        raise ValueError(f"Mask rates are clipped to a range within [0, 1], from a lower to a higher one; got {low} to {high}.")
+        raise ValueError(
+            f"Mask rates are clipped to a range within [0, 1], from a lower to a higher one; got {low} to {high}."
+        )
     return Schedule(
         name or f"{schedule.name} in [{low:g}, {high:g}]",
         rate=partial(curves.squeezed, schedule.rate, low, high - low),
@@ -179,8 +185,7 @@ def clipped(schedule: Schedule, low: float, high: float, name: str | None = None
 log_linear = clipped(linear, 0.0, 1 - 1e-3, "log_linear")
 
 SCHEDULES: dict[str, Schedule] = {
-    s.name: s
-    for s in (linear, cosine, quadratic, cubic, square_root, arccos, geometric(name="geometric"), log_linear)
+    s.name: s for s in (linear, cosine, quadratic, cubic, square_root, arccos, geometric(name="geometric"), log_linear)
 }
 
 
@@ -201,7 +206,9 @@ def schedule_from_callable(rate: Callable[[Times], Times]) -> Schedule:
             f"{float(values.flatten()[-1]):.4g}. If yours is the fraction still visible, pass lambda t: 1 - f(t)."
         )
 
-    return Schedule(getattr(rate, "__name__", "callable"), rate, partial(curves.slope, rate), partial(curves.time_of, rate))
+    return Schedule(
+        getattr(rate, "__name__", "callable"), rate, partial(curves.slope, rate), partial(curves.time_of, rate)
+    )
 
 
 def as_schedule(schedule: str | Schedule | Callable[[Times], Times]) -> Schedule:

@@ -59,7 +59,9 @@ class Corruption:
 
     def __post_init__(self) -> None:
         if self.block_size is not None and self.block_size < 1:
-            raise ValueError(f"block_size={self.block_size}: a block has at least one token; None makes a row one block.")
+            raise ValueError(
+                f"block_size={self.block_size}: a block has at least one token; None makes a row one block."
+            )
 
     def __call__(
         self, input_ids: Int[Tensor, "batch seq"], eligible: Bool[Tensor, "batch seq"], noise: Noise
@@ -84,7 +86,9 @@ class Corruption:
             first = unit == torch.arange(unit.shape[1], device=unit.device)
             chosen, p = self._choose(eligible & first, noise)
             chosen, p = chosen.gather(-1, unit) & eligible, p.gather(-1, unit)
-        return Corrupted(self.replacement(input_ids, chosen, noise), chosen, p if p.dtype == torch.float32 else p.float())
+        return Corrupted(
+            self.replacement(input_ids, chosen, noise), chosen, p if p.dtype == torch.float32 else p.float()
+        )
 
     def at(self, progress: Float[Tensor, " batch"]) -> Corruption:
         """The corruption when the share ``progress`` of training is done, one value a row (curricula)."""

@@ -25,8 +25,10 @@ def segments_from_ends(ends: Bool[Tensor, "batch seq"]) -> Int[Tensor, "batch se
 def segment_starts(segment_ids: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
     """True at the first token of every segment."""
     changed = segment_ids[:, 1:] != segment_ids[:, :-1]
-    return torch.cat([torch.ones_like(changed[:, :1]), changed], dim=-1) if segment_ids.shape[1] > 1 else torch.ones_like(
-        segment_ids, dtype=torch.bool
+    return (
+        torch.cat([torch.ones_like(changed[:, :1]), changed], dim=-1)
+        if segment_ids.shape[1] > 1
+        else torch.ones_like(segment_ids, dtype=torch.bool)
     )
 
 

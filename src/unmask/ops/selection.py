@@ -83,7 +83,9 @@ def _batched_gumbel_topk(
     return select_top(gumbel_topk_scores(log_w, noise), possible, k)
 
 
-def gumbel_topk(log_w: Float[Tensor, " items"], k: int, generator: torch.Generator | None = None) -> Bool[Tensor, " items"]:
+def gumbel_topk(
+    log_w: Float[Tensor, " items"], k: int, generator: torch.Generator | None = None
+) -> Bool[Tensor, " items"]:
     """A weighted sample of exactly ``k`` items without replacement, never one of weight zero (``-inf``).
 
     Noise comes from ``generator``, or from torch's global one if None.

@@ -64,7 +64,9 @@ class Spans:
         ends = torch.where(eligible, ends, 0)
         # A span does not outlive its run: add a large number per run, so that a later run's ends are always larger.
         run = before + 1
-        covered = ((run * (width + self.longest + 1) + ends).cummax(-1).values - run * (width + self.longest + 1)) > index
+        covered = (
+            (run * (width + self.longest + 1) + ends).cummax(-1).values - run * (width + self.longest + 1)
+        ) > index
         return covered & eligible, mask_rate[:, None].expand(eligible.shape)
 
 

@@ -70,4 +70,6 @@ def antithetic(seed: int, epoch: int | Tensor, places: Int[Tensor, " batch"]) ->
 
 def _check(rows: int) -> None:
     if rows < 1:
-        raise ValueError(f"rows={rows} is the number of rows of a global batch, over all ranks and accumulation steps: at least 1.")
+        raise ValueError(
+            f"rows={rows} is the number of rows of a global batch, over all ranks and accumulation steps: at least 1."
+        )

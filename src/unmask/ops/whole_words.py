@@ -38,9 +38,7 @@ class WordTable:
         starts[:, 1:] = (changed & ~self.continues[ids[:, 1:]]) | ~eligible[:, :-1] | ~eligible[:, 1:]
         return starts
 
-    def __call__(
-        self, ids: Int[Tensor, "batch seq"], eligible: Bool[Tensor, "batch seq"]
-    ) -> Int[Tensor, "batch seq"]:
+    def __call__(self, ids: Int[Tensor, "batch seq"], eligible: Bool[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]:
         """The index of the first token of each token's word."""
         return first_of_word(self.word_starts(ids, eligible))
 

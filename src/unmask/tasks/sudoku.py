@@ -63,9 +63,14 @@ class Sudoku:
     @property
     def places(self) -> tuple[Int[Tensor, " cells"], Int[Tensor, " cells"], Int[Tensor, " cells"]]:
         """Row, column and box of each cell, all from 0."""
-        row, column = torch.arange(self.cells).div(self.side, rounding_mode="floor"), torch.arange(self.cells) % self.side
+        row, column = (
+            torch.arange(self.cells).div(self.side, rounding_mode="floor"),
+            torch.arange(self.cells) % self.side,
+        )
         boxes_in_a_row = self.side // self.width
-        box = row.div(self.height, rounding_mode="floor") * boxes_in_a_row + column.div(self.width, rounding_mode="floor")
+        box = row.div(self.height, rounding_mode="floor") * boxes_in_a_row + column.div(
+            self.width, rounding_mode="floor"
+        )
         return row, column, box
 
     @cached_property

@@ -27,7 +27,11 @@ def in_batches(count: int, size: int) -> Iterator[range]:
 def left_padded(rows: list[list[int]], pad_id: int, numbers: Sequence[int] | None = None) -> dict[str, Any]:
     """Prompts of mixed lengths as one batch, padded on the left; their noise is keyed by ``numbers``, or by their place."""
     ids, real = pad([np.asarray(row, dtype=np.int64) for row in rows], max(map(len, rows)), pad_id, left=True)
-    return {"input_ids": ids, "attention_mask": real, "example_id": torch.arange(len(rows)) if numbers is None else torch.tensor(list(numbers))}
+    return {
+        "input_ids": ids,
+        "attention_mask": real,
+        "example_id": torch.arange(len(rows)) if numbers is None else torch.tensor(list(numbers)),
+    }
 
 
 def plain_predict(predictor: MLMPredictor, batch: dict[str, Any], labels: list[str]) -> MLMPredictionDict:

@@ -49,7 +49,9 @@ def fill_texts(
         ValueError: no texts, a single one without a blank, or a row longer than the model takes.
     """
     if not texts:
-        raise ValueError(f"There is no text to fill: give one with a {tokenizer.mask_token}, or lines on standard input.")
+        raise ValueError(
+            f"There is no text to fill: give one with a {tokenizer.mask_token}, or lines on standard input."
+        )
     prompts = [Prompt.of(tokenizer, text) for text in texts]
     _refuse_a_lone_complete_text(prompts, texts)
     rules = rules_for(max(1, *(len(prompt.blanks) for prompt in prompts)))
@@ -60,11 +62,15 @@ def fill_texts(
         if open_rows:
             alternatives = Alternatives(top)
             predictor.observers = (alternatives,)
-            predictor.rules = fitted(rules, tokenizer, [texts[i] for i in open_rows], [prompts[i].ids for i in open_rows])
+            predictor.rules = fitted(
+                rules, tokenizer, [texts[i] for i in open_rows], [prompts[i].ids for i in open_rows]
+            )
             batch = left_padded([prompts[i].ids for i in open_rows], tokenizer.pad_token_id or 0, open_rows)
             found = predict(predictor, batch, [texts[i][:32] for i in open_rows])
             if count is not None:
-                count(sum(len(prompts[i].blanks) for i in open_rows), max(found["steps_taken"]), max(found["time_taken"]))
+                count(
+                    sum(len(prompts[i].blanks) for i in open_rows), max(found["steps_taken"]), max(found["time_taken"])
+                )
             blanks: dict[int, list[Blank]] = {i: [] for i in open_rows}
             for (place, _), (ids, odds) in sorted(alternatives.found.items()):
                 best = (Alternative(tokenizer.token_text(t), round(p, 4)) for t, p in zip(ids, odds, strict=True))
@@ -106,13 +112,19 @@ def fill_unknown_lengths(
             yield Filling(text, text, (), 0)
             continue
         if len(prompt.blanks) != 1:
-            raise ValueError(f"--longest fills one blank of any length, and {text!r} has {len(prompt.blanks)}: write exactly one {tokenizer.mask_token}.")
+            raise ValueError(
+                f"--longest fills one blank of any length, and {text!r} has {len(prompt.blanks)}: write exactly one {tokenizer.mask_token}."
+            )
         row, (place,) = prompt.ids, prompt.blanks
         fitting, lengths = fitted_to_lengths(rules, tokenizer, text, row, range(1, longest + 1))
         if not lengths:
-            raise ValueError(f"At no length up to {longest} tokens does a filling match the pattern (--regex): raise --longest, or change the pattern.")
+            raise ValueError(
+                f"At no length up to {longest} tokens does a filling match the pattern (--regex): raise --longest, or change the pattern."
+            )
         device = next(model.parameters()).device
-        tried = fill_any_length(model, row[:place], row[place + 1 :], lengths, fitting, special=special, seed=seed, device=device)
+        tried = fill_any_length(
+            model, row[:place], row[place + 1 :], lengths, fitting, special=special, seed=seed, device=device
+        )
         if count is not None:
             count(sum(lengths), tried.decoded.forward_passes, float(tried.decoded.time_taken.max()))
         best = tried.scores.argsort(descending=True)[:top].tolist()
@@ -130,4 +142,6 @@ def _refuse_a_lone_complete_text(prompts: Sequence[Prompt], texts: Sequence[str]
     """
     if len(texts) == 1 and not prompts[0].blanks:
         mask = prompts[0].tokenizer.mask_token
-        raise ValueError(f"There is nothing to fill in {texts[0]!r}: write {mask} where a token is wanted, such as 'The {mask} statement'.")
+        raise ValueError(
+            f"There is nothing to fill in {texts[0]!r}: write {mask} where a token is wanted, such as 'The {mask} statement'."
+        )

@@ -36,7 +36,9 @@ class PlacedProbabilities:
         values = step_results["probability"][rows, positions].tolist()
         self.found |= {
             (row, position): value
-            for row, position, value in zip(step_results["rows"][rows].tolist(), positions.tolist(), values, strict=True)
+            for row, position, value in zip(
+                step_results["rows"][rows].tolist(), positions.tolist(), values, strict=True
+            )
         }
 
 
@@ -82,7 +84,9 @@ def generate_texts(
     for numbers in in_batches(len(prompts), batch_size):
         placed = PlacedProbabilities()
         predictor.observers = (placed,) if with_probabilities else ()
-        predictor.rules = fitted(rules, tokenizer, [prompts[i] for i in numbers], [read[i].ids for i in numbers], new_tokens)
+        predictor.rules = fitted(
+            rules, tokenizer, [prompts[i] for i in numbers], [read[i].ids for i in numbers], new_tokens
+        )
         batch = left_padded([read[i].ids for i in numbers], tokenizer.pad_token_id or 0, numbers)
         found = predict(predictor, batch, [prompts[i][:32] if labels is None else labels[i] for i in numbers])
         if count is not None:
@@ -118,7 +122,9 @@ class _Steps:
         self.steps.put(step_results["output_ids"][0].cpu())
 
 
-def stream_text(model: Any, tokenizer: Any, prompt: str, rules: Rules, *, new_tokens: int, seed: int | None = 0) -> Iterator[GenerationStep]:
+def stream_text(
+    model: Any, tokenizer: Any, prompt: str, rules: Rules, *, new_tokens: int, seed: int | None = 0
+) -> Iterator[GenerationStep]:
     """Continue one prompt, and yield the text after every step.
 
     The decoding loop runs in a thread of its own, one step ahead of the reader at most; closing the iterator ends it at its next step.
@@ -135,7 +141,12 @@ def stream_text(model: Any, tokenizer: Any, prompt: str, rules: Rules, *, new_to
     read = Prompt.of(tokenizer, prompt)
     blanks = set(read.blanks) | set(range(len(read.ids), len(read.ids) + new_tokens))
     predictor = MLMPredictor(
-        rules.max_steps, new_tokens, tokenizer, model, rules=fitted(rules, tokenizer, [prompt], [read.ids], new_tokens), seed=seed
+        rules.max_steps,
+        new_tokens,
+        tokenizer,
+        model,
+        rules=fitted(rules, tokenizer, [prompt], [read.ids], new_tokens),
+        seed=seed,
     )
     steps, stopped = queue.Queue[Tensor | BaseException | None](1), threading.Event()
     predictor.observers = (_Steps(steps, stopped),)

@@ -1,10 +1,10 @@
 """The front door: load a trained model and use it on texts.
 
-    import unmask
+import unmask
 
-    model = unmask.load("runs/demo")
-    model.fill("The [MASK] statement is used to [MASK] a name.")
-    model.generate("The for statement", new_tokens=48)
+model = unmask.load("runs/demo")
+model.fill("The [MASK] statement is used to [MASK] a name.")
+model.generate("The for statement", new_tokens=48)
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ class TrainedModel:
         if longest is None:
             found = fill_texts(self.model, self.tokenizer, texts, rules_for, seed=seed, top=top, batch_size=batch_size)
         else:
-            found = fill_unknown_lengths(self.model, self.tokenizer, texts, rules_for, longest=longest, seed=seed, top=top)
+            found = fill_unknown_lengths(
+                self.model, self.tokenizer, texts, rules_for, longest=longest, seed=seed, top=top
+            )
         results = Results(found)
         return results[0] if isinstance(text, str) else results  # type: ignore[no-any-return]
 
@@ -129,12 +131,21 @@ class TrainedModel:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         rules_for = self._rules(order=order, temperature=temperature, **options)
         results = Results(
-            generate_texts(self.model, self.tokenizer, prompts, rules_for, new_tokens=new_tokens, seed=seed, batch_size=batch_size)
+            generate_texts(
+                self.model, self.tokenizer, prompts, rules_for, new_tokens=new_tokens, seed=seed, batch_size=batch_size
+            )
         )
         return results[0] if isinstance(prompt, str) else results  # type: ignore[no-any-return]
 
     def stream(
-        self, prompt: str = "", *, new_tokens: int = 64, seed: int = 0, order: str = "random", temperature: float = 0.8, **options: Any
+        self,
+        prompt: str = "",
+        *,
+        new_tokens: int = 64,
+        seed: int = 0,
+        order: str = "random",
+        temperature: float = 0.8,
+        **options: Any,
     ) -> Iterator[GenerationStep]:
         """Continue a prompt, and yield the text after every decoding step; arguments as of :meth:`generate`."""
         blanks = new_tokens + (0 if self.tokenizer.mask_token is None else prompt.count(self.tokenizer.mask_token))
@@ -145,7 +156,9 @@ class TrainedModel:
     def score(self, text: str, *, bound: bool = False, samples: int = 64, seed: int = 0) -> TextScore: ...
     @overload
     def score(self, text: list[str], *, bound: bool = False, samples: int = 64, seed: int = 0) -> Results: ...
-    def score(self, text: str | Sequence[str], *, bound: bool = False, samples: int = 64, seed: int = 0) -> TextScore | Results:
+    def score(
+        self, text: str | Sequence[str], *, bound: bool = False, samples: int = 64, seed: int = 0
+    ) -> TextScore | Results:
         """Score a text, or several, in nats; higher is likelier.
 
         Args:
@@ -185,7 +198,9 @@ class TrainedModel:
             raise ValueError(f"{empty[0]!r} has no tokens, so it has no embedding: give a text that is not empty.")
         limit = getattr(self.model, "max_length", None)
         if isinstance(limit, int) and max(map(len, rows), default=0) > limit:
-            raise ValueError(f"A text has {max(map(len, rows))} tokens and this model reads {limit} at a time (max_length). Embed shorter texts.")
+            raise ValueError(
+                f"A text has {max(map(len, rows))} tokens and this model reads {limit} at a time (max_length). Embed shorter texts."
+            )
         device, parts = next(self.model.parameters()).device, []
         with eval_mode(self.model):
             for numbers in in_batches(len(rows), batch_size):
@@ -221,7 +236,9 @@ class TrainedModel:
         return f"<code>{html.escape(repr(self))}</code>"
 
 
-def load(path: str | Path, checkpoint: str = "last", device: str | torch.device = "auto", dtype: str = "auto") -> TrainedModel:
+def load(
+    path: str | Path, checkpoint: str = "last", device: str | torch.device = "auto", dtype: str = "auto"
+) -> TrainedModel:
     """Load a trained model: a run, a checkpoint, or a Hugging Face masked LM.
 
     Args:

@@ -24,7 +24,9 @@ def pattern_automaton(tokenizer: Any, regex: str) -> Automaton:
     return regex_automaton(regex, Spelling.of_tokenizer(tokenizer), SpecialIds.of(tokenizer))
 
 
-def fitted(rules: Rules, tokenizer: Any, texts: Sequence[str], rows: Sequence[Sequence[int]], appended: int = 0) -> Rules:
+def fitted(
+    rules: Rules, tokenizer: Any, texts: Sequence[str], rows: Sequence[Sequence[int]], appended: int = 0
+) -> Rules:
     """The rules for a batch of texts, left-padded, with ``appended`` blanks behind each; without a pattern they stay as they are."""
     import torch
 
@@ -39,7 +41,9 @@ def fitted(rules: Rules, tokenizer: Any, texts: Sequence[str], rows: Sequence[Se
     return replace(rules, constraint=replace(automaton, layout=laid))
 
 
-def fitted_to_lengths(rules: Rules, tokenizer: Any, text: str, row: Sequence[int], lengths: Iterable[int]) -> tuple[Rules, list[int]]:
+def fitted_to_lengths(
+    rules: Rules, tokenizer: Any, text: str, row: Sequence[int], lengths: Iterable[int]
+) -> tuple[Rules, list[int]]:
     """The rules for the one blank of a text, and of ``lengths`` those that a filling can have. A filling brings its own space where any can."""
     import torch
 
@@ -79,7 +83,11 @@ def layout(automaton: Automaton, tokenizer: Any, text: str, row: Sequence[int], 
             codes[place] = _begin(tokenizer, before)
             runs.append([place])
     for first, *others in runs:
-        if codes[first] == BEHIND_SPACE and _mask_takes_space(tokenizer) and automaton.accepts([OWN_SPACE, *(codes[place] for place in others)]):
+        if (
+            codes[first] == BEHIND_SPACE
+            and _mask_takes_space(tokenizer)
+            and automaton.accepts([OWN_SPACE, *(codes[place] for place in others)])
+        ):
             codes[first] = OWN_SPACE
     return codes
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +62,9 @@ class Filling:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the same fields, each blank a list of ``{"token", "probability"}``."""
-        blanks = [[{"token": a.token, "probability": a.probability} for a in blank.alternatives] for blank in self.blanks]
+        blanks = [
+            [{"token": a.token, "probability": a.probability} for a in blank.alternatives] for blank in self.blanks
+        ]
         return {"prompt": self.prompt, "text": self.text, "steps": self.steps, "blanks": blanks}
 
     def __str__(self) -> str:
@@ -72,7 +73,10 @@ class Filling:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td>blank {n}</td><td>{html.escape(str(blank))}</td></tr>" for n, blank in enumerate(self.blanks, start=1))
+        rows = "".join(
+            f"<tr><td>blank {n}</td><td>{html.escape(str(blank))}</td></tr>"
+            for n, blank in enumerate(self.blanks, start=1)
+        )
         return f"<p><strong>{html.escape(self.text)}</strong></p><table>{rows}</table>"
 
 
@@ -107,7 +111,9 @@ class Generation:
 
     def _repr_html_(self) -> str:
         tokens = zip(self.tokens, self.probabilities, strict=True)
-        drawn = "".join(f'<span title="{p:.1%}" style="opacity:{0.4 + 0.6 * p:.2f}">{html.escape(t)}</span>' for t, p in tokens)
+        drawn = "".join(
+            f'<span title="{p:.1%}" style="opacity:{0.4 + 0.6 * p:.2f}">{html.escape(t)}</span>' for t, p in tokens
+        )
         return f'<p style="white-space:pre-wrap">{html.escape(self.prompt)}<strong>{drawn}</strong></p>'
 
 
@@ -135,5 +141,8 @@ class Results(list[Any]):
         return "\n".join(map(str, self))
 
     def _repr_html_(self) -> str:
-        draw: Callable[[Any], str] = lambda each: each._repr_html_() if hasattr(each, "_repr_html_") else f"<pre>{html.escape(str(each))}</pre>"  # noqa: E731
+        def draw(each: Any) -> str:
+            return (
+                    each._repr_html_() if hasattr(each, "_repr_html_") else f"<pre>{html.escape(str(each))}</pre>"
+                )
         return "".join(map(draw, self))

@@ -37,7 +37,9 @@ def as_mlm_batch(batch: Mapping[str, Any]) -> Mapping[str, Any]:
     if arrays.on_host(targets):
         wrong = targets[(targets < 0) & (targets != IGNORED_TARGET)]
         if len(wrong):
-            raise ValueError(f"A target is {int(wrong[0])}, which is no token id. Give {IGNORED_TARGET} where there is nothing to predict.")
+            raise ValueError(
+                f"A target is {int(wrong[0])}, which is no token id. Give {IGNORED_TARGET} where there is nothing to predict."
+            )
     return {**batch, **converted} if converted else batch
 
 
@@ -74,5 +76,7 @@ def _is_other(value: Any, dtype: torch.dtype) -> bool:
 
 def _as_ids(name: str, ids: Tensor) -> Tensor:
     if ids.is_floating_point() or ids.dtype == torch.bool:
-        raise ValueError(f"{name} are token ids or places, which are whole numbers, and these are {ids.dtype}. Convert them with .long().")
+        raise ValueError(
+            f"{name} are token ids or places, which are whole numbers, and these are {ids.dtype}. Convert them with .long()."
+        )
     return ids.long()

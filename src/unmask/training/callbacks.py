@@ -57,7 +57,9 @@ class MetricsTable(Callback):
         write_text(self.path, "\n".join(lines) + "\n")
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in teardown)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
@@ -129,7 +131,9 @@ class ProgressLine(Callback):
             self.task = self.bar.add_task("", total=trainer.max_steps, completed=trainer.global_step)
             self.bar.start()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches or not trainer.is_global_zero:
             return
         loss = float(trainer.callback_metrics["train/loss"])
@@ -142,7 +146,9 @@ class ProgressLine(Callback):
             self.bar.update(self.task, completed=trainer.global_step, description=words)
         elif trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
             left = (trainer.max_steps - trainer.global_step) * seconds / steps
-            self.console.print(f"step {trainer.global_step}/{trainer.max_steps} · {words} · {left:.0f} s left", highlight=False)
+            self.console.print(
+                f"step {trainer.global_step}/{trainer.max_steps} · {words} · {left:.0f} s left", highlight=False
+            )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.validation_began = time.monotonic()
@@ -212,7 +218,9 @@ class CleanStop(Callback):
             except ValueError:  # not the main thread: signals are somebody else's
                 return
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         # Trainer.should_stop would stop between two accumulation passes, and validate out of turn.
         if self.stopped is not None and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
@@ -233,7 +241,9 @@ class MemoryWatch(Callback):
         self.every = every
         self.stepped = False
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         first = not self.stepped and trainer.global_step > 0
         self.stepped |= first
         if first or (batch_idx + 1) % self.every == 0:

@@ -51,7 +51,9 @@ class VerifiedCheckpointIO(CheckpointIO):
             try:
                 torch.save(state, folder / STATE)
             except RuntimeError as error:  # torch reports a failed write this way
-                raise OSError(28, f"The checkpoint {path} could not be written, probably because the disk is full: {error}") from error
+                raise OSError(
+                    28, f"The checkpoint {path} could not be written, probably because the disk is full: {error}"
+                ) from error
             write_manifest(folder, step=checkpoint["global_step"])
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
@@ -103,7 +105,9 @@ class Checkpoints(Callback):
         if (self.folder / INDEX).is_file():
             self.index = read_json(self.folder / INDEX)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         at_step_end = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if at_step_end and trainer.global_step % self.every == 0 and trainer.global_step % self.evaluate_every:
             self.save(trainer)

@@ -148,7 +148,9 @@ class TokenStoreData(LightningDataModule):
             )
         mine = samples[self.trainer.global_rank :: self.trainer.world_size]
         rows = self.rows_per_pass(self.trainer.world_size)
-        return self._loader(self.valid_rows, [mine[i : i + rows] for i in range(0, len(mine), rows)], self.collate_valid)
+        return self._loader(
+            self.valid_rows, [mine[i : i + rows] for i in range(0, len(mine), rows)], self.collate_valid
+        )
 
     def _loader(self, rows: WindowDataset, samples: Any, collate: Collate) -> DataLoader:  # type: ignore[type-arg]
         return DataLoader(

@@ -85,9 +85,13 @@ class MLMLoss:
         z_loss: float = 0.0,
     ) -> None:
         if isinstance(weighting, str) and weighting not in ("flat", "inverse_p"):
-            raise ValueError(f"weighting={weighting!r} is not known: give 'flat', 'inverse_p' or a schedule of unmask.ops.schedule.")
+            raise ValueError(
+                f"weighting={weighting!r} is not known: give 'flat', 'inverse_p' or a schedule of unmask.ops.schedule."
+            )
         if normaliser not in (None, "scored", "supervised", "sequence", "answer"):
-            raise ValueError(f"normaliser={normaliser!r} is not known: give 'scored', 'supervised', 'sequence' or 'answer'.")
+            raise ValueError(
+                f"normaliser={normaliser!r} is not known: give 'scored', 'supervised', 'sequence' or 'answer'."
+            )
         if not 0.0 <= label_smoothing < 1.0 or z_loss < 0.0:
             raise ValueError(
                 f"label_smoothing={label_smoothing} is a share in [0, 1) and z_loss={z_loss} a factor of at least 0 (1e-4 is "
@@ -206,7 +210,9 @@ class MLMLoss:
         weights = self._weights(batch, index, self._hidden(batch, model))
         return _Scored(where, index, torch.where(there, weights, 0.0))
 
-    def _shares(self, batch: Mapping[str, Any], scored: _Scored) -> tuple[Float[Tensor, " scored"], Float[Tensor, " batch"]]:
+    def _shares(
+        self, batch: Mapping[str, Any], scored: _Scored
+    ) -> tuple[Float[Tensor, " scored"], Float[Tensor, " batch"]]:
         """What each scored position's cost is multiplied by, and how many of the normaliser's units each row holds."""
         where, supervised = scored.where, self._supervised(batch, scored.where)
         if self.use_num_masked_factor:

@@ -40,7 +40,9 @@ class MaskedLMModule(LightningModule):
     ``valid/accuracy`` (share of scored tokens whose most likely token is the true one).
     """
 
-    def __init__(self, model: nn.Module, loss: Objective, optim: OptimConfig, total_steps: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, model: nn.Module, loss: Objective, optim: OptimConfig, total_steps: int | None = None, seed: int = 0
+    ) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
@@ -81,12 +83,18 @@ class MaskedLMModule(LightningModule):
         schedulers = self.lr_schedulers()
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             if isinstance(scheduler, LambdaLR):
-                for group, peak, share in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
+                for group, peak, share in zip(
+                    scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+                ):
                     group["lr"] = peak * share(scheduler.last_epoch)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """An accelerator is told where the scored positions are, rather than waited for to say how many."""
-        return self.loss.locate(batch, self.model, SHAPES_APART) if self.trainer.training and self.device.type != "cpu" else batch
+        return (
+            self.loss.locate(batch, self.model, SHAPES_APART)
+            if self.trainer.training and self.device.type != "cpu"
+            else batch
+        )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         accumulate = self.trainer.accumulate_grad_batches
@@ -125,7 +133,12 @@ class MaskedLMModule(LightningModule):
                 "checkpoint is from before."
             )
         # Lightning divides by the accumulation steps, distributed strategies by the ranks: undo both.
-        scale = (self._unit or 1) * self.trainer.accumulate_grad_batches * self.trainer.world_size / denominator.clamp(min=1)
+        scale = (
+            (self._unit or 1)
+            * self.trainer.accumulate_grad_batches
+            * self.trainer.world_size
+            / denominator.clamp(min=1)
+        )
         gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
         torch._foreach_mul_(gradients, scale)
         self.log("train/loss", numerator / denominator.clamp(min=1))
@@ -155,7 +168,9 @@ class MaskedLMModule(LightningModule):
         self._valid.append(torch.stack([parts["numerator"], parts["denominator"], tokens.correct.sum(), scored]))
 
     def on_validation_epoch_end(self) -> None:
-        sums = torch.stack(self._valid or [torch.zeros(4)]).cpu().double().sum(0)  # added on the host: not every device has float64
+        sums = (
+            torch.stack(self._valid or [torch.zeros(4)]).cpu().double().sum(0)
+        )  # added on the host: not every device has float64
         if self.trainer.world_size > 1:
             sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum")
         numerator, denominator, correct, scored = sums.unbind()

@@ -36,7 +36,15 @@ def plot_loss(metrics: Path, picture: Path, title: str, reference_lines: dict[st
             axes.plot(*zip(*points, strict=True), label=label, **style)
     for label, level in (reference_lines or {}).items():
         axes.axhline(level, color="#777777", linewidth=1, linestyle="--")
-        axes.annotate(label, (1, level), xycoords=("axes fraction", "data"), xytext=(-4, 3), textcoords="offset points", ha="right", fontsize=8)
+        axes.annotate(
+            label,
+            (1, level),
+            xycoords=("axes fraction", "data"),
+            xytext=(-4, 3),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+        )
     axes.set_xlabel("optimiser step")
     axes.set_ylabel("loss, bits per token")
     axes.set_title(title, loc="left")

@@ -23,7 +23,9 @@ def global_loss(parts: Sequence[MLMLossDict]) -> MLMLossDict:
         ValueError: no parts.
     """
     if not parts:
-        raise ValueError("A global loss is a sum over passes, and there is none: collect the MLMLossDict of every pass of the step.")
+        raise ValueError(
+            "A global loss is a sum over passes, and there is none: collect the MLMLossDict of every pass of the step."
+        )
     sums = torch.stack(
         [
             torch.stack([wide(p["numerator"].detach()) for p in parts]).sum(),

@@ -95,7 +95,9 @@ class InstructionTraceTransformerEncoderForMaskedLM(MaskedLMModule):
             self.optim = self.optim.model_copy(update={"warmup": rising / self.total_steps})
         return super().configure_optimizers()
 
-    def forward(self, state: Int[Tensor, "*batch seq"], mask: Tensor | None = None) -> Float[Tensor, "*batch seq vocab"]:
+    def forward(
+        self, state: Int[Tensor, "*batch seq"], mask: Tensor | None = None
+    ) -> Float[Tensor, "*batch seq vocab"]:
         """Logits at every position.
 
         Args:

@@ -19,7 +19,11 @@ def choose_precision(wanted: str, device: str | torch.device = "auto") -> Any:
     """Lightning's name for a precision; ``auto`` is bf16 where the processor of this kind multiplies it natively."""
     if wanted == "auto":
         kind = choose_device(device).type
-        native = torch.cuda.is_bf16_supported() if kind == "cuda" else kind == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        native = (
+            torch.cuda.is_bf16_supported()
+            if kind == "cuda"
+            else kind == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        )
         wanted = "bf16" if native else "fp32"
     return {"bf16": "bf16-mixed", "fp32": "32-true"}[wanted]
 
@@ -32,7 +36,9 @@ def make_trainer(config: Config, run: Path, checkpoint_io: VerifiedCheckpointIO,
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*overridden `on_before_batch_transfer`.*")  # on purpose: the module knows what is scored
+    warnings.filterwarnings(
+        "ignore", message=".*overridden `on_before_batch_transfer`.*"
+    )  # on purpose: the module knows what is scored
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     averaging: list[Callback] = [AveragedWeights(config.optim.ema)] if config.optim.ema else []
     return Trainer(
@@ -56,7 +62,11 @@ def make_trainer(config: Config, run: Path, checkpoint_io: VerifiedCheckpointIO,
         default_root_dir=run,
         plugins=[checkpoint_io],
         # Averaging first, so that a checkpoint of a step holds that step's average; checkpoints last.
-        callbacks=[*averaging, *callbacks, Checkpoints(run / "checkpoints", config.train.checkpoint_every, config.train.evaluate_every)],
+        callbacks=[
+            *averaging,
+            *callbacks,
+            Checkpoints(run / "checkpoints", config.train.checkpoint_every, config.train.evaluate_every),
+        ],
     )
 
 

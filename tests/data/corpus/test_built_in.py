@@ -28,7 +28,10 @@ def test_the_order_does_not_depend_on_the_file_system(monkeypatch):
 
 def test_docstrings_are_under_their_qualified_names():
     text = {document.name: document.text for document in corpora.documents("python-docs")}
-    assert "textwrap.TextWrapper.fill\n\nfill(text : string) -> string\n\nReformat the single paragraph" in text["docstrings/textwrap"]
+    assert (
+        "textwrap.TextWrapper.fill\n\nfill(text : string) -> string\n\nReformat the single paragraph"
+        in text["docstrings/textwrap"]
+    )
     assert not any(name.startswith(("docstrings/test.", "docstrings/idlelib")) for name in text)
 
 

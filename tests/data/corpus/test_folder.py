@@ -39,7 +39,11 @@ def test_a_linked_file_counts_by_the_name_of_the_link(tmp_path):
     """As in a cache, whose files have names of digits and links that tell what they are."""
     fill(tmp_path, ["blobs/0a1b", "blobs/2c3d"])
     (tmp_path / "first").mkdir()
-    for link, target in (("first/a.txt", "../blobs/0a1b"), ("first/b.txt", "../blobs/0a1b"), ("first/c.txt", "../blobs/2c3d")):
+    for link, target in (
+        ("first/a.txt", "../blobs/0a1b"),
+        ("first/b.txt", "../blobs/0a1b"),
+        ("first/c.txt", "../blobs/2c3d"),
+    ):
         os.symlink(target, tmp_path / link)
     source = Source.parse(tmp_path)
     assert names(source) == ["first/a.txt", "first/c.txt"]
@@ -56,7 +60,13 @@ def test_loops_end_and_what_is_no_file_is_counted(tmp_path):
     os.symlink("mine", root / "mine")
     os.mkfifo(root / "pipe.txt")
     assert names(Source.parse(root)) == ["a/1.txt", "a/2.txt"]
-    others = {"dangling link": 2, "hidden file": 1, "hidden folder": 1, "link to a folder above": 1, "pipe or device": 1}
+    others = {
+        "dangling link": 2,
+        "hidden file": 1,
+        "hidden folder": 1,
+        "link to a folder above": 1,
+        "pipe or device": 1,
+    }
     assert list_folder(root).others == Counter(others)
 
 

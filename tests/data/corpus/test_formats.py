@@ -20,7 +20,11 @@ def documents(kind, data, **options):
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_json_lines_keep_every_character(end, mark):
     rows = [ODD.translate({c: None for c in range(32)}), "two", ODD]
-    written = [json.dumps({"text": rows[0]}, ensure_ascii=False), json.dumps({"text": "two"}), json.dumps({"text": ODD})]
+    written = [
+        json.dumps({"text": rows[0]}, ensure_ascii=False),
+        json.dumps({"text": "two"}),
+        json.dumps({"text": ODD}),
+    ]
     data = (mark + end.join(written) + end).encode()
     assert [d.text for d in documents("jsonl", data)] == rows
     assert [d.text for d in documents("jsonl", data[: -len(end)])] == rows
@@ -32,7 +36,10 @@ def test_a_carriage_return_between_the_tokens_of_an_object_ends_no_line():
 
 
 def test_the_text_of_a_row_is_left_as_it_is():
-    assert [d.text for d in documents("jsonl", b'{"text": "a\\r\\nb\\n"}\n{"text": null}\n{"text": ""}\n')] == ["a\r\nb\n", ""]
+    assert [d.text for d in documents("jsonl", b'{"text": "a\\r\\nb\\n"}\n{"text": null}\n{"text": ""}\n')] == [
+        "a\r\nb\n",
+        "",
+    ]
 
 
 @pytest.mark.parametrize("line, message", [
@@ -52,7 +59,11 @@ def test_lines_of_text_end_at_line_ends_alone(end):
 
 
 def test_documents_are_named_by_the_line_they_begin_on():
-    assert [d.name for d in documents("text", b"a\nb\n\n\nc\n\nd\n", unit="paragraph") if d.text] == ["n:1", "n:5", "n:7"]
+    assert [d.name for d in documents("text", b"a\nb\n\n\nc\n\nd\n", unit="paragraph") if d.text] == [
+        "n:1",
+        "n:5",
+        "n:7",
+    ]
 
 
 def test_every_format_is_known_by_its_suffixes():
@@ -70,4 +81,10 @@ def test_names_that_announce_no_prose(name):
 
 
 def test_suffixes_are_seen_through_compression():
-    assert [suffix_of(Path(n)) for n in ("a", "a.txt", "a.tar.GZ", "a.zst", "b.c/a.jsonl.zst")] == ["", ".txt", ".tar.gz", ".zst", ".jsonl.zst"]
+    assert [suffix_of(Path(n)) for n in ("a", "a.txt", "a.tar.GZ", "a.zst", "b.c/a.jsonl.zst")] == [
+        "",
+        ".txt",
+        ".tar.gz",
+        ".zst",
+        ".jsonl.zst",
+    ]

@@ -30,7 +30,9 @@ SIZES = {
 def source(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("share") / "a.jsonl"
     letters = random.Random(0)
-    texts = [" ".join(f"{letters.getrandbits(20):05x}" for _ in range(max(1, int(n) // 6))) for n in SIZES[request.param]]
+    texts = [
+        " ".join(f"{letters.getrandbits(20):05x}" for _ in range(max(1, int(n) // 6))) for n in SIZES[request.param]
+    ]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     return Source.parse(path)
 
@@ -67,7 +69,9 @@ def test_large_documents_are_no_reason_to_miss_the_share(tmp_path, sizes):
 
 
 def test_whole_documents_are_held_out_where_that_meets_the_share(tmp_path):
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": f"{i} " + "word " * 1000}) + "\n" for i in range(100)))
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"text": f"{i} " + "word " * 1000}) + "\n" for i in range(100))
+    )
     split = HeldOut.find(Source.parse(tmp_path / "a.jsonl"), 0.05, 0)
     assert split.piece is None and len(list(split.validation())) == 5
 
@@ -97,7 +101,9 @@ def test_a_sketch_of_bounded_memory_cuts_as_near(monkeypatch, fraction, skewed):
     monkeypatch.setattr(byte_share, "MOST", 4096)
     numbers = np.random.default_rng(1)
     sizes = (numbers.lognormal(4, 2, 30_000) if skewed else numbers.integers(1, 100, 30_000)).astype(int) + 1
-    documents = list(zip(map(int, numbers.integers(0, 2**64, len(sizes), dtype=np.uint64)), map(int, sizes), strict=True))
+    documents = list(
+        zip(map(int, numbers.integers(0, 2**64, len(sizes), dtype=np.uint64)), map(int, sizes), strict=True)
+    )
     sketch = ByteSketch(fraction)
     for position, length in documents:
         sketch.add(position, length)

@@ -204,6 +204,9 @@ def test_a_fingerprint_follows_the_text_and_the_way_it_is_read(tmp_path):
 def test_a_suggestion_is_a_name_spelled_alike_and_not_one_beside_it():
     from unmask.suggestions import nearest
 
-    assert nearest("/some/folder/corpus.txt", ["/some/folder/corpsu.txt", "/some/folder/notes"]) == " Did you mean '/some/folder/corpsu.txt'?"
+    assert (
+        nearest("/some/folder/corpus.txt", ["/some/folder/corpsu.txt", "/some/folder/notes"])
+        == " Did you mean '/some/folder/corpsu.txt'?"
+    )
     assert nearest("/some/long/folder/corpus.txt", ["/some/long/folder/readme.md"]) == ""
     assert nearest("wheel", ["traces:wheels", "python"]) == " Did you mean 'traces:wheels'?"

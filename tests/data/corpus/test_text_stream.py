@@ -21,7 +21,14 @@ def zstd(data):
     return sink.getvalue().to_pybytes()
 
 
-COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".lzma": lambda b: lzma.compress(b, lzma.FORMAT_ALONE), ".zst": zstd, ".zstd": zstd}
+COMPRESS = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".lzma": lambda b: lzma.compress(b, lzma.FORMAT_ALONE),
+    ".zst": zstd,
+    ".zstd": zstd,
+}
 BODY = "".join(f"line {i} é\n" for i in range(20_000)).encode()
 
 
@@ -74,13 +81,22 @@ def test_line_ends_and_what_is_none():
 @pytest.mark.parametrize("before", [0, 1, 70_000, 65_535, 65_536, 200_000])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_bad_byte_has_a_line_a_column_and_an_offset(tmp_path, before, compressed):
-    data = b"x" * (before % 7) + b"\n" * (before // 2) + b"y" * (before - before // 2) + "é".encode() + b"ab\xe9 rest\nmore\n"
+    data = (
+        b"x" * (before % 7)
+        + b"\n" * (before // 2)
+        + b"y" * (before - before // 2)
+        + "é".encode()
+        + b"ab\xe9 rest\nmore\n"
+    )
     bad = data.index(b"\xe9 rest")
     line = data.count(b"\n", 0, bad) + 1
     column = bad - data.rfind(b"\n", 0, bad)
     path = tmp_path / ("a.txt.gz" if compressed else "a.txt")
     path.write_bytes(gzip.compress(data) if compressed else data)
-    with pytest.raises(ValueError, match=rf"{path}.*line {line}, byte 0xe9 at column {column}, offset {bad}\).*iconv"), open_text(Input.of(path)) as file:
+    with (
+        pytest.raises(ValueError, match=rf"{path}.*line {line}, byte 0xe9 at column {column}, offset {bad}\).*iconv"),
+        open_text(Input.of(path)) as file,
+    ):
         for _ in file:
             pass
     with pytest.raises(ValueError, match=rf"line {line}, byte 0xe9 at column {column}, offset {bad}\)"):

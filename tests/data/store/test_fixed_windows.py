@@ -54,11 +54,17 @@ def test_sequential_windows_lie_end_to_end_in_every_epoch():
 def test_passes_and_seeds_move_the_windows_and_nothing_else_does():
     """Pass ``n`` of a plain loop is epoch ``n``, whatever the order and the batches."""
     data = torch.arange(5000)
-    first, again, other = MaskedTokenDataset(data, 10), MaskedTokenDataset(data, 10), MaskedTokenDataset(data, 10, seed=1)
+    first, again, other = (
+        MaskedTokenDataset(data, 10),
+        MaskedTokenDataset(data, 10),
+        MaskedTokenDataset(data, 10, seed=1),
+    )
     passes = [rows_of(first) for _ in range(3)]
     assert len({int(rows[7, 0]) for rows in passes}) == 3
     assert torch.equal(passes[0], torch.stack([again[i] for i in reversed(range(len(again)))]).flip(0))
-    assert torch.equal(passes[1], torch.cat(list(DataLoader(again, batch_size=7)))) and not torch.equal(passes[0], rows_of(other))
+    assert torch.equal(passes[1], torch.cat(list(DataLoader(again, batch_size=7)))) and not torch.equal(
+        passes[0], rows_of(other)
+    )
     again.set_epoch(2)
     assert torch.equal(passes[2], rows_of(again))
     again.set_epoch(0)
@@ -85,24 +91,42 @@ def test_workers_change_nothing_in_any_pass(workers, persistent, identified):
     def one_pass(batches):  # whatever the order of the sampler
         rows = [row for batch in batches for row in (batch["input_ids"] if identified else batch).tolist()]
         ids = [i for batch in batches for i in batch["example_id"].tolist()] if identified else []
-        return sorted(rows), sorted(ids), {e for batch in batches for e in batch["epoch"].tolist()} if identified else set()
+        return (
+            sorted(rows),
+            sorted(ids),
+            {e for batch in batches for e in batch["epoch"].tolist()} if identified else set(),
+        )
 
     for epoch in range(3):
         found = one_pass(list(loader))
-        assert found == one_pass(list(DataLoader(alone, batch_size=4))) and found[2] == ({epoch} if identified else set())
+        assert found == one_pass(list(DataLoader(alone, batch_size=4))) and found[2] == (
+            {epoch} if identified else set()
+        )
     for dataset in (alone, shared):
         dataset.set_epoch(1)
     assert one_pass(list(loader)) == one_pass(list(DataLoader(alone, batch_size=4)))
 
 
 def test_a_pickled_set_goes_on_in_spawned_workers():
-    shared, alone = pickle.loads(pickle.dumps(MaskedTokenDataset(torch.arange(90), 10))), MaskedTokenDataset(torch.arange(90), 10)
+    shared, alone = (
+        pickle.loads(pickle.dumps(MaskedTokenDataset(torch.arange(90), 10))),
+        MaskedTokenDataset(torch.arange(90), 10),
+    )
     loader = DataLoader(shared, batch_size=5, num_workers=1, persistent_workers=True, multiprocessing_context="spawn")
     for _ in range(2):
         assert torch.equal(torch.cat(list(loader)), rows_of(alone))
 
 
-@pytest.mark.parametrize("convert", [lambda x: x, lambda x: x.int(), lambda x: x.numpy().astype(np.uint16), lambda x: x.tolist(), lambda x: x.T.contiguous().T])
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda x: x,
+        lambda x: x.int(),
+        lambda x: x.numpy().astype(np.uint16),
+        lambda x: x.tolist(),
+        lambda x: x.T.contiguous().T,
+    ],
+)
 def test_rows_are_rows(convert):
     """Windows across the ends of rows would mix pictures, melodies or genes."""
     rows = torch.arange(60).view(12, 5)

@@ -112,12 +112,16 @@ def test_shards_do_not_depend_on_how_documents_were_chunked(lengths, shard_token
         return [(tokens.tolist(), table.tolist()) for tokens, table in store_writer._in_shards(made, shard_tokens)]
 
     assert shards(chunk) == shards(1) == shards(len(lengths))
-    assert [token for tokens, _ in shards(chunk) for token in tokens] == [i for i, length in enumerate(lengths) for _ in range(length)]
+    assert [token for tokens, _ in shards(chunk) for token in tokens] == [
+        i for i, length in enumerate(lengths) for _ in range(length)
+    ]
 
 
 @pytest.mark.parametrize("whole_shards", [0, 1, 3])
 @pytest.mark.parametrize("half_way", [False, True])
-def test_an_interrupted_build_continues_to_the_same_bytes(tmp_path, documents, tokenizer, monkeypatch, whole_shards, half_way):
+def test_an_interrupted_build_continues_to_the_same_bytes(
+    tmp_path, documents, tokenizer, monkeypatch, whole_shards, half_way
+):
     write(tmp_path / "whole", documents, tokenizer)
     original = store_writer._write_file
 
@@ -133,7 +137,9 @@ def test_an_interrupted_build_continues_to_the_same_bytes(tmp_path, documents, t
         TokenStore.open(tmp_path / "killed")
 
     encoded = []
-    monkeypatch.setattr(store_writer, "_write_file", lambda path, data: (encoded.append(path.name), original(path, data))[1])
+    monkeypatch.setattr(
+        store_writer, "_write_file", lambda path, data: (encoded.append(path.name), original(path, data))[1]
+    )
     write(tmp_path / "killed", documents, tokenizer)
     assert not any(int(name.split("-")[1][:5]) < whole_shards for name in encoded)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
@@ -253,7 +259,9 @@ def test_a_held_out_store_notes_which_documents_its_tokens_spell(tmp_path, docum
     given = Tokenizer(lower, tokenizer.special_tokens)
     some = [Document(f"d{i}", text) for i, text in enumerate(["all lower", "Not All", "none", "X"])]
     store = write_store(tmp_path / "noted", some, given, source="s", shard_tokens=8, workers=workers, round_trip=True)
-    assert store.document_exact.tolist() == [True, False, True, False] and TokenStore.open(store.path).document_bytes.tolist() == [9, 7, 4, 1]
+    assert store.document_exact.tolist() == [True, False, True, False] and TokenStore.open(
+        store.path
+    ).document_bytes.tolist() == [9, 7, 4, 1]
     assert Windows.of_store(store, 8, documents=[1, 2]).document_exact.tolist() == [False, True]
     plain = write_store(tmp_path / "plain", some, given, source="s", shard_tokens=8)
     assert plain.document_exact is None and Windows.of_store(plain, 8).document_exact is None

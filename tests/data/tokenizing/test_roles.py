@@ -28,7 +28,24 @@ FAMILIES = {  # what stands beside the tokenizer.json
         "chat_template": TEMPLATE, "padding_side": "left",
     },
 }  # fmt: skip
-TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<cls>", "<pad>", "<eos>", "<unk>", "<mask>", "</s>", "<|end|>", "<|hidden|>", "<|turn|>", "<|user|>", "<blank>"]
+TOKENS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "<cls>",
+    "<pad>",
+    "<eos>",
+    "<unk>",
+    "<mask>",
+    "</s>",
+    "<|end|>",
+    "<|hidden|>",
+    "<|turn|>",
+    "<|user|>",
+    "<blank>",
+]
 ROLES = ("mask", "pad", "bos", "eos", "unk", "cls", "sep")
 
 
@@ -37,7 +54,9 @@ def folder_of(path, settings):
     vocabulary = {token: id for id, token in enumerate([*TOKENS, "a", "b"])}
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False, lstrip=token == "<blank>") for token in TOKENS])
+    backend.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False, lstrip=token == "<blank>") for token in TOKENS]
+    )
     path.mkdir()
     backend.save(str(path / "tokenizer.json"))
     if settings is not None:
@@ -54,11 +73,15 @@ def test_a_tokenizer_saved_again_has_the_same_roles_here_and_in_transformers(nam
         assert other.fingerprint == loaded.fingerprint and other.special_tokens == loaded.special_tokens
         assert SpecialIds.of(other) == SpecialIds.of(loaded)
         assert other.files() == loaded.files()
-    plain = {key: value for key, value in FAMILIES[name].items() if key != "tokenizer_class"}  # EsmTokenizer reads a vocab.txt
+    plain = {
+        key: value for key, value in FAMILIES[name].items() if key != "tokenizer_class"
+    }  # EsmTokenizer reads a vocab.txt
     (given / "tokenizer_config.json").write_text(json.dumps(plain | {"tokenizer_class": "PreTrainedTokenizerFast"}))
     before, after = AutoTokenizer.from_pretrained(given), AutoTokenizer.from_pretrained(tmp_path / "again")
     for theirs in (after, loaded.to_transformers()):
-        assert {role: getattr(theirs, f"{role}_token") for role in ROLES} == {role: getattr(before, f"{role}_token") for role in ROLES}
+        assert {role: getattr(theirs, f"{role}_token") for role in ROLES} == {
+            role: getattr(before, f"{role}_token") for role in ROLES
+        }
         assert theirs.all_special_ids == before.all_special_ids
         for setting in ("model_max_length", "chat_template", "padding_side", "model_input_names"):
             assert getattr(theirs, setting) == getattr(before, setting)
@@ -67,11 +90,18 @@ def test_a_tokenizer_saved_again_has_the_same_roles_here_and_in_transformers(nam
 
 def test_settings_in_files_of_their_own_are_kept(tmp_path):
     given = folder_of(tmp_path / "given", {"model_max_length": 77})
-    (given / "special_tokens_map.json").write_text(json.dumps({"mask_token": {"content": "<blank>", "lstrip": True}, "sep_token": "</s>"}))
+    (given / "special_tokens_map.json").write_text(
+        json.dumps({"mask_token": {"content": "<blank>", "lstrip": True}, "sep_token": "</s>"})
+    )
     (given / "chat_template.jinja").write_text(TEMPLATE)
     Tokenizer.load(given).save(tmp_path / "again")
     after = AutoTokenizer.from_pretrained(tmp_path / "again")
-    assert (after.mask_token, after.sep_token, after.model_max_length, after.chat_template) == ("<blank>", "</s>", 77, TEMPLATE)
+    assert (after.mask_token, after.sep_token, after.model_max_length, after.chat_template) == (
+        "<blank>",
+        "</s>",
+        77,
+        TEMPLATE,
+    )
     assert Tokenizer.load(tmp_path / "again").special_tokens == {"mask": "<blank>", "eos": "</s>"}
 
 
@@ -85,6 +115,8 @@ def test_where_nothing_is_said_the_usual_names_have_the_roles_and_keep_them(tmp_
 
 
 def test_tokens_that_only_the_settings_call_special_are_special(tmp_path):
-    backend = tokenizers.Tokenizer(models.WordLevel({"a": 0, "[MASK]": 1, "<user>": 2, "<turn>": 3, "[UNK]": 4}, unk_token="[UNK]"))
+    backend = tokenizers.Tokenizer(
+        models.WordLevel({"a": 0, "[MASK]": 1, "<user>": 2, "<turn>": 3, "[UNK]": 4}, unk_token="[UNK]")
+    )
     settings = {"mask_token": "[MASK]", "sep_token": "<turn>", "extra_special_tokens": {"user_token": "<user>"}}
     assert Tokenizer(backend, {"mask": "[MASK]"}, settings).all_special_ids == [1, 2, 3, 4]

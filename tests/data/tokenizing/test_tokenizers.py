@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 from unmask.contracts import SpecialIds
 from unmask.data.tokenizing.tokenizers import LONGEST_COUNTED_WORD, SMALLEST_VOCABULARY, SPECIAL_TOKENS, Tokenizer
 
-TRAINED = Tokenizer.train(["def f(x):\n        return x + 12345  # [MASK] the cat's hat\n\n\n", "ordinary words, é ☃"] * 3, 330)
+TRAINED = Tokenizer.train(
+    ["def f(x):\n        return x + 12345  # [MASK] the cat's hat\n\n\n", "ordinary words, é ☃"] * 3, 330
+)
 text = st.text(st.characters(exclude_categories=["Cs"]))
-hostile = st.lists(st.one_of(text, st.sampled_from([*SPECIAL_TOKENS.values(), " ", "\n", "\r\n", "\t\t", "    "]))).map("".join)
+hostile = st.lists(st.one_of(text, st.sampled_from([*SPECIAL_TOKENS.values(), " ", "\n", "\r\n", "\t\t", "    "]))).map(
+    "".join
+)
 
 
 @given(hostile)
@@ -90,14 +94,20 @@ def test_a_vocabulary_without_room_for_the_bytes_is_refused():
 
 def test_save_load_and_pickle_keep_everything(tmp_path):
     TRAINED.save(tmp_path)
-    for other in (Tokenizer.load(tmp_path), Tokenizer.load(tmp_path / "tokenizer.json"), pickle.loads(pickle.dumps(TRAINED))):
+    for other in (
+        Tokenizer.load(tmp_path),
+        Tokenizer.load(tmp_path / "tokenizer.json"),
+        pickle.loads(pickle.dumps(TRAINED)),
+    ):
         assert other.fingerprint == TRAINED.fingerprint
         assert other.encode("x [MASK]") == TRAINED.encode("x [MASK]")
         assert other.encode("x [MASK]", allow_mask=True) == TRAINED.encode("x [MASK]", allow_mask=True)
 
 
 def test_unusual_special_names_survive_save_and_load(tmp_path):
-    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<blank>": 0, "</s>": 1, "a": 2, "<s>": 3}, unk_token="a"))
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({"<blank>": 0, "</s>": 1, "a": 2, "<s>": 3}, unk_token="a")
+    )
     original = Tokenizer(backend, {"mask": "<blank>", "eos": "</s>"})
     original.save(tmp_path)
     loaded = Tokenizer.load(tmp_path)
@@ -106,7 +116,9 @@ def test_unusual_special_names_survive_save_and_load(tmp_path):
 
 
 def test_a_hugging_face_folder_names_its_specials(tmp_path):
-    vocabulary = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "##s"])}
+    vocabulary = {
+        token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "##s"])
+    }
     backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     backend.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
@@ -179,4 +191,6 @@ def test_the_trained_tokenizer_cuts_no_word_and_short_words_are_counted_whole():
     assert len(tokenizer.backend.pre_tokenizer.pre_tokenize_str(word)) == 1
     assert tokenizer.decode(tokenizer.encode(word)) == word
     short = ["x" * LONGEST_COUNTED_WORD, "y" * (LONGEST_COUNTED_WORD // 2)]
-    assert {"x" * LONGEST_COUNTED_WORD, "y" * (LONGEST_COUNTED_WORD // 2)} <= set(Tokenizer.train(short, 400).backend.get_vocab())
+    assert {"x" * LONGEST_COUNTED_WORD, "y" * (LONGEST_COUNTED_WORD // 2)} <= set(
+        Tokenizer.train(short, 400).backend.get_vocab()
+    )

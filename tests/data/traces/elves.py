@@ -124,8 +124,10 @@ def write_elf(
         names, table = b"\0", b"\0" * symbol_size
         for function, place in zip(functions, places, strict=True):
             fields = {"name": len(names), "value": place, "size": len(function.code)}
-            table += struct.pack("<IBBHQQ", fields["name"], 0x12, 0, 1, fields["value"], fields["size"]) if wide else struct.pack(
-                "<IIIBBH", fields["name"], fields["value"], fields["size"], 0x12, 0, 1
+            table += (
+                struct.pack("<IBBHQQ", fields["name"], 0x12, 0, 1, fields["value"], fields["size"])
+                if wide
+                else struct.pack("<IIIBBH", fields["name"], fields["value"], fields["size"], 0x12, 0, 1)
             )
             names += function.name.encode() + b"\0"
         pieces += [(".symtab", 2, 0, at, table), (".strtab", 3, 0, at + len(table), names)]
@@ -152,13 +154,24 @@ def write_elf(
     if frame_header is not None:
         segments.append((0x6474E550, 4, frame_header, base + frame_header, 12))
     for number, (sort, flags, offset, address, size) in enumerate(segments):
-        values = (sort, flags, offset, address, address, size, size, 4096) if wide else (sort, offset, address, address, size, size, flags, 4096)
+        values = (
+            (sort, flags, offset, address, address, size, size, 4096)
+            if wide
+            else (sort, offset, address, address, size, size, flags, 4096)
+        )
         struct.pack_into("<IIQQQQQQ" if wide else "<8I", body, header_size + number * segment_size, *values)
     ident = b"\x7fELF" + bytes([2 if wide else 1, 1, 1]) + b"\0" * 9
-    counts = (header_size, segment_size, len(segments), section_size, len(headers) if sections else 0, len(headers) - 1 if sections else 0)
+    counts = (
+        header_size,
+        segment_size,
+        len(segments),
+        section_size,
+        len(headers) if sections else 0,
+        len(headers) - 1 if sections else 0,
+    )
     start = struct.pack(
         "<HHIQQQIHHHHHH" if wide else "<HHIIIIIHHHHHH",
         kind if kind is not None else 2 if fixed else 3, machine, 1, base + text_at, header_size, end if sections else 0, 0, *counts,
     )  # fmt: skip
-    body[: header_size] = ident + start
+    body[:header_size] = ident + start
     return bytes(body) + (b"".join(headers) if sections else b"")

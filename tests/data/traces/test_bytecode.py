@@ -22,7 +22,9 @@ def test_every_instruction_is_in_the_trace():
     trace = trace_code(sample.__code__)
     entries = [entry.split() for entry in trace.text.split(" [NEXT] ")]
     instructions = list(dis.get_instructions(sample.__code__))
-    assert [entry[0] for entry in entries] == [i.opname.lower() for i in instructions] and len(entries) == trace.instructions
+    assert [entry[0] for entry in entries] == [i.opname.lower() for i in instructions] and len(
+        entries
+    ) == trace.instructions
     for entry, instruction in zip(entries, instructions, strict=True):
         jumps = instruction.opcode in (*dis.hasjrel, *dis.hasjabs)
         assert jumps == (entry[1:2] == ["rel"])
@@ -43,7 +45,9 @@ def test_constants_are_integers_or_types(source, words):
 
 
 def test_modules_are_traced_once_each(tmp_path):
-    (tmp_path / "m.py").write_text("def f(a):\n    return a + 1\n\ndef g(b):\n    return b + 1\n\nclass C:\n    def h(self):\n        return f(2)\n")
+    (tmp_path / "m.py").write_text(
+        "def f(a):\n    return a + 1\n\ndef g(b):\n    return b + 1\n\nclass C:\n    def h(self):\n        return f(2)\n"
+    )
     (tmp_path / "bad.py").write_text("def (")
     traced = trace_module(Candidate(str(tmp_path / "m.py"), "m", 1))
     assert traced.architecture == architecture() and [f.name for f in traced.functions] == ["<module>", "f", "C", "C.h"]
@@ -61,5 +65,8 @@ def test_the_standard_library_is_a_corpus(tmp_path, monkeypatch):
     monkeypatch.setattr("unmask.data.traces.corpus.module_files", lambda: some)
     done = disassemble(["python"], tmp_path / "p.parquet", workers=1, max_instructions=3000)
     rows = list(read_traces(tmp_path / "p.parquet"))
-    assert {row["architecture"] for row in rows} == {bytecode.architecture()} and {row["split"] for row in rows} == {"train", "test"}
+    assert {row["architecture"] for row in rows} == {bytecode.architecture()} and {row["split"] for row in rows} == {
+        "train",
+        "test",
+    }
     assert 1000 < done.instructions <= 3000 and done.left_out["beyond the number of instructions asked for"] > 0

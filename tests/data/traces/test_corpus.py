@@ -63,19 +63,29 @@ def test_every_function_is_there_once_and_on_one_side(made):
     assert all(len(side) == 1 for side in sides.values())
     assert {row["split"] for row in rows} == {"train", "test"}
     assert summary.test_functions == sum(row["split"] == "test" for row in rows)
-    shared = {r["split"] for r in rows if r["disassembly"] in ("xor eax eax [NEXT] ret", GOLDEN["x86-64"][0].trace, GOLDEN["aarch64"][0].trace)}
+    shared = {
+        r["split"]
+        for r in rows
+        if r["disassembly"] in ("xor eax eax [NEXT] ret", GOLDEN["x86-64"][0].trace, GOLDEN["aarch64"][0].trace)
+    }
     assert "train" in shared  # what both sides have is in the training side
     assert next(r for r in rows if r["disassembly"] == "xor eax eax [NEXT] ret")["split"] == "train"
 
 
 def test_what_both_sides_hold_is_in_training_however_names_sort(tmp_path):
     names = ["bell", "candle", "door", "elm"]
-    assert held_out_families(names, 0.4, 0) == {"bell", "candle"}, "or the order of names is that of the sides, and this says nothing"
+    assert held_out_families(names, 0.4, 0) == {"bell", "candle"}, (
+        "or the order of names is that of the sides, and this says nothing"
+    )
     for seed, name in enumerate(names):
         (tmp_path / name).write_bytes(_binary(seed))
     out = tmp_path / "traces.parquet"
     disassemble([tmp_path / name for name in names], out, test_fraction=0.4, workers=1)
-    shared = [row["split"] for row in read_traces(out) if row["disassembly"] in ("xor eax eax [NEXT] ret", GOLDEN["x86-64"][0].trace)]
+    shared = [
+        row["split"]
+        for row in read_traces(out)
+        if row["disassembly"] in ("xor eax eax [NEXT] ret", GOLDEN["x86-64"][0].trace)
+    ]
     assert shared == ["train", "train"]
 
 
@@ -91,9 +101,16 @@ def test_rows_say_what_they_are(made, folder):
 
 def test_what_is_skipped_is_counted_with_its_reason(made):
     _, summary, _ = made
-    assert summary.skipped == {"not an ELF file": 1, "cut off or damaged": 1, "larger than 0.5 MiB": 1, "not a regular file": 1}
+    assert summary.skipped == {
+        "not an ELF file": 1,
+        "cut off or damaged": 1,
+        "larger than 0.5 MiB": 1,
+        "not a regular file": 1,
+    }
     assert summary.skipped_examples["cut off or damaged"] == "broken"
-    assert summary.binaries == len(NAMES) + 2 and summary.files == summary.binaries + 4  # a link is the file it leads to
+    assert (
+        summary.binaries == len(NAMES) + 2 and summary.files == summary.binaries + 4
+    )  # a link is the file it leads to
     found = summary.functions + sum(summary.left_out.values())
     assert summary.functions_found == found == 4 * (len(NAMES) + 1) + 1
     assert summary.left_out == {"the same as another": found - summary.functions}
@@ -128,7 +145,13 @@ def test_a_share_takes_functions_by_their_code():
 
 
 @pytest.mark.parametrize(
-    ("names", "same"), [(("libssl.so.1.1", "a/libssl.so.3"), True), (("python3.11", "python3.12"), True), (("ls", "ln"), False), (("7", "8"), False)]
+    ("names", "same"),
+    [
+        (("libssl.so.1.1", "a/libssl.so.3"), True),
+        (("python3.11", "python3.12"), True),
+        (("ls", "ln"), False),
+        (("7", "8"), False),
+    ],
 )
 def test_versions_are_one_family(names, same):
     assert (family(names[0]) == family(names[1])) == same
@@ -176,7 +199,9 @@ def test_prepare_reads_the_file_and_keeps_its_division(made, tmp_path):
         tokens = TokenStore.open(store)
         assert tokens.n_documents == sum(row["split"] == side for row in rows)
     assert [d.text for d in Source.parse(f"traces:{out}").documents()] == [row["disassembly"] for row in rows]
-    assert Source.parse(out.parent).kind == "parquet" and len(list(Source.parse(f"traces:{out.parent}").documents())) == len(rows)
+    assert Source.parse(out.parent).kind == "parquet" and len(
+        list(Source.parse(f"traces:{out.parent}").documents())
+    ) == len(rows)
 
 
 def test_one_binary_has_no_other_side(folder, tmp_path):
@@ -191,7 +216,10 @@ def test_wheels_are_a_source(monkeypatch):
     path = next(iter(sorted((Path(numpy.__file__).parent / "linalg").glob("*umath*.so"))), None)
     if path is None:
         pytest.skip("NumPy's libraries are no .so files here")
-    here = [Candidate(str(path), f"numpy/{path.name}", path.stat().st_size), *(Candidate(str(path), f"other/{n}", 999) for n in NAMES)]
+    here = [
+        Candidate(str(path), f"numpy/{path.name}", path.stat().st_size),
+        *(Candidate(str(path), f"other/{n}", 999) for n in NAMES),
+    ]
     monkeypatch.setattr(corpus, "wheel_libraries", lambda: here[:2])
     corpus.built_in_rows.cache_clear()
     documents = list(Source.parse("traces:wheels").documents())

@@ -46,14 +46,20 @@ def test_place_and_names_change_no_trace(architecture, other):
 def _fixed_function(base: int) -> list[Code]:
     """mov edi, address; mov rax, [address]; mov eax, [rax * 8 + address]; a number that is none; ret"""
     address = struct.pack("<I", base + 0x230)
-    code = b"\xbf" + address + b"\x48\x8b\x04\x25" + address + b"\x8b\x04\xc5" + address + bytes.fromhex("b900000010 c3")
+    code = (
+        b"\xbf" + address + b"\x48\x8b\x04\x25" + address + b"\x8b\x04\xc5" + address + bytes.fromhex("b900000010 c3")
+    )
     return [Code("f", code)]
 
 
 def test_addresses_of_a_fixed_binary_are_not_in_its_traces():
-    at = {base: traces(write_elf("x86-64", _fixed_function(base), base=base, fixed=True)) for base in (0x400000, 0x800000)}
+    at = {
+        base: traces(write_elf("x86-64", _fixed_function(base), base=base, fixed=True)) for base in (0x400000, 0x800000)
+    }
     assert at[0x400000] == at[0x800000]
-    assert at[0x400000] == ["mov edi ext [NEXT] mov rax qword [ ext ] [NEXT] mov eax dword [ rax * 8 + ext ] [NEXT] mov ecx 268435456 [NEXT] ret"]
+    assert at[0x400000] == [
+        "mov edi ext [NEXT] mov rax qword [ ext ] [NEXT] mov eax dword [ rax * 8 + ext ] [NEXT] mov ecx 268435456 [NEXT] ret"
+    ]
     anywhere = traces(write_elf("x86-64", _fixed_function(0x400000)))  # without a fixed place a number is a number
     assert anywhere[0].startswith("mov edi 4194864 ")
 
@@ -80,7 +86,11 @@ def test_every_byte_is_in_the_trace_or_accounted_for(code, architecture):
     entries = trace.text.split(" [NEXT] ")
     assert len(entries) == len(swept) == trace.instructions
     data = [entry.split() for entry in entries if entry.startswith(".byte")]
-    assert sum(len(words) - 1 for words in data) == trace.undecoded == sum(size for _, size, name, _ in swept if name == ".byte")
+    assert (
+        sum(len(words) - 1 for words in data)
+        == trace.undecoded
+        == sum(size for _, size, name, _ in swept if name == ".byte")
+    )
     for entry, (_, _, mnemonic, operands) in zip(entries, swept, strict=True):
         assert entry.split()[: len(mnemonic.split())] == mnemonic.split()
         assert entry == " ".join(entry.split()) and entry.isascii()
@@ -138,7 +148,9 @@ def test_words_of_aarch64(mnemonic, operands, words):
 
 def test_frames_decide_where_they_cover_the_code():
     long, short = Code("long", b"\x90" * 60 + b"\xc3"), Code("short", bytes.fromhex("31c0c3"))
-    whole, stripped = (traces(write_elf("x86-64", [long, short], frameless=1, symbols=symbols)) for symbols in (True, False))
+    whole, stripped = (
+        traces(write_elf("x86-64", [long, short], frameless=1, symbols=symbols)) for symbols in (True, False)
+    )
     assert whole == stripped and len(whole) == 1
     thin = traces(write_elf("x86-64", [short, long], frameless=1))
     assert thin == ["xor eax eax [NEXT] ret", "nop [NEXT] " * 60 + "ret"]
@@ -147,7 +159,9 @@ def test_frames_decide_where_they_cover_the_code():
 def test_stubs_of_the_linker_are_no_functions():
     golden = GOLDEN["x86-64"]
     binary = read_binary(write_elf("x86-64", golden, stubs=b"\xff\x25\x00\x00\x00\x00" * 4))
-    assert [f.name for f in binary.functions] == [g.name for g in golden] and binary.left_out == {"stub of the linker": 1}
+    assert [f.name for f in binary.functions] == [g.name for g in golden] and binary.left_out == {
+        "stub of the linker": 1
+    }
 
 
 def test_overlong_and_overlapping_functions_are_counted():

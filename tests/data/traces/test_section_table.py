@@ -40,7 +40,9 @@ def built(folder, *flags):
     if not shutil.which("gcc"):
         pytest.skip("there is no gcc here")
     (folder / "a.c").write_text(SOURCE)
-    done = subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-nostdlib", *flags, "-o", "lib.so", "a.c"], cwd=folder, capture_output=True)
+    done = subprocess.run(
+        ["gcc", "-O2", "-shared", "-fPIC", "-nostdlib", *flags, "-o", "lib.so", "a.c"], cwd=folder, capture_output=True
+    )
     if done.returncode:
         pytest.skip("this gcc cannot build that")
     return (folder / "lib.so").read_bytes()
@@ -104,8 +106,12 @@ def test_exported_names_are_read_without_sections(tmp_path):
 def test_a_static_program_has_no_header_of_its_frames(tmp_path):
     if not shutil.which("gcc"):
         pytest.skip("there is no gcc here")
-    (tmp_path / "a.c").write_text("int add(int a, int b) { return a + b; }\nvoid _start(void) { for (;;) add(1, 2); }\n")
-    made = subprocess.run(["gcc", "-O0", "-static", "-nostdlib", "-o", "program", "a.c"], cwd=tmp_path, capture_output=True)
+    (tmp_path / "a.c").write_text(
+        "int add(int a, int b) { return a + b; }\nvoid _start(void) { for (;;) add(1, 2); }\n"
+    )
+    made = subprocess.run(
+        ["gcc", "-O0", "-static", "-nostdlib", "-o", "program", "a.c"], cwd=tmp_path, capture_output=True
+    )
     if made.returncode:
         pytest.skip("this gcc builds no static programs")
     whole = (tmp_path / "program").read_bytes()
@@ -134,11 +140,18 @@ def test_what_lies_behind_the_last_listed_frame_is_not_read():
     table = frames(ranges, 0x2000)[:-4]
     entries = [n for n in range(0, len(table), 4) if struct.unpack_from("<I", table, n)[0] in (16, 20)]
     last = [0x2000 + place - 0x1F00 for place in entries[-3:-1]]
-    header = bytes([1, 0x1B, 0x03, 0x3B]) + struct.pack("<iI", 0x2000 - 0x1F04, 2) + b"".join(struct.pack("<ii", 0, at) for at in last)
+    header = (
+        bytes([1, 0x1B, 0x03, 0x3B])
+        + struct.pack("<iI", 0x2000 - 0x1F04, 2)
+        + b"".join(struct.pack("<ii", 0, at) for at in last)
+    )
     end = last_listed_frame(header, 0x1F00)
     assert list(frame_ranges(table, 0x2000, True)) == ranges
     assert end is not None and list(frame_ranges(table, 0x2000, True, end - 0x2000)) == ranges[:2]
-    assert last_listed_frame(header[:12], 0x1F00) is None and last_listed_frame(header[:2] + b"\xff" + header[3:], 0x1F00) is None
+    assert (
+        last_listed_frame(header[:12], 0x1F00) is None
+        and last_listed_frame(header[:2] + b"\xff" + header[3:], 0x1F00) is None
+    )
 
 
 def test_a_file_that_ends_before_its_segments_is_cut_off():
@@ -147,7 +160,11 @@ def test_a_file_that_ends_before_its_segments_is_cut_off():
         read_binary(whole[: len(whole) // 2])
 
 
-PUSH, JUMP, ENDBR = b"\xff\x35" + struct.pack("<i", 0x1000), b"\xff\x25" + struct.pack("<i", 0x1000), b"\xf3\x0f\x1e\xfa"
+PUSH, JUMP, ENDBR = (
+    b"\xff\x35" + struct.pack("<i", 0x1000),
+    b"\xff\x25" + struct.pack("<i", 0x1000),
+    b"\xf3\x0f\x1e\xfa",
+)
 NUMBERED = b"\x68\1\0\0\0" + b"\xe9\xe0\xff\xff\xff"
 STUBS = {
     "lazy": PUSH + JUMP + b"\x0f\x1f\x40\0" + (JUMP + NUMBERED) * 2,

@@ -6,7 +6,10 @@ import pytest
 
 from unmask.data.traces.table import COLUMNS, TraceRow, is_traces, read_traces, write_traces
 
-ROWS = [TraceRow("x86-64", "b", f"f{n}", n, b"\xc3", 1, 0, f"mov eax {n} [NEXT] ret", "train" if n else "test") for n in range(3)]
+ROWS = [
+    TraceRow("x86-64", "b", f"f{n}", n, b"\xc3", 1, 0, f"mov eax {n} [NEXT] ret", "train" if n else "test")
+    for n in range(3)
+]
 
 
 @pytest.fixture
@@ -44,8 +47,14 @@ def test_a_failure_leaves_what_was_there(made):
     [
         (lambda t: t.drop_columns(["bytes"]), "no column 'bytes'"),
         (lambda t: t.rename_columns(["arch", *t.column_names[1:]]), "no column 'architecture'"),
-        (lambda t: t.set_column(3, "address", pa.array(["a", "b", "c"])), "'address' holds string, and uint64 was expected"),
-        (lambda t: t.set_column(8, "split", pa.array(["train", "valid", "test"])), "row 1: .* 'valid' where train or test"),
+        (
+            lambda t: t.set_column(3, "address", pa.array(["a", "b", "c"])),
+            "'address' holds string, and uint64 was expected",
+        ),
+        (
+            lambda t: t.set_column(8, "split", pa.array(["train", "valid", "test"])),
+            "row 1: .* 'valid' where train or test",
+        ),
         (lambda t: t.set_column(7, "disassembly", pa.array(["ret", None, "ret"])), "row 1: a field is empty"),
     ],
 )
@@ -57,7 +66,9 @@ def test_other_columns_are_taught(made, change, said):
 
 def test_the_same_columns_in_other_clothes_are_read(made):
     table = pq.read_table(made)
-    table = table.set_column(8, "split", table["split"].dictionary_encode()).set_column(7, "disassembly", table["disassembly"].cast(pa.large_string()))
+    table = table.set_column(8, "split", table["split"].dictionary_encode()).set_column(
+        7, "disassembly", table["disassembly"].cast(pa.large_string())
+    )
     pq.write_table(table, made)
     assert [row["disassembly"] for row in read_traces(made)] == [row.disassembly for row in ROWS]
 

@@ -17,7 +17,31 @@ from unmask.data.traces.classes import TOKEN_CLASSES, TokenClasses
 from unmask.data.traces.trace_tokenizer import NEXT, SMALLEST_TRACE_VOCABULARY, trace_tokenizer
 from unmask.data.words.text_words import word_table
 
-WORDS = ["mov", "push", "pop", "rep", "stosq", "lock", "xadd", "rax", "rbp", "r8d", "xmm0", "v0.16b", "dword", "qword", "[", "]", "+", "-", "*", "rel", "ext", "ret", "jne"]
+WORDS = [
+    "mov",
+    "push",
+    "pop",
+    "rep",
+    "stosq",
+    "lock",
+    "xadd",
+    "rax",
+    "rbp",
+    "r8d",
+    "xmm0",
+    "v0.16b",
+    "dword",
+    "qword",
+    "[",
+    "]",
+    "+",
+    "-",
+    "*",
+    "rel",
+    "ext",
+    "ret",
+    "jne",
+]
 TRACES = [f"{' '.join(WORDS)} [NEXT] {' '.join(WORDS)}", "once"]
 
 
@@ -55,7 +79,9 @@ def test_an_integer_is_its_groups_of_three_digits(tokenizer, value):
 
 
 def test_a_word_is_one_token_wherever_it_stands(tokenizer):
-    first, after_next, after_mask = (tokenizer.encode(t, allow_mask=True) for t in ("mov rax", "ret [NEXT] mov rax", "[MASK] mov rax"))
+    first, after_next, after_mask = (
+        tokenizer.encode(t, allow_mask=True) for t in ("mov rax", "ret [NEXT] mov rax", "[MASK] mov rax")
+    )
     assert first == after_next[-2:] == after_mask[-2:] and len(first) == 2
     assert after_mask[0] == tokenizer.mask_token_id and len(after_mask) == 3
     assert after_next[1] == tokenizer.next_token_id
@@ -77,7 +103,13 @@ def test_specials_have_their_roles(tokenizer, tmp_path):
     for one in (tokenizer, again):
         ids = [one.backend.token_to_id(t) for t in ("[PAD]", "[UNK]", "[SEP]", "[CLS]", "[MASK]", NEXT)]
         assert ids == [0, 1, 2, 3, 4, 5] == one.all_special_ids
-        assert (one.pad_token_id, one.eos_token_id, one.bos_token_id, one.mask_token_id, one.next_token_id) == (0, 2, 3, 4, 5)
+        assert (one.pad_token_id, one.eos_token_id, one.bos_token_id, one.mask_token_id, one.next_token_id) == (
+            0,
+            2,
+            3,
+            4,
+            5,
+        )
         assert SpecialIds.of(one).all == (0, 1, 2, 3, 4, 5)  # [NEXT] is never hidden and never drawn
 
 
@@ -100,7 +132,10 @@ def test_rare_words_are_spelled_and_room_goes_to_the_frequent():
 
 def test_the_order_of_traces_does_not_matter():
     shuffled = random.Random(0).sample(WORDS * 3, 3 * len(WORDS))
-    assert trace_tokenizer([" ".join(shuffled)]).fingerprint == trace_tokenizer(reversed([" ".join(WORDS)] * 3)).fingerprint
+    assert (
+        trace_tokenizer([" ".join(shuffled)]).fingerprint
+        == trace_tokenizer(reversed([" ".join(WORDS)] * 3)).fingerprint
+    )
 
 
 @pytest.mark.parametrize(("wrong", "said"), [({"vocab_size": 100}, "needs at least"), ({"min_count": 0}, "1 or more")])
@@ -118,7 +153,13 @@ def test_a_long_run_of_digits_costs_linear_time(tokenizer):
 def test_token_stores_are_made_with_it(tokenizer, tmp_path):
     lines = [f"mov rax {n} [NEXT] jne rel -{n} [NEXT] ret" for n in range(60)]
     (tmp_path / "t.txt").write_text("\n".join(lines))
-    done = prepare(Source.parse(str(tmp_path / "t.txt"), unit="line"), tmp_path / "out", tokenizer=tokenizer, workers=1, valid_fraction=0.2)
+    done = prepare(
+        Source.parse(str(tmp_path / "t.txt"), unit="line"),
+        tmp_path / "out",
+        tokenizer=tokenizer,
+        workers=1,
+        valid_fraction=0.2,
+    )
     store = TokenStore.open(done.train)
     assert store.n_documents == done.train_documents and done.train_documents + done.valid_documents == 60
 
@@ -148,7 +189,40 @@ def test_classes_of_rows_are_those_of_each_row(tokenizer):
     assert packed[: len(row)] == packed[len(row) + 1 : -1] == TokenClasses(tokenizer).names(row)
 
 
-@pytest.mark.parametrize("register", ["rax", "eax", "ax", "al", "ah", "sil", "r8", "r8d", "r15w", "r9b", "rip", "rsp", "rflags", "xmm31", "zmm0", "k7", "st(3)", "cr0", "x0", "w30", "xzr", "wsp", "v31.4s", "q7", "d8", "lr", "fp", "p0/z", "z3.d"])
+@pytest.mark.parametrize(
+    "register",
+    [
+        "rax",
+        "eax",
+        "ax",
+        "al",
+        "ah",
+        "sil",
+        "r8",
+        "r8d",
+        "r15w",
+        "r9b",
+        "rip",
+        "rsp",
+        "rflags",
+        "xmm31",
+        "zmm0",
+        "k7",
+        "st(3)",
+        "cr0",
+        "x0",
+        "w30",
+        "xzr",
+        "wsp",
+        "v31.4s",
+        "q7",
+        "d8",
+        "lr",
+        "fp",
+        "p0/z",
+        "z3.d",
+    ],
+)
 def test_registers_are_known(register):
     made = trace_tokenizer([f"mov {register}"], min_count=1)
     assert TokenClasses(made).names(made.encode(f"mov {register}")) == ["mnemonic", "register"]
@@ -156,4 +230,6 @@ def test_registers_are_known(register):
 
 def test_words_of_text_tokenizers_apply(tokenizer):
     ids = torch.tensor([tokenizer.encode("mov rax 1234")])
-    assert word_table(tokenizer).word_starts(ids, torch.ones_like(ids, dtype=torch.bool)).tolist() == [[True, True, True, False]]
+    assert word_table(tokenizer).word_starts(ids, torch.ones_like(ids, dtype=torch.bool)).tolist() == [
+        [True, True, True, False]
+    ]

@@ -12,7 +12,9 @@ TRACES = [
 TOKENIZER = trace_tokenizer(TRACES * 2)
 
 
-@pytest.mark.parametrize("text", [*TRACES, "mov eax [MASK] [NEXT] ret", "[MASK][NEXT]ret", "cmp eax -123456789 [NEXT] ret 1.5 1to16"])
+@pytest.mark.parametrize(
+    "text", [*TRACES, "mov eax [MASK] [NEXT] ret", "[MASK][NEXT]ret", "cmp eax -123456789 [NEXT] ret 1.5 1to16"]
+)
 def test_known_words_and_numbers_are_not_named(text):
     assert unseen_words(TOKENIZER, [text]) is None
 
@@ -35,7 +37,17 @@ def test_unknown_words_are_named_with_a_known_spelling(text, named):
     assert "'mov'" not in remark.replace("(write 'mov')", "") and "MASK" not in remark
 
 
-@pytest.mark.parametrize("text", ["mov %eax,%ebx", "movl $0x10,-4(%rbp)", "push %rbp [NEXT] [MASK]", "add $1 eax", "call *%rax", "[NEXT]mov $-5, x0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mov %eax,%ebx",
+        "movl $0x10,-4(%rbp)",
+        "push %rbp [NEXT] [MASK]",
+        "add $1 eax",
+        "call *%rax",
+        "[NEXT]mov $-5, x0",
+    ],
+)
 def test_at_and_t_syntax_is_refused(text):
     with pytest.raises(ValueError, match=r"AT&T syntax.*destination"):
         unseen_words(TOKENIZER, [text])

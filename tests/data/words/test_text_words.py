@@ -53,7 +53,10 @@ def with_bytes(letters, options):
     kept = [letter for letter in letters if not "一" <= letter <= "鿿" and letter not in "ия👍"]
     texts = ["".join(c for c in text if c in kept or c == " ") for text in TEXT]
     made = tokenizers.Tokenizer(models.BPE(unk_token="[UNK]", byte_fallback=True))
-    made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
+    made.pre_tokenizer, made.decoder = (
+        pre_tokenizers.Metaspace(),
+        decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()]),
+    )
     options = options | {"special_tokens": [*options["special_tokens"], *(f"<0x{byte:02X}>" for byte in range(256))]}
     made.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=500, **options))
     content = json.loads(made.to_str())
@@ -80,7 +83,10 @@ def expected(backend, text):
 
 
 scripts = st.sampled_from([*TEXT, *" .,:'\"_1a٣א한あア字ж्👍🇩\u200d\u0301\n", "’", "don't", "3.14", "👩‍💻"])
-pieces = st.lists(st.tuples(scripts, st.integers(0, 9), st.integers(0, 12)).map(lambda p: p[0][p[1] : p[1] + p[2]] or p[0]), max_size=8)
+pieces = st.lists(
+    st.tuples(scripts, st.integers(0, 9), st.integers(0, 12)).map(lambda p: p[0][p[1] : p[1] + p[2]] or p[0]),
+    max_size=8,
+)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -88,7 +94,11 @@ pieces = st.lists(st.tuples(scripts, st.integers(0, 9), st.integers(0, 12)).map(
 @settings(max_examples=60, deadline=None)
 def test_words_begin_at_unicodes_word_boundaries_and_never_inside_a_character(name, pieces):
     backend = FAMILIES[name]
-    text = re.sub(r"(^|[\s.,:;'\"’!()=_-])[\u0301\u0325\u200d\u064d\u064e\u0650-\u0652\u093e-\u094d🏽\u0e31-\u0e4e]+", r"\1", "".join(pieces))  # a mark marks a letter
+    text = re.sub(
+        r"(^|[\s.,:;'\"’!()=_-])[\u0301\u0325\u200d\u064d\u064e\u0650-\u0652\u093e-\u094d🏽\u0e31-\u0e4e]+",
+        r"\1",
+        "".join(pieces),
+    )  # a mark marks a letter
     ids, starts = expected(backend, text)
     tokens = [backend.id_to_token(id) for id in ids]
     assume(tokens and "[UNK]" not in tokens)
@@ -102,11 +112,21 @@ def test_words_begin_at_unicodes_word_boundaries_and_never_inside_a_character(na
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_word_is_hidden_whole_in_every_script(name):
     backend, table = FAMILIES[name], TABLES[name]
-    for text, word in [("привет мир, новый", "новый"), ("नमस्ते दुनिया", "दुनिया"), ("مرحبا بالعالم", "بالعالم"), ("한국어 문장입니다", "문장입니다"), ("then x1 = 3.14 isn't", "3.14")]:
+    for text, word in [
+        ("привет мир, новый", "новый"),
+        ("नमस्ते दुनिया", "दुनिया"),
+        ("مرحبا بالعالم", "بالعالم"),
+        ("한국어 문장입니다", "문장입니다"),
+        ("then x1 = 3.14 isn't", "3.14"),
+    ]:
         encoded = backend.encode(text, add_special_tokens=False)
         ids = torch.tensor([encoded.ids])
         begins, at = table(ids, torch.ones_like(ids, dtype=torch.bool))[0].tolist(), text.index(word)
-        own = {begin for begin, (start, stop) in zip(begins, encoded.offsets, strict=True) if start < at + len(word) and stop > at}
+        own = {
+            begin
+            for begin, (start, stop) in zip(begins, encoded.offsets, strict=True)
+            if start < at + len(word) and stop > at
+        }
         assert len(own) == 1 or (name == "word-piece" and not word.isalpha())  # its pre-tokenizer cuts 3.14
 
 
@@ -118,7 +138,9 @@ def test_what_may_not_be_hidden_ends_words_in_every_script():
 
 
 def test_a_suffix_ends_words_and_a_table_travels_to_workers():
-    backend = tokenizers.Tokenizer(models.BPE({"un": 0, "mask</w>": 1, "ed</w>": 2, "a": 3}, [], end_of_word_suffix="</w>"))
+    backend = tokenizers.Tokenizer(
+        models.BPE({"un": 0, "mask</w>": 1, "ed</w>": 2, "a": 3}, [], end_of_word_suffix="</w>")
+    )
     table = pickle.loads(pickle.dumps(word_table(backend)))
     ids = torch.tensor([[0, 1, 2, 3, 0, 1, 0]])
     assert table(ids, torch.ones_like(ids, dtype=torch.bool)).tolist() == [[0, 0, 2, 3, 3, 3, 6]]
@@ -126,7 +148,9 @@ def test_a_suffix_ends_words_and_a_table_travels_to_workers():
 
 def test_unmasks_own_tokenizer_and_transformers_agree(tokenizer):
     ours, theirs = word_table(tokenizer), word_table(tokenizer.to_transformers())
-    assert torch.equal(ours.begins, theirs.begins) and torch.equal(ours.ends, theirs.ends) and ours.texts == theirs.texts
+    assert (
+        torch.equal(ours.begins, theirs.begins) and torch.equal(ours.ends, theirs.ends) and ours.texts == theirs.texts
+    )
     assert len(ours.begins) == len(tokenizer)
 
 

@@ -41,7 +41,14 @@ def canvas(rows):
 
 
 def decode(model, given, options, *, observers=(), **also):
-    return fill_canvas(model, given, make_rules(**{"max_steps": 7, "special": SPECIAL, **options, **also}), special=SPECIAL, seed=1, observers=observers)
+    return fill_canvas(
+        model,
+        given,
+        make_rules(**{"max_steps": 7, "special": SPECIAL, **options, **also}),
+        special=SPECIAL,
+        seed=1,
+        observers=observers,
+    )
 
 
 def compiled_equals_plain():
@@ -70,7 +77,9 @@ def compiled_equals_plain():
         for options in RULES.values():
             compare(model, canvas(4), options)
         before = graphs.frame_count
-    assert graphs.frame_count == before > 8, "what was compiled is used again, beyond the number after which torch gives up"
+    assert graphs.frame_count == before > 8, (
+        "what was compiled is used again, beyond the number after which torch gives up"
+    )
     for other in (network(InstructionTraceMLMModel, next_idx=7), network(causal_block=4), network(use_flex_attn=True)):
         compare(other, canvas(3), {"max_steps": 2})
     print(graphs.frame_count, "programs")

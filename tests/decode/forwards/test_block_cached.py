@@ -33,7 +33,9 @@ ORDERS = {
 
 def network(kind=RotaryTransformerMLMModel, causal_block=SIZE, **options):
     torch.manual_seed(0)
-    model = kind(32, 16, 3, 2, padding_idx=PAD, mask_idx=MASK, dropout=0.3, causal_block=causal_block, **options).double()
+    model = kind(
+        32, 16, 3, 2, padding_idx=PAD, mask_idx=MASK, dropout=0.3, causal_block=causal_block, **options
+    ).double()
     for parameter in model.parameters():
         parameter.data.mul_(4)
     return model
@@ -53,7 +55,13 @@ def prompts():
 def infill():
     """Blanks between given tokens, padding on either side. No row begins with masks alone, whose confidences would tie."""
     m, p = MASK, PAD
-    ids = torch.tensor([[3, 9, m, m, 12, m, 8, m, m, p, p, p], [p, p, p, 9, 3, 7, m, 8, 9, 9, 9, 9], [7, m, m, m, m, m, m, m, m, m, m, 9]])
+    ids = torch.tensor(
+        [
+            [3, 9, m, m, 12, m, 8, m, m, p, p, p],
+            [p, p, p, 9, 3, 7, m, 8, 9, 9, 9, 9],
+            [7, m, m, m, m, m, m, m, m, m, m, 9],
+        ]
+    )
     fixed = torch.zeros_like(ids, dtype=torch.bool)
     fixed[2, 5] = True
     return Canvas.infill(ids, SPECIAL, fixed=fixed)
@@ -75,7 +83,9 @@ def test_it_changes_nothing(model, options, canvas):
 def test_traces_too():
     model = network(InstructionTraceMLMModel, next_idx=9)
     torch.nn.init.normal_(model.instruction.weight)
-    (plain, expected), (cached, found) = (decode(model, prompts(), block_length=SIZE, **o) for o in ({"aligned_blocks": True}, {"cache": "block"}))
+    (plain, expected), (cached, found) = (
+        decode(model, prompts(), block_length=SIZE, **o) for o in ({"aligned_blocks": True}, {"cache": "block"})
+    )
     assert torch.equal(cached.ids, plain.ids)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
@@ -87,7 +97,9 @@ def test_what_is_run(model):
     decoded, _ = decode(asked, canvas, block_length=SIZE, cache="block", order="left_to_right")
     patterns = [["".join(".x"[int(x)] for x in row) for row in where] for where in asked.calls]
     first, second = zip(*patterns[:8], strict=True)
-    assert first == ("..xxxx......",) * 2 + ("..xxxxxxxx..",) + ("......xxxx..",) * 3 + ("......xxxxxx",) + ("..........xx",)
+    assert first == ("..xxxx......",) * 2 + ("..xxxxxxxx..",) + ("......xxxx..",) * 3 + ("......xxxxxx",) + (
+        "..........xx",
+    )
     assert second == ("xxxxxxxx....",) + ("....xxxx....",) * 3 + ("....xxxxxxxx",) + ("........xxxx",) * 3
     assert decoded.positions_computed == sum(int(where.sum()) for where in asked.calls)
 
@@ -126,4 +138,6 @@ def test_what_does_not_match_is_refused(model):
     with pytest.raises(ValueError, match="there are none"):
         make_rules(8, aligned_blocks=True)
     with pytest.raises(ValueError, match="one after the other"):
-        fill_canvas(model, prompts(), Rules(10, block_schedule=Blocks(SIZE), forward=BlockCachedForward()), special=SPECIAL)
+        fill_canvas(
+            model, prompts(), Rules(10, block_schedule=Blocks(SIZE), forward=BlockCachedForward()), special=SPECIAL
+        )

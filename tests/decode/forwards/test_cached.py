@@ -120,7 +120,12 @@ def test_how_many_are_run(monkeypatch):
     ids[:, 40:56] = MASK
     ids[:, 60] = 7
     model = RotaryTransformerMLMModel(32, 16, 1, 2, padding_idx=PAD, mask_idx=MASK).eval()
-    for kind, expected in (("prefix", [96 - 40] * 3), ("dual", [16] * 3), ("vicinity", [16 + 32] * 3), ("delayed", [12 + 4, 8 + 4, 4 + 4])):
+    for kind, expected in (
+        ("prefix", [96 - 40] * 3),
+        ("dual", [16] * 3),
+        ("vicinity", [16 + 32] * 3),
+        ("delayed", [12 + 4, 8 + 4, 4 + 4]),
+    ):
         asked = Recording(model)
         decode(asked, Canvas.infill(ids, SPECIAL), max_steps=4, cache=kind)
         assert [int(where.sum()) for where in asked.calls] == [96, *expected]

@@ -73,7 +73,9 @@ def test_logits_are_the_plain_ones(model, shapes, options):
 def test_shapes_are_powers_of_two_and_few(model, shapes, rows, order):
     ids = torch.full((rows, 32), MASK)
     ids[:, 0] = 5
-    ids[:, 1:25] = torch.where(torch.arange(24) < 24 * torch.arange(rows)[:, None] / rows, 6, MASK)  # 31 blanks down to 8
+    ids[:, 1:25] = torch.where(
+        torch.arange(24) < 24 * torch.arange(rows)[:, None] / rows, 6, MASK
+    )  # 31 blanks down to 8
     decode(model, Canvas.infill(ids, SPECIAL), {"order": order, "max_steps": 31, "first_hitting": True}, compiled=True)
     for b, columns, masked, read in shapes:
         assert b in (rows, *(2**n for n in range(6))) and b <= rows and columns == 32 and not masked
@@ -91,7 +93,9 @@ def test_rows_and_positions_that_fill_up_are_cut_off_and_counted(model, shapes):
     assert [shape[0] for shape in shapes] == [5 if n == 5 else 1 << (n - 1).bit_length() for n in left]
     real = given.attention_mask.sum(-1).tolist()
     unfinished = [[real[row] for row, n in enumerate(blanks) if n > step] for step in range(max(blanks))]
-    run = [sum(tokens) + (shape[0] - len(tokens)) * tokens[-1] for tokens, shape in zip(unfinished, shapes, strict=True)]
+    run = [
+        sum(tokens) + (shape[0] - len(tokens)) * tokens[-1] for tokens, shape in zip(unfinished, shapes, strict=True)
+    ]
     assert found.positions_computed == sum(run)
 
 
@@ -145,5 +149,10 @@ def test_what_cannot_be_compiled_is_refused(model, shapes):
 @pytest.mark.slow
 def test_compiled_decodes_are_plain_ones_in_a_program_a_shape():
     """The same tokens, of several orders, batches and networks, and the logits to 1e-10."""
-    done = subprocess.run([sys.executable, "-m", "tests.decode.forwards.compiling"], cwd=Path(__file__).parents[3], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.decode.forwards.compiling"],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]

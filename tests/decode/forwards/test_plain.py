@@ -29,7 +29,18 @@ def canvas():
 def view_of(canvas, ids):
     """A first step over all rows."""
     blanks, rows = canvas.blanks(MASK), torch.arange(len(ids))
-    return StepView(0, rows, ids, canvas, blanks, blanks, blanks, blanks.sum(-1), torch.zeros(ids.shape), Noise(row_keys(0, 0, rows)))
+    return StepView(
+        0,
+        rows,
+        ids,
+        canvas,
+        blanks,
+        blanks,
+        blanks,
+        blanks.sum(-1),
+        torch.zeros(ids.shape),
+        Noise(row_keys(0, 0, rows)),
+    )
 
 
 def at_work(forward):
@@ -42,9 +53,14 @@ def test_guidance_is_its_formula(model, canvas):
     ids[0, 4] = 11  # a token placed before this step: it belongs to the answer and stays visible
     where[0, 4] = False
     hidden = torch.tensor([[PAD, 3, MASK, MASK, 11, MASK], [3, MASK, MASK, MASK, MASK, EOS]])
-    c, u = at_work(PlainForward())(model, view_of(canvas, ids), where), at_work(PlainForward())(model, view_of(canvas, hidden), where)
+    c, u = (
+        at_work(PlainForward())(model, view_of(canvas, ids), where),
+        at_work(PlainForward())(model, view_of(canvas, hidden), where),
+    )
     for weight in (-1.0, 0.0, 0.5, 2.0):
-        torch.testing.assert_close(at_work(GuidedForward(weight, SPECIAL))(model, view_of(canvas, ids), where), u + (weight + 1) * (c - u))
+        torch.testing.assert_close(
+            at_work(GuidedForward(weight, SPECIAL))(model, view_of(canvas, ids), where), u + (weight + 1) * (c - u)
+        )
     assert not torch.allclose(c, u)
 
 

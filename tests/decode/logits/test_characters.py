@@ -40,8 +40,16 @@ def halves(ids):
 
 
 def decode(rows, seed=0, **options):
-    rules = make_rules(options.pop("max_steps", 4), special=SPECIAL, constraint=PARTS, allow_eos=options.pop("allow_eos", False), **options)
-    return fill_canvas(Guess(seed), Canvas.infill(torch.tensor(rows), SPECIAL), rules, special=SPECIAL, seed=seed).ids.tolist()
+    rules = make_rules(
+        options.pop("max_steps", 4),
+        special=SPECIAL,
+        constraint=PARTS,
+        allow_eos=options.pop("allow_eos", False),
+        **options,
+    )
+    return fill_canvas(
+        Guess(seed), Canvas.infill(torch.tensor(rows), SPECIAL), rules, special=SPECIAL, seed=seed
+    ).ids.tolist()
 
 
 @pytest.mark.parametrize(
@@ -62,7 +70,9 @@ def test_fillings_are_whole_characters(options):
         for row in decode(rows, seed, **dict(options)):
             assert not halves(row)
             placed += len(parts & set(row))
-    assert placed or options.get("top_k") or options.get("temperature") == 0.0, "characters of several tokens are written too"
+    assert placed or options.get("top_k") or options.get("temperature") == 0.0, (
+        "characters of several tokens are written too"
+    )
 
 
 def test_one_blank_never_gets_a_part_and_two_may_share_a_character():
@@ -76,7 +86,14 @@ def test_one_blank_never_gets_a_part_and_two_may_share_a_character():
 def test_parts_of_characters_are_no_alternatives_of_a_lone_blank():
     seen = Alternatives(len(BYTES))
     rules = make_rules(2, special=SPECIAL, constraint=PARTS, order="top_prob", allow_eos=False)
-    fill_canvas(Guess(), Canvas.infill(torch.tensor([[*BYTES.encode("a"), MASK, *BYTES.encode("b")]]), SPECIAL), rules, special=SPECIAL, seed=0, observers=[seen])
+    fill_canvas(
+        Guess(),
+        Canvas.infill(torch.tensor([[*BYTES.encode("a"), MASK, *BYTES.encode("b")]]), SPECIAL),
+        rules,
+        special=SPECIAL,
+        seed=0,
+        observers=[seen],
+    )
     ((ids, odds),) = seen.found.values()
     assert not set(ids) & set(PARTS.parts.tolist()) and sum(odds) == pytest.approx(1.0, abs=1e-5)
 
@@ -121,11 +138,18 @@ def test_byte_fallback_tokens_are_parts_and_words_are_not():
     backend.decoder = tokenizers.decoders.Metaspace()
     reading = Tokenizer(backend, {})
     assert WholeCharacters.of(reading) is None
-    assert {vocabulary["<0x0A>"], vocabulary["<0xE4>"]} <= set(reading.all_special_ids), "written out, such a token is no text"
+    assert {vocabulary["<0x0A>"], vocabulary["<0xE4>"]} <= set(reading.all_special_ids), (
+        "written out, such a token is no text"
+    )
 
 
 def test_words_alone_need_no_constraint():
-    assert WholeCharacters.of(Tokenizer(tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "[MASK]": 1}, "a")), {"mask": "[MASK]"})) is None
+    assert (
+        WholeCharacters.of(
+            Tokenizer(tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "[MASK]": 1}, "a")), {"mask": "[MASK]"})
+        )
+        is None
+    )
     assert WholeCharacters.of(None) is None
 
 
@@ -133,5 +157,7 @@ def test_given_text_behind_an_eos_is_returned_and_an_eos_that_was_placed_ends_it
     row = [*BYTES.encode("a"), MASK, SPECIAL.eos, *BYTES.encode(" house")]
     text = MLMPredictor(1, None, BYTES, Guess(), seed=0).predict({"input_ids": torch.tensor([row])})["text"][0]
     assert text.startswith("a") and text.endswith(" house")
-    ended = MLMPredictor(1, 2, BYTES, Guess(), seed=0).decode({"ids": torch.tensor([[*BYTES.encode("a"), SPECIAL.eos, 9]]), "output_start_idx": torch.tensor([1])})
+    ended = MLMPredictor(1, 2, BYTES, Guess(), seed=0).decode(
+        {"ids": torch.tensor([[*BYTES.encode("a"), SPECIAL.eos, 9]]), "output_start_idx": torch.tensor([1])}
+    )
     assert ended[0] == ["a"]

@@ -30,13 +30,21 @@ def decode(automaton, ids, rows=1, max_steps=3, selector=None, **options):
 
 automata = st.builds(
     lambda moves, accepting: Automaton(torch.tensor(moves), torch.tensor(accepting), SPECIAL),
-    st.lists(st.lists(st.integers(-1, 3), min_size=SPECIAL.vocab_size, max_size=SPECIAL.vocab_size), min_size=4, max_size=4),
+    st.lists(
+        st.lists(st.integers(-1, 3), min_size=SPECIAL.vocab_size, max_size=SPECIAL.vocab_size), min_size=4, max_size=4
+    ),
     st.lists(st.booleans(), min_size=4, max_size=4),
 )
 
 
 @settings(deadline=None)
-@given(automata, st.lists(st.sampled_from([MASK, MASK, FIRST_WORD, FIRST_WORD + 1]), min_size=1, max_size=5).filter(lambda r: MASK in r), st.integers(1, 5))
+@given(
+    automata,
+    st.lists(st.sampled_from([MASK, MASK, FIRST_WORD, FIRST_WORD + 1]), min_size=1, max_size=5).filter(
+        lambda r: MASK in r
+    ),
+    st.integers(1, 5),
+)
 def test_an_automaton_is_obeyed_or_refused(automaton, ids, max_steps):
     first = ids.index(MASK)
     fillings = set()
@@ -62,7 +70,10 @@ def test_every_accepted_filling_can_be_drawn():
                 moves[state, FIRST_WORD + word] = word
     automaton = Automaton(moves, torch.ones(4, dtype=torch.bool), SPECIAL, start=3)
     for max_steps, selector in ((1, None), (2, Selector(ConfidenceOrder(top_prob))), (4, Selector(LeftToRight()))):
-        drawn = {tuple(row) for row in decode(automaton, [MASK] * 4, rows=600, max_steps=max_steps, selector=selector).ids.tolist()}
+        drawn = {
+            tuple(row)
+            for row in decode(automaton, [MASK] * 4, rows=600, max_steps=max_steps, selector=selector).ids.tolist()
+        }
         assert len(drawn) == 3 * 2 * 2 * 2
 
 
@@ -99,7 +110,14 @@ def test_confidence_is_over_what_the_automaton_allows():
     first = First()
     canvas = Canvas.infill(torch.tensor([[MASK] * 3]), SPECIAL)
     rules = Rules(3, Selector(ConfidenceOrder(top_prob)), constraint=automaton)
-    fill_canvas(TableModel(table([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1]])), canvas, rules, special=SPECIAL, seed=0, observers=[first])
+    fill_canvas(
+        TableModel(table([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1]])),
+        canvas,
+        rules,
+        special=SPECIAL,
+        seed=0,
+        observers=[first],
+    )
     assert first.committed.tolist() == [[False, True, False]] and first.confidence[0, 1] == 1.0
 
 

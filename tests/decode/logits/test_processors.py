@@ -47,7 +47,13 @@ def test_temperature_comes_before_the_filters():
 
 def decode(rules, ids, p, seed=0):
     special = specials(len(p[0]))
-    return fill_canvas(TableModel(table(p, special_logit=-9.0)), Canvas.infill(torch.tensor(ids), special), rules, special=special, seed=seed)
+    return fill_canvas(
+        TableModel(table(p, special_logit=-9.0)),
+        Canvas.infill(torch.tensor(ids), special),
+        rules,
+        special=special,
+        seed=seed,
+    )
 
 
 def test_repetition_is_penalised_in_its_own_row_only():
@@ -56,9 +62,15 @@ def test_repetition_is_penalised_in_its_own_row_only():
     greedy = {"tokens": Tokens(temperature=0.0), "allow_eos": False}
     # Logits log .6 = -.51 and log .4 = -.92: twice the first is the smaller.
     penalty = RepetitionPenalty(2.0, specials(2))
-    assert decode(Rules(1, logits_processors=(penalty,), **greedy), ids, [[0.6, 0.4]] * 2).ids.tolist() == [[a, b], [b, a]]
+    assert decode(Rules(1, logits_processors=(penalty,), **greedy), ids, [[0.6, 0.4]] * 2).ids.tolist() == [
+        [a, b],
+        [b, a],
+    ]
     nothing = RepetitionPenalty(1.0, specials(2))
-    assert decode(Rules(1, logits_processors=(nothing,), **greedy), ids, [[0.6, 0.4]] * 2).ids.tolist() == [[a, a], [b, a]]
+    assert decode(Rules(1, logits_processors=(nothing,), **greedy), ids, [[0.6, 0.4]] * 2).ids.tolist() == [
+        [a, a],
+        [b, a],
+    ]
     with pytest.raises(ValueError, match="not above 0"):
         RepetitionPenalty(0.0, specials(2))
 
@@ -142,15 +154,21 @@ def test_hooks_get_no_logit_of_special_ids_and_bring_none_back():
 
 
 def test_forbidden_ids_and_vocabularies_of_positions():
-    ids = decode(Rules(2, logits_processors=(ForbiddenIds((FIRST_WORD,)),)), [[MASK] * 6] * 30, [[0.9, 0.05, 0.05]] * 6).ids
+    ids = decode(
+        Rules(2, logits_processors=(ForbiddenIds((FIRST_WORD,)),)), [[MASK] * 6] * 30, [[0.9, 0.05, 0.05]] * 6
+    ).ids
     assert not (ids == FIRST_WORD).any() and len(ids.unique()) >= 2
     allowed = torch.zeros(2, 3, FIRST_WORD + 3, dtype=torch.bool)
     for row in range(2):
         for position in range(3):
             allowed[row, position, FIRST_WORD + (row + position) % 3] = True
-    ids = decode(Rules(2, logits_processors=(PositionVocabulary(allowed),)), [[MASK] * 3] * 2, [[0.9, 0.05, 0.05]] * 3).ids
+    ids = decode(
+        Rules(2, logits_processors=(PositionVocabulary(allowed),)), [[MASK] * 3] * 2, [[0.9, 0.05, 0.05]] * 3
+    ).ids
     assert (ids - FIRST_WORD).tolist() == [[0, 1, 2], [1, 2, 0]]
-    shared = decode(Rules(2, logits_processors=(PositionVocabulary(allowed[1:]),)), [[MASK] * 3] * 2, [[0.9, 0.05, 0.05]] * 3).ids
+    shared = decode(
+        Rules(2, logits_processors=(PositionVocabulary(allowed[1:]),)), [[MASK] * 3] * 2, [[0.9, 0.05, 0.05]] * 3
+    ).ids
     assert (shared - FIRST_WORD).tolist() == [[1, 2, 0]] * 2
 
 
@@ -165,6 +183,7 @@ def test_eos_waits_until_the_text_before_it_is_complete():
     special, canvas = specials(2), Canvas.unconditional(20, 8, specials(2))
     plain = fill_canvas(eager(), canvas, Rules(8), special=special, seed=0).ids
     assert (plain == EOS).all()
+
     # In random order it can only be the first blank that ends the text, once everything before is there.
     class Check:
         def update_history(self, step_results):
@@ -174,7 +193,9 @@ def test_eos_waits_until_the_text_before_it_is_complete():
             self.seen = getattr(self, "seen", 0) + int(placed.sum())
 
     check = Check()
-    fill_canvas(eager(), canvas, Rules(8, logits_processors=(EosLast(special),)), special=special, seed=0, observers=[check])
+    fill_canvas(
+        eager(), canvas, Rules(8, logits_processors=(EosLast(special),)), special=special, seed=0, observers=[check]
+    )
     assert check.seen > 0
 
 

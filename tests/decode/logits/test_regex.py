@@ -41,7 +41,9 @@ def test_it_accepts_what_re_accepts(pattern):
         for ids in itertools.product(words, repeat=n):
             text = "".join(TEXTS[i] for i in ids)
             assert matches(automaton, ids) == bool(re.fullmatch(pattern, text)), text
-    assert not any(automaton.step(state, i) >= 0 for state in range(len(automaton.accepting)) for i in range(FIRST_WORD))
+    assert not any(
+        automaton.step(state, i) >= 0 for state in range(len(automaton.accepting)) for i in range(FIRST_WORD)
+    )
 
 
 @pytest.mark.parametrize("max_steps", [1, 3, 6])
@@ -59,7 +61,13 @@ def test_every_run_of_blanks_is_matched_by_itself_at_any_number_of_steps(max_ste
     for runs in ([MASK] * 6, [MASK] * 2 + [FIRST_WORD] + [MASK] * 6, [MASK] * 6 + [FIRST_WORD] + [MASK] * 2):
         asked = uniform.forward_passes
         with pytest.raises(ValueError, match=f"accepts no filling of row 0: {runs.count(MASK)} blanks"):
-            fill_canvas(uniform, Canvas.infill(torch.tensor([runs]), SPECIAL), Rules(2, constraint=automaton), special=SPECIAL, seed=0)
+            fill_canvas(
+                uniform,
+                Canvas.infill(torch.tensor([runs]), SPECIAL),
+                Rules(2, constraint=automaton),
+                special=SPECIAL,
+                seed=0,
+            )
         assert uniform.forward_passes <= asked + 1
 
 
@@ -91,7 +99,11 @@ def drawn_pattern(random, depth=0):
     parts = []
     for _ in range(random.randint(1, 3)):
         group = random.choice(["({})", "(?:{})", "(?i:{})", "(?s:{})", "(?a:{})"])
-        part = group.format(drawn_pattern(random, depth + 1)) if depth < 2 and random.random() < 0.3 else random.choice(ATOMS)
+        part = (
+            group.format(drawn_pattern(random, depth + 1))
+            if depth < 2 and random.random() < 0.3
+            else random.choice(ATOMS)
+        )
         parts.append(part + random.choice(REPEATS))
     return "".join(parts) + ("|" + drawn_pattern(random, depth + 1) if random.random() < 0.3 else "")
 
@@ -103,7 +115,10 @@ def test_byte_by_byte_it_accepts_what_re_accepts(seed):
     automaton = regex_automaton(pattern, BYTES, specials(256))
     for _ in range(150):
         text = "".join(random.choice(CHARACTERS) for _ in range(random.randint(1, 4)))
-        assert matches(automaton, [FIRST_WORD + byte for byte in text.encode()]) == bool(re.fullmatch(pattern, text)), (pattern, text)
+        assert matches(automaton, [FIRST_WORD + byte for byte in text.encode()]) == bool(re.fullmatch(pattern, text)), (
+            pattern,
+            text,
+        )
 
 
 @pytest.mark.parametrize(("pattern", "yes", "no"), [
@@ -117,7 +132,16 @@ def test_what_patterns_mean(pattern, yes, no):
 
 def test_no_sequence_of_bytes_that_is_no_character_is_accepted():
     automaton = regex_automaton(".|\n", BYTES, specials(256))
-    for data in (b"\xc0\xaf", b"\xe0\x80\xaf", b"\xed\xa0\x80", b"\xf0\x80\x80\xaf", b"\xf4\x90\x80\x80", b"\xe4\xb8", b"\x80", b"\xff"):
+    for data in (
+        b"\xc0\xaf",
+        b"\xe0\x80\xaf",
+        b"\xed\xa0\x80",
+        b"\xf0\x80\x80\xaf",
+        b"\xf4\x90\x80\x80",
+        b"\xe4\xb8",
+        b"\x80",
+        b"\xff",
+    ):
         assert not matches(automaton, [FIRST_WORD + byte for byte in data]), data
     for text in ("\x7f", "\x80", "\u07ff", "\u0800", "\ud7ff", "\ue000", "\uffff", "\U00010000", "\U0010ffff"):
         assert matches(automaton, [FIRST_WORD + byte for byte in text.encode()]), text
@@ -128,6 +152,12 @@ def test_parts_of_characters_are_placed_where_they_make_whole_ones(max_steps):
     special = specials(256)
     automaton = regex_automaton("[名前é]+", BYTES, special)
     canvas = Canvas.infill(torch.full((20, 8), MASK), special)
-    ids = fill_canvas(TableModel(torch.zeros(8, special.vocab_size)), canvas, Rules(max_steps, constraint=automaton), special=special, seed=0).ids
+    ids = fill_canvas(
+        TableModel(torch.zeros(8, special.vocab_size)),
+        canvas,
+        Rules(max_steps, constraint=automaton),
+        special=special,
+        seed=0,
+    ).ids
     texts = [bytes(id - FIRST_WORD for id in row).decode() for row in ids.tolist()]
     assert all(re.fullmatch("[名前é]+", text) for text in texts) and len(set(texts)) > 3

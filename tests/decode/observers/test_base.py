@@ -20,7 +20,9 @@ from unmask.ops.confidence import top_prob
 
 P = [[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.3, 0.4, 0.3]]
 SPECIAL = specials(3)
-CANVAS = Canvas.infill(torch.tensor([[MASK, MASK, FIRST_WORD, MASK], [FIRST_WORD, MASK, FIRST_WORD, PAD], [3, 4, 5, 3]]), SPECIAL)
+CANVAS = Canvas.infill(
+    torch.tensor([[MASK, MASK, FIRST_WORD, MASK], [FIRST_WORD, MASK, FIRST_WORD, PAD], [3, 4, 5, 3]]), SPECIAL
+)
 RANDOM = Rules(3, allow_eos=False)
 SURE = Rules(3, Selector(ConfidenceOrder(top_prob)), tokens=Tokens(temperature=0.0), allow_eos=False)
 
@@ -49,8 +51,12 @@ def test_steps_add_up_to_the_result(rules):
         assert not (step["committed"] & ~step["candidates"]).any()
         assert torch.equal(step["candidates"], step["input_ids"] == MASK)
         assert len(step["log_probs"]) == step["scored"].sum()
-        torch.testing.assert_close(step["log_probs"].exp().sum(-1), torch.ones(len(step["log_probs"]), dtype=torch.float64))
-        placed = torch.tensor(P, dtype=torch.float64)[CANVAS.positions[step["rows"]], (step["output_ids"] - FIRST_WORD).clamp(min=0)]
+        torch.testing.assert_close(
+            step["log_probs"].exp().sum(-1), torch.ones(len(step["log_probs"]), dtype=torch.float64)
+        )
+        placed = torch.tensor(P, dtype=torch.float64)[
+            CANVAS.positions[step["rows"]], (step["output_ids"] - FIRST_WORD).clamp(min=0)
+        ]
         torch.testing.assert_close(step["probability"][step["committed"]], placed[step["committed"]])
         assert step["probability"][~step["committed"]].isnan().all()
         assert torch.equal(~step["confidence"].isnan(), step["candidates"])
@@ -136,14 +142,20 @@ def test_every_step_is_a_file_of_tensors_of_its_own(tmp_path):
     files = sorted((tmp_path / fid).glob("*.safetensors"))
     assert len(files) == history.get_num_steps(0) == 3
     for number, file in enumerate(files):
-        assert {name: part.tolist() for name, part in load_file(file).items()} == {n: p.tolist() for n, p in history.get(number).items()}
-    assert all(isinstance(part, torch.Tensor) for part in HistoryTopKPlugin.from_serialized(tmp_path, fid).get(0).values())
+        assert {name: part.tolist() for name, part in load_file(file).items()} == {
+            n: p.tolist() for n, p in history.get(number).items()
+        }
+    assert all(
+        isinstance(part, torch.Tensor) for part in HistoryTopKPlugin.from_serialized(tmp_path, fid).get(0).values()
+    )
 
 
 def test_a_history_whose_saving_was_cut_off_is_none(tmp_path, monkeypatch):
     history = HistoryTopKPlugin(tmp_path)
     decode(history)
-    monkeypatch.setattr("unmask.decode.observers.history.write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        "unmask.decode.observers.history.write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         history.to_dict()
     left = next(tmp_path.iterdir())
@@ -155,7 +167,12 @@ def test_a_history_whose_saving_was_cut_off_is_none(tmp_path, monkeypatch):
 def test_beyond_the_last_step_or_sample_is_a_sentence(tmp_path):
     history = HistoryTopKPlugin(tmp_path)
     decode(history)
-    for step, sample, hint in ((3, 0, "There is no step 3: sample 0 has 3"), (-1, 0, "no step -1"), (0, 2, "sample 2 has 0"), (0, 3, "There is no sample 3")):
+    for step, sample, hint in (
+        (3, 0, "There is no step 3: sample 0 has 3"),
+        (-1, 0, "no step -1"),
+        (0, 2, "sample 2 has 0"),
+        (0, 3, "There is no sample 3"),
+    ):
         with pytest.raises(ValueError, match=hint):
             history.get(step, sample)
 

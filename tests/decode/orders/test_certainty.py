@@ -42,7 +42,9 @@ def test_no_bound_is_so_small_that_rounding_meets_it(gap):
     assert steps(Factor(1e-308), gap) == BLANKS  # also where the small probabilities underflow
 
 
-@pytest.mark.parametrize("commit_rule", [EntropyBound(0.0), Factor(1e-12), CumulativeError(1e-12), Threshold(1 - 1e-12)])
+@pytest.mark.parametrize(
+    "commit_rule", [EntropyBound(0.0), Factor(1e-12), CumulativeError(1e-12), Threshold(1 - 1e-12)]
+)
 def test_what_is_certain_is_revealed_at_once(commit_rule):
     assert steps(commit_rule, 0.0, only=True) == 1
 

@@ -34,7 +34,11 @@ def first_judgement(model, canvas, rules, special):
     """What the critic of the first step saw, was shown, and believed."""
     seen, judge = [], NetworkCritic.judge
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NetworkCritic, "judge", lambda self, view, draft: seen.append((view, draft, judge(self, view, draft))) or seen[-1][2])
+        patch.setattr(
+            NetworkCritic,
+            "judge",
+            lambda self, view, draft: seen.append((view, draft, judge(self, view, draft))) or seen[-1][2],
+        )
         fill_canvas(model, canvas, rules, special=special, seed=0)
     return seen[0]
 
@@ -43,7 +47,9 @@ def test_hidden_beliefs_are_the_conditionals_of_the_joint():
     p = torch.rand(3, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     exact = ExactModel(p)
     rules = make_rules(5, order="critic", critic_model=exact, special=specials(3), allow_eos=False)
-    _, draft, beliefs = first_judgement(exact, Canvas.infill(torch.tensor([[MASK] * 3, [MASK, MASK, FIRST_WORD]]), specials(3)), rules, specials(3))
+    _, draft, beliefs = first_judgement(
+        exact, Canvas.infill(torch.tensor([[MASK] * 3, [MASK, MASK, FIRST_WORD]]), specials(3)), rules, specials(3)
+    )
     for row, belief, judged in zip(draft.ids - FIRST_WORD, beliefs, (3, 2), strict=True):
         a, b, c = row.tolist()
         expected = [p[a, b, c] / p[:, b, c].sum(), p[a, b, c] / p[a, :, c].sum(), p[a, b, c] / p[a, b, :].sum()]
@@ -99,10 +105,17 @@ def test_every_option_changes_the_outcome(model):
     other = sure(5, 32, 16, 2, 2, padding_idx=PAD, mask_idx=MASK, dropout=0.5)
     base, _ = decode(model, critic_model=model)
     assert torch.equal(decode(model, critic_model=model, critic="hidden")[0], base)
-    for options in ({"critic": "shown"}, {"critic_model": other}, {"order": "drawn_prob", "critic_model": None}, {"remask": "mask_predict"}):
+    for options in (
+        {"critic": "shown"},
+        {"critic_model": other},
+        {"order": "drawn_prob", "critic_model": None},
+        {"remask": "mask_predict"},
+    ):
         assert not torch.equal(decode(model, **{"critic_model": model, **options})[0], base), options
     again = [decode(model, critic_model=other)[0] for _ in range(2)]
-    assert torch.equal(*again) and other.training, "a critic is asked in eval mode (its dropout would differ) and left as it was"
+    assert torch.equal(*again) and other.training, (
+        "a critic is asked in eval mode (its dropout would differ) and left as it was"
+    )
 
 
 @every_way

@@ -22,7 +22,9 @@ class Steps(list):
 
 def decode(rules, rows=50):
     steps = Steps()
-    return fill_canvas(MODEL, Canvas.unconditional(rows, 6, SPECIAL), rules, special=SPECIAL, seed=0, observers=[steps]), steps
+    return fill_canvas(
+        MODEL, Canvas.unconditional(rows, 6, SPECIAL), rules, special=SPECIAL, seed=0, observers=[steps]
+    ), steps
 
 
 def test_the_likeliest_of_the_drawn_are_placed_and_they_are_the_ones_judged():
@@ -55,7 +57,9 @@ def test_a_critic_takes_back_what_it_does_not_believe():
 def test_a_critic_compares_old_tokens_with_new():
     """A token placed while nothing better was drawn gives way to a better one."""
     rarest = SPECIAL.vocab_size - 1
-    rules = Rules(6, Selector(Critic(lambda ids, real: (ids == rarest).double())), remasking=MaskPredict(), allow_eos=False)
+    rules = Rules(
+        6, Selector(Critic(lambda ids, real: (ids == rarest).double())), remasking=MaskPredict(), allow_eos=False
+    )
     _, steps = decode(rules)
     hidden = torch.cat([step["input_ids"][step["hidden"]] for step in steps])
     assert len(hidden) and (hidden != rarest).all()

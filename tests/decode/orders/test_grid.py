@@ -28,7 +28,9 @@ def test_from_coarse_to_fine_each_quarter_is_a_coarser_grid(side):
     spacing = side
     while spacing > 1:
         count = (side // spacing) ** 2
-        assert (rank < count).nonzero().tolist() == [[r, c] for r in range(0, side, spacing) for c in range(0, side, spacing)]
+        assert (rank < count).nonzero().tolist() == [
+            [r, c] for r in range(0, side, spacing) for c in range(0, side, spacing)
+        ]
         spacing //= 2
 
 

@@ -81,7 +81,9 @@ def admitted(commit_rule, confidence, log_probs=None, quota=1):
     canvas = Canvas.infill(ids, specials(2))
     everywhere = torch.ones_like(ids, dtype=torch.bool)
     noise = Noise(torch.zeros(1, dtype=torch.int64))
-    view = StepView(0, torch.tensor([0]), ids, canvas, everywhere, everywhere, everywhere, torch.tensor([quota]), scores * 0, noise)
+    view = StepView(
+        0, torch.tensor([0]), ids, canvas, everywhere, everywhere, everywhere, torch.tensor([quota]), scores * 0, noise
+    )
     chosen = commit_rule(StepScores(view, torch.tensor([quota]), scores, scores, log_probs))
     return chosen[0].nonzero()[:, 0].tolist()
 
@@ -119,8 +121,14 @@ def test_admissions_by_hand():
 
 
 def test_apart_takes_one_of_every_run_as_far_as_the_quota_allows():
-    row, p = [MASK, MASK, FIRST_WORD, MASK, MASK, MASK, FIRST_WORD], [[s, 1 - s] for s in (0.9, 0.8, 0.5, 0.7, 0.95, 0.92, 0.5)]
-    by_budget = lambda steps: revealed([row], Rules(steps, Selector(ConfidenceOrder(top_prob), NonAdjacent(TopK()))), p)[0]  # noqa: E731
+    row, p = (
+        [MASK, MASK, FIRST_WORD, MASK, MASK, MASK, FIRST_WORD],
+        [[s, 1 - s] for s in (0.9, 0.8, 0.5, 0.7, 0.95, 0.92, 0.5)],
+    )
+    def by_budget(steps):
+        return revealed(
+            [row], Rules(steps, Selector(ConfidenceOrder(top_prob), NonAdjacent(TopK()))), p
+        )[0]
     assert revealed([row], Rules(2, Selector(ConfidenceOrder(top_prob))), p)[0] == [[4, 5], [0, 1, 3]]
     assert by_budget(1) == [[0, 1, 3, 4, 5]]
     assert by_budget(2) == [[0, 4], [1, 3, 5]]  # three runs are left, of one each
@@ -133,13 +141,29 @@ def test_apart_takes_one_of_every_run_as_far_as_the_quota_allows():
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), min_size=1, max_size=9).filter(lambda r: any(c for c, _ in r)), st.integers(1, 9))
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 3)), min_size=1, max_size=9).filter(
+        lambda r: any(c for c, _ in r)
+    ),
+    st.integers(1, 9),
+)
 def test_apart_is_its_definition(row, quota):
     candidates = torch.tensor([[c for c, _ in row]])
     ranking = torch.tensor([[float(r) for _, r in row]], dtype=torch.float64)
     ids = torch.full(candidates.shape, MASK)
     noise = Noise(torch.zeros(1, dtype=torch.int64))
-    view = StepView(0, torch.tensor([0]), ids, Canvas.infill(ids, specials(2)), candidates, candidates, candidates, torch.tensor([quota]), ranking * 0, noise)
+    view = StepView(
+        0,
+        torch.tensor([0]),
+        ids,
+        Canvas.infill(ids, specials(2)),
+        candidates,
+        candidates,
+        candidates,
+        torch.tensor([quota]),
+        ranking * 0,
+        noise,
+    )
     runs, at = [], None
     for column, (candidate, _) in enumerate(row):
         runs += [[]] if candidate and at != column - 1 else []
@@ -176,7 +200,9 @@ def test_the_strictest_admissions_reveal_one_a_step_and_are_exact(commit_rule):
     generator = torch.Generator().manual_seed(3)
     joint = torch.rand(3, 3, 3, generator=generator, dtype=torch.float64) ** 2
     rules = Rules(3, Selector(ConfidenceOrder(top_prob), commit_rule), MinOnePerStep(), allow_eos=False)
-    decoded = fill_canvas(ExactModel(joint), Canvas.unconditional(10_000, 3, specials(3)), rules, special=specials(3), seed=1)
+    decoded = fill_canvas(
+        ExactModel(joint), Canvas.unconditional(10_000, 3, specials(3)), rules, special=specials(3), seed=1
+    )
     words = decoded.ids - FIRST_WORD
     counts = torch.bincount(words[:, 0] * 9 + words[:, 1] * 3 + words[:, 2], minlength=27)
     assert abs(chi_square(counts, joint.flatten() / joint.sum())) < 4
@@ -186,8 +212,13 @@ def test_first_hitting_and_ancestral_in_many_steps_are_exact():
     generator = torch.Generator().manual_seed(4)
     joint = torch.rand(3, 3, 3, generator=generator, dtype=torch.float64) ** 3
     p = joint.flatten() / joint.sum()
-    for rules in (Rules(3, budget=OnePerStep(), allow_eos=False), Rules(2_000, budget=AncestralBudget(), allow_eos=False)):
-        decoded = fill_canvas(ExactModel(joint), Canvas.unconditional(10_000, 3, specials(3)), rules, special=specials(3), seed=2)
+    for rules in (
+        Rules(3, budget=OnePerStep(), allow_eos=False),
+        Rules(2_000, budget=AncestralBudget(), allow_eos=False),
+    ):
+        decoded = fill_canvas(
+            ExactModel(joint), Canvas.unconditional(10_000, 3, specials(3)), rules, special=specials(3), seed=2
+        )
         words = decoded.ids - FIRST_WORD
         assert abs(chi_square(torch.bincount(words[:, 0] * 9 + words[:, 1] * 3 + words[:, 2], minlength=27), p)) < 4
         assert decoded.forward_passes == 3
@@ -200,7 +231,12 @@ def test_ancestral_sampling_comes_closer_with_more_steps():
 
     def divergence(steps):
         rules = Rules(steps, budget=AncestralBudget(), allow_eos=False)
-        words = fill_canvas(ExactModel(joint), Canvas.unconditional(20_000, 3, specials(3)), rules, special=specials(3), seed=2).ids - FIRST_WORD
+        words = (
+            fill_canvas(
+                ExactModel(joint), Canvas.unconditional(20_000, 3, specials(3)), rules, special=specials(3), seed=2
+            ).ids
+            - FIRST_WORD
+        )
         q = torch.bincount(words[:, 0] * 9 + words[:, 1] * 3 + words[:, 2], minlength=27) / 20_000
         return float((q * ((q + 1e-12) / p).log()).sum())
 
@@ -230,7 +266,10 @@ def test_a_block_of_one_is_left_to_right_and_one_of_all_is_no_block():
 
 def test_a_threshold_moves_through_blocks_as_fast_as_it_can():
     selector = Selector(ConfidenceOrder(top_prob), Threshold(0.5))
-    assert revealed([[MASK] * 6], Rules(6, selector, MinOnePerStep(), block_schedule=Blocks(3)))[0] == [[0, 1, 2], [3, 4, 5]]
+    assert revealed([[MASK] * 6], Rules(6, selector, MinOnePerStep(), block_schedule=Blocks(3)))[0] == [
+        [0, 1, 2],
+        [3, 4, 5],
+    ]
 
 
 @settings(deadline=None)
@@ -238,6 +277,21 @@ def test_a_threshold_moves_through_blocks_as_fast_as_it_can():
 def test_every_plan_of_blocks_ends_in_time(blank, length, max_steps):
     ids = torch.tensor([[MASK if b else FIRST_WORD for b in blank]])
     blocks = math.ceil((len(blank) - blank.index(True)) / length)
-    rules = Rules(max(max_steps, blocks), Selector(RandomOrder()), UniformBudget(), block_schedule=Blocks(length), tokens=Tokens(0.0))
-    decoded = fill_canvas(TableModel(table([[0.6, 0.4]] * len(blank))), Canvas.infill(ids, specials(2)), rules, special=specials(2), seed=0)
-    assert not (decoded.ids == MASK).any() and decoded.forward_passes == min(sum(blank), decoded.forward_passes) <= rules.max_steps
+    rules = Rules(
+        max(max_steps, blocks),
+        Selector(RandomOrder()),
+        UniformBudget(),
+        block_schedule=Blocks(length),
+        tokens=Tokens(0.0),
+    )
+    decoded = fill_canvas(
+        TableModel(table([[0.6, 0.4]] * len(blank))),
+        Canvas.infill(ids, specials(2)),
+        rules,
+        special=specials(2),
+        seed=0,
+    )
+    assert (
+        not (decoded.ids == MASK).any()
+        and decoded.forward_passes == min(sum(blank), decoded.forward_passes) <= rules.max_steps
+    )

@@ -36,7 +36,11 @@ class Bytes:
     def decode(self, ids, skip_special_tokens=True):
         special = {0: b"[MASK]", 1: b"[PAD]", 2: b"[EOS]"}
         kept = [i for i in ids if not (skip_special_tokens and i in special)]
-        return b"".join(special.get(i) or self.words[i - FIRST_WORD] for i in kept).decode(errors="replace").removeprefix(" ")
+        return (
+            b"".join(special.get(i) or self.words[i - FIRST_WORD] for i in kept)
+            .decode(errors="replace")
+            .removeprefix(" ")
+        )
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,9 @@ def trace():
     logits = table([[1 / 6] * 6, *certain.tolist()], special_logit=-99)
     ids = torch.tensor([[3] + [MASK] * 6, [3, 4, 3, PAD, PAD, PAD, PAD], [MASK] * 7])
     rules = Rules(3, tokens=Tokens(temperature=0.0), allow_eos=False)
-    fill_canvas(TableModel(logits), Canvas.infill(ids, specials(6)), rules, special=specials(6), seed=0, observers=[trace])
+    fill_canvas(
+        TableModel(logits), Canvas.infill(ids, specials(6)), rules, special=specials(6), seed=0, observers=[trace]
+    )
     return trace
 
 
@@ -72,7 +78,9 @@ def test_the_page_holds_every_token_with_its_moments(trace):
     assert "".join(t["text"] for t in first) == Bytes().decode(trace.final[0])
     assert first[0]["moments"] == [] and all(len(t["moments"]) == 1 for t in first[1:])
     for event in trace.row_events(0):
-        assert first[event.position]["moments"] == [[event.step, first[event.position]["text"], pytest.approx(event.probability, abs=1e-6), event.token]]
+        assert first[event.position]["moments"] == [
+            [event.step, first[event.position]["text"], pytest.approx(event.probability, abs=1e-6), event.token]
+        ]
     assert len(rows[1]["tokens"]) == 3  # padding is not shown
 
 
@@ -108,7 +116,9 @@ def test_the_picture_is_a_png(trace, tmp_path, row):
 
 
 def test_colours_run_from_the_first_stop_to_the_last():
-    assert confidence_colour(0.0) == STOPS[0] and confidence_colour(0.5) == STOPS[1] and confidence_colour(1.0) == STOPS[2]
+    assert (
+        confidence_colour(0.0) == STOPS[0] and confidence_colour(0.5) == STOPS[1] and confidence_colour(1.0) == STOPS[2]
+    )
     assert confidence_hex(-1.0) == confidence_hex(0.0) == "#c44218"
 
 

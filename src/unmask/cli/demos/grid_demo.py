@@ -9,7 +9,16 @@ if TYPE_CHECKING:
     from unmask.config.tree import Config
     from unmask.nonautoregressive.wrapper import NonAutoregressiveWrapper
 
-_MODEL: dict[str, Any] = {"preset": None, "d_model": 128, "num_layers": 4, "nhead": 4, "max_length": 256, "rotary_emb_dim": 32, "tie_embeddings": False, "local_init_layers": 1}
+_MODEL: dict[str, Any] = {
+    "preset": None,
+    "d_model": 128,
+    "num_layers": 4,
+    "nhead": 4,
+    "max_length": 256,
+    "rotary_emb_dim": 32,
+    "tie_embeddings": False,
+    "local_init_layers": 1,
+}
 FULL: dict[str, Any] = {
     "data": {"source": "pictures", "block_size": 256},
     "model": _MODEL,
@@ -61,7 +70,9 @@ def demo(quick: bool, run: Path, watch: bool | None, device: str = "auto", dtype
             ("evaluation.json", "the figures above"),
             ("checkpoints/", "weights (safetensors) and training state"),
         ),
-        (("unmask", "demo", "grid", "--watch", *quickly, "--run", str(run)),),  # draws a picture in the terminal while it is painted
+        (
+            ("unmask", "demo", "grid", "--watch", *quickly, "--run", str(run)),
+        ),  # draws a picture in the terminal while it is painted
     )
 
 
@@ -92,7 +103,12 @@ def train_painter(config: Config, run: Path) -> NonAutoregressiveWrapper:
     from unmask.training.plots import plot_loss
 
     wrapper = make_painter(config)
-    train_wrapper(wrapper, config, run, lambda: (pictures(PICTURES, config.seed), pictures(config.train.evaluate_rows, HELD_OUT_SEED)))
+    train_wrapper(
+        wrapper,
+        config,
+        run,
+        lambda: (pictures(PICTURES, config.seed), pictures(config.train.evaluate_rows, HELD_OUT_SEED)),
+    )
     plot_loss(run / "metrics.csv", run / "loss.png", f"{run}: cross-entropy of hidden cells")
     return wrapper
 
@@ -119,12 +135,18 @@ def _report(wrapper: NonAutoregressiveWrapper, run: Path, count: int) -> None:
     alone = torch.stack([column[torch.randperm(count, generator=generator)] for column in cells.unbind(1)], 1)
     found["no network"] = {law: float(k.double().mean()) for law, k in laws(alone).items()}
     margin = 1.96 * (0.25 / count) ** 0.5
-    write_json(run / "evaluation.json", {"pictures": count, "steps": STEPS, "margin_at_one_half": margin, "painted": found})
+    write_json(
+        run / "evaluation.json", {"pictures": count, "steps": STEPS, "margin_at_one_half": margin, "painted": found}
+    )
     rows = [[name, *(f"{100 * r[law]:.0f}%" for law in (*LAWS, "all"))] for name, r in found.items()]
-    table(f"{count} pictures in {STEPS} steps: % that keep each law (± {100 * margin:.0f})", ["order", *LAWS, "all"], rows)
+    table(
+        f"{count} pictures in {STEPS} steps: % that keep each law (± {100 * margin:.0f})", ["order", *LAWS, "all"], rows
+    )
     show("(no network: each cell drawn from its own frequencies)", style="dim")
     new, different = (100 * min(found[name][fact] for name in WAYS) for fact in ("not_in_training", "different"))
-    show(f"At least {new:.0f}% are none of the {PICTURES:,} it learnt from; at least {different:.0f}% differ from each other.")
+    show(
+        f"At least {new:.0f}% are none of the {PICTURES:,} it learnt from; at least {different:.0f}% differ from each other."
+    )
 
 
 def _show(wrapper: NonAutoregressiveWrapper, run: Path, watch: bool) -> None:
@@ -142,7 +164,9 @@ def _show(wrapper: NonAutoregressiveWrapper, run: Path, watch: bool) -> None:
     grid, trace = Grid(SIDE, SIDE), Trace()
     best = WAYS["coarse to fine"]  # the surest of the drawn are the likeliest of all, and much alike
     with GridView(grid, PALETTE, RESULTS) if watch else contextlib.nullcontext() as view:
-        painted = wrapper.generate(SHEET, filter_thres=None, seed=1, observers=[trace, *([view] if view else [])], **best).cpu()
+        painted = wrapper.generate(
+            SHEET, filter_thres=None, seed=1, observers=[trace, *([view] if view else [])], **best
+        ).cpu()
     sheet_png(run / "samples.png", painted, grid, PALETTE, columns=8, scale=6)
     sheet_png(run / "data.png", pictures(SHEET), grid, PALETTE, columns=8, scale=6)
     trace_gif(run / "unmasking.gif", trace, grid, PALETTE, columns=8, scale=6)

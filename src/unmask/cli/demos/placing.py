@@ -29,6 +29,8 @@ def demo_config(tree: Mapping[str, Any], run: Path, device: str, dtype: str) -> 
 
     choose_device(device)
     if dtype not in _PRECISIONS:
-        raise ValueError(f"A demonstration trains, in one of {', '.join(_PRECISIONS)}, and --dtype {dtype} is none of them.")
+        raise ValueError(
+            f"A demonstration trains, in one of {', '.join(_PRECISIONS)}, and --dtype {dtype} is none of them."
+        )
     placed = {"device": device, "precision": _PRECISIONS[dtype]}
     return load_config(base={**tree, "run": str(run), "train": {**tree["train"], **placed}})

@@ -58,11 +58,16 @@ def demo(quick: bool, run: Path, watch: bool | None, device: str = "auto", dtype
     print_report(report)
     trained = report["models"]["trained"]["bits_per_token"]["value"]
     levels = {name: bound["bits_per_token"]["value"] for name, bound in report["models"].items() if name != "trained"}
-    plot_loss(run / "metrics.csv", run / "loss.png", f"{run}: {trained:.2f} bits per token on held-out documents", levels)
+    plot_loss(
+        run / "metrics.csv", run / "loss.png", f"{run}: {trained:.2f} bits per token on held-out documents", levels
+    )
 
     heading("3 · fill blanks")
     if quick:
-        show("A minute of training teaches little: what follows is mostly noise. Leave --quick out to see text.", style="dim")
+        show(
+            "A minute of training teaches little: what follows is mostly noise. Leave --quick out to see text.",
+            style="dim",
+        )
     samples = _fill(loaded, run) + _write(loaded, run, NOTES.is_terminal if watch is None else watch)
     (run / "samples.md").write_text(samples, encoding="utf-8")
     _where(run)
@@ -103,7 +108,14 @@ def _write(loaded: Any, run: Path, watch: bool) -> str:
     drawn = partial(watched_predict, watch=watch, page=run / "unmasking.html", title="A masked diffusion model writes")
     rules_for = partial(decoding.rules, loaded.model, loaded.tokenizer)
     found = generate_texts(
-        loaded.model, loaded.tokenizer, [PROMPT, ""], rules_for, new_tokens=tokens, predict=drawn, labels=labels, with_probabilities=False
+        loaded.model,
+        loaded.tokenizer,
+        [PROMPT, ""],
+        rules_for,
+        new_tokens=tokens,
+        predict=drawn,
+        labels=labels,
+        with_probabilities=False,
     )
     lines = ["", "# Written", ""]
     for label, written in zip(labels, found, strict=True):

@@ -17,7 +17,14 @@ FULL: dict[str, Any] = {
 QUICK: dict[str, Any] = {
     **FULL,
     "data": {**FULL["data"], "vocab_size": 3072, "block_size": 128},
-    "model": {"preset": None, "kind": "instruction_trace", "d_model": 64, "num_layers": 2, "nhead": 2, "max_length": 256},
+    "model": {
+        "preset": None,
+        "kind": "instruction_trace",
+        "d_model": 64,
+        "num_layers": 2,
+        "nhead": 2,
+        "max_length": 256,
+    },
     "train": {"steps": 60, "batch_size": 8, "evaluate_every": 30, "checkpoint_every": 20, "evaluate_rows": 32},
 }
 QUICK_DOCUMENTS = 60  # held-out functions that are evaluated
@@ -68,9 +75,23 @@ def demo(quick: bool, run: Path, watch: bool | None, device: str = "auto", dtype
         ),
         (
             ("unmask", "fill", "xor eax [MASK] [NEXT] ret", "--model", str(run)),
-            ("unmask", "fill", "push rbx [NEXT] mov rbx rdi [NEXT] [MASK] [MASK] [MASK] [NEXT] pop rbx [NEXT] ret", "--model", str(run)),
+            (
+                "unmask",
+                "fill",
+                "push rbx [NEXT] mov rbx rdi [NEXT] [MASK] [MASK] [MASK] [NEXT] pop rbx [NEXT] ret",
+                "--model",
+                str(run),
+            ),
             ("unmask", "disassemble", "/usr/bin", "-o", "traces.parquet"),
-            ("unmask", "train", "--preset", "small", "data.source=traces.parquet", "model.kind=instruction_trace", "run=runs/mine"),
+            (
+                "unmask",
+                "train",
+                "--preset",
+                "small",
+                "data.source=traces.parquet",
+                "model.kind=instruction_trace",
+                "run=runs/mine",
+            ),
         ),
     )
 
@@ -91,7 +112,9 @@ def _fill(loaded: Any, run: Path, watch: bool) -> str:
     texts = [tokenizer.decode(ids, skip_special_tokens=False) for ids, _ in hidden]
     decoding = Decoding(order="top_prob", temperature=0.0)
     drawn = partial(watched_predict, watch=watch, page=run / "fill.html", title="unmask fill")
-    fillings = fill_texts(loaded.model, tokenizer, texts, partial(decoding.rules, loaded.model, tokenizer), top=3, predict=drawn)
+    fillings = fill_texts(
+        loaded.model, tokenizer, texts, partial(decoding.rules, loaded.model, tokenizer), top=3, predict=drawn
+    )
     lines = ["# Instructions filled in", ""]
     for filling, ids, (_, place) in zip(fillings, whole, hidden, strict=True):
         truth = tokenizer.decode(ids, skip_special_tokens=False).split(" [NEXT] ")

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from unmask.nonautoregressive.wrapper import NonAutoregressiveWrapper
 
 
-def train_wrapper(wrapper: NonAutoregressiveWrapper, config: Config, run: Path, rows: Callable[[], tuple[Tensor, Tensor]]) -> None:
+def train_wrapper(
+    wrapper: NonAutoregressiveWrapper, config: Config, run: Path, rows: Callable[[], tuple[Tensor, Tensor]]
+) -> None:
     """Train, or go on, or find it done; the wrapper is left in eval mode with the weights of the last checkpoint.
 
     Args:
@@ -55,9 +57,13 @@ def train_wrapper(wrapper: NonAutoregressiveWrapper, config: Config, run: Path, 
             seed=config.seed,
         )
         stop = CleanStop()
-        progress = ProgressLine(NOTES, max(config.train.log_every, config.train.steps // 20), config.train.batch_size * wrapper.max_seq_len)
+        progress = ProgressLine(
+            NOTES, max(config.train.log_every, config.train.steps // 20), config.train.batch_size * wrapper.max_seq_len
+        )
         io = WrapperCheckpointIO(wrapper, wrapper.net.config, {"run.yaml": config_yaml(config)})
-        trainer = make_trainer(config, run, io, [MetricsTable(run / "metrics.csv", config.train.log_every), progress, stop])
+        trainer = make_trainer(
+            config, run, io, [MetricsTable(run / "metrics.csv", config.train.log_every), progress, stop]
+        )
         module = MaskedLMModule(wrapper, WrapperObjective(), config.optim, config.train.steps, config.seed)
         fit(trainer, module, data, resume)
         if stop.stopped is not None:

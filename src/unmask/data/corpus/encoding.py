@@ -43,7 +43,9 @@ class DocumentTokenizer:
         round_trip: also decode every document and compare it with its text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, dtype: str, eos: int, forbidden: Sequence[int], round_trip: bool = False) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, dtype: str, eos: int, forbidden: Sequence[int], round_trip: bool = False
+    ) -> None:
         self.tokenizer = tokenizer
         self.dtype = dtype
         self.eos = eos
@@ -53,12 +55,19 @@ class DocumentTokenizer:
     def __call__(self, documents: list[Document]) -> TokenizedDocuments:
         ids = self.tokenizer.encode_batch([document.text for document in documents])
         lengths = np.array([len(row) + 1 for row in ids], dtype=np.int64)
-        tokens = np.fromiter(itertools.chain.from_iterable((*row, self.eos) for row in ids), self.dtype, count=int(lengths.sum()))
+        tokens = np.fromiter(
+            itertools.chain.from_iterable((*row, self.eos) for row in ids), self.dtype, count=int(lengths.sum())
+        )
         self._refuse_specials(documents, tokens, lengths)
         sizes = [(len(document.text.encode()), len(document.text.split())) for document in documents]
         columns = [lengths, np.array(sizes, dtype=np.int64)]
         if self.round_trip:
-            columns.append(np.array([self.tokenizer.decode(row) == d.text for row, d in zip(ids, documents, strict=True)], dtype=np.int64))
+            columns.append(
+                np.array(
+                    [self.tokenizer.decode(row) == d.text for row, d in zip(ids, documents, strict=True)],
+                    dtype=np.int64,
+                )
+            )
         return TokenizedDocuments(tokens, np.column_stack(columns))
 
     def _refuse_specials(self, documents: list[Document], tokens: NDArray[Any], lengths: NDArray[np.int64]) -> None:

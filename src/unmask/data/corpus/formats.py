@@ -106,9 +106,13 @@ def _object(line: str, where: str, field: str) -> dict[str, Any]:
             f'whole object a line, like {{"{field}": "..."}}; a file that is one big array must be rewritten that way.'
         ) from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets nested as deeply
-        raise ValueError(f"{where} cannot be read as JSON ({str(error).split(';')[0]}). Leave that line out.") from error
+        raise ValueError(
+            f"{where} cannot be read as JSON ({str(error).split(';')[0]}). Leave that line out."
+        ) from error
     if not isinstance(row, dict):
-        raise ValueError(f'{where} holds a {type(row).__name__}; JSON lines need an object like {{"{field}": "..."}} on each line.')
+        raise ValueError(
+            f'{where} holds a {type(row).__name__}; JSON lines need an object like {{"{field}": "..."}} on each line.'
+        )
     return row
 
 
@@ -125,7 +129,9 @@ class Parquet:
         try:
             file = pq.ParquetFile(source.path)
         except pa.ArrowInvalid as error:
-            raise ValueError(f"{source.place} is not a Parquet file, or it is damaged ({error}). Fetch or write it again.") from error
+            raise ValueError(
+                f"{source.place} is not a Parquet file, or it is damaged ({error}). Fetch or write it again."
+            ) from error
         with file:
             columns = file.schema_arrow.names
             if how.field not in columns:
@@ -134,7 +140,10 @@ class Parquet:
             for batch in file.iter_batches(batch_size=1024, columns=[how.field]):
                 for value in batch.column(0).to_pylist():
                     if value is not None:
-                        yield Document(f"{source.name}:{number}", as_text(value, how.field, f"{source.place}, row {number}", how.advice))
+                        yield Document(
+                            f"{source.name}:{number}",
+                            as_text(value, how.field, f"{source.place}, row {number}", how.advice),
+                        )
                     number += 1
 
 
@@ -177,5 +186,8 @@ def not_prose(path: Path) -> str | None:
 
 
 _BY_SUFFIX = {
-    suffix + end: name for name, format in FORMATS.items() for suffix in format.suffixes for end in ("", *(COMPRESSED if format.compressed else ()))
+    suffix + end: name
+    for name, format in FORMATS.items()
+    for suffix in format.suffixes
+    for end in ("", *(COMPRESSED if format.compressed else ()))
 }

@@ -57,7 +57,9 @@ class HeldOut:
         piece = max(SHORTEST_PIECE, int(min(fraction, 1 - fraction) * sketch.total / PIECES))
         if sketch.largest > piece:
             pieces, _ = _measure(source, fraction, seed, piece)
-            if pieces is not None and (whole is None or pieces.is_near(fraction) or pieces.error(fraction) < whole.error(fraction) / 2):
+            if pieces is not None and (
+                whole is None or pieces.is_near(fraction) or pieces.error(fraction) < whole.error(fraction) / 2
+            ):
                 return cls(source, seed, fraction, pieces, piece)
         if whole is None:
             raise ValueError(

@@ -45,7 +45,9 @@ def read_dataset(path: str, field: str, split: str, subset: str | None, *, saved
         ) from error  # fmt: skip
     if isinstance(rows, dict):
         if split not in rows:
-            raise ValueError(f"The dataset '{path}' has no split '{split}'; it has {', '.join(sorted(rows))}. Choose one with split=….")
+            raise ValueError(
+                f"The dataset '{path}' has no split '{split}'; it has {', '.join(sorted(rows))}. Choose one with split=…."
+            )
         rows = rows[split]
     for number, row in enumerate(rows):
         if field not in row:

@@ -66,7 +66,11 @@ def cut(text: str, size: int) -> list[str]:
     start = 0
     while len(text) - start > size:
         middle, stop = start + size // 2, start + size
-        ends = (text.rfind(mark, middle, stop) + len(mark) for mark in ("\n\n", "\n", " ") if text.rfind(mark, middle, stop) >= 0)
+        ends = (
+            text.rfind(mark, middle, stop) + len(mark)
+            for mark in ("\n\n", "\n", " ")
+            if text.rfind(mark, middle, stop) >= 0
+        )
         end = next(ends, stop)
         found.append(text[start:end])
         start = end

@@ -62,9 +62,13 @@ class Source:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"'{self.kind}' is not a kind of source.{nearest(self.kind, KINDS)} The kinds are: {', '.join(KINDS)}.")
+            raise ValueError(
+                f"'{self.kind}' is not a kind of source.{nearest(self.kind, KINDS)} The kinds are: {', '.join(KINDS)}."
+            )
         if self.unit is not None and self.unit not in UNITS:
-            raise ValueError(f"A document cannot be a '{self.unit}'.{nearest(self.unit, UNITS)} The units are: {', '.join(UNITS)}.")
+            raise ValueError(
+                f"A document cannot be a '{self.unit}'.{nearest(self.unit, UNITS)} The units are: {', '.join(UNITS)}."
+            )
         if self.kind == "builtin" and self.path not in corpora.BUILT_IN:
             raise ValueError(
                 f"There is no built-in corpus '{self.path}'.{nearest(self.path, corpora.BUILT_IN)} "
@@ -91,8 +95,10 @@ class Source:
         written = str(text)
         prefix, colon, rest = written.partition(":")
         if not written or (colon and prefix in ("hub", "dataset") and not rest.strip(":")):
-            raise ValueError(f"The source {written!r} names nothing. Give a text file, a folder, a .jsonl or .parquet file, owner/name of a "
-                             f"Hugging Face dataset, or a built-in corpus: {', '.join(_BUILT_IN)}.")
+            raise ValueError(
+                f"The source {written!r} names nothing. Give a text file, a folder, a .jsonl or .parquet file, owner/name of a "
+                f"Hugging Face dataset, or a built-in corpus: {', '.join(_BUILT_IN)}."
+            )
         kind: Kind
         if colon and prefix in KINDS:
             kind, path = prefix, rest
@@ -107,7 +113,9 @@ class Source:
             if not Path(path).exists():
                 raise ValueError(_missing(path))
             if not (Path(path).is_file() or Path(path).is_dir()):
-                raise ValueError(f"'{path}' is a pipe or a device, and a corpus is read several times. Write it to a file first.")
+                raise ValueError(
+                    f"'{path}' is a pipe or a device, and a corpus is read several times. Write it to a file first."
+                )
         return cls(kind, path, field, unit, split, subset, written)
 
     def documents(self) -> Iterator[Document]:
@@ -135,7 +143,9 @@ class Source:
         elif self._is_built_in_traces:
             yield from trace_documents.built_in_traces(self.path)
         elif self.kind in ("hub", "dataset"):
-            yield from readers.read_dataset(self.path, self.field, self.split, self.subset, saved=self.kind == "dataset")
+            yield from readers.read_dataset(
+                self.path, self.field, self.split, self.subset, saved=self.kind == "dataset"
+            )
         elif self.kind == "traces":
             for _, path in self._files():
                 yield from trace_documents.read_traces(path)
@@ -234,7 +244,12 @@ def _guess(written: str) -> Kind:
         return "traces" if kind == "parquet" and is_traces(path) else kind
     if written in corpora.BUILT_IN:
         return "builtin"
-    if _HUB_NAME.fullmatch(written) and format_of(path) is None and suffix_of(path) not in NOT_PROSE and not written.startswith("."):
+    if (
+        _HUB_NAME.fullmatch(written)
+        and format_of(path) is None
+        and suffix_of(path) not in NOT_PROSE
+        and not written.startswith(".")
+    ):
         return "hub"
     raise ValueError(_missing(written))
 

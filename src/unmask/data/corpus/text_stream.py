@@ -35,7 +35,14 @@ _OPENERS: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".lzma": lzma.open, ".zst": _open_zstd, ".zstd": _open_zstd,
 }  # fmt: skip
 COMPRESSED = tuple(_OPENERS)
-_MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ": ".xz", b"\x28\xb5\x2f\xfd": ".zst", b"PK\x03\x04": ".zip", b"PAR1": ".parquet"}
+_MAGIC = {
+    b"\x1f\x8b": ".gz",
+    b"BZh": ".bz2",
+    b"\xfd7zXZ": ".xz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+    b"PK\x03\x04": ".zip",
+    b"PAR1": ".parquet",
+}
 _MARKS = (  # the longer ones first: a mark of UTF-32 begins like one of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
@@ -81,7 +88,9 @@ class _Counted(io.BufferedIOBase):
     def __init__(self, file: Any) -> None:
         self.file = file
         self.bytes = self.lines = 0
-        self.line_start = self.line_start_before = 0  # offsets: of the last line, and of the last line before the last chunk
+        self.line_start = self.line_start_before = (
+            0  # offsets: of the last line, and of the last line before the last chunk
+        )
         self.head = b""
         while len(self.head) < 4 and (data := self._fetch(CHUNK)):  # a pipe may give less than a byte-order mark
             self.head += data
@@ -138,7 +147,9 @@ def open_text(source: Input, *, lines_end: Literal["anywhere", "at \\n"] = "anyw
             compressed = counted.head.startswith(tuple(_MAGIC))
             if encoding == "utf-8" and not compressed and counted.head.count(0) * 4 >= len(counted.head) > 0:
                 raise ValueError(_explain_zeros(source))
-            text = io.TextIOWrapper(cast(BinaryIO, counted), encoding=encoding, newline=None if lines_end == "anywhere" else "\n")
+            text = io.TextIOWrapper(
+                cast(BinaryIO, counted), encoding=encoding, newline=None if lines_end == "anywhere" else "\n"
+            )
             text._CHUNK_SIZE = CHUNK  # type: ignore[attr-defined]
             try:
                 yield text

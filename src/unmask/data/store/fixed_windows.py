@@ -66,7 +66,9 @@ class MaskedTokenDataset(Dataset[Any]):
         shape = tuple(getattr(data, "shape", ()))
         self.are_rows = len(shape) == 2
         if max_seq_len is None and not self.are_rows:
-            raise ValueError("Flat tokens do not say how long a row is: give max_seq_len, such as MaskedTokenDataset(tokens, 128).")
+            raise ValueError(
+                "Flat tokens do not say how long a row is: give max_seq_len, such as MaskedTokenDataset(tokens, 128)."
+            )
         if self.are_rows and max_seq_len not in (None, shape[1]):
             raise ValueError(
                 f"The data are {shape[0]} rows of {shape[1]} tokens, and max_seq_len={max_seq_len} asks for rows of another length: give "

@@ -31,7 +31,9 @@ class TokenArray:
     """
 
     def __init__(self, tokens: Any, pad: int = 0) -> None:
-        self.tokens: NDArray[Any] = tokens.detach().cpu().numpy() if isinstance(tokens, Tensor) else np.asanyarray(tokens)
+        self.tokens: NDArray[Any] = (
+            tokens.detach().cpu().numpy() if isinstance(tokens, Tensor) else np.asanyarray(tokens)
+        )
         self.pad = pad
         if self.tokens.ndim != 1 or not np.issubdtype(self.tokens.dtype, np.integer):
             raise ValueError(

@@ -49,7 +49,9 @@ class TokenStore:
             np.memmap(path / shard["tokens"]["name"], dtype=np.dtype(manifest["dtype"]).newbyteorder("<"), mode="r")
             for shard in manifest["shards"]
         ]
-        table = np.concatenate([np.load(path / shard["docs"]["name"], allow_pickle=False) for shard in manifest["shards"]])
+        table = np.concatenate(
+            [np.load(path / shard["docs"]["name"], allow_pickle=False) for shard in manifest["shards"]]
+        )
         self.document_tokens, self.document_bytes, self.document_words, *exact = np.ascontiguousarray(table.T)
         self.document_exact: NDArray[np.bool_] | None = exact[0].astype(bool) if exact else None
         self._starts = _offsets([len(shard) for shard in self._shards])  # [shards + 1], first token of each shard
@@ -71,14 +73,22 @@ class TokenStore:
         """
         path = Path(path)
         if not (path / MANIFEST).exists():
-            state = "is not finished" if any(path.glob("*.json")) else "does not exist" if not path.exists() else "holds no token store"
+            state = (
+                "is not finished"
+                if any(path.glob("*.json"))
+                else "does not exist"
+                if not path.exists()
+                else "holds no token store"
+            )
             raise ValueError(
                 f"{path} {state} (no {MANIFEST} in it). Make one with `unmask prepare SOURCE --out FOLDER`, or run the same "
                 "command again if it was interrupted; a prepared folder holds two stores, `train` and `valid`."
             )
         manifest = read_json(path / MANIFEST)
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise ValueError(f"{path / MANIFEST} does not describe a token store of unmask. Give the folder that `unmask prepare` made.")
+            raise ValueError(
+                f"{path / MANIFEST} does not describe a token store of unmask. Give the folder that `unmask prepare` made."
+            )
         if manifest.get("version") != VERSION:
             raise ValueError(
                 f"{path} is a token store of version {manifest.get('version')}, and this unmask reads version {VERSION}. "
@@ -112,7 +122,8 @@ class TokenStore:
         first = min(first, len(self._shards) - 1)
         last = max(first, int(np.searchsorted(self._starts, stop, side="left")) - 1)
         parts = [
-            self._shards[shard][max(0, start - self._starts[shard]) : stop - self._starts[shard]] for shard in range(first, last + 1)
+            self._shards[shard][max(0, start - self._starts[shard]) : stop - self._starts[shard]]
+            for shard in range(first, last + 1)
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -134,7 +145,9 @@ class TokenStore:
         indices = np.asarray(indices, dtype=np.int64)
         count = self.windows(block_size)
         if indices.size and not (indices.min() >= 0 and indices.max() < count):
-            raise IndexError(f"Windows {indices.min()} to {indices.max()} were asked of {self.path}, which holds windows 0 to {count - 1}.")
+            raise IndexError(
+                f"Windows {indices.min()} to {indices.max()} were asked of {self.path}, which holds windows 0 to {count - 1}."
+            )
         first = indices * block_size
         shard = np.searchsorted(self._starts, first, side="right") - 1
         whole = first + block_size <= self._starts[np.minimum(shard + 1, len(self._shards))]  # windows within one shard
@@ -153,7 +166,9 @@ class TokenStore:
     def _sliding(self, shard: int, width: int) -> NDArray[np.unsignedinteger]:
         """Every run of ``width`` tokens of a shard, ``[n - width + 1, width]``: a view, of which rows are gathered in one go."""
         tokens = np.asarray(self._shards[shard])
-        return np.lib.stride_tricks.as_strided(tokens, (len(tokens) - width + 1, width), tokens.strides * 2, writeable=False)
+        return np.lib.stride_tricks.as_strided(
+            tokens, (len(tokens) - width + 1, width), tokens.strides * 2, writeable=False
+        )
 
     @cached_property
     def unigram_counts(self) -> NDArray[np.int64]:
@@ -184,9 +199,13 @@ def check_file(folder: Path, file: dict[str, Any], *, verify: bool) -> None:
     if not path.exists():
         raise ValueError(_damaged(folder, f"{file['name']} is missing"))
     if path.stat().st_size != file["bytes"]:
-        raise ValueError(_damaged(folder, f"{file['name']} has {path.stat().st_size} bytes where {file['bytes']} were written"))
+        raise ValueError(
+            _damaged(folder, f"{file['name']} has {path.stat().st_size} bytes where {file['bytes']} were written")
+        )
     if verify and digest(path) != file["sha256"]:
-        raise ValueError(_damaged(folder, f"the contents of {file['name']} changed after they were written (SHA-256 differs)"))
+        raise ValueError(
+            _damaged(folder, f"the contents of {file['name']} changed after they were written (SHA-256 differs)")
+        )
 
 
 def _damaged(folder: Path, what: str) -> str:

@@ -112,7 +112,9 @@ def _finished_shards(folder: Path, identity: dict[str, Any]) -> list[dict[str, A
 def _write_shard(folder: Path, number: int, encoded: TokenizedDocuments, identity: dict[str, Any]) -> dict[str, Any]:
     table = io.BytesIO()
     np.save(table, encoded.table)
-    tokens = _write_file(folder / f"tokens-{number:05d}.bin", encoded.tokens.astype(encoded.tokens.dtype.newbyteorder("<")).data)
+    tokens = _write_file(
+        folder / f"tokens-{number:05d}.bin", encoded.tokens.astype(encoded.tokens.dtype.newbyteorder("<")).data
+    )
     docs = _write_file(folder / f"docs-{number:05d}.npy", table.getbuffer())
     counts = [int(total) for total in encoded.table[:, :3].sum(axis=0)]
     shard = {
@@ -131,7 +133,9 @@ def _write_file(path: Path, data: memoryview) -> dict[str, Any]:
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest(path)}
 
 
-def _counted(pieces: Iterable[TokenizedDocuments], done: int, progress: Callable[[int], None] | None) -> Iterator[TokenizedDocuments]:
+def _counted(
+    pieces: Iterable[TokenizedDocuments], done: int, progress: Callable[[int], None] | None
+) -> Iterator[TokenizedDocuments]:
     for piece in pieces:
         done += len(piece.table)
         if progress is not None:
@@ -163,4 +167,6 @@ def _in_shards(pieces: Iterable[TokenizedDocuments], shard_tokens: int) -> Itera
 
 
 def _join(pieces: list[TokenizedDocuments]) -> TokenizedDocuments:
-    return TokenizedDocuments(np.concatenate([piece.tokens for piece in pieces]), np.concatenate([piece.table for piece in pieces]))
+    return TokenizedDocuments(
+        np.concatenate([piece.tokens for piece in pieces]), np.concatenate([piece.table for piece in pieces])
+    )

@@ -44,7 +44,11 @@ class Continuation:
             return None
         backend, mark = self._backend, self._mark or ""
         plain = text if backend.normalizer is None else backend.normalizer.normalize_str(text)
-        words = [(plain, (0, len(plain)))] if backend.pre_tokenizer is None else backend.pre_tokenizer.pre_tokenize_str(f"a{plain}")
+        words = (
+            [(plain, (0, len(plain)))]
+            if backend.pre_tokenizer is None
+            else backend.pre_tokenizer.pre_tokenize_str(f"a{plain}")
+        )
         end = words[0][1][1] - 1 if words and backend.pre_tokenizer is not None else len(plain)
         if end < 1:  # a letter before it would be a word of its own
             return None

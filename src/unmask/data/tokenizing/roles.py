@@ -50,7 +50,8 @@ def roles(settings: Mapping[str, Any], backend: tokenizers.Tokenizer) -> dict[st
     if any(f"{role}_token" in settings for role in _USUAL_NAMES):
         return found
     usual = {
-        role: next((name for name in names if backend.token_to_id(name) is not None), None) for role, names in _USUAL_NAMES.items()
+        role: next((name for name in names if backend.token_to_id(name) is not None), None)
+        for role, names in _USUAL_NAMES.items()
     }
     return {role: token for role, token in usual.items() if token is not None} | found
 
@@ -66,7 +67,11 @@ def named(settings: Mapping[str, Any]) -> set[str]:
 
 def config_with_roles(settings: Mapping[str, Any], special_tokens: Mapping[str, str]) -> dict[str, Any]:
     """A ``tokenizer_config.json`` that says the settings and the roles, for a folder with nothing but ``tokenizer.json``."""
-    kept = {key: _plain(value) for key, value in settings.items() if key not in _OF_ANOTHER_PLACE and key != "added_tokens_decoder"}
+    kept = {
+        key: _plain(value)
+        for key, value in settings.items()
+        if key not in _OF_ANOTHER_PLACE and key != "added_tokens_decoder"
+    }
     for role, token in special_tokens.items():
         if _said(settings, role) != token:
             stands_in = token in ("[CLS]", "[SEP]", "<cls>") and f"{_STAND_INS.get(role)}_token" not in settings

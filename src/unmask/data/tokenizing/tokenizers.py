@@ -73,7 +73,10 @@ class Tokenizer:
     """
 
     def __init__(
-        self, backend: tokenizers.Tokenizer, special_tokens: Mapping[str, str], settings: Mapping[str, Any] | None = None
+        self,
+        backend: tokenizers.Tokenizer,
+        special_tokens: Mapping[str, str],
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self._backend = tokenizers.Tokenizer.from_str(backend.to_str())
         self._backend.no_truncation()
@@ -274,7 +277,9 @@ class Tokenizer:
         try:
             backend = tokenizers.Tokenizer.from_str(json.dumps(content))
         except Exception as error:  # the library raises bare Exception
-            raise ValueError(f"{file} is not a tokenizer.json that `tokenizers` understands ({error}). {how_to_convert(file)}") from error
+            raise ValueError(
+                f"{file} is not a tokenizer.json that `tokenizers` understands ({error}). {how_to_convert(file)}"
+            ) from error
         settings = read_settings(file.parent)
         return cls(backend, roles(settings, backend), settings)
 

@@ -84,7 +84,9 @@ def find_files(paths: Iterable[str | os.PathLike[str]], most_bytes: int) -> tupl
             named = [(path, path.name)]
         else:
             beside = [str(path.parent / other.name) for other in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise ValueError(f"There is no file or folder '{path}'.{nearest(str(path), beside)} Give binaries, or folders that hold some.")
+            raise ValueError(
+                f"There is no file or folder '{path}'.{nearest(str(path), beside)} Give binaries, or folders that hold some."
+            )
         for file, name in named:
             place = os.path.realpath(file)
             looked = _look(file, os.fsencode(name).decode("utf-8", "replace"), most_bytes)
@@ -135,13 +137,20 @@ def trace_binary(name: str, data: bytes, share: int | None = None, seed: int = 0
     """
     binary = read_binary(data)
     sweep = Sweep(binary.architecture, binary.image)
-    traced = distinct_traces(name, binary.architecture, [(f, f) for f in binary.functions], lambda f: sweep(f.address, f.code), share, seed)
+    traced = distinct_traces(
+        name, binary.architecture, [(f, f) for f in binary.functions], lambda f: sweep(f.address, f.code), share, seed
+    )
     traced.left_out.update(binary.left_out)
     return traced
 
 
 def distinct_traces(
-    name: str, architecture: str, functions: list[tuple[Function, T]], trace: Callable[[T], Trace], share: int | None, seed: int
+    name: str,
+    architecture: str,
+    functions: list[tuple[Function, T]],
+    trace: Callable[[T], Trace],
+    share: int | None,
+    seed: int,
 ) -> TracedBinary:
     """The distinct traces of the functions of one binary, in its order.
 

@@ -57,7 +57,9 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 def trace_code(code: CodeType) -> Trace:
     """The trace of one code object, without those inside it."""
-    texts = [" ".join([instruction.opname.lower(), *_operand(instruction)]) for instruction in dis.get_instructions(code)]
+    texts = [
+        " ".join([instruction.opname.lower(), *_operand(instruction)]) for instruction in dis.get_instructions(code)
+    ]
     return Trace(f" {NEXT} ".join(texts), len(texts), 0)
 
 

@@ -22,8 +22,12 @@ from unmask.data.tokenizing.tokenizers import Tokenizer
 TOKEN_CLASSES = ("special", "mnemonic", "register", "immediate", "bracket", "operator", "size", "other")
 _SPECIAL, _MNEMONIC, _IMMEDIATE = (TOKEN_CLASSES.index(name) for name in ("special", "mnemonic", "immediate"))
 
-_SIZES = frozenset(["byte", "word", "dword", "fword", "qword", "tbyte", "xword", "oword", "xmmword", "ymmword", "zmmword"])
-_PREFIXES = frozenset(["rep", "repe", "repz", "repne", "repnz", "lock", "xacquire", "xrelease", "notrack", "bnd", "data16", "addr32"])
+_SIZES = frozenset(
+    ["byte", "word", "dword", "fword", "qword", "tbyte", "xword", "oword", "xmmword", "ymmword", "zmmword"]
+)
+_PREFIXES = frozenset(
+    ["rep", "repe", "repz", "repne", "repnz", "lock", "xacquire", "xrelease", "notrack", "bnd", "data16", "addr32"]
+)
 _REGISTER = re.compile(
     r"[re]?(?:[abcd]x|[sd]i|[sb]p|ip)|[abcd][lh]|(?:[sd]i|[sb]p)l|[cdefgs]s|r(?:[89]|1[0-5])[bwd]?|[er]?flags|[er]iz"
     r"|[xyz]?mm(?:[12]?[0-9]|3[01])|st(?:[0-7]|\([0-7]\))?|bnd[0-3]|[cd]r(?:[0-9]|1[0-5])|fp[0-7]|k[0-7]"

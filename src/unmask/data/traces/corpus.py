@@ -91,7 +91,9 @@ def disassemble(
         ImportError: Capstone is not installed.
     """
     if seconds <= 0 or megabytes <= 0 or (workers is not None and workers < 1):
-        raise ValueError(f"The limits are {seconds} seconds, {megabytes} MiB and {workers} workers; each must be more than nothing.")
+        raise ValueError(
+            f"The limits are {seconds} seconds, {megabytes} MiB and {workers} workers; each must be more than nothing."
+        )
     begun = time.monotonic()
     work = _work([os.fspath(path) for path in paths], int(megabytes * 2**20), test_fraction, seed, max_instructions)
     summary = Summary(files=len(work.ordered) + len(work.skipped))
@@ -117,7 +119,9 @@ def built_in_rows(name: str, max_instructions: int = BUILT_IN_INSTRUCTIONS) -> t
         ValueError: there is no such corpus, or not on this system.
     """
     if name not in BUILT_IN_TRACES:
-        raise ValueError(f"There is no built-in corpus of traces '{name}'.{nearest(name, BUILT_IN_TRACES)} There are: {', '.join(BUILT_IN_TRACES)}.")
+        raise ValueError(
+            f"There is no built-in corpus of traces '{name}'.{nearest(name, BUILT_IN_TRACES)} There are: {', '.join(BUILT_IN_TRACES)}."
+        )
     work = _work([name], 2**26, TEST_FRACTION, 0, max_instructions)
     rows = gather(work.traced(cores(), 60.0, _memory(64)), work.held_out, Summary())
     return tuple(row for some in rows for row in some)
@@ -146,7 +150,9 @@ class _Work:
 
 def _work(paths: list[str], most_bytes: int, test_fraction: float, seed: int, max_instructions: int | None) -> _Work:
     if max_instructions is not None and max_instructions < 1:
-        raise ValueError(f"max_instructions is {max_instructions}; at most how many instructions to keep, 1 or more, or None for all.")
+        raise ValueError(
+            f"max_instructions is {max_instructions}; at most how many instructions to keep, 1 or more, or None for all."
+        )
     built_in = [path for path in paths if path in BUILT_IN_TRACES and not os.path.exists(path)]
     if built_in and len(paths) > 1:
         raise ValueError(f"'{built_in[0]}' is a corpus of its own, and {len(paths)} paths were given. Give it alone.")
@@ -206,7 +212,17 @@ def gather(
         summary.train_functions += len(taken) if side == "train" else 0
         summary.test_functions += len(taken) if side == "test" else 0
         yield [
-            TraceRow(binary.architecture, binary.name, f.name, f.address, f.code, f.trace.instructions, f.trace.undecoded, f.trace.text, side)
+            TraceRow(
+                binary.architecture,
+                binary.name,
+                f.name,
+                f.address,
+                f.code,
+                f.trace.instructions,
+                f.trace.undecoded,
+                f.trace.text,
+                side,
+            )
             for f in taken
         ]
 
@@ -220,7 +236,10 @@ def _is_new(function: TracedFunction, seen: set[bytes]) -> bool:
 
 
 def _nothing(summary: Summary) -> str:
-    reasons = "; ".join(f"{count:,} {reason} (such as {summary.skipped_examples[reason]})" for reason, count in summary.skipped.most_common(4))
+    reasons = "; ".join(
+        f"{count:,} {reason} (such as {summary.skipped_examples[reason]})"
+        for reason, count in summary.skipped.most_common(4)
+    )
     return (
         f"No function was found in {summary.files:,} files{f': {reasons}' if reasons else ''}. Give linked ELF programs or libraries for "
         "x86, x86-64 or AArch64, or folders that hold some; the file for traces was not written."
@@ -236,7 +255,9 @@ def _require_libraries() -> None:
     try:
         import_module("capstone")
     except ImportError as error:
-        raise ImportError("Disassembling needs `capstone`, which is not installed. Type: pip install 'unmask[traces]'") from error
+        raise ImportError(
+            "Disassembling needs `capstone`, which is not installed. Type: pip install 'unmask[traces]'"
+        ) from error
 
 
 def _memory(megabytes: float) -> int:

@@ -46,7 +46,9 @@ def dynamic_symbols(headers: Headers, bytes_at: Callable[[int, int], bytes]) -> 
         count = _hashed(bytes_at(found[_GNU_HASH], _ALL), headers.wide)
     if count is None:
         return None
-    return bytes_at(found[_SYMBOLS], count * _SYMBOL_SIZE[headers.wide]), bytes_at(found[_STRINGS], found.get(_STRINGS_SIZE, _ALL))
+    return bytes_at(found[_SYMBOLS], count * _SYMBOL_SIZE[headers.wide]), bytes_at(
+        found[_STRINGS], found.get(_STRINGS_SIZE, _ALL)
+    )
 
 
 def _hashed(table: bytes, wide: bool) -> int | None:

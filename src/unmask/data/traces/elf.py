@@ -43,8 +43,12 @@ _MACHINES = {3: "x86", 62: "x86-64", 183: "aarch64"}  # EM_386, EM_X86_64, EM_AA
 _OBJECT, _PROGRAM, _LIBRARY = 1, 2, 3  # ET_REL, ET_EXEC, ET_DYN
 _FUNCTION_TYPES = (2, 10)  # STT_FUNC, STT_GNU_IFUNC
 _SYMBOL = {
-    True: np.dtype([("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]),
-    False: np.dtype([("name", "<u4"), ("value", "<u4"), ("size", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2")]),
+    True: np.dtype(
+        [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
+    ),
+    False: np.dtype(
+        [("name", "<u4"), ("value", "<u4"), ("size", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2")]
+    ),
 }
 
 
@@ -94,7 +98,9 @@ def read_binary(data: bytes) -> Binary:
         if architecture is None or not headers.little:
             raise Unreadable("of another architecture")
         if headers.kind not in (_PROGRAM, _LIBRARY):
-            raise Unreadable("an object file that is not linked" if headers.kind == _OBJECT else "neither a program nor a library")
+            raise Unreadable(
+                "an object file that is not linked" if headers.kind == _OBJECT else "neither a program nor a library"
+            )
         layout = _Layout(headers, data, architecture)
         left_out: Counter[str] = Counter()
         functions = layout.functions(layout.function_ranges(), left_out)
@@ -197,7 +203,9 @@ class _Layout:
                 continue
             table, strings = found
             table = table[np.isin(table["value"], addresses)]
-            for address, place, info in zip(table["value"].tolist(), table["name"].tolist(), table["info"].tolist(), strict=True):
+            for address, place, info in zip(
+                table["value"].tolist(), table["name"].tolist(), table["info"].tolist(), strict=True
+            ):
                 if place < len(strings):
                     end = strings.find(b"\0", place, place + 4096)
                     name = strings[place : end if end >= 0 else place + 4096].decode("utf-8", "replace")

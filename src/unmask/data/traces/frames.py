@@ -14,7 +14,9 @@ from itertools import islice
 
 _KINDS = {0x02: "h", 0x03: "i", 0x04: "q", 0x0A: "h", 0x0B: "i", 0x0C: "q"}  # DW_EH_PE_udata2 … sdata8
 _OMITTED = 0xFF
-_FIRST_ENTRY = re.compile(rb"[\x0c-\x40]\0{3}\0{4}\x01z[PLRSBG]{0,6}\0")  # a common entry: length, 0, version 1, augmentation
+_FIRST_ENTRY = re.compile(
+    rb"[\x0c-\x40]\0{3}\0{4}\x01z[PLRSBG]{0,6}\0"
+)  # a common entry: length, 0, version 1, augmentation
 _MOST_CANDIDATES = 16
 _COUNT, _PAIRS = 0x03, 0x3B  # udata4; sdata4 relative to the header: what linkers write
 
@@ -123,7 +125,9 @@ def last_listed_frame(header: bytes, address: int) -> int | None:
     if len(header) < 12 or header[1] & 0x0F not in (0x03, 0x0B) or header[2] != _COUNT or header[3] != _PAIRS:
         return None
     (count,) = struct.unpack_from("<I", header, 8)
-    offsets = [offset for _, offset in struct.iter_unpack("<ii", header[12 : 12 + 8 * min(count, (len(header) - 12) // 8)])]
+    offsets = [
+        offset for _, offset in struct.iter_unpack("<ii", header[12 : 12 + 8 * min(count, (len(header) - 12) // 8)])
+    ]
     return address + max(offsets) if offsets else None
 
 

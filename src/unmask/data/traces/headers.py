@@ -87,7 +87,9 @@ def read_headers(data: bytes) -> Headers:
     header = _HEADER[wide]
     if len(data) < 16 + header.size:
         raise ValueError("the ELF header is cut off")
-    kind, machine, _, _, at, sections_at, _, _, entry, count, section_entry, section_count, names_in = header.unpack_from(data, 16)
+    kind, machine, _, _, at, sections_at, _, _, entry, count, section_entry, section_count, names_in = (
+        header.unpack_from(data, 16)
+    )
     if count > MOST_HEADERS or (count and entry != _SEGMENT[wide].size) or at + count * entry > len(data):
         raise ValueError("the program headers are cut off or damaged")
     segments = tuple(_segment(data, at + n * entry, wide) for n in range(count))

@@ -28,7 +28,9 @@ _WORD = re.compile(
 _SEGMENT = re.compile(r"\b([cdefgs]s):\[")
 _INSTRUCTION_POINTER = re.compile(r"\[([re]ip)[^\]]*\]")
 _X86_JUMPS = frozenset(["call", "loop", "loope", "loopne", "xbegin"])
-_ARM_JUMPS = frozenset(["b", "bl", "cbz", "cbnz", "tbz", "tbnz", "adr", "ldr", "ldrsw", "prfm"])  # the last three: literals
+_ARM_JUMPS = frozenset(
+    ["b", "bl", "cbz", "cbnz", "tbz", "tbnz", "adr", "ldr", "ldrsw", "prfm"]
+)  # the last three: literals
 _REMEMBERED = 2**16  # texts; then it starts afresh, so memory stays bounded
 
 

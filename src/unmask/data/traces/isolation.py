@@ -45,7 +45,9 @@ class _Worker:
     ready: bool = False
 
 
-def isolated(function: Callable[[Any], Any], tasks: Iterable[Any], workers: int, seconds: float, memory: int) -> Iterator[Any]:
+def isolated(
+    function: Callable[[Any], Any], tasks: Iterable[Any], workers: int, seconds: float, memory: int
+) -> Iterator[Any]:
     """``function`` of every task, in order; where there is no result, a ``Failure``.
 
     Args:
@@ -107,7 +109,9 @@ def isolated(function: Callable[[Any], Any], tasks: Iterable[Any], workers: int,
                 worker.left -= passed
                 if worker.pipe not in ready and worker.left > 0:
                     continue
-                result = _receive(worker, seconds) if worker.pipe in ready else Failure(f"took longer than {seconds:g} s")
+                result = (
+                    _receive(worker, seconds) if worker.pipe in ready else Failure(f"took longer than {seconds:g} s")
+                )
                 if result == _READY and not worker.ready:
                     worker.ready, worker.left = True, _CLOCK * seconds
                     continue
@@ -170,4 +174,6 @@ def _limit(what: str, value: int) -> None:
         import resource
 
         _, hard = resource.getrlimit(getattr(resource, what))
-        resource.setrlimit(getattr(resource, what), (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+        resource.setrlimit(
+            getattr(resource, what), (value if hard == resource.RLIM_INFINITY else min(value, hard), hard)
+        )

@@ -35,7 +35,9 @@ def held_out_families(binaries: Iterable[str], fraction: float, seed: int) -> se
         ValueError: ``fraction`` is no such share.
     """
     if not 0 < fraction < 1:
-        raise ValueError(f"The test fraction is {fraction}; it is the share of binaries to hold out, between 0 and 1, like 0.1.")
+        raise ValueError(
+            f"The test fraction is {fraction}; it is the share of binaries to hold out, between 0 and 1, like 0.1."
+        )
     order = sorted({(keyed_position(seed, name.encode()), name) for name in map(family, binaries)})
     if len(order) < 2:
         return set()

@@ -47,7 +47,9 @@ class Sweep:
             if mnemonic == ".byte":
                 undecoded += size
             texts.append(known.get((mnemonic, operands)) or text(mnemonic, operands, at, address, end))
-        for rest in range(at + size - address, len(code), 4):  # fewer bytes than any instruction of the architecture has
+        for rest in range(
+            at + size - address, len(code), 4
+        ):  # fewer bytes than any instruction of the architecture has
             undecoded += len(code[rest : rest + 4])
             texts.append(" ".join([".byte", *map(str, code[rest : rest + 4])]))
         return Trace(_BETWEEN.join(texts), len(texts), undecoded)
@@ -62,7 +64,9 @@ def capstone(architecture: str) -> Any:
     try:
         import capstone as library
     except ImportError as error:
-        raise ImportError("Disassembling needs the `capstone` library, which is not installed. Type: pip install 'unmask[traces]'") from error
+        raise ImportError(
+            "Disassembling needs the `capstone` library, which is not installed. Type: pip install 'unmask[traces]'"
+        ) from error
     kinds = {
         "x86": (library.CS_ARCH_X86, library.CS_MODE_32),
         "x86-64": (library.CS_ARCH_X86, library.CS_MODE_64),

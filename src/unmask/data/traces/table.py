@@ -1,14 +1,14 @@
 """The file of traces: Parquet, one row per distinct function, checked when it is read.
 
-    architecture  string   x86, x86-64, aarch64, python-3.11
-    binary        string   the file it is from
-    name          string   of the function, or f_401000
-    address       uint64   where it begins
-    bytes         binary   its code
-    instructions  int32    how many there are
-    undecoded     int32    how many of its bytes are no instruction (``.byte`` in the trace)
-    disassembly   string   the trace
-    split         string   train or test; a binary is on one side as a whole
+architecture  string   x86, x86-64, aarch64, python-3.11
+binary        string   the file it is from
+name          string   of the function, or f_401000
+address       uint64   where it begins
+bytes         binary   its code
+instructions  int32    how many there are
+undecoded     int32    how many of its bytes are no instruction (``.byte`` in the trace)
+disassembly   string   the trace
+split         string   train or test; a binary is on one side as a whole
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ def read_traces(path: str | os.PathLike[str], columns: Sequence[str] = tuple(COL
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is not a Parquet file of traces ({error}). Make one: unmask disassemble PATH -o traces.parquet") from error
+        raise ValueError(
+            f"{path} is not a Parquet file of traces ({error}). Make one: unmask disassemble PATH -o traces.parquet"
+        ) from error
     with file:
         _check(path, file.schema_arrow)
         number = 0
@@ -147,4 +149,6 @@ def _check(path: str | os.PathLike[str], schema: Any) -> None:
             found = found.value_type
         same = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}.get(found, found)
         if same != pa.type_for_alias(kind):
-            raise ValueError(f"{path}: column '{name}' holds {found}, and {kind} was expected. Make the file anew, or convert the column.")
+            raise ValueError(
+                f"{path}: column '{name}' holds {found}, and {kind} was expected. Make the file anew, or convert the column."
+            )

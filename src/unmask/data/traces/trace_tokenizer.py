@@ -52,7 +52,10 @@ SMALLEST_TRACE_VOCABULARY = len(_base())
 
 def _piece_of(word: str) -> str:
     """How byte-level BPE writes the word and the space before it."""
-    return "".join(piece for piece, _ in pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(f" {word}"))
+    return "".join(
+        piece
+        for piece, _ in pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(f" {word}")
+    )
 
 
 def _is_whole(word: str) -> bool:
@@ -78,7 +81,9 @@ def trace_tokenizer(traces: Iterable[str], vocab_size: int = 8192, min_count: in
             "256 bytes, the groups of three digits and the brackets. 8192 has room for the words of three architectures."
         )
     if min_count < 1:
-        raise ValueError(f"min_count is {min_count}; it is how often a word must be seen to become a token of its own: 1 or more.")
+        raise ValueError(
+            f"min_count is {min_count}; it is how often a word must be seen to become a token of its own: 1 or more."
+        )
     counts: Counter[str] = Counter()
     for trace in traces:
         counts.update(trace.split())
@@ -97,7 +102,9 @@ def _backend(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
     one_space = normalizers.Replace(tokenizers.Regex("^  "), " ")
     backend.normalizer = normalizers.Sequence([normalizers.Prepend(" "), one_space])
     pieces = pre_tokenizers.Split(tokenizers.Regex(_PIECES), "isolated")
-    backend.pre_tokenizer = pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     spaced = [decoders.Replace(token, _SPACE + token) for token in TRACE_SPECIALS.values()]
     backend.decoder = decoders.Sequence([*spaced, decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
     for token in TRACE_SPECIALS.values():

@@ -40,7 +40,9 @@ def unseen_words(tokenizer: Any, texts: Iterable[str]) -> str | None:
     if not set(spaced) >= _ALWAYS_WORDS:
         return None
     known = {text[1:] for text in spaced}
-    special = re.compile("|".join(re.escape(text) for text in sorted(tokenizer.special_tokens.values(), key=len, reverse=True)))
+    special = re.compile(
+        "|".join(re.escape(text) for text in sorted(tokenizer.special_tokens.values(), key=len, reverse=True))
+    )
     unseen: dict[str, None] = {}
     for text in texts:
         plain = special.sub(" ", text)

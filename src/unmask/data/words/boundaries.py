@@ -13,7 +13,9 @@ import regex
 from numpy.typing import NDArray
 
 # Classes are bits, so that a rule tests for several at once.
-LETTER, HEBREW, DIGIT, KATAKANA, UNDERSCORE, SPACE, NEWLINE, FLAG, OTHER, PICTURE, MARK, JOINER = (1 << bit for bit in range(12))
+LETTER, HEBREW, DIGIT, KATAKANA, UNDERSCORE, SPACE, NEWLINE, FLAG, OTHER, PICTURE, MARK, JOINER = (
+    1 << bit for bit in range(12)
+)
 BETWEEN_LETTERS, BETWEEN_DIGITS, BETWEEN_EITHER, QUOTE, DOUBLE_QUOTE = (1 << bit for bit in range(12, 17))
 MARKS = MARK | JOINER
 

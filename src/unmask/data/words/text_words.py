@@ -60,7 +60,9 @@ class TextWordTable:
     pairs: UInt8[Tensor, " pairs"]
     middles: UInt8[Tensor, "ends middles begins"]
 
-    def word_starts(self, ids: Int[Tensor, "batch seq"], eligible: Bool[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
+    def word_starts(
+        self, ids: Int[Tensor, "batch seq"], eligible: Bool[Tensor, "batch seq"]
+    ) -> Bool[Tensor, "batch seq"]:
         """True at the first token of each word. What may not be hidden, a special token, ends the word before it."""
         begins, ends = (table.index_select(0, ids.reshape(-1)).view(ids.shape) for table in (self.begins, self.ends))
         if self._any_marks:  # a combining mark ends as the character before it does
@@ -117,7 +119,9 @@ class TextWordTable:
         broken[np.cumsum(sizes) - sizes] = word_boundaries(codes)
         found = torch.ones_like(starts)
         found.view(-1)[chosen] = torch.from_numpy(broken[begin] | first)
-        starts[:, 1:] = torch.where(wanted[stretch].view_as(starts)[:, 1:] & (certain | ~joined), found[:, 1:], starts[:, 1:])
+        starts[:, 1:] = torch.where(
+            wanted[stretch].view_as(starts)[:, 1:] & (certain | ~joined), found[:, 1:], starts[:, 1:]
+        )
 
 
 def word_table(tokenizer: Any) -> WordTable | TextWordTable:
@@ -126,7 +130,9 @@ def word_table(tokenizer: Any) -> WordTable | TextWordTable:
     Raises:
         ValueError: the tokenizer is of none of these.
     """
-    backend = next((getattr(tokenizer, name) for name in ("backend_tokenizer", "backend") if hasattr(tokenizer, name)), tokenizer)
+    backend = next(
+        (getattr(tokenizer, name) for name in ("backend_tokenizer", "backend") if hasattr(tokenizer, name)), tokenizer
+    )
     if not hasattr(backend, "to_str"):
         raise ValueError(
             f"Words cannot be told apart with a {type(tokenizer).__name__}: it is no fast tokenizer. Load it with "

@@ -68,12 +68,16 @@ def token_kinds() -> TokenKinds:
             alone = end in _MIDDLES or begin in _MIDDLES
             pairs[_END[end], _BEGIN[begin]] = LOOSE if broken and alone else broken
     pairs[_END[" "], [begin[0] not in _SPACES for begin in _BEGINS]] = JOINED
-    marked = [(end, "\u0301") for end in _ENDS if end not in (MARK, PART, *_MIDDLES)]  # after a middle the mark hides what follows
+    marked = [
+        (end, "\u0301") for end in _ENDS if end not in (MARK, PART, *_MIDDLES)
+    ]  # after a middle the mark hides what follows
     for (end, _), broken in zip(marked, _broken(marked), strict=True):
         pairs[_END[end], _BEGIN[MARK]] = broken
 
     middles = np.zeros((len(_CLASSES), len(_CLASSES), N_BEGINS), dtype=np.uint8)
-    triples = [(end, middle, begin) for end in _CLASSES if end not in _MIDDLES for middle in _MIDDLES for begin in written]
+    triples = [
+        (end, middle, begin) for end in _CLASSES if end not in _MIDDLES for middle in _MIDDLES for begin in written
+    ]
     before = _broken((end, middle + begin) for end, middle, begin in triples)
     after = _broken((end + middle, begin) for end, middle, begin in triples)
     for (end, middle, begin), first, second in zip(triples, before, after, strict=True):

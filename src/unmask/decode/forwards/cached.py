@@ -53,7 +53,9 @@ class CachedForward:
         if self.kind not in CACHES:
             raise ValueError(f"There is no cache {self.kind!r}. Choose one of {', '.join(CACHES)}, or None.")
         if self.refresh is not None and self.refresh < 1:
-            raise ValueError(f"A cache is refreshed every n-th evaluation, n at least 1 (which caches nothing); got {self.refresh}.")
+            raise ValueError(
+                f"A cache is refreshed every n-th evaluation, n at least 1 (which caches nothing); got {self.refresh}."
+            )
 
     def start(self, rows: int, block_schedule: BlockSchedule) -> CachedSession:
         """The forward of one decode of ``rows`` rows."""
@@ -128,5 +130,7 @@ def logits_by_memory(
             "methods hidden_states_at and logits_at. Decode it without a cache (cache=None), or use RotaryTransformerMLMModel."
         )
     assert bool((where & ~queries).sum() == 0), "a position was asked for that is not run"
-    states = model.hidden_states_at(view.ids, queries, memory, view.rows, view.canvas.attention_mask, view.canvas.positions, where)
+    states = model.hidden_states_at(
+        view.ids, queries, memory, view.rows, view.canvas.attention_mask, view.canvas.positions, where
+    )
     return model.logits_at(states, states.new_ones(len(states), dtype=torch.bool))  # type: ignore[no-any-return]

@@ -43,7 +43,9 @@ class ForwardSession(Protocol):
         """How many tokens a call with this view runs through the network."""
         ...
 
-    def __call__(self, model: Any, view: StepView, where: Bool[Tensor, "rows seq"]) -> Float[Tensor, "scored vocab"]: ...
+    def __call__(
+        self, model: Any, view: StepView, where: Bool[Tensor, "rows seq"]
+    ) -> Float[Tensor, "scored vocab"]: ...
 
 
 @dataclass(frozen=True)

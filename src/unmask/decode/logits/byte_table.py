@@ -62,7 +62,10 @@ def byte_table(nfa: Nfa, starts: Sequence[tuple[int, bool]], words: np.ndarray |
     return _Bytes(np.array(states.rows, dtype=np.int32).reshape(-1, len(kinds)), bounds, kind_of_run, pattern).table(
         [nfa.end in found for found, _ in states.index],
         begun,
-        [int(row[states.space]) if in_word else n for n, ((_, in_word), row) in enumerate(zip(states.index, states.rows, strict=True))],
+        [
+            int(row[states.space]) if in_word else n
+            for n, ((_, in_word), row) in enumerate(zip(states.index, states.rows, strict=True))
+        ],
     )
 
 
@@ -96,7 +99,9 @@ class _Determinised:
         key = found, in_word
         if key not in self.index:
             if len(self.index) >= MOST_STATES * (1 + bool(self.inside.any())):
-                raise ValueError(f"The pattern {self.pattern!r} needs more than {MOST_STATES} states: shorten it, or lower its counts.")
+                raise ValueError(
+                    f"The pattern {self.pattern!r} needs more than {MOST_STATES} states: shorten it, or lower its counts."
+                )
             self.index[key] = len(self.index)
         return self.index[key]
 
@@ -161,7 +166,9 @@ class _Bytes:
             if key not in self.inner:
                 dead = not (row >= 0).any()
                 if not dead and len(self.moves) + len(self.rows) >= _MOST_ROWS:
-                    raise ValueError(f"The pattern {self.pattern!r} needs more than {_MOST_ROWS:,} states over bytes: write smaller classes, such as [a-z] for \\w.")
+                    raise ValueError(
+                        f"The pattern {self.pattern!r} needs more than {_MOST_ROWS:,} states over bytes: write smaller classes, such as [a-z] for \\w."
+                    )
                 self.inner[key] = -1 if dead else len(self.moves) + len(self.rows)
                 if not dead:
                     self.rows.append(row.copy())

@@ -65,7 +65,9 @@ class WholeCharacters:
         before, behind = _blanks_beside(view.blanks)
         beside = ((before > 0) | (behind > 0)) & ~view.blanks & view.canvas.attention_mask
         followed = (beside & self._are_parts(view.ids)).any(-1)
-        known = len(self.parts) if logits.shape[-1] > int(self.parts[-1]) else int((self.parts < logits.shape[-1]).sum())
+        known = (
+            len(self.parts) if logits.shape[-1] > int(self.parts[-1]) else int((self.parts < logits.shape[-1]).sum())
+        )
         parts, forbidden = self.parts[:known].to(logits.device), self._forbidden_parts[:, :known].to(logits.device)
         context = ((_FAR + 1) * before + behind).masked_fill(followed[:, None], len(forbidden) - 1)
         here = logits.index_select(1, parts).masked_fill_(forbidden.index_select(0, context[where]), -torch.inf)
@@ -85,7 +87,12 @@ class WholeCharacters:
         return logits
 
     def draw(
-        self, tokens: Tokens, log_probs: LogProbs, uniforms: Float[Tensor, " scored"], view: StepView, where: Bool[Tensor, "rows seq"]
+        self,
+        tokens: Tokens,
+        log_probs: LogProbs,
+        uniforms: Float[Tensor, " scored"],
+        view: StepView,
+        where: Bool[Tensor, "rows seq"],
     ) -> Int[Tensor, " scored"]:
         """Draw everywhere at once; a row for which parts of characters were drawn is drawn again, one token after another."""
         shares = tokens.shares(view, where)

@@ -142,7 +142,9 @@ class Automaton:
         ids = list(dict.fromkeys(ids))
         wrong = [i for i in ids if i in special.all or not 0 <= i < special.vocab_size]
         if wrong or len(ids) > 10:
-            raise ValueError(f"Up to ten ordinary ids can be required; got {len(ids)}, of which {wrong} are special or unknown.")
+            raise ValueError(
+                f"Up to ten ordinary ids can be required; got {len(ids)}, of which {wrong} are special or unknown."
+            )
         states = torch.arange(2 ** len(ids))
         columns = torch.zeros(special.vocab_size, dtype=torch.int64)  # class 0: all that are not required
         columns[list(ids)] = torch.arange(1, len(ids) + 1)
@@ -189,7 +191,10 @@ class Automaton:
 
     @cached_property
     def _tables(self) -> list[Int[Tensor, "states classes"]]:
-        return [self.transitions, *(self.transitions if table is None else table for table in (self.behind_space, self.at_start))]
+        return [
+            self.transitions,
+            *(self.transitions if table is None else table for table in (self.behind_space, self.at_start)),
+        ]
 
     @cached_property
     def _vocab(self) -> int:
@@ -203,7 +208,11 @@ class Automaton:
         """By table, the pairs of states that some id leads between which may be placed."""
         placed = torch.ones(self._vocab, dtype=torch.bool)
         placed[[i for i in self.special.all if i < self._vocab]] = False
-        classes = placed if self.columns is None else torch.bincount(self.columns[placed], minlength=self.transitions.shape[1]) > 0
+        classes = (
+            placed
+            if self.columns is None
+            else torch.bincount(self.columns[placed], minlength=self.transitions.shape[1]) > 0
+        )
         edges = []
         for table in self._tables:
             begin, column = ((table >= 0) & classes).nonzero(as_tuple=True)
@@ -274,7 +283,9 @@ class Automaton:
             )
         return cells, future[1:]
 
-    def _allowed(self, states: Bool[Tensor, " states"], future: Bool[Tensor, " states"], place: int, vocab: int) -> Bool[Tensor, " vocab"]:
+    def _allowed(
+        self, states: Bool[Tensor, " states"], future: Bool[Tensor, " states"], place: int, vocab: int
+    ) -> Bool[Tensor, " vocab"]:
         """The ids that lead from ``states`` to where the rest can be accepted."""
         reached = self._tables[place][states]
         known = ((reached >= 0) & future[reached.clamp(min=0).long()]).any(0)

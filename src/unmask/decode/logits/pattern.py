@@ -59,7 +59,9 @@ class Nfa:
     def state(self) -> int:
         """A new state."""
         if len(self.free) >= _MOST_STATES:
-            raise ValueError(f"The pattern is too large: it repeats its parts more than {_MOST_STATES:,} times in all. Shorten it, or lower its counts.")
+            raise ValueError(
+                f"The pattern is too large: it repeats its parts more than {_MOST_STATES:,} times in all. Shorten it, or lower its counts."
+            )
         self.free.append([])
         self.reading.append([])
         return len(self.free) - 1
@@ -121,8 +123,12 @@ class _Builder:
             least, most, inner = argument
             unbounded = most == tree.MAXREPEAT
             if max(int(least), 0 if unbounded else int(most)) > MOST_REPEATS:
-                raise ValueError(f"The pattern {self.pattern!r} repeats a part more than {MOST_REPEATS} times: give two numbers from 0 to {MOST_REPEATS}.")
-            return self._times(partial(self.sequence, inner, flags), int(least), None if unbounded else int(most), state)
+                raise ValueError(
+                    f"The pattern {self.pattern!r} repeats a part more than {MOST_REPEATS} times: give two numbers from 0 to {MOST_REPEATS}."
+                )
+            return self._times(
+                partial(self.sequence, inner, flags), int(least), None if unbounded else int(most), state
+            )
         reason = _REFUSED.get(operation, f"re's {operation} is not known here")
         raise ValueError(
             f"The pattern {self.pattern!r} cannot be used: {reason}. Patterns are made of literals, classes, groups, |, *, +, ? and {{m,n}}; they match the whole text."

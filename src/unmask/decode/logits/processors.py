@@ -50,7 +50,9 @@ class AllowedIds:
     def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
         vocab = logits.shape[-1]
         eos = self.special.eos
-        eos_possible = self.allow_eos and eos is not None and eos not in (self.special.mask, self.special.pad) and eos < vocab
+        eos_possible = (
+            self.allow_eos and eos is not None and eos not in (self.special.mask, self.special.pad) and eos < vocab
+        )
         forbidden = [i for i in self.special.all if i < vocab and not (eos_possible and i == eos)]
         logits.index_fill_(1, torch.tensor(forbidden, device=logits.device), -torch.inf)
         logits[:, self.special.vocab_size :] = -torch.inf
@@ -112,7 +114,9 @@ class RepetitionPenalty:
 
     def __post_init__(self) -> None:
         if self.penalty <= 0:
-            raise ValueError(f"A repetition penalty of {self.penalty} is not above 0: 1 changes nothing, 1.1 to 1.5 is usual.")
+            raise ValueError(
+                f"A repetition penalty of {self.penalty} is not above 0: 1 changes nothing, 1.1 to 1.5 is usual."
+            )
 
     def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
         vocab = logits.shape[-1]

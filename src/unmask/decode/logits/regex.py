@@ -44,7 +44,12 @@ def regex_automaton(pattern: str, texts: Sequence[str | bytes | None] | Spelling
     nfa, start = read_pattern(pattern)
     spaced = nfa.state()
     nfa.reading[spaced].append((SPACE, start))
-    table = byte_table(nfa, [(start, False), (start, True), (spaced, False)], spelling.words if spelling.continues is not None else None, pattern)
+    table = byte_table(
+        nfa,
+        [(start, False), (start, True), (spaced, False)],
+        spelling.words if spelling.continues is not None else None,
+        pattern,
+    )
     plain, in_word, spaced = table.starts
     if np.flatnonzero(table.moves[plain, :JOINT] >= 0).tolist() == [0x20]:
         spaced = plain  # a pattern that begins with a space means the one that is given
@@ -55,7 +60,9 @@ def regex_automaton(pattern: str, texts: Sequence[str | bytes | None] | Spelling
     starts = {PLAIN: plain, AT_START: plain, BEHIND_SPACE: spaced, OWN_SPACE: spaced, INSIDE_WORD: in_word}
     automaton = _read(table, places, sorted({*starts.values()}), starts, special, pattern)
     if not any(automaton.possible_from(code) for code in starts):
-        raise ValueError(f"No sequence of this tokenizer's tokens matches the pattern {pattern!r}: look for characters it cannot write.")
+        raise ValueError(
+            f"No sequence of this tokenizer's tokens matches the pattern {pattern!r}: look for characters it cannot write."
+        )
     return automaton
 
 
@@ -71,10 +78,16 @@ def _symbols(spelling: Spelling) -> list[list[list[int] | None]]:
     joined: list[list[int] | None] = [list(part) if part else None for part in spelling.behind]
     starts: list[list[int] | None] = [list(part) if part else None for part in spelling.at_start]
     if spelling.continues is not None:
-        joined = [None if part is None else part if inner else [JOINT, *part] for part, inner in zip(joined, spelling.continues, strict=True)]
+        joined = [
+            None if part is None else part if inner else [JOINT, *part]
+            for part, inner in zip(joined, spelling.continues, strict=True)
+        ]
         starts = joined
     # Of a token that is the space alone nothing is left behind a space: it still stands for that one.
-    spaced = [[0x20, *part] if part is not None and whole else None for part, whole in zip(spelling.behind_space, spelling.behind, strict=True)]
+    spaced = [
+        [0x20, *part] if part is not None and whole else None
+        for part, whole in zip(spelling.behind_space, spelling.behind, strict=True)
+    ]
     return [joined, spaced, starts]
 
 
@@ -115,7 +128,12 @@ class _Tokens:
 
 
 def _read(
-    table: ByteTable, places: Sequence[_Tokens], begin: list[int], starts: dict[int, int], special: SpecialIds, pattern: str
+    table: ByteTable,
+    places: Sequence[_Tokens],
+    begin: list[int],
+    starts: dict[int, int],
+    special: SpecialIds,
+    pattern: str,
 ) -> Automaton:
     """The automaton over ids: its states are those of the table that some tokens end in."""
     number = {state: n for n, state in enumerate(begin)}
@@ -129,7 +147,9 @@ def _read(
         todo = np.array([state for state in reached.tolist() if state not in number], dtype=np.int64)
         number |= {state: len(number) + n for n, state in enumerate(todo.tolist())}
         if len(number) > _MOST_STATES:
-            raise ValueError(f"The pattern {pattern!r} needs more than {_MOST_STATES:,} states over tokens: write smaller classes, such as [a-z] for \\w.")
+            raise ValueError(
+                f"The pattern {pattern!r} needs more than {_MOST_STATES:,} states over tokens: write smaller classes, such as [a-z] for \\w."
+            )
     renamed = np.full(len(table.moves), -1, dtype=np.int64)
     renamed[list(number)] = list(number.values())
     moves = [tuple(np.concatenate(parts) for parts in zip(*of_place, strict=True)) for of_place in found]

@@ -41,7 +41,9 @@ class Tokens:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature={self.temperature} is not a number of at least 0: give 0 (greedy), 1 (the model's own odds) or more.")
+            raise ValueError(
+                f"temperature={self.temperature} is not a number of at least 0: give 0 (greedy), 1 (the model's own odds) or more."
+            )
         if self.top_k is not None and self.top_p is not None:
             raise ValueError(
                 f"top_k={self.top_k} and top_p={self.top_p} were both given, and each decides which tokens may be drawn. "
@@ -50,7 +52,9 @@ class Tokens:
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k={self.top_k} would leave no token to draw: give 1 or more, or None for all.")
         if self.min_p is not None and not 0.0 < self.min_p <= 1.0:
-            raise ValueError(f"min_p={self.min_p} is a share of the likeliest token's probability: give a number in (0, 1].")
+            raise ValueError(
+                f"min_p={self.min_p} is a share of the likeliest token's probability: give a number in (0, 1]."
+            )
         if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
             raise ValueError(f"top_p={self.top_p} is not a share of probability: give a number in (0, 1], such as 0.9.")
 
@@ -67,7 +71,9 @@ class Tokens:
         if self.temperature == 0 or (shares is not None and not bool(shares.any())):
             return likeliest(logits)
         if shares is not None:
-            drawn = self._draw(logits / (self.temperature * shares.masked_fill(shares == 0, 1.0)).to(logits.dtype)[:, None], uniforms)
+            drawn = self._draw(
+                logits / (self.temperature * shares.masked_fill(shares == 0, 1.0)).to(logits.dtype)[:, None], uniforms
+            )
             return torch.where(shares > 0, drawn, likeliest(logits))
         return self._draw(logits / self.temperature if self.temperature != 1 else logits, uniforms)
 

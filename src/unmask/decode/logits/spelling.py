@@ -56,10 +56,17 @@ class Spelling:
         tokens = [None if i in special else backend.id_to_token(i) for i in ids]
         if '"ByteLevel"' in decoder:
             data = [None if token is None else _byte_level(token) for token in tokens]
-            starts = [None if part is None else part.removeprefix(b" ") for part in data] if _begins_with_a_space(tokenizer) else data
+            starts = (
+                [None if part is None else part.removeprefix(b" ") for part in data]
+                if _begins_with_a_space(tokenizer)
+                else data
+            )
             return cls(data, [None if part is None else part.removeprefix(b" ") for part in data], starts)
         fallback = '"ByteFallback"' in decoder
-        behind = [_written(text, token, fallback) for text, token in zip(_decoded_behind(tokenizer, tokens), tokens, strict=True)]
+        behind = [
+            _written(text, token, fallback)
+            for text, token in zip(_decoded_behind(tokenizer, tokens), tokens, strict=True)
+        ]
         if backend.decoder is None or any(kind in decoder for kind in ('"WordPiece"', '"BPEDecoder"', '"CTC"')):
             continues = [part is not None and not part.startswith(b" ") for part in behind]
             words = [None if part is None else part.removeprefix(b" ") for part in behind]
@@ -87,7 +94,9 @@ def _written(text: str, token: str | None, fallback: bool) -> bytes | None:
 def _decoded_behind(tokenizer: Tokenizer, tokens: Sequence[str | None]) -> list[str]:
     """What each token adds to a text it follows: decoded behind an ordinary token of letters."""
     backend = tokenizer.backend
-    anchor = next((i for i, token in enumerate(tokens) if token is not None and token.isascii() and token.isalpha()), None)
+    anchor = next(
+        (i for i, token in enumerate(tokens) if token is not None and token.isascii() and token.isalpha()), None
+    )
     before = [] if anchor is None else [anchor]
     cut = len(backend.decode(before, skip_special_tokens=False)) if before else 0
     texts = backend.decode_batch([[*before, i] for i in range(len(tokens))], skip_special_tokens=False)

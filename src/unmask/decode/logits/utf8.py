@@ -12,9 +12,26 @@ from dataclasses import dataclass
 
 BETWEEN, _STATES = 0, 8
 ONLY_BETWEEN = 1 << BETWEEN
-_LEADS = ((0x00, 0x7F, 0), (0xC2, 0xDF, 1), (0xE0, 0xE0, 4), (0xED, 0xED, 5), (0xE1, 0xEF, 2), (0xF0, 0xF0, 6), (0xF4, 0xF4, 7), (0xF1, 0xF3, 3))
+_LEADS = (
+    (0x00, 0x7F, 0),
+    (0xC2, 0xDF, 1),
+    (0xE0, 0xE0, 4),
+    (0xED, 0xED, 5),
+    (0xE1, 0xEF, 2),
+    (0xF0, 0xF0, 6),
+    (0xF4, 0xF4, 7),
+    (0xF1, 0xF3, 3),
+)
 # States 1 to 3 wait for as many bytes; 4 to 7 stand behind E0, ED, F0, F4: the bytes each takes, and the state after one.
-_TAILS = {1: (0x80, 0xBF, 0), 2: (0x80, 0xBF, 1), 3: (0x80, 0xBF, 2), 4: (0xA0, 0xBF, 1), 5: (0x80, 0x9F, 1), 6: (0x90, 0xBF, 2), 7: (0x80, 0x8F, 2)}
+_TAILS = {
+    1: (0x80, 0xBF, 0),
+    2: (0x80, 0xBF, 1),
+    3: (0x80, 0xBF, 2),
+    4: (0xA0, 0xBF, 1),
+    5: (0x80, 0x9F, 1),
+    6: (0x90, 0xBF, 2),
+    7: (0x80, 0x8F, 2),
+}
 
 
 @dataclass(frozen=True)
@@ -40,9 +57,21 @@ class Utf8:
         moves = {(BETWEEN, *[-1] * (_STATES - 1)): 0}
         class_of = {id: moves.setdefault(_moves(data), len(moves)) for id, data in sorted(parts.items())}
         sets = range(1 << _STATES)
-        after = [[_union(1 << to for state, to in enumerate(move) if states >> state & 1 and to >= 0) for states in sets] for move in moves]
-        before = [[_union(1 << state for state, to in enumerate(move) if to >= 0 and states >> to & 1) for states in sets] for move in moves]
-        return cls(class_of, after, before, [_union(step[s] for step in after) for s in sets], [_union(step[s] for step in before) for s in sets])
+        after = [
+            [_union(1 << to for state, to in enumerate(move) if states >> state & 1 and to >= 0) for states in sets]
+            for move in moves
+        ]
+        before = [
+            [_union(1 << state for state, to in enumerate(move) if to >= 0 and states >> to & 1) for states in sets]
+            for move in moves
+        ]
+        return cls(
+            class_of,
+            after,
+            before,
+            [_union(step[s] for step in after) for s in sets],
+            [_union(step[s] for step in before) for s in sets],
+        )
 
     def allowed(self, start: int, end: int) -> list[bool]:
         """By class, whether a token leads from a state of ``start`` to one of ``end``; class 0 alone where none does."""
@@ -57,7 +86,10 @@ class Utf8:
         """The states behind each token of a row (-1 = blank) from which the rest of the row can be completed."""
         found = [ONLY_BETWEEN]
         for id in reversed(ids):
-            found.append((self.before_any[found[-1]] if id < 0 else self.before[self.class_of.get(id, 0)][found[-1]]) or ONLY_BETWEEN)
+            found.append(
+                (self.before_any[found[-1]] if id < 0 else self.before[self.class_of.get(id, 0)][found[-1]])
+                or ONLY_BETWEEN
+            )
         return found[-2::-1]
 
 

@@ -55,7 +55,9 @@ class HistoryTopKPlugin:
 
     wants_all_logits = True
 
-    def __init__(self, output_dir: str | os.PathLike[str], k: int | None = None, max_new_tokens: int | None = None) -> None:
+    def __init__(
+        self, output_dir: str | os.PathLike[str], k: int | None = None, max_new_tokens: int | None = None
+    ) -> None:
         for name, value in (("k", k), ("max_new_tokens", max_new_tokens)):
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} would record nothing: give 1 or more, or None for everything.")
@@ -105,7 +107,9 @@ class HistoryTopKPlugin:
         """
         for fid, steps in zip(self._fids, self._steps, strict=True):
             for number, step in enumerate(steps):
-                tensors = {name: part.clone(memory_format=torch.contiguous_format) for name, part in _parts(step).items()}
+                tensors = {
+                    name: part.clone(memory_format=torch.contiguous_format) for name, part in _parts(step).items()
+                }
                 with atomic_file(_file(self.output_dir / fid, number)) as path:
                     save_file(tensors, path, {"step": str(number)})
             write_json(self.output_dir / fid / "history.json", {"format": _FORMAT, "steps": len(steps), "k": self.k})
@@ -144,13 +148,17 @@ class HistoryTopKPlugin:
         """
         steps = self._sample(sample)
         if not 0 <= step < len(steps):
-            raise ValueError(f"There is no step {step}: sample {sample} has {len(steps)}, numbered from 0 (see get_num_steps).")
+            raise ValueError(
+                f"There is no step {step}: sample {sample} has {len(steps)}, numbered from 0 (see get_num_steps)."
+            )
         parts = {name: part.clone() for name, part in _parts(steps[step]).items()}
         return StepHistory(p=parts["p"], pids=parts["pids"], x=parts["x"])
 
     def _sample(self, sample: int) -> list[StepHistory]:
         if not 0 <= sample < len(self._steps):
-            raise ValueError(f"There is no sample {sample}: this history has {len(self._steps)}, numbered from 0 in the order of the batch.")
+            raise ValueError(
+                f"There is no sample {sample}: this history has {len(self._steps)}, numbered from 0 in the order of the batch."
+            )
         return self._steps[sample]
 
 
@@ -169,4 +177,6 @@ def _read(path: Path) -> StepHistory:
     except FileNotFoundError as error:
         raise ValueError(f"A step is missing: {path} does not exist. Decode again to replace the history.") from error
     except (SafetensorError, KeyError, OSError) as error:
-        raise ValueError(f"{path} is not a step of a history ({error}). It was damaged or is not ours: decode again to replace it.") from error
+        raise ValueError(
+            f"{path} is not a step of a history ({error}). It was damaged or is not ours: decode again to replace it."
+        ) from error

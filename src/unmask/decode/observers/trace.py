@@ -122,7 +122,9 @@ class Trace:
             ValueError: the canvases were not the same.
         """
         if (self.initial, self.real) != (other.initial, other.real):
-            raise ValueError("These traces start from different canvases. Compare two decodes of the same prompts and blanks.")
+            raise ValueError(
+                "These traces start from different canvases. Compare two decodes of the same prompts and blanks."
+            )
         own, others = ({(e.row, e.position): e for e in trace.events} for trace in (self, other))
         return [
             Difference(*place, (own[place].token, others[place].token), (own[place].step, others[place].step))
@@ -143,6 +145,8 @@ class Trace:
         """
         content: Any = read_json(path)
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
-            raise ValueError(f"{path} is not a trace of unmask (no {_FORMAT!r} in it). Traces are written by Trace.save().")
+            raise ValueError(
+                f"{path} is not a trace of unmask (no {_FORMAT!r} in it). Traces are written by Trace.save()."
+            )
         events = [Event(**event) for event in content["events"]]
         return cls(content["mask_id"], content["initial"], content["real"], events, content["final"])

@@ -121,7 +121,11 @@ class Threshold:
         if self.min_confidence == 1.0:
             return quota
         fine = 1.0 - self.min_confidence < _FINE
-        sure = evidence.errors(1.0 - self.min_confidence) <= 1.0 - self.min_confidence if fine else evidence.confidence >= self.min_confidence
+        sure = (
+            evidence.errors(1.0 - self.min_confidence) <= 1.0 - self.min_confidence
+            if fine
+            else evidence.confidence >= self.min_confidence
+        )
         return quota | (evidence.view.candidates & sure)
 
 
@@ -178,13 +182,17 @@ class EntropyBound:
 
     def __post_init__(self) -> None:
         if self.max_error < 0:
-            raise ValueError(f"An entropy bound is in nats and at least 0; got {self.max_error}. Usual values are 0.01 to 1.")
+            raise ValueError(
+                f"An entropy bound is in nats and at least 0; got {self.max_error}. Usual values are 0.01 to 1."
+            )
 
     def __call__(self, evidence: StepScores) -> Bool[Tensor, "rows seq"]:
         assert evidence.log_probs is not None
         found = entropy_nats(evidence.log_probs)
         if self.max_error < _UNDERFLOW:  # nothing is certain where more than one token is possible
-            found = torch.maximum(found, (possible(evidence.log_probs) > 1).to(found.dtype) * torch.finfo(found.dtype).tiny)
+            found = torch.maximum(
+                found, (possible(evidence.log_probs) > 1).to(found.dtype) * torch.finfo(found.dtype).tiny
+            )
         nats, real = evidence.ranked(spread(found, evidence.view.candidates, 0.0))
         return evidence.first((real & (_all_but_largest(nats) <= self.max_error)).sum(-1))
 
@@ -213,14 +221,22 @@ class NonAdjacent:
         first = _first_of_runs(evidence.ranking, candidates)
         log_probs = None if evidence.log_probs is None else evidence.log_probs[first[candidates]]
         chosen = self.inner(replace(evidence, view=replace(evidence.view, candidates=first), log_probs=log_probs))
-        return chosen | select_top(evidence.ranking, candidates & ~chosen, (evidence.quota - chosen.sum(-1)).clamp(min=0))
+        return chosen | select_top(
+            evidence.ranking, candidates & ~chosen, (evidence.quota - chosen.sum(-1)).clamp(min=0)
+        )
 
 
-def _first_of_runs(ranking: Float[Tensor, "rows seq"], candidates: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
+def _first_of_runs(
+    ranking: Float[Tensor, "rows seq"], candidates: Bool[Tensor, "rows seq"]
+) -> Bool[Tensor, "rows seq"]:
     """The best-ranked candidate of every run of neighbouring ones; of equals the leftmost."""
     place = ranking.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
-    run = torch.cat([torch.zeros_like(place[:, :1]), (~candidates).long().cumsum(-1)[:, :-1]], dim=-1)  # alike within a run of candidates
-    best = torch.full_like(place, place.shape[1]).scatter_reduce(1, run, place.masked_fill(~candidates, place.shape[1]), "amin")
+    run = torch.cat(
+        [torch.zeros_like(place[:, :1]), (~candidates).long().cumsum(-1)[:, :-1]], dim=-1
+    )  # alike within a run of candidates
+    best = torch.full_like(place, place.shape[1]).scatter_reduce(
+        1, run, place.masked_fill(~candidates, place.shape[1]), "amin"
+    )
     return candidates & (place == best.gather(1, run))
 
 

@@ -80,7 +80,9 @@ class NetworkCritic:
                 rows = where.any(-1).nonzero()[:, 0]
                 believed = self._odds(shown.take(rows), where[rows], drawn)
             else:
-                pieces = zip(*(part.split(max(1, _TOGETHER // where.shape[1])) for part in (row, column, drawn)), strict=True)
+                pieces = zip(
+                    *(part.split(max(1, _TOGETHER // where.shape[1])) for part in (row, column, drawn)), strict=True
+                )
                 believed = torch.cat([self._hidden_odds(shown, *piece) for piece in pieces])
         return torch.where(where, spread(believed.double(), where, 0.0), draft.probability.double())
 
@@ -89,14 +91,20 @@ class NetworkCritic:
         return (view.candidates | (view.revealed & self.judges_revealed)) & chosen_among[:, None]
 
     def _hidden_odds(
-        self, view: StepView, row: Int[Tensor, " judged"], column: Int[Tensor, " judged"], tokens: Int[Tensor, " judged"]
+        self,
+        view: StepView,
+        row: Int[Tensor, " judged"],
+        column: Int[Tensor, " judged"],
+        tokens: Int[Tensor, " judged"],
     ) -> Float[Tensor, " judged"]:
         """The probability of each token with it alone hidden: a row of its own for every one."""
         rows = view.take(row)
         hidden = replace(rows, ids=rows.ids.scatter(1, column[:, None], self.special.mask))
         return self._odds(hidden, torch.arange(view.ids.shape[1], device=column.device) == column[:, None], tokens)
 
-    def _odds(self, view: StepView, where: Bool[Tensor, "rows seq"], tokens: Int[Tensor, " judged"]) -> Float[Tensor, " judged"]:
+    def _odds(
+        self, view: StepView, where: Bool[Tensor, "rows seq"], tokens: Int[Tensor, " judged"]
+    ) -> Float[Tensor, " judged"]:
         """The probability of ``tokens`` at ``where``, among the ids that are text."""
         model = reached(self.model, view.ids.device)
         logits = AllowedIds(self.special, self.allow_eos)(as_logits(PlainForward()(model, view, where)), view, where)

@@ -41,7 +41,9 @@ class Grid:
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
-            raise ValueError(f"A grid of {self.height} × {self.width} cells has none: give a height and a width of 1 or more.")
+            raise ValueError(
+                f"A grid of {self.height} × {self.width} cells has none: give a height and a width of 1 or more."
+            )
 
     @property
     def cells(self) -> int:

@@ -168,7 +168,9 @@ class Critic:
 
     def judge(self, view: StepView, draft: Draft) -> Float[Tensor, "rows seq"]:
         belief = self.function(draft.ids, view.canvas.attention_mask).double()
-        if belief.shape != draft.ids.shape or not bool(((belief >= 0) & (belief <= 1))[view.canvas.attention_mask].all()):
+        if belief.shape != draft.ids.shape or not bool(
+            ((belief >= 0) & (belief <= 1))[view.canvas.attention_mask].all()
+        ):
             raise ValueError(
                 f"A critic answers the probability that each token is right, in [0, 1] and shaped {list(draft.ids.shape)} (rows, "
                 f"positions); the function gave {list(belief.shape)}, or numbers outside. For logits, give lambda ids, real: f(ids, real).sigmoid()."

@@ -50,7 +50,9 @@ class Selector:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"confidence_temperature={self.temperature} is not a number of at least 0: give 0 (the surest first) or more.")
+            raise ValueError(
+                f"confidence_temperature={self.temperature} is not a number of at least 0: give 0 (the surest first) or more."
+            )
         if self.commit_rule.needs_confidence and not self.needs_logits:
             raise ValueError(
                 f"{type(self.commit_rule).__name__} admits positions by confidence, and {type(self.score).__name__} measures "
@@ -74,7 +76,9 @@ class Selector:
         """How many tokens of each row judging runs through a network; None where no network judges."""
         return self.score.asks(view) if isinstance(self.score, NetworkScore) else None
 
-    def choose(self, view: StepView, log_probs: LogProbs | None, remasking: Remasking, draft: Draft | None = None) -> Selection:
+    def choose(
+        self, view: StepView, log_probs: LogProbs | None, remasking: Remasking, draft: Draft | None = None
+    ) -> Selection:
         """What to reveal and what to hide again, so that the row meets its target."""
         if isinstance(self.score, DraftScore):
             assert draft is not None
@@ -89,5 +93,12 @@ class Selector:
             noise = gumbel(view.noise.per_token(Stream.ORDER, view.ids.shape[1]))
             smallest = torch.finfo(torch.float64).tiny
             ranking = confidence.double().clamp(min=smallest).log() + self.temperature * noise
-        evidence = StepScores(view, quota.clamp(min=remasking.min_reveals), confidence, ranking, log_probs, getattr(self.score, "doubt", None))
+        evidence = StepScores(
+            view,
+            quota.clamp(min=remasking.min_reveals),
+            confidence,
+            ranking,
+            log_probs,
+            getattr(self.score, "doubt", None),
+        )
         return Selection(self.commit_rule(evidence), hidden, confidence)

@@ -42,7 +42,9 @@ def picture(ids: Any, grid: Grid, palette: Palette, scale: int = 8) -> Picture:
     """
     cells = np.asarray(ids).reshape(-1)
     if cells.size != grid.cells:
-        raise ValueError(f"A grid of {grid.height} × {grid.width} has {grid.cells} cells, and the row has {cells.size}.")
+        raise ValueError(
+            f"A grid of {grid.height} × {grid.width} has {grid.cells} cells, and the row has {cells.size}."
+        )
     board = cells.reshape(grid.height, grid.width)
     checks = (np.add.outer(np.arange(grid.height), np.arange(grid.width)) % 2).astype(bool)
     shown = np.where(checks[..., None], np.array(_BLANK, np.uint8), np.array(_BLANK_DARK, np.uint8))
@@ -69,22 +71,37 @@ def save_png(path: str | os.PathLike[str], image: Picture) -> None:
     from PIL import Image
 
     with atomic_file(path) as temporary:
-        Image.fromarray(image).convert("P", palette=Image.Palette.ADAPTIVE, colors=256).save(temporary, format="PNG", optimize=True)
+        Image.fromarray(image).convert("P", palette=Image.Palette.ADAPTIVE, colors=256).save(
+            temporary, format="PNG", optimize=True
+        )
 
 
-def sheet_png(path: str | os.PathLike[str], ids: Any, grid: Grid, palette: Palette, columns: int = 8, scale: int = 8) -> None:
+def sheet_png(
+    path: str | os.PathLike[str], ids: Any, grid: Grid, palette: Palette, columns: int = 8, scale: int = 8
+) -> None:
     """Rows of ids ``[N, L]`` as a sheet of pictures."""
     save_png(path, sheet([picture(row, grid, palette, scale) for row in np.asarray(ids)], columns))
 
 
-def trace_frames(trace: Trace, grid: Grid, palette: Palette, columns: int = 8, scale: int = 8, most: int = 48) -> list[Picture]:
+def trace_frames(
+    trace: Trace, grid: Grid, palette: Palette, columns: int = 8, scale: int = 8, most: int = 48
+) -> list[Picture]:
     """The sheet after every step of a decode, from the canvas as given to the result; at most ``most`` of them, evenly spread."""
     steps = np.unique(np.linspace(0, trace.num_steps, min(most, trace.num_steps + 1)).round().astype(int))
-    return [sheet([picture(row, grid, palette, scale) for row in trace.replay(int(step)).numpy()], columns) for step in steps]
+    return [
+        sheet([picture(row, grid, palette, scale) for row in trace.replay(int(step)).numpy()], columns)
+        for step in steps
+    ]
 
 
 def trace_gif(
-    path: str | os.PathLike[str], trace: Trace, grid: Grid, palette: Palette, columns: int = 8, scale: int = 8, seconds: float = 4.0
+    path: str | os.PathLike[str],
+    trace: Trace,
+    grid: Grid,
+    palette: Palette,
+    columns: int = 8,
+    scale: int = 8,
+    seconds: float = 4.0,
 ) -> None:
     """The unmasking as an animation that repeats and rests on its last frame.
 
@@ -94,12 +111,16 @@ def trace_gif(
     from PIL import Image
 
     if not trace.final:
-        raise ValueError("This trace is of no finished decode, so there is nothing to show. Give it as an observer first.")
+        raise ValueError(
+            "This trace is of no finished decode, so there is nothing to show. Give it as an observer first."
+        )
     shown = trace_frames(trace, grid, palette, columns, scale)
     frames = [Image.fromarray(frame).convert("P", palette=Image.Palette.ADAPTIVE, colors=64) for frame in shown]
     pause = [max(20, round(1000 * seconds / len(frames)))] * (len(frames) - 1) + [2000]
     with atomic_file(path) as temporary:
-        frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=pause, loop=0, optimize=True)
+        frames[0].save(
+            temporary, format="GIF", save_all=True, append_images=frames[1:], duration=pause, loop=0, optimize=True
+        )
 
 
 def order_picture(trace: Trace, grid: Grid, row: int = 0, scale: int = 8) -> Picture:
@@ -152,7 +173,9 @@ class GridView(LiveView):
 
     def end(self, decoded: Decoded) -> None:
         """Say what it cost."""
-        self.console.print(f"{len(decoded.ids)} pictures in {decoded.forward_passes} network evaluations", highlight=False)
+        self.console.print(
+            f"{len(decoded.ids)} pictures in {decoded.forward_passes} network evaluations", highlight=False
+        )
 
     def _draw(self, ids: torch.Tensor) -> None:
         if self._live is not None:

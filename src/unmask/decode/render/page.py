@@ -28,7 +28,9 @@ def _template() -> str:
     return files("unmask.decode.render").joinpath("page.html").read_text(encoding="utf-8")
 
 
-def trace_html(trace: Trace, tokenizer: Any, title: str = "Unmasking", subtitle: str = "", labels: Sequence[str] | None = None) -> str:
+def trace_html(
+    trace: Trace, tokenizer: Any, title: str = "Unmasking", subtitle: str = "", labels: Sequence[str] | None = None
+) -> str:
     """The page of a decode.
 
     Args:
@@ -45,7 +47,9 @@ def trace_html(trace: Trace, tokenizer: Any, title: str = "Unmasking", subtitle:
         ValueError: the trace is empty, or there is not one label per row.
     """
     if not trace.final:
-        raise ValueError("This trace is of no finished decode, so there is nothing to show. Pass it to unmask(observers=[trace]) first.")
+        raise ValueError(
+            "This trace is of no finished decode, so there is nothing to show. Pass it to unmask(observers=[trace]) first."
+        )
     names = list(labels) if labels is not None else [str(i + 1) for i in range(len(trace.final))]
     if len(names) != len(trace.final):
         raise ValueError(f"There are {len(names)} labels for {len(trace.final)} rows: give one per row.")

@@ -43,7 +43,9 @@ def trace_png(path: str | os.PathLike[str], trace: Trace, tokenizer: Any, row: i
 
     panels = max(1, math.ceil(len(kept) / _MOST_PER_PANEL))
     width = math.ceil(len(kept) / panels)
-    figure = Figure(figsize=(2.2 + 0.24 * width, 0.9 + panels * (1.1 + min(0.11 * steps, 4.0))), layout="constrained", dpi=150)
+    figure = Figure(
+        figsize=(2.2 + 0.24 * width, 0.9 + panels * (1.1 + min(0.11 * steps, 4.0))), layout="constrained", dpi=150
+    )
     axes = figure.subplots(panels, 1, squeeze=False)[:, 0]
     for panel, ax in enumerate(axes):
         first = panel * width

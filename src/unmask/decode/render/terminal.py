@@ -72,7 +72,9 @@ class TerminalView(LiveView):
     def end(self, decoded: Decoded) -> None:
         """Say what it cost."""
         if self._live is None:
-            self.console.print(f"{self._wanted} tokens in {decoded.forward_passes} network evaluations", highlight=False)
+            self.console.print(
+                f"{self._wanted} tokens in {decoded.forward_passes} network evaluations", highlight=False
+            )
 
     def _draw(self, fresh: Tensor) -> None:
         left = int(self._blank.sum())
