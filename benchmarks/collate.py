@@ -23,7 +23,8 @@ from unmask.collate.labels import MaskedLMCollator
 from unmask.collate.packed import PackedMLMCollator
 from unmask.collate.padded import DefaultMLMCollator
 from unmask.contracts import SpecialIds
-from unmask.ops.corruption import bert_corruption, corrupt_bert, corrupt_uniform, uniform_corruption
+from unmask.ops.corrupt import corrupt_bert, corrupt_uniform
+from unmask.ops.corruption import bert_corruption, uniform_corruption
 
 VOCAB = 30_000
 PAD, MASK, BOS, EOS, UNK = range(5)

@@ -63,12 +63,12 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test compares it wit
     from unmask.nn.heads import MaskedLMHead as MaskedLMHead
     from unmask.nonautoregressive.wrapper import Losses as Losses
     from unmask.nonautoregressive.wrapper import NonAutoregressiveWrapper as NonAutoregressiveWrapper
-    from unmask.ops.corruption import corrupt_all_masked as corrupt_all_masked
-    from unmask.ops.corruption import corrupt_bert as corrupt_bert
-    from unmask.ops.corruption import corrupt_blockwise as corrupt_blockwise
-    from unmask.ops.corruption import corrupt_scheduled as corrupt_scheduled
-    from unmask.ops.corruption import corrupt_uniform as corrupt_uniform
-    from unmask.ops.corruption import corrupt_uniform_random as corrupt_uniform_random
+    from unmask.ops.corrupt import corrupt_all_masked as corrupt_all_masked
+    from unmask.ops.corrupt import corrupt_bert as corrupt_bert
+    from unmask.ops.corrupt import corrupt_blockwise as corrupt_blockwise
+    from unmask.ops.corrupt import corrupt_scheduled as corrupt_scheduled
+    from unmask.ops.corrupt import corrupt_uniform as corrupt_uniform
+    from unmask.ops.corrupt import corrupt_uniform_random as corrupt_uniform_random
     from unmask.ops.schedule import Schedule as Schedule
     from unmask.ops.schedule import as_schedule as as_schedule
     from unmask.ops.scheme import Corruption as Corruption
@@ -110,7 +110,7 @@ _HOMES = {
     ),
     "config.tree": ("Config", "load_config"),
     "ops.scheme": ("Corruption",),
-    "ops.corruption": (
+    "ops.corrupt": (
         "corrupt_all_masked",
         "corrupt_bert",
         "corrupt_blockwise",

@@ -1,12 +1,14 @@
-"""Memory that a step freed and the next step needs again.
+"""Reuse of freed memory between training steps.
 
-A training step on a CPU allocates and frees gigabytes in large blocks. The C library of Linux gives such blocks back to the system at
-once, and the system returns them zeroed, one page fault for every 4 KiB: half a million faults a step for a small network. Told to keep
-what was freed, it hands the same pages out again. The peak of a step does not change; the process keeps its peak until it ends.
+A training step on a CPU allocates and frees gigabytes in large blocks. glibc returns such blocks to the system at once,
+and the system provides zeroed pages again, with one page fault for every 4 KiB: half a million faults a step for a
+small network. With :func:`tune_malloc`, freed blocks stay in the process and are used again. The peak of a step does
+not change, and the process keeps its peak size until it ends.
 
-Work of ever new shapes (rows that finish, packed documents) leaves holes that nothing fits, told or not, and a long process grows
-severalfold. So work that repeats looks now and then how large the process is, and has holes given back when it has grown by half; and
-once after its first piece, for what stays from then on (an optimiser's state) was put among what went.
+Allocations of varying shapes (decoding, packed documents) fragment the heap, with either setting, and a long process
+grows severalfold. Repeated work therefore checks the process size from time to time and trims the heap after growth by
+half. One further trim follows the first piece of work, after which long-lived memory (an optimiser's state) lies among
+freed blocks.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ _M_MMAP_THRESHOLD = -3
 
 
 def tune_malloc() -> bool:
-    """Make this process keep freed memory for its next allocations, as a process does that computes until it ends.
+    """Configure glibc to keep freed memory for the next allocations of this process.
 
-    It holds for the whole process, so only programs call it (the command line, benchmarks), never a library. A user's own setting
-    (``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TRIM_THRESHOLD_`` or ``GLIBC_TUNABLES``) stands.
+    The setting is process-wide, so only programs call this (the command line, benchmarks), never a library. It does not
+    override ``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TRIM_THRESHOLD_`` or ``GLIBC_TUNABLES`` in the environment.
 
     Returns:
-        Whether it was done: False on systems without glibc and where the user decided.
+        Whether the setting was made: False without glibc and where the environment has one of these variables.
     """
     if any(name in os.environ for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")):
         return False
@@ -36,19 +38,20 @@ def tune_malloc() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # no glibc: macOS, musl, Windows
         return False
-    kept = any(mallopt(_M_MMAP_THRESHOLD, threshold) for threshold in (2**30, 2**25))  # older ones allow 32 MiB at most
-    return bool(kept and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+    # Older versions of glibc allow 32 MiB at most.
+    accepted = any(mallopt(_M_MMAP_THRESHOLD, threshold) for threshold in (2**30, 2**25))
+    return bool(accepted and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 @dataclass
 class MemoryTrimmer:
-    """Gives holes back to the system after the first work, and when the process has grown.
+    """Trim the heap after the first piece of work, and whenever the process has grown.
 
     Attributes:
-        growth: how many times its size after the first work since holes were last given back.
-        least: bytes below which nothing is worth it.
-        level: that size; None = not known yet.
-        begun: whether it has given back since the first work.
+        growth: factor of the reference size at which memory is trimmed.
+        min_bytes: process size below which nothing is trimmed.
+        level: reference size: that after the first work since the last trim; None = not measured yet.
+        begun: whether the trim after the first work is done.
     """
 
     growth: float = 1.5
@@ -57,10 +60,11 @@ class MemoryTrimmer:
     begun: bool = False
 
     def look(self) -> bool:
-        """Look; to be called between two pieces of work, which costs microseconds.
+        """Measure the process, and trim it if it has grown; call this between two pieces of work (it costs
+        microseconds).
 
         Returns:
-            Whether memory was given back: the next piece fetches its pages anew.
+            Whether memory was returned to the system, so that the next allocations cause page faults.
         """
         size = resident_bytes()
         if size < self.min_bytes:
@@ -76,11 +80,11 @@ class MemoryTrimmer:
         return malloc_trim()
 
 
-watch = MemoryTrimmer()  # of this process
+watch = MemoryTrimmer()  # one per process
 
 
 def resident_bytes() -> int:
-    """The size of this process in memory; 0 where ``/proc`` does not say."""
+    """Return the resident size of this process; 0 without ``/proc``."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
@@ -88,7 +92,7 @@ def resident_bytes() -> int:
 
 
 def malloc_trim() -> bool:
-    """Give unused memory of the C library back to the system; False where it cannot."""
+    """Return unused memory of the C library to the system; False without glibc."""
     try:
         return bool(ctypes.CDLL(None).malloc_trim(0))
     except (OSError, AttributeError, TypeError):

@@ -1,8 +1,8 @@
-"""Arrays: on a CPU, a tensor's memory as NumPy sees it.
+"""Arrays: NumPy views of CPU tensors.
 
-A batch of tokens is made by a hundred functions of a few kilobytes each, and a call of NumPy's costs a quarter of one of torch's.
-What collators and corruptions do between the large steps is therefore written for either: an *array* is NumPy's on a CPU and the
-tensor itself elsewhere. Both understand slices, masks, arithmetic and ``take`` of flattened places; the rest is here.
+Collation makes many small array calls, and NumPy's overhead per call is about a quarter of torch's. Collators and
+corruptions therefore work on an *array*: a NumPy array on a CPU, and the tensor itself on an accelerator. Both support
+slices, masks, arithmetic and ``take`` at flat indices; this module has the other functions.
 """
 
 from __future__ import annotations
@@ -17,58 +17,58 @@ Array = Any  # a NumPy array, or a tensor on an accelerator
 
 
 def on_host(x: Tensor) -> bool:
-    """Whether a tensor's memory is this machine's, so that NumPy can see it."""
+    """Return whether a tensor is in CPU memory, so that NumPy can view it."""
     return x.device.type == "cpu"
 
 
 def as_array(x: Tensor) -> Array:
-    """The same memory: NumPy's on a CPU, otherwise the tensor."""
+    """Return a NumPy view of a CPU tensor; other tensors unchanged."""
     return x.numpy() if on_host(x) else x
 
 
 def as_tensor(x: Array) -> Tensor:
-    """The tensor of an array, of the same memory."""
+    """Return the tensor of an array, which shares its memory."""
     return torch.from_numpy(x) if isinstance(x, np.ndarray) else x
 
 
 def copy(x: Array) -> Array:
-    """A contiguous copy."""
+    """Return a contiguous copy."""
     return np.array(x, order="C") if isinstance(x, np.ndarray) else x.clone(memory_format=torch.contiguous_format)
 
 
 def flat_nonzero(mask: Array) -> Array:
-    """Where a mask is True, as places in the flattened mask, ascending."""
-    found = mask.reshape(-1).nonzero()
-    return found[0] if isinstance(mask, np.ndarray) else found[:, 0]
+    """Return the flat indices at which a mask is True, ascending."""
+    index = mask.reshape(-1).nonzero()
+    return index[0] if isinstance(mask, np.ndarray) else index[:, 0]
 
 
 def to_int64(x: Array) -> Array:
-    """Numbers cut to whole ones, int64."""
+    """Truncate numbers to int64."""
     return x.astype(np.int64) if isinstance(x, np.ndarray) else x.long()
 
 
 def to_float32(x: Array) -> Array:
-    """Numbers as float32."""
+    """Convert numbers to float32."""
     return x.astype(np.float32) if isinstance(x, np.ndarray) else x.float()
 
 
 def rounded_up(x: Array) -> Array:
-    """The ceilings of numbers, int64."""
+    """Round numbers up, to int64."""
     return np.ceil(x).astype(np.int64) if isinstance(x, np.ndarray) else x.ceil().long()
 
 
 def maximum(x: Array, low: int) -> Array:
-    """Numbers, raised to ``low`` where they are below it."""
+    """Return the elementwise maximum of numbers and ``low``."""
     return np.maximum(x, low) if isinstance(x, np.ndarray) else x.clamp(min=low)
 
 
 def minimum(x: Array, high: Array) -> Array:
-    """Numbers, lowered to those of ``high`` where they are above them."""
+    """Return the elementwise minimum of numbers and ``high``."""
     return np.minimum(x, high) if isinstance(x, np.ndarray) else x.minimum(high)
 
 
 def count_rows(mask: Array) -> Array:
-    """How many are True in each row, int64."""
+    """Return the number of True values in each row, int64."""
     if isinstance(mask, np.ndarray):
         return np.add.reduce(mask.view(np.uint8), axis=-1, dtype=np.uint32).astype(np.int64)
     return mask.sum(-1)

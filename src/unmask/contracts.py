@@ -1,24 +1,23 @@
-"""The contracts every floor speaks: batches, results, special ids, models.
+"""Contracts of the package: batches, results, and the interfaces of models and losses.
 
-A corruption says four things about a batch, and every loss, evaluator and decoder reads only those:
+A corruption describes a batch with four tensors, the only ones that losses, evaluators and decoders read:
 
-    input_ids    what the model sees
-    target_ids   what was there (-100 where there is nothing to predict)
-    noise_mask   which positions are scored
-    p_mask       with which probability each position was hidden; 0 = it could not be
+    input_ids    noisy tokens, the input of the model
+    target_ids   clean tokens (-100 where there is nothing to predict)
+    noise_mask   scored positions
+    p_mask       probability of each position to be masked; 0 = not maskable
 
-Shapes: ``B`` batch, ``L`` sequence, ``V`` vocabulary, ``D`` width. ``True`` = valid in every mask that says
-what may be attended. A batch that reaches a loss is never mutated.
-
-Annotations are evaluated here, not postponed: only then does ``MLMBatch.__required_keys__`` leave out the optional fields.
+Shapes: ``B`` batch, ``L`` sequence, ``V`` vocabulary, ``D`` width. In attention masks ``True`` = may be attended.
+Losses do not modify batches. Annotations are evaluated here, not postponed: otherwise ``__required_keys__`` would
+include the optional fields.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, NotRequired, Protocol, Self, TypedDict, TypeGuard, runtime_checkable
+from typing import Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict, TypeGuard, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from unmask.special_ids import SpecialIds as SpecialIds
 
 IGNORED_TARGET = -100
 
@@ -29,7 +28,25 @@ Truncate = Literal["block", "max"]
 
 
 class MLMBatch(TypedDict):
-    """What a collator hands to the model and the loss; every tensor ``[B, L]``."""
+    """A batch from a collator, for the model and the loss; every tensor ``[B, L]``.
+
+    Attributes:
+        input_ids: int64, noisy tokens.
+        target_ids: int64, clean tokens; -100 = nothing to predict.
+        attention_mask: bool, True = real token; absent = all are real.
+        positions: int64, rotary positions.
+        segment_ids: int64, documents of packed rows.
+        block_mask: a FlexAttention ``BlockMask``.
+        fixed_positions_mask: bool, True = never masked or changed.
+        noise_mask: bool, True = scored.
+        p_mask: float32, probability to be masked; 0 = not maskable.
+
+    Example:
+        >>> import torch
+        >>> batch: MLMBatch = {"input_ids": torch.tensor([[5, 0]]), "target_ids": torch.tensor([[5, 6]])}
+        >>> sorted(MLMBatch.__required_keys__)
+        ['input_ids', 'target_ids']
+    """
 
     input_ids: TokenIds
     target_ids: TokenIds
@@ -43,7 +60,12 @@ class MLMBatch(TypedDict):
 
 
 class PackedFlexMLMBatch(TypedDict):
-    """Packed rows: several documents a row, told apart by ``segment_ids``; every tensor ``[B, L]``."""
+    """Packed rows: several documents per row, numbered by ``segment_ids``; fields as of :class:`MLMBatch`.
+
+    Example:
+        >>> sorted(PackedFlexMLMBatch.__required_keys__)
+        ['input_ids', 'positions', 'segment_ids', 'target_ids']
+    """
 
     input_ids: TokenIds
     target_ids: TokenIds
@@ -54,7 +76,12 @@ class PackedFlexMLMBatch(TypedDict):
 
 
 class MLMSeq2SeqPredictionBatch(TypedDict):
-    """Left-padded prefixes ``[B, P]`` to continue, with the true suffix when it is known."""
+    """Left-padded prompts ``[B, P]`` to continue, and the true continuations ``target_ids`` where known.
+
+    Example:
+        >>> sorted(MLMSeq2SeqPredictionBatch.__required_keys__)
+        ['attention_mask', 'input_ids']
+    """
 
     input_ids: TokenIds
     attention_mask: TokenMask
@@ -62,7 +89,14 @@ class MLMSeq2SeqPredictionBatch(TypedDict):
 
 
 class MLMUncondtionalPredictionBatch(TypedDict):
-    """Rows to fill from nothing; ``input_ids`` ``[B, L]`` are all masks (or masks between BOS and EOS)."""
+    """Rows to fill without a prompt; ``input_ids`` ``[B, L]`` are all masks, or masks between BOS and EOS.
+
+    Spelling given by the documented interface; ``MLMUnconditionalPredictionBatch`` is the same class.
+
+    Example:
+        >>> MLMUnconditionalPredictionBatch is MLMUncondtionalPredictionBatch
+        True
+    """
 
     input_ids: TokenIds
     attention_mask: TokenMask
@@ -74,8 +108,15 @@ MLMUnconditionalPredictionBatch = MLMUncondtionalPredictionBatch
 
 
 class MLMLossDict(TypedDict):
-    """``loss`` = ``numerator / denominator``; the parts are kept so that ranks and accumulation steps can be
-    summed before dividing. ``variance`` is that of the loss as an estimate: its rows might have been others."""
+    """``loss`` = ``numerator / denominator``, in nats; scalars, float32 or wider.
+
+    Ranks and accumulation steps sum the parts before the division. ``variance`` is the sampling variance of the loss,
+    with rows as i.i.d. draws.
+
+    Example:
+        >>> sorted(MLMLossDict.__required_keys__)
+        ['loss']
+    """
 
     loss: Float[Tensor, ""]
     numerator: NotRequired[Float[Tensor, ""]]
@@ -84,7 +125,20 @@ class MLMLossDict(TypedDict):
 
 
 class MLMPredictionDict(TypedDict):
-    """The decoded batch. ``steps_taken`` counts network evaluations per sample."""
+    """A decoded batch.
+
+    Attributes:
+        loss: None; the key is part of the interface.
+        text: decoded text of each row.
+        ids: int64 ``[B, L]``.
+        time_taken: seconds per row.
+        output_start_idx: int64 ``[B]``, index of the first generated token.
+        steps_taken: forward passes of the network per row.
+
+    Example:
+        >>> sorted(MLMPredictionDict.__required_keys__)[:3]
+        ['ids', 'loss', 'output_start_idx']
+    """
 
     loss: None
     text: list[str]
@@ -95,21 +149,27 @@ class MLMPredictionDict(TypedDict):
 
 
 class MLMStepResults(TypedDict):
-    """One step of the decoding loop, as observers see it. Row tensors are ``[b, L]`` over the ``b`` rows that took part;
-    ``log_probs`` has one row per True of ``scored``, in row-major order.
+    """One step of the decoding loop, for observers.
 
-    step: number of the step, from 0.
-    rows: index of each row in the caller's batch.
-    input_ids: the canvas before the step, as the network saw it.
-    output_ids: the canvas after it.
-    x: the same tensor, by the name that ``MLMPredictor.decode`` documents.
-    candidates: the blanks that could have been revealed.
-    committed: those that were, and those closed because an EOS ends the text before them.
-    hidden: revealed positions that became blank again (none unless the rules revise).
-    scored: where logits were computed: the candidates, or only the committed where nothing else reads them.
-    log_probs: over the ids that may be placed (others ``-inf``), before temperature and filters.
-    confidence: what the choice of places was made by, at the candidates; NaN elsewhere.
-    probability: of the token placed, at the committed positions (1 where closed); NaN elsewhere.
+    Row tensors are ``[b, L]`` over the ``b`` rows of this step; ``log_probs`` has one row per True of ``scored``, in
+    row-major order.
+
+    Attributes:
+        step: index of the step, from 0.
+        rows: index of each row in the input batch.
+        input_ids: the canvas before the step, the input of the network.
+        output_ids, x: the canvas after the step (``x`` is the name documented by ``MLMPredictor.decode``).
+        candidates: masked positions that could be unmasked.
+        committed: positions unmasked, and those closed because an EOS before them ends the text.
+        hidden: unmasked positions that were masked again (remasking).
+        scored: positions with logits: the candidates, or only the committed ones if nothing else reads logits.
+        log_probs: over the allowed ids (``-inf`` at others), before temperature and filters.
+        confidence: score of the position order at the candidates; NaN elsewhere.
+        probability: of the chosen token at committed positions (1 where closed); NaN elsewhere.
+
+    Example:
+        >>> "committed" in MLMStepResults.__required_keys__
+        True
     """
 
     step: int
@@ -127,7 +187,19 @@ class MLMStepResults(TypedDict):
 
 
 class Corrupted(NamedTuple):
-    """A corruption's answer: what the model sees, what is scored, and how probable the hiding was."""
+    """The result of a corruption, every tensor ``[B, L]``.
+
+    Attributes:
+        noisy_input_ids: int64, with ``[MASK]`` or other tokens at the selected positions.
+        noise_mask: bool, True = selected, and scored by the loss.
+        p_mask: float32, probability to be masked.
+
+    Example:
+        >>> import torch
+        >>> from unmask.ops.corrupt import corrupt_all_masked
+        >>> corrupt_all_masked(torch.tensor([[5, 6]]), torch.ones(1, 2), mask_token_id=0).p_mask
+        tensor([[1., 1.]])
+    """
 
     noisy_input_ids: TokenIds
     noise_mask: TokenMask
@@ -135,9 +207,14 @@ class Corrupted(NamedTuple):
 
 
 class ScoredTokens(NamedTuple):
-    """The scored positions of a batch, in row-major order, and what the model said of them.
+    """The scored positions of a batch, in row-major order, with the model's losses.
 
-    ``nll`` is the plain negative log-likelihood; ``cost`` is what training minimises, the same but for regularisers.
+    Attributes:
+        where: bool ``[B, L]``, the scored positions.
+        nll: ``[N]``, negative log-likelihood in nats.
+        correct: bool ``[N]``, whether the most likely token is the target.
+        weights: ``[N]``, loss weights.
+        token_loss: ``[N]``, the minimised loss: ``nll`` plus regularisers.
     """
 
     where: Bool[Tensor, "batch seq"]
@@ -149,31 +226,39 @@ class ScoredTokens(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """All that the training loop needs of a loss (``MLMLoss``, ``WrapperObjective``)."""
+    """The interface of a loss for the training loop (``MLMLoss``, ``WrapperObjective``)."""
 
     def __call__(self, batch: Any, model: Any) -> MLMLossDict:
-        """The loss of a batch, with its parts: ``loss``, ``numerator``, ``denominator`` and ``variance``."""
+        """Return the loss of a batch with its parts ``numerator``, ``denominator`` and ``variance``."""
         ...
 
     def score(self, batch: Any, model: Any) -> ScoredTokens:
-        """What the model makes of every scored position, for validation."""
+        """Return the losses of every scored position, for validation."""
         ...
 
     def combine(self, batch: Any, tokens: ScoredTokens) -> MLMLossDict:
-        """The loss from what :meth:`score` found in the same batch."""
+        """Return the loss from the result of :meth:`score` on the same batch."""
         ...
 
     def locate(self, batch: Any, model: Any, multiple: int) -> Any:
-        """The batch with ``scored_index``, found on the host before it goes to an accelerator."""
+        """Return the batch with ``scored_index``, computed on the host to avoid a device sync."""
         ...
 
 
 @runtime_checkable
 class MLMModel(Protocol):
-    """All that a loss or a decoder needs of a network: token ids in, ``logits [B, L, V]`` out.
+    """The interface of a network for losses and decoders: token ids in, ``logits [B, L, V]`` out.
 
-    A network may offer more, see :class:`HiddenStates`, :class:`PartialStates`, :class:`Projection` and :class:`KVCacheable`. Use the
-    ``offers_…`` function of each to find out: it also sees through a proxy, which ``isinstance`` does not from Python 3.12 on.
+    Test for the further interfaces below with their ``offers_...`` functions, which also see through proxies
+    (``isinstance`` does not from Python 3.12 on).
+
+    Example:
+        >>> import torch
+        >>> class Uniform:
+        ...     def __call__(self, x_t, attention_mask=None, positions=None, block_mask=None):
+        ...         return torch.zeros(*x_t.shape, 10)
+        >>> isinstance(Uniform(), MLMModel), offers_hidden_states(Uniform())
+        (True, False)
     """
 
     def __call__(
@@ -186,7 +271,7 @@ class MLMModel(Protocol):
 
 
 class HiddenStates(MLMModel, Protocol):
-    """A network in two parts: an encoder, and a projection onto the vocabulary that is paid only where it is read."""
+    """A network in two parts: an encoder, and a vocabulary projection computed only at the positions that are read."""
 
     def hidden_states(
         self,
@@ -195,11 +280,11 @@ class HiddenStates(MLMModel, Protocol):
         positions: TokenIds | None = None,
         block_mask: Any = None,
     ) -> Float[Tensor, "batch seq width"]:
-        """The encoder's output, ``[B, L, D]``."""
+        """Return the encoder's output, ``[B, L, D]``."""
         ...
 
     def logits_at(self, hidden: Float[Tensor, "batch seq width"], where: TokenMask) -> Float[Tensor, "scored vocab"]:
-        """Logits ``[N, V]`` of the states at the ``N`` True positions of ``where``, in row-major order."""
+        """Return logits ``[N, V]`` of the states at the ``N`` True positions of ``where``, in row-major order."""
         ...
 
 
@@ -214,17 +299,17 @@ class PartialStates(HiddenStates, Protocol):
         positions: TokenIds | None = None,
         block_mask: Any = None,
     ) -> Float[Tensor, "read width"]:
-        """The states ``[N, D]`` at a flat index ``[N]`` into the ``B * L`` positions."""
+        """Return the states ``[N, D]`` at a flat index ``[N]`` into the ``B * L`` positions."""
         ...
 
 
 class Projection(HiddenStates, Protocol):
-    """A network that hands out its vocabulary projection, so that a loss need never hold all logits (fused linear cross-entropy)."""
+    """A network with access to its vocabulary projection, for a fused linear cross-entropy."""
 
     def projection_of(
         self, states: Float[Tensor, "scored width"]
     ) -> tuple[Float[Tensor, "scored width"], Float[Tensor, "vocab width"], Float[Tensor, " vocab"] | None]:
-        """Features ``[N, D]``, weight ``[V, D]`` and bias ``[V]`` or None; ``features @ weight.T + bias`` are the logits."""
+        """Return features ``[N, D]``, weight ``[V, D]`` and bias ``[V]``; logits are ``features @ weight.T + bias``."""
         ...
 
 
@@ -241,95 +326,25 @@ class KVCacheable(HiddenStates, Protocol):
         positions: TokenIds,
         read: TokenMask | None = None,
     ) -> Float[Tensor, "read width"]:
-        """Run ``where``, store its keys and values in ``memory`` (a ``KVCache``), return the states at ``read``."""
+        """Run ``where``, store its keys and values in ``memory`` (a ``KVCache``), and return the states at ``read``."""
         ...
 
 
 def offers_hidden_states(model: object) -> TypeGuard[HiddenStates]:
-    """Tell whether a network is a :class:`HiddenStates`."""
+    """Return whether a network implements :class:`HiddenStates`."""
     return hasattr(model, "hidden_states") and hasattr(model, "logits_at")
 
 
 def offers_partial_states(model: object) -> TypeGuard[PartialStates]:
-    """Tell whether a network is a :class:`PartialStates`."""
+    """Return whether a network implements :class:`PartialStates`."""
     return offers_hidden_states(model) and hasattr(model, "hidden_states_where")
 
 
 def offers_projection(model: object) -> TypeGuard[Projection]:
-    """Tell whether a network is a :class:`Projection`."""
+    """Return whether a network implements :class:`Projection`."""
     return hasattr(model, "hidden_states") and hasattr(model, "projection_of")
 
 
 def offers_kv_cache(model: object) -> TypeGuard[KVCacheable]:
-    """Tell whether a network is a :class:`KVCacheable`."""
+    """Return whether a network implements :class:`KVCacheable`."""
     return hasattr(model, "hidden_states_at") and hasattr(model, "logits_at")
-
-
-@dataclass(frozen=True)
-class SpecialIds:
-    """The ids of a tokenizer that are not text. ``mask`` is required; the others may be absent.
-
-    Attributes:
-        mask: id of ``[MASK]``.
-        pad, bos, eos: their ids, or None.
-        others: further special ids (unknown, separators, chat markers).
-        vocab_size: number of ids the model must be able to embed.
-    """
-
-    mask: int
-    vocab_size: int
-    pad: int | None = None
-    bos: int | None = None
-    eos: int | None = None
-    others: tuple[int, ...] = ()
-
-    @property
-    def all(self) -> tuple[int, ...]:
-        """Every special id, ascending."""
-        named = {i for i in (self.mask, self.pad, self.bos, self.eos) if i is not None}
-        return tuple(sorted(named | set(self.others)))
-
-    @classmethod
-    def of(cls, tokenizer: Any) -> Self:
-        """Read the ids off anything with Hugging Face's tokenizer attributes.
-
-        BOS falls back to CLS and EOS to SEP, as BERT-style tokenizers have it.
-
-        Raises:
-            ValueError: the tokenizer has no mask token.
-        """
-        if isinstance(tokenizer, cls):
-            return tokenizer
-        mask = getattr(tokenizer, "mask_token_id", None)
-        if mask is None:
-            raise ValueError(
-                f"The tokenizer ({type(tokenizer).__name__}) has no mask token, and a masked language model cannot "
-                "hide anything without one. Add it (with transformers: tokenizer.add_special_tokens({'mask_token': "
-                "'[MASK]'})) or train one with `unmask prepare`, whose tokenizers always have it."
-            )
-
-        def first(*names: str) -> int | None:
-            found = (getattr(tokenizer, name, None) for name in names)
-            return next((int(i) for i in found if i is not None), None)
-
-        every: Iterable[int] = getattr(tokenizer, "all_special_ids", None) or ()
-        size = len(tokenizer) if hasattr(tokenizer, "__len__") else int(tokenizer.vocab_size)
-        named = cls(
-            mask=int(mask),
-            vocab_size=size,
-            pad=first("pad_token_id"),
-            bos=first("bos_token_id", "cls_token_id"),
-            eos=first("eos_token_id", "sep_token_id"),
-        )
-        others = tuple(sorted(int(i) for i in set(every) - set(named.all)))
-        return cls(named.mask, size, named.pad, named.bos, named.eos, others)
-
-    def require(self, *names: Literal["pad", "bos", "eos"]) -> Self:
-        """Return self, or raise ``ValueError`` naming the first special token that is missing."""
-        for name in names:
-            if getattr(self, name) is None:
-                raise ValueError(
-                    f"This needs a {name.upper()} token and the tokenizer has none. Add one to the tokenizer, or "
-                    f"turn off the option that asks for it (add_bos, add_eos, or padding to unequal lengths)."
-                )
-        return self

@@ -1,11 +1,11 @@
-"""Where tensors live: which devices are here, which one a user means, and what it can compute in.
+"""Devices: which are available, the choice of one, and its dtypes.
 
-Apple's ``mps`` has no float64. What wants it is computed on the host there, or in float32 where that is enough.
+Apple's ``mps`` has no float64. Computations in float64 run on the CPU there, or in float32 where that is enough.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -21,70 +21,72 @@ _WITHOUT_FLOAT64 = ("mps",)
 
 
 def has_float64(device: torch.device) -> bool:
-    """Whether a device computes in float64."""
+    """Return whether a device supports float64."""
     return device.type not in _WITHOUT_FLOAT64
 
 
 def wide_dtype(device: torch.device) -> torch.dtype:
-    """float64 where a device has it, else float32."""
+    """Return float64 if the device supports it, else float32."""
     return torch.float64 if has_float64(device) else torch.float32
 
 
 def wide(x: Tensor) -> Tensor:
-    """Numbers in the widest type of their device: float64, or float32 where there is none."""
+    """Cast to the widest float dtype of the tensor's device: float64, or float32 on ``mps``."""
     return x.to(wide_dtype(x.device))
 
 
-def device_of(model: Any) -> torch.device:
-    """Where the model's parameters are; the CPU for a model without any."""
-    first = next(model.parameters(), None) if hasattr(model, "parameters") else None
+def device_of(model: object) -> torch.device:
+    """Return the device of a model's parameters; the CPU for a model without parameters."""
+    parameters: Callable[[], Iterator[Tensor]] | None = getattr(model, "parameters", None)
+    first = None if parameters is None else next(parameters(), None)
     return torch.device("cpu") if first is None else first.device
 
 
 def present() -> list[str]:
-    """The kinds of device that this machine has for torch, the fastest first."""
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    return [*(name for name, there in found.items() if there), "cpu"]
+    """Return the device types available to torch on this machine, the fastest first."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return [*(name for name, is_available in available.items() if is_available), "cpu"]
 
 
-def choose_device(wanted: str | torch.device = "cpu") -> torch.device:
-    """The device a user means.
+def choose_device(device: str | torch.device = "cpu") -> torch.device:
+    """Return the ``torch.device`` of a name.
 
     Args:
-        wanted: ``auto`` (the fastest that is here), ``cpu``, ``cuda``, ``mps``, one of several as ``cuda:1``, or a ``torch.device``.
+        device: ``auto`` (the fastest available), ``cpu``, ``cuda``, ``mps``, a numbered device such as ``cuda:1``, or a
+            ``torch.device``.
 
     Raises:
-        ValueError: no such device here.
+        ValueError: the device does not exist on this machine.
     """
-    here = present()
-    if wanted == "auto":
-        return torch.device(here[0])
+    available = present()
+    if device == "auto":
+        return torch.device(available[0])
     try:
-        device = torch.device(wanted)
+        chosen = torch.device(device)
     except RuntimeError:
         raise ValueError(
-            f"There is no device {wanted!r}. Choose auto, or one of those present here: {', '.join(here)}."
+            f"There is no device {device!r}. Choose auto, or one of those available here: {', '.join(available)}."
         ) from None
-    if device.type == "meta":
-        return device
-    count = torch.cuda.device_count() if device.type == "cuda" else 1
-    if device.type not in here or (device.index or 0) >= count:
+    if chosen.type == "meta":
+        return chosen
+    count = torch.cuda.device_count() if chosen.type == "cuda" else 1
+    if chosen.type not in available or (chosen.index or 0) >= count:
         raise ValueError(
-            f"The device {str(wanted)!r} is not present here; present: {', '.join(here)}. Choose one of these, or auto."
+            f"The device {str(device)!r} is not available here; available: {', '.join(available)}. Choose one of them, or auto."
         )
-    return device
+    return chosen
 
 
-def choose_dtype(wanted: str, device: torch.device) -> torch.dtype | None:
-    """The type of the weights that a user means; None = as they were saved.
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
+    """Return the dtype of a name; None = keep the dtype of the saved weights.
 
     Raises:
-        ValueError: an unknown name, or float16 on a CPU, which has no fast products for it.
+        ValueError: an unknown name, or float16 on a CPU, where its matrix products are slow.
     """
-    if wanted not in DTYPES:
-        raise ValueError(f"There is no --dtype {wanted!r}. Choose one of {', '.join(DTYPES)}.")
-    if wanted == "float16" and device.type == "cpu":
+    if dtype not in DTYPES:
+        raise ValueError(f"There is no --dtype {dtype!r}. Choose one of {', '.join(DTYPES)}.")
+    if dtype == "float16" and device.type == "cpu":
         raise ValueError(
-            "float16 is for accelerators, and on a CPU its products are slow and overflow: choose bfloat16 or float32."
+            "float16 is for accelerators; on a CPU its matrix products are slow and overflow: choose bfloat16 or float32."
         )
-    return DTYPES[wanted]
+    return DTYPES[dtype]

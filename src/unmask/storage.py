@@ -1,7 +1,7 @@
-"""Files that are either whole or absent.
+"""Atomic files and folders: complete or absent.
 
-Whatever we write goes to a temporary name beside its destination, is flushed to the disk, and takes its place
-in one atomic rename. A reader therefore never meets half a file, after a crash or a full disk either.
+All output is written to a temporary name beside its destination, flushed to disk, and renamed in one atomic step. A
+reader never sees a partial file, even after a crash or on a full disk.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def _explain(error: OSError, path: Path) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OSError(
             error.errno,
-            f"The disk is full: {path} could not be written. Nothing half-written was left and what was there "
-            "before is untouched. Free some space (or choose another folder) and run the same command again.",
+            f"The disk is full: {path} could not be written. No partial file is left, and its former content is "
+            "unchanged. Free some space (or choose another folder) and run the same command again.",
         )
     return error
 
@@ -55,7 +55,7 @@ def _one_rename(path: Path, folder: bool) -> Iterator[Path]:
             if not file.is_dir():
                 with open(file, "rb+") as handle:
                     os.fsync(handle.fileno())
-        (os.rename if folder else os.replace)(temporary, path)  # a file takes the place of another, a folder never does
+        (os.rename if folder else os.replace)(temporary, path)  # files are overwritten, folders never
         _sync_folder(path.parent)
     except OSError as error:
         raise _explain(error, path) from error
@@ -64,43 +64,47 @@ def _one_rename(path: Path, folder: bool) -> Iterator[Path]:
 
 
 def atomic_file(path: str | os.PathLike[str]) -> AbstractContextManager[Path]:
-    """Yield a temporary path to write; on success it becomes ``path``, on any error it disappears."""
+    """Yield a temporary path to write; on success it is renamed to ``path``, on any error it is deleted."""
     return _one_rename(Path(path), folder=False)
 
 
 def atomic_folder(path: str | os.PathLike[str]) -> AbstractContextManager[Path]:
-    """Yield a temporary folder to fill; on success it becomes ``path``, which must not exist yet."""
+    """Yield a temporary folder to fill; on success it is renamed to ``path``, which must not exist yet."""
     return _one_rename(Path(path), folder=True)
 
 
 def sweep_temporaries(folder: Path) -> None:
-    """Delete what killed processes left half-written directly inside ``folder``."""
-    for left in folder.glob(".*.tmp"):
-        _remove(left)
+    """Delete temporary files and folders of killed processes directly inside ``folder``."""
+    for temporary in folder.glob(".*.tmp"):
+        _remove(temporary)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a whole text file atomically."""
+    """Write a text file atomically."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write a JSON file atomically, readable by people."""
+    """Write an indented JSON file atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file; a damaged one is a ``ValueError`` that names it."""
+    """Read a JSON file.
+
+    Raises:
+        ValueError: the file is not valid JSON; the message contains its path.
+    """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path} is not valid JSON ({error}). It was damaged or is not ours: delete it and make it again."
+            f"{path} is not valid JSON ({error}): the file is damaged or was written by another program. Delete it and create it again."
         ) from error
 
 
 def digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -250,7 +250,7 @@ def test_the_package_runs_as_the_command():
 def test_an_absent_device_is_refused_in_one_sentence(unmask, trained, command):
     model = () if command[0] == "demo" else ("--model", trained)
     code, out, err = unmask(*command, *model, "--device", "mps")
-    assert code == 1 and out == "" and "'mps' is not present here; present: cpu" in err
+    assert code == 1 and out == "" and "'mps' is not available here; available: cpu" in err
 
 
 def test_devices_and_types_are_taken(unmask, trained):

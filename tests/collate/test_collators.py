@@ -394,9 +394,7 @@ def test_widths_are_rounded_up_and_fields_handed_on():
 
 
 def test_a_mask_rate_curriculum_follows_the_rows_progress():
-    law = Corruption(
-        MaskRateWarmup(ConstantMaskRate(0.4), ConstantMaskRate(0.1)), bernoulli, Replacement(MASK), is_elbo=False
-    )
+    law = Corruption(MaskRateWarmup(ConstantMaskRate(0.4), ConstantMaskRate(0.1)), bernoulli, Replacement(MASK))
     rows = [{"input_ids": text(9), "progress": progress} for progress in (0.0, 0.5, 1.0)]
     assert default(noise_schedule=law)(rows)["p_mask"][:, 1].tolist() == pytest.approx([0.4, 0.25, 0.1])
     with pytest.raises(ValueError, match="'progress'"):

@@ -119,9 +119,9 @@ def test_a_layout_lasts_no_longer_than_it_was_asked_for(wide: Linear) -> None:
     model = nn.Sequential(wide)
     with torch.no_grad():
         with pytest.raises(RuntimeError), prepack_weights(model):
-            assert (wide._laid_out is not None) == HAS_ONEDNN
+            assert (wide._prepacked is not None) == HAS_ONEDNN
             raise RuntimeError
         wide.weight.zero_()
-        assert wide._laid_out is None
+        assert wide._prepacked is None
         assert torch.equal(wide(x), wide.bias.expand(3, -1))
     assert list(wide.state_dict()) == ["weight", "bias"]

@@ -7,33 +7,29 @@ import torch
 from scipy.stats import binom, chisquare, kstest
 
 from unmask import arrays
-from unmask.ops.corruption import (
-    ConstantMaskRate,
-    Corruption,
-    Replacement,
-    ScheduleMaskRate,
-    UniformMaskRate,
-    bernoulli,
-    bert_corruption,
-    block_diffusion_corruption,
-    blockwise_corruption,
+from unmask.ops.corrupt import (
     corrupt_all_masked,
     corrupt_bert,
     corrupt_blockwise,
     corrupt_scheduled,
     corrupt_uniform,
     corrupt_uniform_random,
+)
+from unmask.ops.corruption import (
+    bert_corruption,
+    block_diffusion_corruption,
+    blockwise_corruption,
     count_corruption,
-    exact_ceil,
-    fixed_count,
-    ordinary_ids,
     scheduled_corruption,
     span_corruption,
     uniform_corruption,
     whole_words,
 )
-from unmask.ops.position_sampling import successive, systematic
+from unmask.ops.mask_rates import ConstantMaskRate, ScheduleMaskRate, UniformMaskRate
+from unmask.ops.position_sampling import bernoulli, exact_ceil, fixed_count, successive, systematic
+from unmask.ops.replacement import Replacement, ordinary_ids
 from unmask.ops.schedule import SCHEDULES
+from unmask.ops.scheme import Corruption
 from unmask.ops.whole_words import WordTable
 from unmask.randomness import Noise, low_discrepancy, row_keys
 
@@ -430,11 +426,11 @@ def test_spans_have_no_whole_words():
 
 
 @pytest.mark.parametrize("make, message", [
-    (lambda: block_diffusion_corruption(MASK, 0), "at least one token"),
+    (lambda: block_diffusion_corruption(MASK, 0), "block_size=0"),
     (lambda: blockwise_corruption(MASK, half_life_ratio=0.0), "half_life_ratio"),
     (lambda: span_corruption(MASK, success=1.0), "geometric"),
     (lambda: UniformMaskRate(0.5, 0.4), "top is the largest"),
-    (lambda: ConstantMaskRate(1.2), "1.2 is not"),
+    (lambda: ConstantMaskRate(1.2), "got 1.2"),
     (lambda: UniformMaskRate(1.0), "eps is the smallest mask rate"),
     (lambda: Replacement(1, 0.8, 0.3), "sum at most 1"),
     (lambda: Replacement(1, -0.1, 0.3), "at least 0"),

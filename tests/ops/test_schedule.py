@@ -65,7 +65,7 @@ def test_names_objects_and_functions_are_understood():
     "wrong", [lambda t: 1 - t, lambda t: 0.5 * t, lambda t: torch.sin(3 * torch.pi * t / 2).abs(), lambda t: 1.0]
 )
 def test_what_is_no_mask_rate_is_refused(wrong):
-    with pytest.raises(ValueError, match="fraction hidden at time t"):
+    with pytest.raises(ValueError, match="mask rate at time t"):
         as_schedule(wrong)
 
 

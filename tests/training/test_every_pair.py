@@ -50,7 +50,7 @@ CORRUPTIONS = {
     "spanbert": span_corruption(MASK, 0.3, replacement=Replacement(MASK, 0.8, 0.1, ORDINARY, runs=True)),
     "words": whole_words(uniform_corruption(MASK, exact=True), WORDS),
     "bert": bert_corruption(MASK, VOCAB, SPECIAL.all, 0.4),
-    "random": Corruption(UniformMaskRate(0.05), bernoulli, Replacement(MASK, 0.0, 1.0, ORDINARY), is_elbo=False),
+    "random": Corruption(UniformMaskRate(0.05), bernoulli, Replacement(MASK, 0.0, 1.0, ORDINARY)),
     "all": Corruption(ConstantMaskRate(1.0), bernoulli, Replacement(MASK)),
 }
 

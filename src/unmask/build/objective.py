@@ -73,7 +73,6 @@ def build_corruption(config: ObjectiveConfig, tokenizer: Any) -> Corruption:
         Replacement(
             special.mask, config.mask_replace_prob, config.random_replace_prob, ordinary, runs=config.replace_spans
         ),
-        is_elbo=is_elbo(config),
         block_size=config.block_size,
         granularity=build_granularity(config, tokenizer),
     )

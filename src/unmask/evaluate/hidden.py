@@ -24,7 +24,8 @@ from unmask.devices import device_of
 from unmask.evaluate.windows import Windows, batches, stack
 from unmask.nn.modes import eval_mode
 from unmask.nn.projection import logits_in_chunks
-from unmask.ops.corruption import MaskRate, fixed_count
+from unmask.ops.mask_rates import MaskRate
+from unmask.ops.position_sampling import fixed_count
 from unmask.randomness import Noise, low_discrepancy, row_keys
 
 Measure = Callable[[Float[Tensor, "scored vocab"], Int[Tensor, " scored"]], Float[Tensor, " scored"]]

@@ -24,7 +24,7 @@ from unmask.contracts import SpecialIds
 from unmask.evaluate.estimate import Estimate, ratio
 from unmask.evaluate.hidden import Progress, measure_hidden
 from unmask.evaluate.windows import Windows
-from unmask.ops.corruption import UniformMaskRate
+from unmask.ops.mask_rates import UniformMaskRate
 from unmask.ops.weighting import token_nll
 
 

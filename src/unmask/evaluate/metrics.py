@@ -15,7 +15,7 @@ from unmask.devices import wide
 from unmask.evaluate.estimate import Estimate, ratio
 from unmask.evaluate.hidden import Measure, Progress, measure_hidden
 from unmask.evaluate.windows import Windows
-from unmask.ops.corruption import ConstantMaskRate
+from unmask.ops.mask_rates import ConstantMaskRate
 
 
 def in_top(k: int) -> Measure:

@@ -1,12 +1,15 @@
 """Network parts.
 
-attention   one attention over flat tokens; dense, per-document and FlexAttention plans
-documents   rotary attention of whole documents on a CPU, as one operator
-memory      keys and values kept between calls
-rotary      rotary position embedding
-linear      the layer all of these are made of
-encoder     pre-norm transformer blocks
-running     blocks compiled, activations recomputed
-heads       from hidden states to logits
-projection  logits of any model, only where they are read
+attention            attention over flat tokens; dense, per-document and FlexAttention plans
+document_attention   rotary attention of documents on a CPU, as one operator
+kv_cache             cached keys and values
+rotary               rotary position embedding
+linear               ``nn.Linear`` with oneDNN products
+encoder              pre-norm transformer blocks
+execution            compiled blocks, activation checkpointing
+gather_plan          selection of the encoder outputs that are read
+heads                from hidden states to logits
+projection           logits of any model, only where they are read
+vocabulary           check of token ids
+modes                evaluation mode
 """

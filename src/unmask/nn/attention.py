@@ -1,15 +1,16 @@
-"""One attention over flat tokens, and the plans that say who attends to whom.
+"""Attention over flat tokens, and the plans that define who attends to whom.
 
-The encoder runs on tokens ``[T, ...]`` laid end to end. A plan, made once per batch and used by every layer, knows how
-they form rows:
+The encoder runs on tokens ``[T, ...]`` laid end to end. A plan, built once per batch and used by every layer, describes
+their rows:
 
     DensePlan      B rows of L tokens, optionally with a boolean mask; SDPA
     DocumentPlan   documents of any length, sorted by length; no padding and no masks (``unmask.nn.document_attention``)
     FlexPlan       B rows of L tokens under a FlexAttention BlockMask
 
-On a CPU, padding is dropped, documents are laid in order of their lengths, and attended one length at a time: measured, that
-beats every masked form. On an accelerator, where a loop would stall the device, rows stay dense under a mask; so they do in a network that
-is compiled whole, and everywhere where attention is block-causal, that is, where a token attends to its own block and to all earlier ones.
+On a CPU, padding is dropped, documents are sorted by length, and attention runs for one length at a time, which was
+measured to be faster than any mask. On an accelerator, where such a loop would stall the device, rows stay dense under
+a mask. So they do under ``torch.compile`` of the network, and in block-causal attention (each token attends to its own
+block and to all earlier ones).
 
 Shapes: q, k, v ``[T, H, C]``.
 """
@@ -40,7 +41,9 @@ Reads = Float[Tensor, "read heads channels"]
 class AttentionPlan(Protocol):
     """Who attends to whom, for one batch."""
 
-    def __call__(self, q: Heads, k: Heads, v: Heads, dropout: float) -> Heads: ...
+    def __call__(self, q: Heads, k: Heads, v: Heads, dropout: float) -> Heads:
+        """Return the attention output ``[T, H, C]`` of rotated queries and keys."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,9 @@ class DensePlan:
 
 @dataclass(frozen=True)
 class DocumentPlan:
-    """Documents laid end to end, sorted by length: ``groups [G, 2]`` holds number and length of those of one length."""
+    """Documents laid end to end, sorted by length; ``groups [G, 2]`` holds count and length of the documents of each
+    length.
+    """
 
     groups: Int[Tensor, "groups 2"]
 
@@ -74,7 +79,9 @@ class DocumentPlan:
         return torch.cat(outs)
 
     def at(self, read: Int[Tensor, " read"], q: Reads, k: Heads, v: Heads, dropout: float) -> Reads:
-        """Attention of some tokens' queries ``q [N, H, C]``, those of ``read`` (ascending), to all keys of their documents."""
+        """Return the attention of the queries ``q [N, H, C]`` of tokens ``read`` (ascending) to all keys of their
+        documents.
+        """
         outs = [v[:0]]
         bounds = torch.tensor([0] + [where.stop for where, _, _ in spans(self.groups)])
         first = torch.searchsorted(read, bounds).tolist()
@@ -82,11 +89,10 @@ class DocumentPlan:
             if start == stop:
                 continue
             document = (read[start:stop] - where.start) // length
-            most = int(document.bincount().max())
-            slot = (
-                document * most + torch.arange(stop - start) % most
-            )  # those of one document follow each other: all differ
-            q_rows = q.new_zeros(count * most, *q.shape[1:]).index_copy(0, slot, q[start:stop])
+            longest = int(document.bincount().max())
+            # Queries of one document are consecutive, so their slots are distinct.
+            slot = document * longest + torch.arange(stop - start) % longest
+            q_rows = q.new_zeros(count * longest, *q.shape[1:]).index_copy(0, slot, q[start:stop])
             q_rows, k_rows, v_rows = (
                 x.view(count, -1, *x.shape[1:]).transpose(1, 2) for x in (q_rows, k[where], v[where])
             )
@@ -110,10 +116,11 @@ class FlexPlan:
         if dropout:
             raise ValueError("FlexAttention has no attention dropout: set dropout=0, or use_flex_attn=False.")
         rows = [x.view(self.batch, self.seq, *x.shape[1:]).transpose(1, 2) for x in (q, k, v)]
-        return _flex_attention(q.device.type)(*rows, block_mask=self.block_mask).transpose(1, 2).reshape(q.shape)
+        out: Tensor = _flex_attention(q.device.type)(*rows, block_mask=self.block_mask)
+        return out.transpose(1, 2).reshape(q.shape)
 
     def dense(self) -> DensePlan:
-        """The same attention under a mask of all pairs, for what FlexAttention cannot do."""
+        """Return the same attention under a dense mask, for what FlexAttention does not support."""
         from torch.nn.attention.flex_attention import create_mask
 
         mask = self.block_mask
@@ -130,7 +137,7 @@ def _warn_once(message: str) -> None:
     warnings.warn(message, stacklevel=2)
 
 
-_NO_FLEX = ("cpu", "mps")  # where documents one by one, or dense masks, are faster or all there is
+_NO_FLEX = ("cpu", "mps")  # devices on which per-document attention or dense masks are faster, or the only choice
 _compiled_flex: Any = None
 
 
@@ -153,7 +160,9 @@ def flex_block_mask(
     device: torch.device,
     blocks: Int[Tensor, "batch seq"] | None = None,
 ) -> Any:
-    """A BlockMask under which a token attends to the real tokens of its own segment, up to its own block; padding attends to itself."""
+    """Return a BlockMask: a token attends to the real tokens of its own segment, up to its own block; padding attends
+    to itself.
+    """
     from torch.nn.attention.flex_attention import and_masks, create_block_mask, or_masks
 
     conditions = []
@@ -170,7 +179,7 @@ def flex_block_mask(
 def rotary_attention(
     plan: AttentionPlan, qkv: Float[Tensor, "tokens 3 heads channels"], angles: Angles, dropout: float
 ) -> Heads:
-    """Rotate queries and keys, and attend under a plan."""
+    """Rotate queries and keys, and compute attention under a plan."""
     if isinstance(plan, DocumentPlan) and not dropout and qkv.device.type == "cpu":
         cos, sin = angles
         return attend_documents(qkv, cos[:, 0], sin[:, 0], plan.groups)
@@ -180,22 +189,26 @@ def rotary_attention(
 
 @runtime_checkable
 class PartialPlan(AttentionPlan, Protocol):
-    """A plan that attends for some tokens' queries alone: those of ``read``, ascending; ``q`` holds no others."""
+    """A plan that can compute attention for some tokens' queries only."""
 
-    def at(self, read: Int[Tensor, " read"], q: Reads, k: Heads, v: Heads, dropout: float) -> Reads: ...
+    def at(self, read: Int[Tensor, " read"], q: Reads, k: Heads, v: Heads, dropout: float) -> Reads:
+        """Return the attention of the queries ``q [N, H, C]`` of tokens ``read`` (ascending)."""
+        ...
 
 
 def supports_partial_queries(plan: AttentionPlan) -> TypeGuard[PartialPlan]:
-    """Whether a plan can. (A compiled block attends for all tokens: it may not look how many are read.)"""
+    """Return whether a plan computes some tokens' queries only; never in compiled code, which cannot read their
+    number.
+    """
     return not torch.compiler.is_compiling() and isinstance(plan, PartialPlan)
 
 
 def documents(
     real: Bool[Tensor, "batch seq"], segment_ids: Int[Tensor, "batch seq"] | None
 ) -> tuple[Int[Tensor, " tokens"], DocumentPlan]:
-    """Drop padding and sort what remains by the length of its documents.
+    """Drop padding and sort the remaining tokens by the length of their documents.
 
-    A document is a run of real tokens of one row and one segment. Reads lengths on the host: for CPU tensors.
+    A document is a run of real tokens of one row and one segment. For CPU tensors: reads lengths on the host.
 
     Returns:
         The flat index ``[T]`` of the real tokens in their new order, and the plan over those ``T`` tokens.
@@ -208,10 +221,10 @@ def documents(
     starts = torch.cat([token_index.new_zeros(1), fresh.nonzero()[:, 0] + 1]) if len(token_index) else token_index
     lengths = torch.cat([starts, starts.new_tensor([len(token_index)])]).diff()
     by_length = lengths.argsort(stable=True)
-    # Tokens of the same document keep their order: each moves with the first one of its document.
+    # Each token moves with the first token of its document, so that documents stay in order.
     sorted_lengths = lengths[by_length]
     moved = (starts[by_length] - (sorted_lengths.cumsum(0) - sorted_lengths)).repeat_interleave(sorted_lengths)
-    length, count = sorted_lengths.unique_consecutive(return_counts=True)
+    length, count = torch.unique_consecutive(sorted_lengths, return_counts=True)
     order = torch.arange(len(token_index), device=real.device) + moved
     return token_index[order], DocumentPlan(torch.stack([count, length], 1))
 
@@ -228,30 +241,31 @@ def plan_attention(
     blocks: Int[Tensor, "batch seq"] | None = None,
     drops: bool = False,
 ) -> tuple[AttentionPlan, Int[Tensor, " tokens"] | None]:
-    """The plan for a batch, and the flat index of the tokens to run, in the order in which to lay them (None = all, as they are).
+    """Return the attention plan of a batch, and the flat index of the tokens to run in order (None = all tokens as they
+    are).
 
     Args:
-        batch, seq: the batch's shape.
-        device: where it lives; decides between documents (CPU) and masks.
+        batch, seq: shape of the batch.
+        device: of the batch; selects per-document attention (CPU) or masks.
         attention_mask: True = real token.
-        segment_ids: packed rows: a token attends only to its own segment.
-        block_mask: a ready BlockMask; used as it is.
-        use_flex: build a BlockMask from the two masks. A CPU attends document by document all the same, and under dropout masks are dense;
-            where that is while training, a warning says so once.
-        only_flash: let SDPA use nothing but its flash kernel, or fail.
-        blocks: each token's attention block: it attends to no later one. None = to all.
-        drops: whether attention probabilities will be dropped.
+        segment_ids: packed rows: tokens attend only within their segment.
+        block_mask: a BlockMask, used instead of the two masks.
+        use_flex: build a BlockMask from the two masks. On a CPU attention is per document all the same, and with
+            dropout masks are dense; either in training causes one warning.
+        only_flash: restrict SDPA to its flash kernel; it raises if that is unavailable.
+        blocks: attention block of each token, which attends to no later block. None = bidirectional attention.
+        drops: whether attention probabilities are dropped out.
     """
     gradients = torch.is_grad_enabled()
     if block_mask is not None:
         flex, on_host = FlexPlan(batch, seq, block_mask), device.type == "cpu"
         return (flex.dense() if drops or device.type == "mps" or (on_host and gradients) else flex), None
-    compiling = torch.compiler.is_compiling()  # a program of fixed shapes: lengths are not its to read
+    compiling = torch.compiler.is_compiling()  # compiled code has fixed shapes and cannot read lengths
     if use_flex and not compiling and gradients and (drops or device.type in _NO_FLEX):
         _warn_once(
-            "FlexAttention has no dropout: while training, attention runs under a dense mask, which is slower. Set dropout=0."
+            "FlexAttention has no dropout: in training, attention runs under a dense mask, which is slower. Set dropout=0."
             if device.type not in _NO_FLEX
-            else f"use_flex_attn=True is for CUDA: on this device ({device.type}) a network trains without FlexAttention, with the same result."
+            else f"use_flex_attn=True is for CUDA: on this device ({device.type}) the network trains without FlexAttention, with the same result."
         )
     use_flex = use_flex and not drops and device.type not in _NO_FLEX
     if use_flex and not compiling and not (attention_mask is None and segment_ids is None and blocks is None):
@@ -259,8 +273,8 @@ def plan_attention(
     if device.type == "cpu" and blocks is None and not compiling:
         unpadded = attention_mask is None or bool(attention_mask.all())
         if unpadded and (segment_ids is None or bool((segment_ids == segment_ids[:, :1]).all())):
-            whole = torch.tensor([[batch, seq]][: batch * seq]).view(-1, 2)
-            return (DensePlan(batch, seq, only_flash=True) if only_flash else DocumentPlan(whole)), None
+            equal = torch.tensor([[batch, seq]][: batch * seq]).view(-1, 2)
+            return (DensePlan(batch, seq, only_flash=True) if only_flash else DocumentPlan(equal)), None
         real = torch.ones(batch, seq, dtype=torch.bool) if attention_mask is None else attention_mask
         token_index, plan = documents(real, segment_ids)
         return plan, token_index
@@ -272,7 +286,7 @@ def plan_attention(
         mask = earlier if mask is None else mask & earlier
     if attention_mask is not None:
         keys = attention_mask[:, None, None, :]
-        # A padded query attends to itself, so that no softmax runs over nothing.
+        # A padded query attends to itself, so that no softmax runs over an empty set.
         itself = torch.eye(seq, dtype=torch.bool, device=device)
         mask = (keys if mask is None else mask & keys) | itself
     return DensePlan(batch, seq, mask, only_flash), None

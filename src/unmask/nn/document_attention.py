@@ -1,24 +1,25 @@
-"""Rotary attention of whole documents on a CPU, as one differentiable operator.
+"""Rotary attention of documents on a CPU, as one differentiable operator.
 
-Documents lie end to end, those of one length side by side. The operator turns queries and keys, attends within each document,
-and its derivative does both backwards into the one gradient that the query-key-value product wants: nothing is sliced, padded
-or concatenated on the way. ``torch.compile`` sees a single call, whatever the lengths.
+Documents lie end to end, sorted by length. The operator rotates queries and keys and computes attention within each
+document. Its backward pass writes the one gradient of the fused query-key-value product, without slicing, padding or
+concatenation. ``torch.compile`` sees a single call, whatever the lengths.
 
-    documents of up to 512 tokens     scores, softmax and values as matrix products, a cache-sized piece at a time; probabilities are kept
-    bf16, up to 1,024 tokens          the same, probabilities made anew on the way back
+    documents of up to 512 tokens     explicit matrix products, a cache-sized piece at a time; probabilities are kept
+    bf16, up to 1,024 tokens          the same, with probabilities recomputed in the backward pass
     otherwise                         SDPA's flash kernel
 
-In bf16 the kernel multiplies in fp32 and products are more than twice as fast; in fp32 they are level, but for the fifth of the work that
-kept probabilities save: a twentieth of a training step, for half as many numbers again as a block keeps anyway. Beyond 512 tokens
-they would soon be most of the memory. As everywhere under autocast, the products' scores are rounded to bf16 before the softmax.
+In bf16 the flash kernel multiplies in fp32, and explicit products are more than twice as fast. In fp32 both are equally
+fast, but kept probabilities save a fifth of the work: a twentieth of a training step, for half as many numbers again as
+a block stores anyway. Beyond 512 tokens they would soon dominate memory. As usual under autocast, scores are rounded to
+bf16 before the softmax.
 
-Shapes: ``T`` tokens, ``H`` heads of ``C`` channels, of which ``2 half`` are rotated; ``groups [G, 2]`` holds the number and the
-length of documents, in order.
+Shapes: ``T`` tokens, ``H`` heads of ``C`` channels, of which ``2 half`` are rotated; ``groups [G, 2]`` holds the count
+and the length of documents, in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -26,13 +27,11 @@ from torch import Tensor
 
 LONGEST_KEPT = 512
 LONGEST_BY_PRODUCTS = 1024
-PIECE = (
-    2**20
-)  # bytes of scores worked on at a time, for each thread: they stay in its cache between product and softmax
+PIECE = 2**20  # bytes of scores per thread and piece, which stay in cache between product and softmax
 
 
 def spans(groups: Tensor) -> Iterator[tuple[slice, int, int]]:
-    """The tokens of each group, with the number and the length of its documents."""
+    """Yield the token range of each group, with the count and the length of its documents."""
     start = 0
     for count, length in groups.tolist():
         yield slice(start, start + count * length), count, length
@@ -40,19 +39,21 @@ def spans(groups: Tensor) -> Iterator[tuple[slice, int, int]]:
 
 
 def uses_explicit_matmul(dtype: torch.dtype, length: int) -> bool:
-    """Whether documents of this length are attended by matrix products."""
+    """Return whether attention within documents of this length runs as explicit matrix products."""
     return length <= (LONGEST_BY_PRODUCTS if dtype == torch.bfloat16 else LONGEST_KEPT)
 
 
 def _room_to_keep(groups: Tensor, tokens: int, heads: int) -> int:
-    """How many probabilities are kept. (A compiled program may not look at lengths: it takes room for any.)"""
+    """Return how many probabilities are kept; compiled code cannot read lengths and reserves the largest possible
+    number.
+    """
     if torch.compiler.is_compiling():
         return tokens * heads * LONGEST_KEPT
     return heads * sum(count * length**2 for _, count, length in spans(groups) if length <= LONGEST_KEPT)
 
 
 def _kept(kept: Tensor, groups: Tensor, heads: int) -> Iterator[Tensor | None]:
-    """For each group, the probabilities ``[documents H, length, length]`` of its documents; None where they are not kept."""
+    """Yield the kept probabilities ``[documents H, length, length]`` of each group, or None where they are not kept."""
     start = 0
     for _, count, length in spans(groups):
         size = count * heads * length**2
@@ -75,12 +76,12 @@ def _attend(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor, room: int) ->
         q, k, v = group = _group(turned, where, count, length, heads, channels)
         rows = qkv[where].view(count, length, 3, heads, channels).permute(2, 0, 3, 1, 4)
         _turn(group, rows, *_angles(cos, sin, where, count, length))
-        wanted = out[where].view(count, length, heads, channels).transpose(1, 2)
+        target = out[where].view(count, length, heads, channels).transpose(1, 2)
         if uses_explicit_matmul(qkv.dtype, length):
-            _products(q, k, v, wanted, place)
+            _products(q, k, v, target, place)
         else:
-            found, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
-            wanted.copy_(found)
+            attended, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
+            target.copy_(attended)
             log_sums[where.start * heads : where.stop * heads].view(count, heads, length).copy_(log_sum)
     return out, turned, log_sums, kept
 
@@ -120,7 +121,7 @@ def _angles(cos: Tensor, sin: Tensor, where: slice, count: int, length: int) -> 
 
 
 def _turn(into: Tensor, rows: Tensor | tuple[Tensor, ...], cos: Tensor, sin: Tensor) -> None:
-    """Write ``(q, k, v)`` ``[3, documents, H, length, C]`` into another layout, queries and keys rotated."""
+    """Write ``(q, k, v)`` ``[3, documents, H, length, C]`` into another layout, with queries and keys rotated."""
     half = cos.shape[-1]
     for turned, x in zip(into[:2], rows[:2], strict=True):
         a, b = x[..., :half], x[..., half : 2 * half]
@@ -132,30 +133,35 @@ def _turn(into: Tensor, rows: Tensor | tuple[Tensor, ...], cos: Tensor, sin: Ten
 
 
 def _pieces(q: Tensor) -> Iterator[slice]:
-    """Slices over the leading dimension of ``q [n, length, C]`` whose scores fit into a cache."""
+    """Yield slices of the leading dimension of ``q [n, length, C]`` whose scores fit into the cache."""
     step = max(1, PIECE * torch.get_num_threads() // (q.element_size() * q.shape[1] ** 2))
     for start in range(0, len(q), step):
         yield slice(start, start + step)
 
 
 def _probabilities(q: Tensor, k: Tensor, kept: Tensor | None) -> Tensor:
-    """Of ``[n, length, C]``, in the place where they are kept, if they are."""
+    """Return attention probabilities of ``[n, length, C]``, written to ``kept`` unless it is None."""
     scores = q.new_empty(len(q), q.shape[1], q.shape[1]) if kept is None else kept
     torch.baddbmm(scores, q, k.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5, out=scores)
     return torch.softmax(scores, -1, out=scores)
 
 
 def _products(q: Tensor, k: Tensor, v: Tensor, out: Tensor, kept: Tensor | None) -> None:
-    """Attention of ``[documents, H, length, C]``, into ``out``; probabilities into ``kept``."""
+    """Write attention of ``[documents, H, length, C]`` to ``out``, and probabilities to ``kept``."""
     q, k, v = (x.flatten(0, 1) for x in (q, k, v))
-    found = torch.empty_like(q)
+    attended = torch.empty_like(q)
     for piece in _pieces(q):
-        torch.bmm(_probabilities(q[piece], k[piece], None if kept is None else kept[piece]), v[piece], out=found[piece])
-    out.copy_(found.view(out.shape))
+        torch.bmm(
+            _probabilities(q[piece], k[piece], None if kept is None else kept[piece]), v[piece], out=attended[piece]
+        )
+    out.copy_(attended.view(out.shape))
 
 
 def _products_backward(d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, d_group: Tensor, kept: Tensor | None) -> None:
-    """The gradients of queries, keys and values, into ``d_group [3, documents, H, length, C]``; probabilities are made anew if not kept."""
+    """Write the gradients of queries, keys and values to ``d_group [3, documents, H, length, C]``.
+
+    Recompute probabilities that were not kept.
+    """
     d_out, q, k, v = (x.flatten(0, 1) for x in (d_out, q, k, v))
     dq, dk, dv = d_group.flatten(1, 2)
     scale = q.shape[-1] ** -0.5
@@ -183,29 +189,33 @@ def _(
 
 
 class _Attend(torch.autograd.Function):
-    """The two operators as a function and its derivative. (Registered as such, torch would fill gradients of all outputs with zeros.)"""
+    """The two operators as one autograd function.
+
+    With ``register_autograd`` torch would materialise zero gradients for the unused outputs.
+    """
 
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor, room: int) -> Tensor:  # type: ignore[override]
-        out, *remembered = _attend(qkv, cos, sin, groups, room)
-        ctx.save_for_backward(out, *remembered, cos, sin, groups)
-        return out
+    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor, room: int) -> Tensor:
+        outputs: tuple[Tensor, Tensor, Tensor, Tensor] = _attend(qkv, cos, sin, groups, room)
+        ctx.save_for_backward(*outputs, cos, sin, groups)
+        return outputs[0]
 
     @staticmethod
-    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, None, None, None, None]:
         return _attend_backward(d_out, *ctx.saved_tensors), None, None, None, None
 
 
 def attend_documents(qkv: Tensor, cos: Tensor, sin: Tensor, groups: Tensor) -> Tensor:
-    """Rotate queries and keys, and attend within each document.
+    """Rotate queries and keys, and compute attention within each document.
 
     Args:
         qkv: ``[T, 3, H, C]`` on the CPU.
         cos, sin: ``[T, half]``, of each token's angles.
-        groups: int64 ``[G, 2]``, number and length of documents; they hold the ``T`` tokens in order.
+        groups: int64 ``[G, 2]``, count and length of documents, which contain the ``T`` tokens in order.
 
     Returns:
         ``[T, H, C]``.
     """
     keep = torch.is_grad_enabled() and qkv.requires_grad
-    return _Attend.apply(qkv, cos, sin, groups, _room_to_keep(groups, len(qkv), qkv.shape[2]) if keep else 0)  # type: ignore[no-any-return]
+    attend: Callable[..., Tensor] = _Attend.apply
+    return attend(qkv, cos, sin, groups, _room_to_keep(groups, len(qkv), qkv.shape[2]) if keep else 0)

@@ -3,8 +3,8 @@
     x = x + out(attention(rotate(norm(x))))        one fused query-key-value product
     x = x + down(activation(up(norm(x))))
 
-Of the last block, most of what comes out is never read: a loss reads the hidden positions, a decoder the blanks. Told which
-positions are read, a block asks for them only: every token is a key and a value, and the rest of the work is done at ``read``.
+Most outputs of the last block are never read: a loss reads the masked positions, a decoder the positions to fill. With
+the argument ``read``, a block computes keys and values of every token, and everything else at ``read`` only.
 """
 
 from __future__ import annotations
@@ -20,23 +20,27 @@ from torch import Tensor, nn
 from unmask.nn.attention import AttentionPlan, rotary_attention, supports_partial_queries
 from unmask.nn.linear import Linear
 from unmask.nn.rotary import Angles, rotate
+from unmask.registry import Registry
 
 
 def squared_relu(x: Tensor) -> Tensor:
-    """``max(x, 0) ** 2``."""
+    """Return ``max(x, 0) ** 2``."""
     return F.relu(x).square()
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "gelu": F.gelu,
-    "silu": F.silu,
-    "squared_relu": squared_relu,
-}
+ACTIVATIONS: Registry[Callable[[Tensor], Tensor]] = Registry(
+    "activation",
+    {
+        "relu": (F.relu, "`max(x, 0)`"),
+        "gelu": (F.gelu, "`x Phi(x)`, exact (BERT)"),
+        "silu": (F.silu, "`x sigmoid(x)`"),
+        "squared_relu": (squared_relu, "`max(x, 0)^2` (Primer)"),
+    },
+)
 
 
 class EncoderBlock(nn.Module):
-    """Self-attention and a feed-forward layer, each behind a LayerNorm and a residual connection.
+    """Self-attention and a feed-forward layer, each with a LayerNorm before and a residual connection around it.
 
     Args:
         d_model, nhead, dim_feedforward: width, heads, hidden width of the feed-forward layer.
@@ -72,17 +76,21 @@ class EncoderBlock(nn.Module):
         plan: AttentionPlan,
         read: Int[Tensor, " read"] | None = None,
     ) -> Float[Tensor, "outs width"]:
-        """The attention branch, without its residual."""
+        """Return the output of the attention branch, without its residual."""
         width, dropout = x.shape[-1], self.dropout if self.training else 0.0
         if read is None or not supports_partial_queries(plan):
             qkv = self.qkv.linear_of(*_normed(self.attention_norm, x))
-            attended = rotary_attention(plan, qkv.unflatten(-1, (3, self.nhead, width // self.nhead)), angles, dropout)
-            return self.out((attended if read is None else attended[read]).flatten(1))
+            heads = torch.unflatten(qkv, -1, (3, self.nhead, width // self.nhead))
+            attended = rotary_attention(plan, heads, angles, dropout)
+            out: Tensor = self.out((attended if read is None else attended[read]).flatten(1))
+            return out
         normed = self.attention_norm(x)
-        q = self.qkv.rows_of(normed[read], slice(width)).unflatten(-1, (self.nhead, -1))
-        k, v = self.qkv.rows_of(normed, slice(width, None)).unflatten(-1, (2, self.nhead, -1)).unbind(1)
+        q = torch.unflatten(self.qkv.rows_of(normed[read], slice(width)), -1, (self.nhead, -1))
+        k, v = torch.unflatten(self.qkv.rows_of(normed, slice(width, None)), -1, (2, self.nhead, -1)).unbind(1)
         cos, sin = angles
-        return self.out(plan.at(read, rotate(q, (cos[read], sin[read])), rotate(k, angles), v, dropout).flatten(1))
+        attended = plan.at(read, rotate(q, (cos[read], sin[read])), rotate(k, angles), v, dropout)
+        out = self.out(attended.flatten(1))
+        return out
 
     def forward(
         self,
@@ -91,7 +99,7 @@ class EncoderBlock(nn.Module):
         plan: AttentionPlan,
         read: Int[Tensor, " read"] | None = None,
     ) -> Float[Tensor, "outs width"]:
-        """The block's output, at all tokens or at those of ``read`` (ascending places among them)."""
+        """Return the block's output at all tokens, or at the tokens ``read`` (ascending)."""
         attended = self.attend(x, angles, plan, read)
         x = (x if read is None else x[read]) + F.dropout(attended, self.dropout, self.training)
         hidden = self.down.linear_of(self.activation, self.up.linear_of(*_normed(self.feedforward_norm, x)))
@@ -99,7 +107,7 @@ class EncoderBlock(nn.Module):
 
 
 def _normed(norm: nn.LayerNorm, x: Tensor) -> tuple[Callable[..., Tensor], Tensor, Tensor, Tensor]:
-    """A norm as a function of its input and its parameters, and those."""
+    """Return a norm as a function of its input and its parameters, followed by these arguments."""
     return (
         lambda x, weight, bias: F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps),
         x,
@@ -109,7 +117,9 @@ def _normed(norm: nn.LayerNorm, x: Tensor) -> tuple[Callable[..., Tensor], Tenso
 
 
 def initialise(module: nn.Module, layers: int, std: float = 0.02) -> None:
-    """Normal weights of ``std``; projections into the residual stream shrink with depth (GPT-2, section 2.3)."""
+    """Draw weights from a normal law of ``std``, smaller with depth for projections into the residual stream (GPT-2,
+    sec. 2.3).
+    """
     for name, parameter in module.named_parameters():
         if parameter.dim() < 2:
             continue
@@ -128,11 +138,11 @@ LOCAL_SHARPNESS = 3.0
 
 @torch.no_grad()
 def initialise_local_attention(block: EncoderBlock, angle_per_step: Float[Tensor, " half"]) -> None:
-    """Start the heads of a block attending to offsets -1, +1, -2, +2, … through their query and key biases.
+    """Initialise the heads of a block to attend to offsets -1, +1, -2, +2, … through their query and key biases.
 
-    Rotary scores of a constant query ``q`` and key ``k`` depend on the offset alone: with channel pairs as complex numbers,
-    ``q = a exp(i theta delta)`` and ``k = a`` peak at offset ``delta``. A new model thus sees its neighbours from the first
-    step, rather than after it has found out where they are; training is free to move the biases away.
+    Rotary scores of a constant query ``q`` and key ``k`` depend on the offset alone: with channel pairs as complex
+    numbers, ``q = a exp(i theta delta)`` and ``k = a`` peak at offset ``delta``. A new model thus attends to neighbours
+    from the first step, without learning to locate them; training may change the biases.
     """
     half = len(angle_per_step)
     q_bias, k_bias, _ = block.qkv.bias.view(3, block.nhead, -1)

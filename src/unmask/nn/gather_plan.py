@@ -1,7 +1,7 @@
-"""Which of the tokens that run are read afterwards, and where what they say belongs.
+"""Maps requested positions to encoder outputs (after padding is dropped and documents are sorted).
 
-A caller asks for flat positions of a batch, in any order and with repetitions; the encoder has dropped padding and laid the tokens
-in an order of its own.
+Callers request flat positions of a batch, in any order and with repetitions; the encoder runs real tokens only, in its
+own order.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from torch import Tensor
 
 
 class GatherPlan(NamedTuple):
-    """Attributes:
-    places: int64 ``[M]``, ascending: the tokens that are read, among those that run.
-    answers: int64 ``[M]``, which of the ``size`` things asked for each is the answer to.
-    size: ``N``, how many were asked for.
+    """The tokens to read, and the order of the request.
+
+    Attributes:
+        places: int64 ``[M]``, ascending: indices of the tokens to read, among those that run.
+        answers: int64 ``[M]``, the index of each within the request.
+        size: ``N``, length of the request.
     """
 
     places: Int[Tensor, " read"]
@@ -25,17 +27,25 @@ class GatherPlan(NamedTuple):
     size: int
 
     @classmethod
-    def of(cls, index: Int[Tensor, " asked"], token_index: Int[Tensor, " tokens"] | None, positions: int) -> GatherPlan:
-        """For a flat ``index`` over ``positions``, of which the tokens ``token_index`` run, in that order (None = all, as they are)."""
+    def of(
+        cls, index: Int[Tensor, " requested"], token_index: Int[Tensor, " tokens"] | None, positions: int
+    ) -> GatherPlan:
+        """Return the plan of a request.
+
+        Args:
+            index: int64 ``[N]``, flat positions to read.
+            token_index: int64 ``[T]``, flat positions of the tokens that run, in their order; None = all, as they are.
+            positions: number of positions of the batch.
+        """
         if token_index is None:
             places, answers = index.sort(stable=True)
             return cls(places, answers, len(index))
         place = torch.full((positions,), -1, device=index.device)
         place[token_index] = torch.arange(len(token_index), device=index.device)
         places, answers = place[index].sort(stable=True)
-        there = places >= 0
-        return cls(places[there], answers[there], len(index))
+        runs = places >= 0
+        return cls(places[runs], answers[runs], len(index))
 
-    def put(self, states: Float[Tensor, "read width"]) -> Float[Tensor, "asked width"]:
-        """What was asked for, in that order; zero where a position was dropped."""
+    def put(self, states: Float[Tensor, "read width"]) -> Float[Tensor, "requested width"]:
+        """Return states in the order of the request; zero where a position was dropped."""
         return states.new_zeros(self.size, states.shape[-1]).index_copy(0, self.answers, states)

@@ -13,10 +13,10 @@ class VocabularyHead(nn.Module):
     """A norm and one projection onto the vocabulary.
 
     Args:
-        d_model, num_embeddings: width and vocabulary.
+        d_model, num_embeddings: width and vocabulary size.
         layer_norm_eps: of the norm.
         normalise: False skips the norm.
-        embedding: share this embedding's weight with the projection.
+        embedding: an embedding whose weight the projection shares (tied embeddings); None = a weight of its own.
     """
 
     def __init__(
@@ -29,11 +29,14 @@ class VocabularyHead(nn.Module):
             self.projection.weight = embedding.weight
 
     def forward(self, hidden: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape vocab"]:
-        return self.projection(self.features(hidden))
+        """Return logits ``[..., V]``."""
+        logits: Tensor = self.projection(self.features(hidden))
+        return logits
 
     def features(self, hidden: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape width"]:
-        """What is projected."""
-        return self.norm(hidden)
+        """Return the input of the projection."""
+        features: Tensor = self.norm(hidden)
+        return features
 
     @property
     def output_weights(self) -> tuple[Tensor, Tensor | None]:
@@ -45,8 +48,14 @@ class MaskedLMHead(nn.Module):
     """BERT's head: a dense layer, GELU and a norm before the projection onto the vocabulary (Devlin et al. 2019).
 
     Args:
-        hidden_dimensions, vocab_size: width and vocabulary.
+        hidden_dimensions, vocab_size: width and vocabulary size.
         eps: of the norm.
+
+    Example:
+        >>> import torch
+        >>> head = MaskedLMHead(hidden_dimensions=8, vocab_size=20, eps=1e-5)
+        >>> head(torch.zeros(2, 3, 8)).shape
+        torch.Size([2, 3, 20])
     """
 
     def __init__(self, hidden_dimensions: int, vocab_size: int, eps: float) -> None:
@@ -56,11 +65,14 @@ class MaskedLMHead(nn.Module):
         self.decode = nn.Linear(hidden_dimensions, vocab_size)
 
     def forward(self, state: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape vocab"]:
-        return self.decode(self.features(state))
+        """Return logits ``[..., V]`` of hidden states ``[..., D]``."""
+        logits: Tensor = self.decode(self.features(state))
+        return logits
 
     def features(self, state: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape width"]:
-        """What is decoded."""
-        return self.norm(F.gelu(self.transform(state)))
+        """Return the input of the projection."""
+        features: Tensor = self.norm(F.gelu(self.transform(state)))
+        return features
 
     @property
     def output_weights(self) -> tuple[Tensor, Tensor | None]:

@@ -1,11 +1,11 @@
-"""Keys and values that are kept from one call of an encoder to the next.
+"""Cached keys and values of encoder layers, for decoding.
 
-A call runs some positions only. Their keys and values replace those stored for them; their queries attend to all real
-positions of their row (where attention is block-causal: to those of no later block), whatever is stored there. Run on every real
-position, that is plain attention.
+A call runs some positions only. Their keys and values replace the cached ones; their queries attend to all real
+positions of their row, cached or new (in block-causal attention: to those of no later block). A call that runs every
+real position is plain attention.
 
-Shapes: ``B`` rows are remembered; a call is about ``b`` of them, ``L`` positions each, and runs ``T`` tokens, the True ones
-of ``where [b, L]``, row-major.
+Shapes: the cache holds ``B`` rows; a call has ``b`` of them with ``L`` positions each, and runs ``T`` tokens, the True
+ones of ``where [b, L]``, row-major.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from unmask.nn.attention import AttentionPlan, Heads, Reads
 
 
 class KVCache:
-    """The memory of one decode: ``[B, L, H, C]`` keys and values per layer, made at the first call.
+    """The cache of one decode: ``[B, L, H, C]`` keys and values per layer, allocated at the first call.
 
     Args:
-        rows: how many rows are remembered.
+        rows: number of cached rows.
     """
 
     def __init__(self, rows: int) -> None:
@@ -32,7 +32,7 @@ class KVCache:
         self._layers: list[tuple[Tensor, Tensor]] = []
 
     def layer(self, number: int, like: Heads, seq: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of a layer; zeros until something is stored."""
+        """Return keys and values of a layer, initially zero."""
         if number == len(self._layers):
             shape = (self.rows, seq, *like.shape[1:])
             self._layers.append((like.new_zeros(shape), like.new_zeros(shape)))
@@ -47,15 +47,15 @@ class KVCache:
         blocks: Int[Tensor, "rows seq"] | None = None,
         read: Bool[Tensor, "rows seq"] | None = None,
     ) -> list[AttentionPlan]:
-        """One attention plan per layer.
+        """Return one attention plan per layer.
 
         Args:
-            layers: of the encoder.
-            where: ``[b, L]``, the positions that are run.
-            rows: int64 ``[b]`` in ``0..B-1``, which of the remembered rows these are.
+            layers: number of layers of the encoder.
+            where: ``[b, L]``, the positions to run.
+            rows: int64 ``[b]`` in ``0..B-1``, the cached rows of this call.
             attention_mask: ``[b, L]``, True = real.
-            blocks: ``[b, L]``, each position's attention block, where attention is block-causal.
-            read: ``[b, L]``, the part of ``where`` whose queries the last layer's plan can be asked for alone.
+            blocks: ``[b, L]``, attention block of each position in block-causal attention.
+            read: ``[b, L]``, subset of ``where`` whose queries the last layer may compute alone.
         """
         row, column = where.nonzero(as_tuple=True)
         places = rows[row] * where.shape[1] + column
@@ -69,7 +69,14 @@ class KVCache:
 
 @dataclass(frozen=True)
 class _Group:
-    """Rows ``[n]`` with equally many queries, ``index [n, m]`` into the tokens; ``mask [n, 1, 1 or m, l]`` over ``span``, or None."""
+    """Rows ``[n]`` with equally many queries.
+
+    Attributes:
+        rows: cached rows.
+        index: ``[n, m]``, indices of the queries among the tokens.
+        span: columns with visible keys.
+        mask: ``[n, 1, 1 or m, l]`` over ``span``; None = all visible.
+    """
 
     rows: Int[Tensor, " n"]
     index: Int[Tensor, "n m"]
@@ -86,17 +93,17 @@ def _by_query_count(
     counts = where.sum(-1)
     starts = counts.cumsum(0) - counts
     groups = []
-    for count in [n for n in counts.unique().tolist() if n]:
-        chosen = (counts == count).nonzero()[:, 0]
-        index = starts[chosen][:, None] + torch.arange(count, device=where.device)
-        visible = attention_mask[chosen][:, None]  # [n, 1 or m, L]
+    for count in [n for n in torch.unique(counts).tolist() if n]:
+        members = (counts == count).nonzero()[:, 0]
+        index = starts[members][:, None] + torch.arange(count, device=where.device)
+        visible = attention_mask[members][:, None]  # [n, 1 or m, L]
         if blocks is not None:
-            own = blocks[chosen]
-            visible = visible & (own[:, None] <= own[where[chosen]].view(len(chosen), count, 1))
+            own = blocks[members]
+            visible = visible & (own[:, None] <= own[where[members]].view(len(members), count, 1))
         columns = visible.flatten(0, 1).any(0).nonzero()[:, 0]
         span = slice(int(columns[0]), int(columns[-1]) + 1)
         visible = visible[..., span]
-        groups.append(_Group(rows[chosen], index, span, None if bool(visible.all()) else visible[:, None]))
+        groups.append(_Group(rows[members], index, span, None if bool(visible.all()) else visible[:, None]))
     return tuple(groups)
 
 
@@ -115,7 +122,9 @@ class _CachedAttentionPlan:
         return self._attend(self.groups, q, k, v, dropout)
 
     def at(self, read: Int[Tensor, " read"], q: Reads, k: Heads, v: Heads, dropout: float) -> Reads:
-        """As :meth:`unmask.nn.attention.DocumentPlan.at`; ``read`` are the tokens that the plan was made to be asked for."""
+        """Return attention as :meth:`unmask.nn.attention.DocumentPlan.at`; ``read`` are the tokens given to
+        :meth:`KVCache.plans`.
+        """
         return self._attend(self.reading, q, k, v, dropout)
 
     def _attend(self, groups: tuple[_Group, ...], q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
@@ -124,9 +133,9 @@ class _CachedAttentionPlan:
         values.view(-1, *v.shape[1:])[self.places] = v
         out = torch.empty_like(q)
         for group in groups:
-            # Indexing copies; as long as no row has left, and all have equally many queries, there is no need to.
-            whole = len(group.rows) == len(keys) and bool((group.rows.diff() == 1).all())
-            k_rows, v_rows = ((x if whole else x[group.rows])[:, group.span].transpose(1, 2) for x in (keys, values))
+            # Indexing would copy; skip it while all rows are present and have equally many queries.
+            all_rows = len(group.rows) == len(keys) and bool((group.rows.diff() == 1).all())
+            k_rows, v_rows = ((x if all_rows else x[group.rows])[:, group.span].transpose(1, 2) for x in (keys, values))
             attended = F.scaled_dot_product_attention(
                 q[group.index].transpose(1, 2), k_rows, v_rows, attn_mask=group.mask, dropout_p=dropout
             )

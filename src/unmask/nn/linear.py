@@ -1,8 +1,8 @@
-"""A linear layer that takes the fastest matrix product (``unmask.ops.matmul``), there and back to the input.
+"""``nn.Linear`` with oneDNN kernels for the forward pass and the input gradient (fp32, CPU; ``unmask.ops.matmul``).
 
-The gradient of the weight is BLAS's, which does as well. oneDNN is 1.1 to 2 times faster still with the weights laid out for it
-beforehand, which :func:`packed` does where it pays, for as long as they stand still and nobody needs a gradient. Parameters and
-their names are those of ``nn.Linear``; results agree to rounding.
+The weight gradient uses BLAS, which is equally fast. With weights in oneDNN's own layout products are another 1.1 to 2
+times as fast: :func:`prepack_weights` prepares it where it pays, while weights are frozen (inference only). Parameters
+and their names are those of ``nn.Linear``; results agree up to rounding.
 """
 
 from __future__ import annotations
@@ -19,95 +19,99 @@ from torch.autograd.function import once_differentiable
 
 from unmask.ops.matmul import matmul, uses_onednn
 
-_ROWS = 32  # that a packed layout is made for; it serves any number
-_WIDE = 4096  # outputs of a layer that is worth laying out: smaller ones stay in cache, and gained nothing
+_ROWS = 32  # number of rows the layout is optimised for; any number works
+_WIDE = 4096  # smallest number of outputs to prepack: smaller layers stay in cache, and gained nothing
 
 
 class Linear(nn.Linear):
     """``nn.Linear``, faster in float32 on a CPU."""
 
-    _laid_out: Tensor | None = None
+    _prepacked: Tensor | None = None
 
     def forward(self, x: Float[Tensor, "*shape inputs"]) -> Float[Tensor, "*shape outputs"]:
-        return _linear(x, self.weight, self.bias, self._laid_out)
+        """Return ``x W' + b``."""
+        return _linear(x, self.weight, self.bias, self._prepacked)
 
     def linear_of(
-        self, made: Callable[..., Tensor], x: Float[Tensor, "*shape any"], *parameters: Tensor
+        self, recomputed: Callable[..., Tensor], x: Float[Tensor, "*shape any"], *parameters: Tensor
     ) -> Float[Tensor, "*shape outputs"]:
-        """The layer of ``made(x, *parameters)``: of a norm, or of an activation.
+        """Return ``self(recomputed(x, *parameters))``, with a norm or an activation as ``recomputed``.
 
-        Where oneDNN serves, ``made`` is run once more on the way back rather than its result kept: cheap beside the product, and
-        it would be a third of what a block keeps.
+        With oneDNN products, ``recomputed`` runs again in the backward pass and its result is not stored. It is cheap
+        beside the product, and its result would be a third of the memory of a block.
         """
         if not torch.is_grad_enabled() or torch.compiler.is_compiling() or not uses_onednn(x, self.weight):
-            return self(made(x, *parameters))
-        return _LinearOf.apply(made, x, self.weight, self.bias, *parameters)  # type: ignore[no-any-return]
+            out: Tensor = self(recomputed(x, *parameters))
+            return out
+        linear_of: Callable[..., Tensor] = _LinearOf.apply
+        return linear_of(recomputed, x, self.weight, self.bias, *parameters)
 
-    def rows_of(self, x: Float[Tensor, "*shape inputs"], of: slice) -> Float[Tensor, "*shape some"]:
-        """Some of the outputs, and what they cost."""
-        return _linear(x, self.weight[of], None if self.bias is None else self.bias[of])
+    def rows_of(self, x: Float[Tensor, "*shape inputs"], rows: slice) -> Float[Tensor, "*shape some"]:
+        """Return some of the outputs, computed alone."""
+        return _linear(x, self.weight[rows], None if self.bias is None else self.bias[rows])
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, laid_out: Tensor | None = None) -> Tensor:
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, prepacked: Tensor | None = None) -> Tensor:
     if not uses_onednn(x, weight):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled():
-        return _Product.apply(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])  # type: ignore[no-any-return]
-    if laid_out is None or torch.compiler.is_compiling():  # a program outlives a layout
-        laid_out = weight
-    return matmul(x, laid_out, bias)
+        product: Callable[..., Tensor] = _Product.apply
+        return torch.unflatten(product(x.flatten(0, -2), weight, bias), 0, x.shape[:-1])
+    if prepacked is None or torch.compiler.is_compiling():  # compiled code outlives the prepacked weight
+        prepacked = weight
+    return matmul(x, prepacked, bias)
 
 
 class _Product(torch.autograd.Function):
     """``x W' + b`` of ``x [T, inputs]``, and its derivatives."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         return matmul(x, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         return _derivatives(x, weight, d_y, *ctx.needs_input_grad)
 
 
 class _LinearOf(torch.autograd.Function):
-    """``made(x, *parameters) W' + b`` of ``x [..., inputs]``; what is made is made again on the way back."""
+    """``recomputed(x, *parameters) W' + b`` of ``x [..., inputs]``, with activation checkpointing of ``recomputed``."""
 
     @staticmethod
     def forward(
-        ctx: Any, made: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor
-    ) -> Tensor:  # type: ignore[override]
-        ctx.made = made
+        ctx: Any, recomputed: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor
+    ) -> Tensor:
+        ctx.recomputed = recomputed
         ctx.save_for_backward(x, weight, *parameters)
-        return matmul(made(x, *parameters), weight, bias)
+        return matmul(recomputed(x, *parameters), weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, *parameters = (saved.detach() for saved in ctx.saved_tensors)
         _, of_x, of_weight, of_bias, *of_parameters = ctx.needs_input_grad
-        wanted = [
+        sources = [
             source.requires_grad_(of) for source, of in zip((x, *parameters), (of_x, *of_parameters), strict=True)
         ]
         with torch.enable_grad():
-            z = ctx.made(*wanted)
+            z = ctx.recomputed(*sources)
         d_z, d_weight, d_bias = _derivatives(z.detach(), weight, d_y, z.requires_grad, of_weight, of_bias)
-        found = iter(
-            torch.autograd.grad(z, [source for source in wanted if source.requires_grad], d_z)
+        gradients = iter(
+            torch.autograd.grad(z, [source for source in sources if source.requires_grad], d_z)
             if z.requires_grad
             else ()
         )
-        d_x, *d_parameters = (next(found) if source.requires_grad else None for source in wanted)
+        d_x, *d_parameters = (next(gradients) if source.requires_grad else None for source in sources)
         return None, d_x, d_weight, d_bias, *d_parameters
 
 
 def _derivatives(
     x: Tensor, weight: Tensor, d_y: Tensor, of_x: bool, of_weight: bool, of_bias: bool
 ) -> tuple[Tensor | None, ...]:
-    """Of ``x W' + b``, by its three inputs."""
+    """Return the derivatives of ``x W' + b`` by its three inputs."""
     return (
         matmul(d_y, weight.T) if of_x else None,
         d_y.flatten(0, -2).T @ x.flatten(0, -2) if of_weight else None,
@@ -116,19 +120,19 @@ def _derivatives(
 
 
 @contextmanager
-def prepack_weights(model: Any) -> Iterator[None]:
-    """Lay out the weights of a model's widest layers (the vocabulary projection) for many products.
+def prepack_weights(model: object) -> Iterator[None]:
+    """Prepack the weights of a model's widest layers (the vocabulary projection) for repeated products.
 
-    They must not change meanwhile. Costs one copy of them, and as long as a product or two; does nothing where oneDNN does not
-    serve.
+    The weights must not change in the context. Prepacking costs one copy of them and the time of a product or two;
+    without oneDNN it does nothing.
     """
     layers = [m for m in model.modules() if isinstance(m, Linear)] if isinstance(model, nn.Module) else []
     layers = [m for m in layers if m.out_features >= _WIDE and uses_onednn(m.weight, m.weight)]
     layers = [] if torch.is_grad_enabled() else layers
     try:
         for layer in layers:
-            layer._laid_out = torch.ops.mkldnn._reorder_linear_weight(layer.weight, _ROWS)
+            layer._prepacked = torch.ops.mkldnn._reorder_linear_weight(layer.weight, _ROWS)
         yield
     finally:
         for layer in layers:
-            layer._laid_out = None
+            layer._prepacked = None

@@ -1,8 +1,8 @@
-"""Asking a model for logits only where somebody reads them.
+"""Logits of any model, only where they are read.
 
-The vocabulary projection is most of a small model's cost. A model that has ``hidden_states`` and ``logits_at`` pays it at
-the asked positions only; any other ``MLMModel`` is run whole and read there. One with ``hidden_states_where`` saves most of its
-last block as well.
+The vocabulary projection is most of a small model's cost. A model with ``hidden_states`` and ``logits_at`` computes it
+at the requested positions only; any other ``MLMModel`` computes all logits, which are then indexed. A model with
+``hidden_states_where`` saves most of its last block as well.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unmask.contracts import HiddenStates, MLMModel, offers_hidden_states, offers_partial_states, offers_projection
+
 _FIELDS = ("attention_mask", "positions", "block_mask", "segment_ids")
 Where = Bool[Tensor, "batch seq"] | Int[Tensor, " scored"]
 
 
-def logits_where(model: Any, batch: Mapping[str, Any], where: Where) -> Float[Tensor, "scored vocab"]:
-    """The model's logits at the positions of ``where``: True in a mask ``[B, L]``, in row-major order, or a flat index ``[N]``."""
-    if hasattr(model, "hidden_states") and hasattr(model, "logits_at"):
+def logits_where(model: MLMModel, batch: Mapping[str, Any], where: Where) -> Float[Tensor, "scored vocab"]:
+    """Return logits ``[N, V]`` at ``where``: a mask ``[B, L]`` (row-major order), or a flat index ``[N]``."""
+    if offers_hidden_states(model):
         states = _states_where(model, batch, _index(where))[None]
         return model.logits_at(states, where.new_ones(states.shape[:2], dtype=torch.bool))
     logits = model(batch["input_ids"], **_inputs(batch))
@@ -28,22 +30,22 @@ def logits_where(model: Any, batch: Mapping[str, Any], where: Where) -> Float[Te
 
 
 def projection_where(
-    model: Any, batch: Mapping[str, Any], index: Int[Tensor, " scored"]
+    model: MLMModel, batch: Mapping[str, Any], index: Int[Tensor, " scored"]
 ) -> tuple[Float[Tensor, "scored width"], Float[Tensor, "vocab width"], Float[Tensor, " vocab"] | None] | None:
-    """What the logits at a flat index are a product of: features, weight, bias; None where a model does not say.
+    """Return the factors of the logits at a flat index (features, weight, bias), or None without ``projection_of``.
 
-    A model says with ``projection_of(states)``. It must agree with its ``logits_at``.
+    ``projection_of(states)`` must agree with the model's ``logits_at``.
     """
-    if not (hasattr(model, "hidden_states") and hasattr(model, "projection_of")):
+    if not offers_projection(model):
         return None
-    return model.projection_of(_states_where(model, batch, index))  # type: ignore[no-any-return]
+    return model.projection_of(_states_where(model, batch, index))
 
 
-def _states_where(model: Any, batch: Mapping[str, Any], index: Int[Tensor, " scored"]) -> Tensor:
-    """Hidden states ``[N, ...]`` at a flat index; a model that has ``hidden_states_where`` need not make the others."""
-    if hasattr(model, "hidden_states_where"):
-        return model.hidden_states_where(batch["input_ids"], index, **_inputs(batch))  # type: ignore[no-any-return]
-    return model.hidden_states(batch["input_ids"], **_inputs(batch)).flatten(0, 1)[index]  # type: ignore[no-any-return]
+def _states_where(model: HiddenStates, batch: Mapping[str, Any], index: Int[Tensor, " scored"]) -> Tensor:
+    """Return hidden states ``[N, ...]`` at a flat index, computed alone by a model with ``hidden_states_where``."""
+    if offers_partial_states(model):
+        return model.hidden_states_where(batch["input_ids"], index, **_inputs(batch))
+    return model.hidden_states(batch["input_ids"], **_inputs(batch)).flatten(0, 1)[index]
 
 
 def _inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,18 +57,19 @@ def _index(where: Where) -> Tensor:
 
 
 def logits_in_chunks(
-    model: Any, batch: Mapping[str, Any], where: Bool[Tensor, "batch seq"], largest: int
+    model: MLMModel, batch: Mapping[str, Any], where: Bool[Tensor, "batch seq"], largest: int
 ) -> Iterator[Float[Tensor, "chunk vocab"]]:
-    """As :func:`logits_where`, in pieces of at most about ``largest`` numbers, so that memory does not grow with the batch.
+    """Yield the rows of :func:`logits_where` in pieces of about ``largest`` numbers, to bound memory for any batch
+    size.
 
-    The encoder runs once. A model without ``logits_at`` makes all its logits at once, whatever ``largest`` is.
+    The encoder runs once. A model without ``logits_at`` computes all its logits at once.
     """
-    if not (hasattr(model, "hidden_states") and hasattr(model, "logits_at")):
+    if not offers_hidden_states(model):
         yield model(batch["input_ids"], **_inputs(batch))[where]
         return
     scored = _states_where(model, batch, _index(where))[None]  # (1, scored, D)
     everywhere = where.new_ones(scored.shape[:2])
-    start, rows = 0, 1  # the first piece is one position, which tells the size of the vocabulary
+    start, rows = 0, 1  # the first piece is one position, and its logits have the vocabulary size
     while start < scored.shape[1]:
         stop = start + rows
         logits = model.logits_at(scored[:, start:stop], everywhere[:, start:stop])

@@ -1,4 +1,4 @@
-"""Ids that a network cannot embed, refused in words rather than by a failed look-up."""
+"""A check for token ids outside the embedding, with a readable error in place of a failed lookup."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 def refuse_unknown_ids(
     ids: Int[Tensor, "*shape"], size: int, real: Bool[Tensor, "*shape"] | None = None, *, wait: bool = False
 ) -> None:
-    """Refuse ids outside an embedding.
+    """Raise an error for ids outside an embedding.
 
     Args:
         ids: token ids.
-        size: rows of the embedding.
-        real: True = token; ids under padding are not looked at.
-        wait: check on an accelerator too, which costs a device sync. Without it, only ids on a CPU are checked.
+        size: number of rows of the embedding.
+        real: True = token; ids under padding are not checked.
+        wait: also check on an accelerator, at the cost of a device sync. By default only CPU tensors are checked.
 
     Raises:
         ValueError: an id is below 0, or ``size`` or more.
@@ -27,10 +27,10 @@ def refuse_unknown_ids(
     if low >= 0 and high < size:
         return
     outside = (ids < 0) | (ids >= size)
-    found = ids[outside if real is None else outside & real]
-    if len(found):
+    unknown = ids[outside if real is None else outside & real]
+    if len(unknown):
         raise ValueError(
-            f"A row holds token id {int(found[0])}, and this model's embedding has ids 0 to {size - 1}. The tokenizer has more tokens than "
-            "the model (tokens added to one and not to the other?): use the model's own tokenizer, or enlarge the model "
-            "(with transformers: model.resize_token_embeddings(len(tokenizer)))."
+            f"A row contains token id {int(unknown[0])}, and this model's embedding has ids 0 to {size - 1}. The tokenizer has more tokens "
+            "than the model; perhaps tokens were added to the tokenizer only. Use the model's own tokenizer, or enlarge the "
+            "model (with transformers: model.resize_token_embeddings(len(tokenizer)))."
         )

@@ -96,6 +96,11 @@ class Conditioned:
         self.added = added
         self.logits: Tensor | None = None
 
+    def __call__(self, x_t: Tensor, *positional: Any, **named: Any) -> Tensor:
+        """Return logits ``[B, L, V]``."""
+        states = self.hidden_states(x_t, *positional, **named)
+        return self.logits_at(states, torch.ones_like(x_t, dtype=torch.bool)).view(*x_t.shape, -1)
+
     def hidden_states(self, x_t: Tensor, *positional: Any, **named: Any) -> Tensor:
         """The network's, with the addition."""
         return self.network.hidden_states(x_t, *positional, **named, sum_embeds=self.added)

@@ -66,9 +66,7 @@ class Masking:
         """Level × choice × replacement."""
         ordinary = ordinary_ids(self.num_tokens, (*self.special_ids, self.mask_id))
         replacement = Replacement(self.mask_id, 1.0 - self.kept - self.randomised, self.randomised, ordinary)
-        return Corruption(
-            ScheduleMaskRate(self.schedule, 0.0), fixed_count, replacement, is_elbo=self.kept == self.randomised == 0
-        )
+        return Corruption(ScheduleMaskRate(self.schedule, 0.0), fixed_count, replacement)
 
     def __call__(self, rows: Tensor | Mapping[str, Any]) -> dict[str, Tensor]:
         """Hide part of each row.

@@ -1,4 +1,5 @@
-"""Pure functions on tensors: how much to hide, where, with what; how to weigh, draw and choose.
+"""Pure functions on tensors: corruption, loss weights, sampling and selection.
 
-Nothing here knows a tokenizer or a network, mutates its input, or draws from ambient randomness.
+They depend on no tokenizer and no network, do not modify their input, and use no global random state unless a generator
+is left out.
 """

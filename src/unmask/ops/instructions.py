@@ -1,15 +1,15 @@
-"""Instructions inside rows of tokens: traces such as ``push rbp [NEXT] mov eax dword [ rbp - 4 ]``.
+"""Instructions in rows of tokens: traces such as ``push rbp [NEXT] mov eax dword [ rbp - 4 ]``.
 
-``[NEXT]`` ends an instruction, and is its last token. Where a token stands is said by two numbers
+``[NEXT]`` is the last token of an instruction. Two numbers give the position of a token
 
     push  rbp  [NEXT]   mov  eax  dword  [  rbp  -  4  ]
      0     0     0       1    1     1    1   1   1  1  1      instruction
      0     1     2       0    1     2    3   4   5  6  7      argument
 
-that restart with every segment of a packed row. They are counted over real tokens in one pass over the batch. Only a hidden
-``[NEXT]`` would shift them, and collators never hide one.
+and restart with every segment of a packed row. Both are counted over real tokens in one pass over the batch. A masked
+``[NEXT]`` would shift them; collators never mask one.
 
-Instructions and operands are units of corruption, too (``Corruption.units``): hidden together or not at all.
+Instructions and operands are also units of masking (``Corruption.granularity``):
 
     push | rbp | [NEXT]   mov | eax | dword [ rbp - 4 ]                                            operands
 """
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from unmask.ops.segments import segment_starts
 
-Places = tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]
+InstructionPositions = tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]
 
 
 def instruction_positions(
@@ -32,14 +32,14 @@ def instruction_positions(
     next_token_id: int,
     attention_mask: Bool[Tensor, "batch seq"] | None = None,
     segment_ids: Int[Tensor, "batch seq"] | None = None,
-) -> Places:
-    """The instruction and argument number of every token.
+) -> InstructionPositions:
+    """Return the instruction and argument index of every token.
 
     Args:
         ids: int64 ``[B, L]``.
         next_token_id: id of ``[NEXT]``.
-        attention_mask: True = real token; others are not counted. None = all are.
-        segment_ids: packed rows: both numbers restart where it changes.
+        attention_mask: True = real token; others are not counted. None = all are real.
+        segment_ids: packed rows: both indices restart at every segment.
 
     Returns:
         Two int64 ``[B, L]``; 0 at padding.
@@ -58,13 +58,13 @@ def instruction_positions(
 
 
 def _first_of_unit(starts: Bool[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]:
-    """The index of the last start at or before each position; a row starts a unit."""
+    """Return the index of the last start at or before each position; a row starts with a unit."""
     index = torch.arange(starts.shape[1], device=starts.device).expand(starts.shape)
     return torch.where(starts, index, 0).cummax(-1).values
 
 
 def _instruction_starts(ids: Tensor, next_token_id: int, eligible: Tensor) -> Tensor:
-    """True after every ``[NEXT]`` and wherever what may be hidden begins or ends."""
+    """Return True after every ``[NEXT]`` and wherever eligibility changes."""
     starts = torch.ones_like(eligible)
     starts[:, 1:] = (ids[:, :-1] == next_token_id) | (eligible[:, 1:] != eligible[:, :-1])
     return starts
@@ -72,7 +72,7 @@ def _instruction_starts(ids: Tensor, next_token_id: int, eligible: Tensor) -> Te
 
 @dataclass(frozen=True)
 class WholeInstructions:
-    """Units that are instructions, their ``[NEXT]`` apart.
+    """Granularity of instructions, without their ``[NEXT]``.
 
     Attributes:
         next_token_id: id of ``[NEXT]``.
@@ -81,17 +81,17 @@ class WholeInstructions:
     next_token_id: int
 
     def __call__(self, ids: Int[Tensor, "batch seq"], eligible: Bool[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]:
-        """The index of the first token of each token's instruction."""
+        """Return the index of the first token of each token's instruction."""
         return _first_of_unit(_instruction_starts(ids, self.next_token_id, eligible))
 
 
 @dataclass(frozen=True, eq=False)
 class WholeOperands:
-    """Units that are mnemonics and operands: a register, an integer with its sign, all of ``dword [ rbp - 4 ]``, ``rel 14``.
+    """Granularity of mnemonics and operands: a register, a signed integer, all of ``dword [ rbp - 4 ]``, ``rel 14``.
 
     Attributes:
         next_token_id: id of ``[NEXT]``.
-        starts_word: bool ``[V]``, True = the token begins a word; others carry one on.
+        starts_word: bool ``[V]``, True = the token begins a word; others continue one.
         opens, closes: bool ``[V]``, brackets.
         leads: bool ``[V]``, True = the word belongs to the operand after it (``dword``, ``rel``).
     """
@@ -103,11 +103,11 @@ class WholeOperands:
     leads: Bool[Tensor, " vocab"]
 
     def __call__(self, ids: Int[Tensor, "batch seq"], eligible: Bool[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]:
-        """The index of the first token of each token's operand."""
+        """Return the index of the first token of each token's operand."""
         edges = _instruction_starts(ids, self.next_token_id, eligible)
         opened = (self.opens[ids].long() - self.closes[ids].long()).cumsum(-1)
         before = torch.cat([torch.zeros_like(opened[:, :1]), opened[:, :-1]], dim=-1)
-        # A bracket that a window cut open, or a hidden one, matters up to the end of its instruction and no further.
+        # A bracket that is masked or outside the window affects its own instruction only.
         inside = before > before.gather(-1, _first_of_unit(edges))
         starts = self.starts_word[ids] & ~inside
         starts[:, 1:] &= ~self.leads[ids[:, :-1]]

@@ -1,15 +1,15 @@
-"""Cross-entropy of a projection, with its gradients made on the way: ``sum(weight * cost(hidden @ W.T + b, target))``.
+"""Fused linear cross-entropy: ``sum(weight * token_loss(hidden @ W.T + b, target))`` without keeping all logits.
 
-Logits exist a chunk at a time and turn into their own gradient in place, so memory does not grow with the number of scored
-positions; the backward pass only scales what the forward pass left. Softmaxes are computed in float32 at least, a cache-sized
-piece of the chunk at a time. Under autocast the products run in its dtype.
+The forward pass computes logits a chunk at a time and turns them into their own gradient in place, so that memory does
+not grow with the number of scored positions. The backward pass only scales these gradients. Softmaxes run in float32 or
+wider, a cache-sized piece of a chunk at a time. Under autocast the matrix products run in its dtype.
 
 Shapes: ``N`` scored positions, ``D`` width, ``V`` vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -19,15 +19,18 @@ from torch.autograd.function import once_differentiable
 
 from unmask.ops.matmul import matmul
 
-CHUNK = 1 << 25  # logits that exist at a time: 134 MB of float32
-PIECE = 1 << 20  # logits worked on at a time, so that they stay in a processor's cache
+CHUNK = 1 << 25  # logits in memory at a time: 134 MB of float32
+PIECE = 1 << 20  # logits per softmax on a CPU, so that they stay in its cache
 
 
 class FusedLoss(NamedTuple):
-    """What :func:`linear_cross_entropy` finds. Only ``numerator`` has a gradient.
+    """The result of :func:`linear_cross_entropy`. Only ``numerator`` has a gradient.
 
-    ``cost [N]`` is what training minimises before weighting, ``nll [N]`` the negative log-likelihood in it (nats), and
-    ``best [N]`` the most likely token.
+    Attributes:
+        numerator: weighted sum of the token losses.
+        token_loss: ``[N]``, the minimised loss of each token before weighting.
+        nll: ``[N]``, its negative log-likelihood part, in nats.
+        best: ``[N]``, the most likely token.
     """
 
     numerator: Float[Tensor, ""]
@@ -46,32 +49,28 @@ def linear_cross_entropy(
     z_loss: float = 0.0,
     chunk: int = CHUNK,
 ) -> FusedLoss:
-    """``sum(weights * cost)`` over positions, with ``unmask.ops.weighting.training_cost`` as the cost, without keeping logits.
+    """Return ``sum(weights * token_loss)`` over the scored positions, with gradients computed on the way.
 
     Args:
         hidden: ``[N, D]``.
-        weight, bias: of the projection onto the vocabulary.
+        weight, bias: of the projection onto the vocabulary, ``[V, D]`` and ``[V]`` or None.
         targets: int64 ``[N]``.
-        weights: ``[N]``, of each position; not differentiated.
-        label_smoothing, z_loss: see ``training_cost``.
-        chunk: logits (numbers, not rows) that exist at a time; at least one row of them does.
+        weights: ``[N]``, weight of each position; no gradient flows to it.
+        label_smoothing, z_loss: as of :func:`unmask.ops.weighting.regularised_nll`.
+        chunk: logits (numbers, not rows) in memory at a time; at least one row.
 
     Returns:
-        The sum and what it was made of. ``best`` is only found where no gradient is wanted, and empty elsewhere.
+        The sum and its parts. ``best`` is empty where gradients are enabled.
     """
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
         narrow = torch.get_autocast_dtype(device)
-        hidden = hidden.to(
-            torch.float32 if narrow == torch.float16 else narrow
-        )  # the sums of gradients made here are beyond float16
+        # Gradients are sums over all positions and overflow float16: use float32 in its place.
+        hidden = hidden.to(torch.float32 if narrow == torch.float16 else narrow)
     differentiate = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (hidden, weight, bias))
+    run: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = _LinearCrossEntropy.apply
     with torch.autocast(device, enabled=False):
-        return FusedLoss(
-            *_LinearCrossEntropy.apply(
-                hidden, weight, bias, targets, weights, (label_smoothing, z_loss, chunk, differentiate)
-            )
-        )
+        return FusedLoss(*run(hidden, weight, bias, targets, weights, (label_smoothing, z_loss, chunk, differentiate)))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -118,14 +117,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor, *_: Tensor) -> Any:
-        # Training asks for the sum itself: then there is nothing to scale. (Elsewhere, reading the slope would stall the device.)
-        as_it_is = slope.device.type == "cpu" and float(slope) == 1.0
-        found = [d if d is None or as_it_is else d * slope.to(d.dtype) for d in ctx.saved_tensors]
-        return *found, None, None, None
+        # The usual slope is exactly 1: skip the scaling then. On an accelerator, reading the slope would force a sync.
+        unscaled = slope.device.type == "cpu" and float(slope) == 1.0
+        gradients = [d if d is None or unscaled else d * slope.to(d.dtype) for d in ctx.saved_tensors]
+        return *gradients, None, None, None
 
 
 def _parts(rows: int, columns: int, largest: int) -> Iterator[slice]:
-    """Slices of rows that hold at most ``largest`` numbers each, or one row."""
+    """Yield slices of rows with at most ``largest`` numbers each, or one row."""
     step = max(1, largest // columns)
     for start in range(0, rows, step):
         yield slice(start, min(rows, start + step))
@@ -134,10 +133,10 @@ def _parts(rows: int, columns: int, largest: int) -> Iterator[slice]:
 def _cost(
     logits: Tensor, targets: Tensor, smoothing: float, z_loss: float, differentiate: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Cost and negative log-likelihood of each position, and the derivative of the cost by its logits.
+    """Return token loss and negative log-likelihood of each position, and the gradient of the loss w.r.t. the logits.
 
-    The derivative takes the place of the logits; what is returned is it before it is rounded to their dtype. One softmax serves all
-    three: the largest probability, which is never small, says what the logits' normaliser is.
+    Write the gradient in place of the logits, and also return it in float32, before the cast. One softmax serves all
+    three: its largest probability, which is never small, determines the log-normaliser.
     """
     wide = torch.promote_types(logits.dtype, torch.float32)
     place = targets[:, None]
@@ -145,7 +144,7 @@ def _cost(
     behind = largest - logits.gather(1, place)[:, 0].to(wide)
     mean = logits.mean(-1, dtype=wide) if smoothing else None
     p = torch.softmax(logits, -1, out=logits) if wide == logits.dtype else torch.softmax(logits, -1, dtype=wide)
-    surprise = p.amax(-1).log()  # of the likeliest token: the largest logit less the normaliser
+    surprise = p.amax(-1).log()  # of the most likely token: the largest logit minus the log-normaliser
     nll, log_z = behind - surprise, largest - surprise
     token_loss = nll if mean is None else (1 - smoothing) * nll + smoothing * (log_z - mean)
     if z_loss:

@@ -1,7 +1,7 @@
-"""Levels: how much of a row to hide.
+"""Mask rates: how many tokens of a row to mask.
 
-A level law turns a uniform number of each row into its mask rate, ``u [N] -> rate [N]``, float64 in [0, 1]. Where the
-uniforms come from (independent, stratified over the batch) is another question: ``unmask.ops.time_sampling``.
+A mask-rate law maps one uniform number per row to the row's mask rate, ``u [N] -> rate [N]``, float64 in [0, 1]. The
+uniforms may be independent or spread evenly over the batch (``unmask.ops.time_sampling``).
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ Rates = Float[Tensor, " rows"]
 
 
 class MaskRate:
-    """A law of the mask rate. Only a curriculum changes with training; all others are themselves at any time."""
+    """Base class of mask-rate laws. Only :class:`MaskRateWarmup` changes during training."""
 
     def __call__(self, u: Uniforms) -> Rates:
-        raise TypeError(f"{type(self).__name__} must say how a uniform number becomes a mask rate: define __call__(u).")
+        raise TypeError(
+            f"{type(self).__name__} does not map uniform numbers to mask rates: define __call__(self, u) in it."
+        )
 
     def draw(self, noise: Noise) -> Rates:
-        """The rates of rows, from their own uniform numbers."""
+        """Return the mask rates of rows, from their keyed uniforms."""
         return self(noise.per_row(Stream.MASK_RATE))
 
     def at(self, progress: Float[Tensor, " rows"]) -> MaskRate:
-        """The law when the share ``progress`` of training is done, one value a row."""
+        """Return the law at a training progress ``[N]`` in [0, 1]."""
         return self
 
 
@@ -45,7 +47,7 @@ class ConstantMaskRate(MaskRate):
     def __post_init__(self) -> None:
         if not 0.0 <= self.rate <= 1.0:
             raise ValueError(
-                f"A mask rate is a probability, and {self.rate} is not: give a number from 0 to 1, such as 0.15."
+                f"A mask rate is a probability, and got {self.rate}: give a number from 0 to 1, such as 0.15."
             )
 
     def __call__(self, u: Uniforms) -> Rates:
@@ -59,10 +61,10 @@ class ConstantMaskRate(MaskRate):
 
 @dataclass(frozen=True)
 class UniformMaskRate(MaskRate):
-    """Every rate from ``eps`` to ``top`` equally likely (LLaDA, Nie et al. 2025, alg. 1, has ``top = 1``).
+    """A mask rate uniform on ``(eps, top)``; LLaDA has ``top = 1`` (Nie et al. 2025, alg. 1).
 
-    A ``top`` below 1 or a large ``eps`` is the clipped range of block diffusion (Arriola et al. 2025, section 5.2),
-    which lowers the variance of training and is no longer a bound.
+    ``top < 1`` or a large ``eps`` is the clipped range of block diffusion (Arriola et al. 2025, section 5.2): lower
+    variance in training, but no likelihood bound.
     """
 
     eps: float = 1e-3
@@ -82,7 +84,7 @@ class UniformMaskRate(MaskRate):
 
 @dataclass(frozen=True)
 class ScheduleMaskRate(MaskRate):
-    """The rate of a schedule at a uniform time in ``[t_min, 1]``."""
+    """The mask rate of a schedule at a uniform time in ``[t_min, 1]`` (MDLM, MD4)."""
 
     schedule: Schedule
     t_min: float = 1e-3
@@ -93,7 +95,9 @@ class ScheduleMaskRate(MaskRate):
 
 @dataclass(frozen=True)
 class DiscreteMaskRate(MaskRate):
-    """The rate of a schedule at one of the times ``1/T, 2/T, .., 1``, equally likely (MD4's discrete-time form)."""
+    """The mask rate of a schedule at one of the times ``1/T, 2/T, .., 1``, equally likely (MD4's discrete-time
+    form).
+    """
 
     schedule: Schedule
     steps: int
@@ -110,10 +114,10 @@ class DiscreteMaskRate(MaskRate):
 
 @dataclass(frozen=True)
 class MaskRateWarmup(MaskRate):
-    """One law at the start of training, another from the share ``over`` of it on, and a straight blend between.
+    """A blend from one law to another over the first fraction ``over`` of training.
 
-    For example ``Curriculum(ConstantLevel(0.3), ConstantLevel(0.15))`` (falling rates: Ankner et al. 2023, 2305.15096).
-    Rows say how far training is with a field ``progress`` in [0, 1].
+    ``MaskRateWarmup(ConstantMaskRate(0.3), ConstantMaskRate(0.15))`` lowers the rate (Ankner et al. 2023, 2305.15096).
+    Rows carry the training progress in their field ``progress``, in [0, 1].
     """
 
     start: MaskRate
@@ -124,7 +128,7 @@ class MaskRateWarmup(MaskRate):
     def __post_init__(self) -> None:
         if not 0.0 < self.over <= 1.0:
             raise ValueError(
-                f"over={self.over} is the share of training in which the mask rate changes: give one in (0, 1]."
+                f"over={self.over} is the fraction of training during which the mask rate changes: give one in (0, 1]."
             )
 
     def at(self, progress: Float[Tensor, " rows"]) -> MaskRate:
@@ -133,8 +137,8 @@ class MaskRateWarmup(MaskRate):
     def __call__(self, u: Uniforms) -> Rates:
         if self.progress is None:
             raise ValueError(
-                "A mask-rate curriculum needs to know how far training is: give every row the field 'progress', the share of "
-                "training done, such as {'input_ids': ids, 'progress': step / total_steps}."
+                "A mask-rate warm-up needs the training progress of every row: give the field 'progress', the fraction of "
+                "training that is done, such as {'input_ids': ids, 'progress': step / total_steps}."
             )
-        share = (self.progress.to(u) / self.over).clamp(0.0, 1.0)
-        return (1 - share) * self.start(u) + share * self.end(u)
+        fraction = (self.progress.to(u) / self.over).clamp(0.0, 1.0)
+        return (1 - fraction) * self.start(u) + fraction * self.end(u)

@@ -1,26 +1,29 @@
-"""``x @ weight.T + bias`` by the fastest matrix product there is.
+"""``x @ weight.T + bias`` by the fastest available matrix product.
 
-On a CPU PyTorch's float32 products go to the BLAS that it was built with. oneDNN's, which compiled inference uses, was 1.1 to 3
-times as fast on the machine we measured, most with few rows against a large vocabulary, and 1.2 to 1.5 times with the thousands of rows
-of a training step. Results agree to rounding.
+On a CPU, PyTorch's float32 products use the BLAS of its build. oneDNN's products, which compiled inference uses, were
+1.1 to 3 times as fast on the machine measured: most with few rows against a large vocabulary, and 1.2 to 1.5 times
+with the thousands of rows of a training step. Results agree up to rounding.
 
 Shapes: ``x [..., inputs]``, ``weight [outputs, inputs]`` in either memory order, ``bias [outputs]``.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-HAS_ONEDNN = bool(torch.backends.mkldnn.is_available()) and all(
+_mkldnn: Any = torch.backends.mkldnn
+HAS_ONEDNN = bool(_mkldnn.is_available()) and all(
     hasattr(torch.ops.mkldnn, name) for name in ("_linear_pointwise", "_reorder_linear_weight")
 )
-"""Whether this PyTorch has oneDNN's product, and its layout of weights, for the CPU. (Known beforehand: a compiled program cannot ask.)"""
+"""Whether this PyTorch has oneDNN's product and its weight layout on a CPU; constant, so that compiled code can read it."""
 
 
 def uses_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN multiplies these: float32, on a CPU, outside autocast."""
+    """Return whether oneDNN computes this product: float32, on a CPU, outside autocast."""
     return (
         HAS_ONEDNN
         and x.device.type == "cpu"
@@ -28,25 +31,31 @@ def uses_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.numel() > 0
         and x.dim() > 1
         and not torch.is_autocast_enabled("cpu")
-        and (torch.compiler.is_compiling() or bool(torch.backends.mkldnn.enabled))  # type: ignore[attr-defined]
+        and (torch.compiler.is_compiling() or bool(_mkldnn.enabled))
     )
 
 
 def matmul(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The product, without a gradient where oneDNN makes it."""
+    """Return the product; no gradient flows through oneDNN's."""
     if not uses_onednn(x, weight):
         return F.linear(x, weight, bias)
     if torch.compiler.is_compiling():
-        return _opaque(x, weight, bias)
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
+        product: Tensor = _opaque(x, weight, bias)
+        return product
+    return _onednn(x, weight, bias)
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return product
 
 
 @torch.library.custom_op(
     "unmask::product", mutates_args=(), device_types="cpu", schema="(Tensor x, Tensor weight, Tensor? bias) -> Tensor"
 )
 def _opaque(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """One call in a compiled program, which would give it back to BLAS otherwise."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
+    """Multiply in one opaque call, which ``torch.compile`` cannot replace by BLAS."""
+    return _onednn(x, weight, bias)
 
 
 @_opaque.register_fake

@@ -1,15 +1,15 @@
-"""Choices: which positions of a row to hide, given how much.
+"""Position samplers: which positions of a row to mask, given its mask rate.
 
-A choice takes each row's level, the eligible positions and the row's noise; it answers with the chosen positions and the
-probability ``p`` with which each was to be chosen, ``[N, L]`` both, such that ``E[chosen / p] = 1`` at every eligible
-position. That ratio is all that a weighted loss needs to be unbiased.
+A sampler maps each row's mask rate, the eligible positions and the row's noise to the selected positions and their
+inclusion probabilities ``p``, ``[N, L]`` both, with ``E[selected / p] = 1`` at every eligible position. This identity
+makes a ``1/p``-weighted loss unbiased (docs/theory.md, "Inclusion probabilities").
 
-    coins            each position for itself, with p = level
-    exact_count      exactly k, evenly, with p = k / n
+    bernoulli        each position independently, with p = mask rate
+    FixedCount       exactly k, evenly, with p = k / n
     WeightedCount    exactly k, later positions more often
     Spans            runs of geometric length               (unmask.ops.spans)
 
-Whole words are no choice of their own: coins under noise that a word's tokens share (``Corruption.units``).
+Whole-word masking is an option of ``Corruption``, not a sampler: it samples words with any of these.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ Draw = Callable[[Probabilities, Probabilities, Mask, Int[Tensor, " batch"], Nois
 
 
 def bernoulli(mask_rate: Rates, eligible: Mask, noise: Noise) -> tuple[Mask, Probabilities]:
-    """Hide each eligible position independently with its row's level, rounded up to a multiple of 2^-32: that is ``p``."""
-    chosen, p = noise.bernoulli(mask_rate, eligible, Stream.SELECTION)
-    return chosen, p.unsqueeze(-1).expand(eligible.shape)
+    """Mask each eligible position independently with the row's mask rate; ``p`` is that rate, up to 2^-32."""
+    selected, p = noise.bernoulli(mask_rate, eligible, Stream.SELECTION)
+    return selected, p.unsqueeze(-1).expand(eligible.shape)
 
 
 @dataclass(frozen=True)
 class FixedCount:
-    """Hide exactly ``k`` of the ``n`` eligible positions, uniformly; ``k = ceil(level * n)``, and not below ``least``.
+    """Mask exactly ``k`` of the ``n`` eligible positions, uniformly; ``k = max(ceil(mask_rate * n), min_count)``.
 
-    Given ``k``, each eligible position is hidden with probability ``k / n``: that is the ``p`` returned, so
-    ``1/p`` weighs like ``n/k``. With levels uniform on (0, 1), ``k`` is uniform on ``1..n``.
+    Given ``k``, each eligible position is masked with probability ``p = k / n``, so weighting by ``1/p`` is weighting
+    by ``n/k``. With mask rates uniform on (0, 1), ``k`` is uniform on ``1..n``.
     """
 
     min_count: int = 1
@@ -60,18 +60,17 @@ fixed_count = FixedCount()
 
 
 def exact_ceil(count: Array) -> Array:
-    """The ceiling of a product of a rate and a count, int64, forgiving its rounding: ``0.07 * 100`` is 7, not 8."""
+    """Return the ceiling of a rate times a count, int64, up to rounding: ``0.07 * 100`` gives 7, not 8."""
     return rounded_up(count * (1 - 2.0**-48))
 
 
 def inclusion(log_w: Probabilities, k: Int[Tensor, " batch"]) -> Probabilities:
-    """The inclusion probabilities ``1 - exp(-w tau)`` with ``tau`` such that they sum to ``k`` (Rosén 1997).
+    """Return inclusion probabilities ``1 - exp(-w tau)``, with ``tau`` such that they sum to ``k`` (Rosén 1997).
 
-    They are those of successive sampling with weights ``w`` to first order, exact for equal weights, and 0 where
-    ``log_w`` is ``-inf``.
+    They approximate successive sampling with weights ``w`` to first order, and are exact for equal weights.
 
     Args:
-        log_w: float64 ``[B, L]``, the largest of each row near 0.
+        log_w: float64 ``[B, L]``, the largest of each row near 0; ``-inf`` has probability 0.
         k: ``[B]``, at most the number of finite log-weights.
     """
     possible = log_w > -torch.inf
@@ -89,40 +88,40 @@ def inclusion(log_w: Probabilities, k: Int[Tensor, " batch"]) -> Probabilities:
 
 
 def systematic(log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Tensor, " batch"], noise: Noise) -> Mask:
-    """Exactly ``k`` positions, each with exactly its probability ``p`` (systematic sampling in random order).
+    """Select exactly ``k`` positions, each with exactly its probability ``p`` (systematic sampling in random order).
 
-    The probabilities are laid end to end, in an order drawn for the row; one uniform number ``u`` chooses the positions
-    that hold ``u, u + 1, .., u + k - 1`` (Madow 1949).
+    The probabilities lie end to end on a line, in a random order for each row. One uniform number ``u`` selects the
+    positions whose intervals contain ``u, u + 1, .., u + k - 1`` (Madow 1949).
     """
     order = noise.per_token(Stream.SELECTION, p.shape[1]).argsort(-1)
     ends = p.gather(-1, order).cumsum(-1)
-    ends = torch.where(ends >= k[:, None] - 1e-9, k[:, None].to(ends.dtype), ends)  # the last end is k but for rounding
+    ends = torch.where(ends >= k[:, None] - 1e-9, k[:, None].to(ends.dtype), ends)  # the last end is k, up to rounding
     u = noise.per_row(Stream.OFFSET)[:, None]
-    passed = torch.ceil(ends - u)  # how many of u, u + 1, .. lie below each end
-    chosen = torch.diff(passed, dim=-1, prepend=torch.zeros_like(passed[:, :1])) > 0
-    return torch.zeros_like(eligible).scatter(-1, order, chosen) & eligible
+    passed = torch.ceil(ends - u)  # how many of u, u + 1, .. are below each end
+    selected = torch.diff(passed, dim=-1, prepend=torch.zeros_like(passed[:, :1])) > 0
+    return torch.zeros_like(eligible).scatter(-1, order, selected) & eligible
 
 
 def successive(log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Tensor, " batch"], noise: Noise) -> Mask:
-    """Exactly ``k`` positions, drawn one after another by weight without replacement (Gumbel top-k)."""
+    """Select exactly ``k`` positions one after another by weight, without replacement (Gumbel top-k)."""
     return select_top(gumbel_topk_scores(log_w, noise), eligible, k)
 
 
 @dataclass(frozen=True)
 class WeightedCount:
-    """Hide exactly ``k = round(level * n)`` of the ``n`` eligible positions, later ones more often.
+    """Mask exactly ``k = round(mask_rate * n)`` of the ``n`` eligible positions, later ones more often.
 
-    Position ``i`` has the log-weight ``lambda (1 - level) i`` with ``lambda = ln 2 / (half_life_ratio * length)``: the
-    weight doubles over each ``half_life_ratio`` of the row as the level goes to 0, and is even at level 1. The length is
-    that of the row from its first to its last eligible position, so neither prompt nor padding enters.
+    Position ``i`` has the log-weight ``lambda (1 - mask_rate) i`` with ``lambda = ln 2 / (half_life_ratio * length)``.
+    The weight doubles over each ``half_life_ratio`` of the row as the mask rate goes to 0, and is constant at mask
+    rate 1. The length runs from the first to the last eligible position, without prompt and padding.
 
     Attributes:
-        half_life_ratio: as above; 0.25 gives the last position about 16 times the weight of the first.
-        draw: ``systematic`` chooses with exactly the stated probabilities; ``successive`` is Gumbel top-k, whose own
-            probabilities the stated ones approximate (to about 2% for 32 positions).
-        least: the smallest ``k`` of a row with something eligible. With 0, rows whose ``level * n`` is below a half hide
-            nothing, and no weight can make up for them.
-        length: of the row, in place of the extent of its eligible positions.
+        half_life_ratio: as above; with 0.25 the last position has about 16 times the weight of the first.
+        draw: ``systematic`` has exactly the stated probabilities. ``successive`` is Gumbel top-k, whose probabilities
+            the stated ones approximate (to about 2% for 32 positions).
+        min_count: smallest ``k`` of a row with an eligible position. With 0, rows with ``mask_rate * n`` below one half
+            mask nothing, and no weight can correct for them.
+        length: of the row, instead of the extent of its eligible positions.
     """
 
     half_life_ratio: float = 0.25
@@ -133,8 +132,8 @@ class WeightedCount:
     def __post_init__(self) -> None:
         if not self.half_life_ratio > 0:
             raise ValueError(
-                f"half_life_ratio={self.half_life_ratio} is the share of a block over which the weight doubles: give a number "
-                "above 0, such as 0.25 (a large one makes the choice even)."
+                f"half_life_ratio={self.half_life_ratio} is the fraction of a block over which the weight doubles: give a number "
+                "above 0, such as 0.25 (a large one weighs all positions alike)."
             )
 
     def __call__(self, mask_rate: Rates, eligible: Mask, noise: Noise) -> tuple[Mask, Probabilities]:

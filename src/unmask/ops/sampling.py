@@ -1,8 +1,8 @@
-"""Drawing tokens: temperature, filters, and an exact categorical draw.
+"""Token sampling: temperature, filters, and an exact categorical draw.
 
-Scores of what may be said come in as log-probabilities ``[N, V]`` over the scored positions; ids come out
-``[N]``. A draw inverts the cumulative distribution in float64 with one 52-bit uniform per position, so small
-probabilities are neither truncated nor rounded together (docs/theory.md, draws: float32 Gumbel noise and joint categoricals do).
+Inputs are logits or log-probabilities ``[N, V]`` of the positions to fill, results are ids ``[N]``. A draw inverts the
+cumulative distribution in float64 with one 52-bit uniform per position, so that small probabilities are neither
+truncated nor merged. Float32 Gumbel noise and joint categoricals do both (docs/theory.md, "Decoding").
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor
 from unmask.devices import wide
 
 Logits = Float[Tensor, "scored vocab"]
-_ROWS = 64  # of a vocabulary that are worked on together
+_ROWS = 64  # rows of the vocabulary processed at a time
 
 
 def forbid(logits: Logits, forbidden: Bool[Tensor, " vocab"]) -> Logits:
-    """Set the logits of forbidden ids to ``-inf``; do this before any filter or score."""
+    """Return logits with ``-inf`` at forbidden ids; apply this before any filter or score."""
     return logits.masked_fill(forbidden, -torch.inf)
 
 
@@ -33,23 +33,28 @@ def keep_top_k(logits: Logits, k: int) -> Logits:
 
 
 def likeliest(logits: Logits) -> Int[Tensor, " scored"]:
-    """The id of the largest logit of each row, the first of equals; of a NaN where there is one. On a CPU NumPy finds it many times faster than torch."""
+    """Return the id of the largest logit of each row: the first of ties, and a NaN if there is one.
+
+    On a CPU NumPy's argmax is many times faster than torch's.
+    """
     if logits.device.type != "cpu" or logits.dtype not in (torch.float32, torch.float64):
         return logits.argmax(-1)
     return torch.from_numpy(logits.detach().numpy().argmax(-1))
 
 
 def _kth_largest(logits: Logits, k: int) -> Float[Tensor, "scored 1"]:
-    """The ``k``-th largest number of each row. On a CPU NumPy's selection is several times faster than torch's, which sorts."""
+    """Return the ``k``-th largest number of each row; on a CPU by NumPy's partition, several times faster than
+    sorting.
+    """
     if logits.device.type != "cpu" or logits.dtype not in (torch.float32, torch.float64):
         return logits.topk(k, dim=-1).values[:, -1:]
     place = logits.shape[-1] - k
-    floors = [np.partition(rows.detach().numpy(), place, axis=-1)[:, place] for rows in logits.split(_ROWS)]
+    floors = [np.partition(rows.detach().numpy(), place, axis=-1)[:, place] for rows in torch.split(logits, _ROWS)]
     return torch.from_numpy(np.concatenate(floors) if floors else np.empty(0, np.float32)).to(logits.dtype)[:, None]
 
 
 def keep_top_p(logits: Logits, p: float) -> Logits:
-    """Keep the smallest set of tokens whose probability reaches ``p``; the token that crosses ``p`` stays."""
+    """Keep the smallest set of tokens whose probability reaches ``p`` (nucleus sampling), including the last one."""
     ordered, order = wide(logits).sort(dim=-1, descending=True, stable=True)
     probabilities = ordered.softmax(-1)
     before = probabilities.cumsum(-1) - probabilities
@@ -58,7 +63,7 @@ def keep_top_p(logits: Logits, p: float) -> Logits:
 
 
 def keep_min_p(logits: Logits, p: float) -> Logits:
-    """Keep the tokens at least ``p`` times as likely as the most likely one (2407.01082); that one always stays."""
+    """Keep the tokens at least ``p`` times as likely as the most likely one (2407.01082), which always stays."""
     floor = logits.amax(-1, keepdim=True) + math.log(p)
     return logits.masked_fill(logits < floor, -torch.inf)
 
@@ -78,8 +83,8 @@ def draw(logits: Logits, uniforms: Float[Tensor, " scored"], temperature: float 
         return likeliest(logits)
     if logits.device.type != "cpu":
         return _draw(logits, uniforms, temperature)
-    # A few rows at a time: fresh pages for [N, V] in float64 cost a CPU more than the sums.
-    parts = zip(logits.split(_ROWS), uniforms.split(_ROWS), strict=True)
+    # A few rows at a time: allocating [N, V] in float64 costs a CPU more than the sums.
+    parts = zip(torch.split(logits, _ROWS), torch.split(uniforms, _ROWS), strict=True)
     drawn = [_draw(rows, own, temperature) for rows, own in parts]
     return torch.cat(drawn) if drawn else logits.new_zeros(0, dtype=torch.int64)
 
@@ -91,7 +96,7 @@ def _draw(logits: Logits, uniforms: Float[Tensor, " scored"], temperature: float
     cumulative = weights.cumsum(-1)
     target = wide(uniforms)[:, None] * cumulative[:, -1:]
     drawn = torch.searchsorted(cumulative, target, right=True)[:, 0]
-    # Only where rounding made the target the total itself is nothing above it; the last possible id is meant.
+    # Rounding can make the target equal to the total; then return the last id of positive probability.
     if bool((drawn == logits.shape[-1]).any()):
         last = logits.shape[-1] - 1 - weights.flip(-1).gt(0).long().argmax(-1)
         drawn = torch.minimum(drawn, last)

@@ -1,7 +1,7 @@
-"""Choosing positions: the primitive that masking and unmasking share.
+"""Selection of positions, shared by masking and unmasking.
 
-Hiding chooses where to put masks (by coin, or by Gumbel scores); revealing chooses which masks to lift (by
-confidence). Both are a choice among candidates, with or without a budget.
+Masking selects the positions of masks by Gumbel scores; unmasking selects masked positions by confidence. Both select
+the best-scoring candidates within a budget per row.
 
 Shapes: scores ``[B, L]``, candidates ``[B, L]`` bool, budgets ``[B]``.
 """
@@ -21,18 +21,25 @@ def select_top(
     candidates: Bool[Tensor, "batch seq"],
     budget: Int[Tensor, " batch"],
 ) -> Bool[Tensor, "batch seq"]:
-    """Choose the ``budget[b]`` best-scoring candidates of row ``b``.
+    """Select the ``budget[b]`` best-scoring candidates of row ``b``.
 
-    A row with fewer candidates than its budget yields all of them. Ties go to the leftmost position, so equal
-    scores give the same answer everywhere.
+    A row with fewer candidates than its budget yields all of them. Ties go to the leftmost position, so equal scores
+    give the same result on every machine.
 
     Args:
         scores: ``[B, L]``, higher is better, finite at every candidate.
-        candidates: ``[B, L]``, positions that may be chosen.
-        budget: ``[B]``, how many to choose; zero is allowed.
+        candidates: bool ``[B, L]``, positions that may be selected.
+        budget: int64 ``[B]``, how many to select; zero is allowed.
 
     Returns:
-        ``[B, L]`` mask with ``min(budget[b], candidates[b].sum())`` true entries.
+        Bool ``[B, L]`` with ``min(budget[b], candidates[b].sum())`` true entries in row ``b``.
+
+    Example:
+        >>> import torch
+        >>> scores = torch.tensor([[0.9, 0.1, 0.5, 0.7]])
+        >>> candidates = torch.tensor([[False, True, True, True]])
+        >>> select_top(scores, candidates, torch.tensor([2]))
+        tensor([[False, False,  True,  True]])
     """
     # Candidates first, then by falling score; both sorts are stable, so equal scores stay in order.
     by_score = torch.argsort(scores, dim=-1, descending=True, stable=True)
@@ -43,14 +50,14 @@ def select_top(
 
 
 def gumbel(uniforms: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Standard Gumbel noise from uniforms in (0, 1); float64, so the tail is not cut."""
+    """Return standard Gumbel noise from uniforms in (0, 1), in float64, so that the tail is not truncated."""
     return -torch.log(-torch.log(wide(uniforms)))
 
 
 def gumbel_topk_scores(
     log_w: Float[Tensor, "rows items"], noise: Noise, stream: Stream = Stream.SELECTION
 ) -> Float[Tensor, "rows items"]:
-    """Perturbed log-weights whose top k are a weighted sample without replacement (Kool et al. 2019)."""
+    """Return perturbed log-weights, whose top k are a weighted sample without replacement (Kool et al. 2019)."""
     return wide(log_w) + gumbel(noise.per_token(stream, log_w.shape[-1]))
 
 
@@ -59,25 +66,30 @@ def _batched_gumbel_topk(
     k: Int[Tensor, " rows"],
     generator: torch.Generator | None = None,
 ) -> Bool[Tensor, "rows items"]:
-    """Row by row, a weighted sample of exactly ``k[n]`` items without replacement.
+    """Draw a weighted sample of exactly ``k[n]`` items of each row, without replacement (Kool et al. 2019).
 
     Args:
-        log_w: ``[N, D]`` log-weights; ``-inf`` can never be chosen.
-        k: ``[N]``, how many to choose.
-        generator: where the noise comes from; torch's global generator if None.
+        log_w: float ``[N, D]``, log-weights; items with ``-inf`` are never selected.
+        k: int64 ``[N]``, how many items to select.
+        generator: source of the noise; None = torch's global generator.
 
     Returns:
-        ``[N, D]`` with ``k[n]`` true entries in row ``n``.
+        Bool ``[N, D]`` with ``k[n]`` true entries in row ``n``.
 
     Raises:
         ValueError: a row has fewer than ``k[n]`` items of positive weight, or ``k[n]`` is negative.
+
+    Example:
+        >>> import torch
+        >>> _batched_gumbel_topk(torch.zeros(2, 5), torch.tensor([1, 3])).sum(-1)
+        tensor([1, 3])
     """
     possible = log_w > -torch.inf
     if bool((k < 0).any()) or bool((k > possible.sum(-1)).any()):
         raise ValueError(
-            "gumbel_topk cannot choose more items than have positive weight: "
-            f"k is {k.tolist()[:8]} and the rows have {possible.sum(-1).tolist()[:8]} items with log_w > -inf. "
-            "Lower k, or give more items a finite log-weight."
+            f"gumbel_topk selects k items of positive weight: k is {k.tolist()[:8]}, and the rows have "
+            f"{possible.sum(-1).tolist()[:8]} items with log_w > -inf. Lower k (at least 0), or give more items a finite "
+            "log-weight."
         )
     noise = Noise.from_generator(log_w.shape[0], generator, log_w.device)
     return select_top(gumbel_topk_scores(log_w, noise), possible, k)
@@ -86,8 +98,22 @@ def _batched_gumbel_topk(
 def gumbel_topk(
     log_w: Float[Tensor, " items"], k: int, generator: torch.Generator | None = None
 ) -> Bool[Tensor, " items"]:
-    """A weighted sample of exactly ``k`` items without replacement, never one of weight zero (``-inf``).
+    """Draw a weighted sample of exactly ``k`` items without replacement (Kool et al. 2019).
 
-    Noise comes from ``generator``, or from torch's global one if None.
+    Args:
+        log_w: float ``[D]``, log-weights; items with ``-inf`` are never selected.
+        k: how many items to select.
+        generator: source of the noise; None = torch's global generator.
+
+    Returns:
+        Bool ``[D]`` with ``k`` true entries.
+
+    Raises:
+        ValueError: fewer than ``k`` items have a positive weight, or ``k`` is negative.
+
+    Example:
+        >>> import torch
+        >>> gumbel_topk(torch.tensor([0.0, -torch.inf, 0.0]), k=2)
+        tensor([ True, False,  True])
     """
     return _batched_gumbel_topk(log_w[None], torch.tensor([k], device=log_w.device), generator)[0]

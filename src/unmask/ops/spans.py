@@ -1,9 +1,9 @@
-"""Spans: hide runs of tokens of geometric length (SpanBERT, Joshi et al. 2020, section 3.1).
+"""Span masking: runs of tokens of geometric length (SpanBERT, Joshi et al. 2020, section 3.1).
 
-A span may start at every position, by a coin; its length is geometric and cut off at a maximum; what is hidden is the
-union of all spans. Spans stop at what may not be hidden (a special token, a separator, the end of the row). The coins'
-rate is solved for so that every eligible position is hidden with exactly the row's level, the first of a run included:
-it may be covered by a span that would have started before it.
+A span starts at each position independently with a start rate; its length is geometric, cut off at a maximum. The union
+of all spans is masked. Spans end before ineligible positions (special tokens, separators, the end of the row).
+The start rate is solved for so that every eligible position is masked with exactly the row's mask rate. At the first
+position of a run this includes spans that would have started before it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from unmask.randomness import Noise, Stream
 
 @dataclass(frozen=True)
 class Spans:
-    """A choice of runs.
+    """A position sampler of runs of tokens.
 
     Attributes:
-        success: of the geometric law; spans have ``1 / success`` tokens on average before the cut.
-        longest: lengths run from 1 to this. The published values 0.2 and 10 give 3.8 tokens on average.
+        success: success probability of the geometric law; spans have ``1 / success`` tokens on average before the cut.
+        longest: largest length in tokens. The published values 0.2 and 10 have a mean of 3.8 tokens.
     """
 
     success: float = 0.2
@@ -32,12 +32,12 @@ class Spans:
     def __post_init__(self) -> None:
         if not 0.0 < self.success < 1.0 or self.longest < 1:
             raise ValueError(
-                f"Span lengths are geometric with success={self.success} up to longest={self.longest}: give a success rate "
+                f"Span lengths are geometric with success={self.success} up to longest={self.longest}: give a success probability "
                 "between 0 and 1 (0.2 is usual) and a longest span of at least 1 token."
             )
 
     def lengths(self) -> Float[Tensor, " longest"]:
-        """The probability of each length ``1..longest``, float64."""
+        """Return the probability of each length ``1..longest``, float64."""
         law = self.success * (1 - self.success) ** torch.arange(self.longest, dtype=torch.float64)
         return law / law.sum()
 
@@ -55,14 +55,14 @@ class Spans:
         starts = noise.bernoulli(rate, eligible, Stream.SELECTION)[0]
         draw = noise.per_token(Stream.LENGTH, width)
         length = 1 + torch.searchsorted(law.cumsum(0), draw).clamp(max=self.longest - 1)
-        # What spans from before a run reach into it: P(at most d) = product over the starts that reach beyond d.
+        # Spans from before a run reach into it: P(reach at most d) = product over the starts that reach beyond d.
         missed = (1 - rate[:, None] * at_least).log().flip(-1).cumsum(-1).flip(-1).exp()  # [B, longest]
         at_most = torch.cat([missed[:, 1:], torch.ones_like(missed[:, :1])], dim=-1)  # reach 0, 1, .., longest - 1
         reach = torch.searchsorted(at_most.contiguous(), noise.per_token(Stream.REACH, width))
         ends = torch.where(starts, index + length, index)
         ends = torch.where(run_start, torch.maximum(ends, index + reach), ends)
         ends = torch.where(eligible, ends, 0)
-        # A span does not outlive its run: add a large number per run, so that a later run's ends are always larger.
+        # A span ends with its run: add a large number per run, so that the ends of later runs are always larger.
         run = before + 1
         covered = (
             (run * (width + self.longest + 1) + ends).cummax(-1).values - run * (width + self.longest + 1)
@@ -71,7 +71,7 @@ class Spans:
 
 
 def _start_rate(mask_rate: Float[Tensor, " batch"], at_least: Float[Tensor, " longest"]) -> Float[Tensor, " batch"]:
-    """The rate ``q`` of starts at which a position is covered with probability ``level``, by bisection."""
+    """Return the start rate ``q`` at which a position is covered with probability ``mask_rate``, by bisection."""
     low, high = torch.zeros_like(mask_rate), torch.ones_like(mask_rate)
     for _ in range(60):
         middle = (low + high) / 2

@@ -1,16 +1,16 @@
-"""Times: the uniform numbers that levels start from, spread evenly over the global batch.
+"""Time sampling: the uniform number of each row, from which its mask rate follows, spread evenly over the global batch.
 
-Independent uniforms make the loss of a batch noisy. Each law here gives every row a uniform number of its own that is
-marginally uniform over seeds, while the rows of a batch together cover (0, 1) evenly (docs/theory.md has the gains).
-A law is ``(seed, epoch, place) -> uniforms``, with ``place`` a row's place in the order of its epoch, so batches may be
-cut over ranks, workers and accumulation steps in any way.
+Independent uniforms add variance to a batch's loss. Under each law here, the number of a row is marginally uniform
+over seeds, and the rows of a batch cover (0, 1) evenly (docs/theory.md, "Variance of the estimate"). A law is
+``(seed, epoch, place) -> uniforms``, with ``place`` the row's index in the order of its epoch, so that batches may be
+divided over ranks, workers and accumulation steps in any way.
 
     low_discrepancy     frac(offset + place * golden ratio)   even over any run of places (unmask.randomness)
     SharedOffset(n)     frac(offset + i / n)                  MD4: one offset for each n rows
     Stratified(n)       (i + u_i) / n                         MDLM: one row in each of n strata, jittered
-    antithetic          u, 1 - u                              pairs of neighbouring places
+    antithetic          u, 1 - u                              pairs of adjacent places
 
-``i = place mod n`` is the row's place in its global batch of ``n``.
+``i = place mod n`` is the row's index in its global batch of ``n``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _uniforms(seed: int, epoch: int | Tensor, who: Int[Tensor, " batch"]) -> Flo
 
 @dataclass(frozen=True)
 class SharedOffset:
-    """One random offset for each global batch of ``rows``, and ``1 / rows`` between its rows (Shi et al. 2024)."""
+    """One random offset for each global batch of ``rows`` rows, which are ``1 / rows`` apart (Shi et al. 2024)."""
 
     rows: int
 
@@ -48,7 +48,7 @@ class SharedOffset:
 
 @dataclass(frozen=True)
 class Stratified:
-    """One row in each of ``rows`` equal parts of (0, 1), anywhere within it (Sahoo et al. 2024)."""
+    """One row in each of ``rows`` equal strata of (0, 1), uniform within it (Sahoo et al. 2024)."""
 
     rows: int
 
@@ -56,14 +56,14 @@ class Stratified:
         _check(self.rows)
 
     def __call__(self, seed: int, epoch: int | Tensor, places: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        # Which row has which part changes from batch to batch, or a place would not be uniform over seeds.
+        # Rotate the strata from batch to batch; otherwise a place would not be uniform over seeds.
         turn = (_uniforms(seed, epoch, -1 - places // self.rows) * self.rows).long()
         part = (places + turn) % self.rows
         return ((wide(part) + _uniforms(seed, epoch, places)) / self.rows).clamp(max=1 - 2.0**-53)
 
 
 def antithetic(seed: int, epoch: int | Tensor, places: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    """``u`` for even places and ``1 - u`` for the odd place after it."""
+    """Return ``u`` for even places and ``1 - u`` for the odd place after it."""
     u = _uniforms(seed, epoch, places // 2)
     return torch.where(places % 2 == 0, u, 1 - u)
 

@@ -1,21 +1,22 @@
-"""Objectives: ``sum(weight * cross_entropy) / normaliser`` over the scored positions.
+"""Loss weights: ``sum(weight * cross_entropy) / normaliser`` over the scored positions.
 
-    weighting    flat          1                       BERT; MaskGIT
-                 inverse_p     1 / p                   LLaDA; the linear schedule of MDLM and MD4
-                 a schedule    rate'(t) / rate(t)      MDLM, MD4 under that schedule, t found from p
-                 DiscreteTime  T (rate_t - rate_s) / rate_t   MD4 in T steps
-                 CountTime     slope / rate for exact counts  MaskGIT's corruption under any schedule, as a bound
-    normaliser   scored        positions with noise_mask
-                 supervised    positions that could have been hidden (p_mask > 0)
-                 sequence      rows
-                 answer        as supervised, but per row: every row counts the same
+    weighting    flat           1                            BERT; MaskGIT
+                 inverse_p      1 / p                        LLaDA; the linear schedule of MDLM and MD4
+                 a schedule     rate'(t) / rate(t)           MDLM, MD4 under that schedule, t computed from p
+                 DiscreteTime   T (rate_t - rate_s) / rate_t MD4 in T steps
+                 FixedCountTime 1 / (k P(k))                 fixed counts under any schedule (a likelihood bound)
+    normaliser   scored         masked tokens (noise_mask)
+                 supervised     maskable tokens (p_mask > 0)
+                 sequence       rows
+                 answer         maskable tokens of each row: every row counts the same
 
-Weights are never negative. The denominator counts only what the numerator can contain. All sums are float32 or
-wider whatever the autocast type.
+Weights are never negative. The denominator counts only what the numerator can contain. All sums are float32 or wider
+under any autocast dtype.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -25,13 +26,48 @@ from torch import Tensor
 
 from unmask.devices import has_float64
 from unmask.ops.schedule import DiscreteTime, FixedCountTime, Schedule
+from unmask.registry import Registry
 
 Weighting = Literal["flat", "inverse_p"] | Schedule | DiscreteTime | FixedCountTime
 Normaliser = Literal["scored", "supervised", "sequence", "answer"]
 
 
+def _inverse(p: Tensor) -> Tensor:
+    return 1.0 / p
+
+
+def _masked_tokens(scored: Tensor, maskable: Tensor) -> Tensor:
+    return scored.sum(-1).float()
+
+
+def _maskable_tokens(scored: Tensor, maskable: Tensor) -> Tensor:
+    return maskable.sum(-1).float()
+
+
+def _rows(scored: Tensor, maskable: Tensor) -> Tensor:
+    return maskable.any(-1).float()
+
+
+WEIGHTINGS: Registry[Callable[[Tensor], Tensor]] = Registry(
+    "weighting",
+    {
+        "flat": (torch.ones_like, "1 for every masked token (BERT, MaskGIT)"),
+        "inverse_p": (_inverse, "1 / the probability to be masked (LLaDA)"),
+    },
+)
+NORMALISERS: Registry[Callable[[Tensor, Tensor], Tensor]] = Registry(
+    "normaliser",
+    {
+        "scored": (_masked_tokens, "masked tokens"),
+        "supervised": (_maskable_tokens, "maskable tokens"),
+        "sequence": (_rows, "rows"),
+        "answer": (_rows, "maskable tokens of each row, then rows"),
+    },
+)
+
+
 def token_nll(logits: Float[Tensor, "scored vocab"], targets: Int[Tensor, " scored"]) -> Float[Tensor, " scored"]:
-    """Negative log-likelihood of each target, in nats; float32 at least."""
+    """Return the negative log-likelihood of each target, in nats; float32 at least."""
     return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), targets, reduction="none")
 
 
@@ -41,12 +77,15 @@ def regularised_nll(
     label_smoothing: float,
     z_loss: float,
 ) -> Float[Tensor, " scored"]:
-    """What is minimised at each position: ``nll``, unless one of two regularisers is on.
+    """Return the token loss that training minimises: ``nll``, plus up to two regularisers.
 
     Args:
-        label_smoothing: share ``s`` of the target spread evenly over the vocabulary (Szegedy et al. 2016):
+        logits: ``[N, V]`` of the scored positions.
+        nll: ``[N]``, negative log-likelihood in nats.
+        label_smoothing: fraction ``s`` of the target spread evenly over the vocabulary (Szegedy et al. 2016):
             ``(1 - s) nll + s mean(-log p)``.
-        z_loss: factor of ``log(Z) ** 2``, which keeps the logits' normaliser ``Z`` near 1 (Chowdhery et al. 2022, section 5).
+        z_loss: factor of ``log(Z) ** 2``, which keeps the softmax normaliser ``Z`` near 1 (Chowdhery et al. 2022, sec.
+            5).
     """
     token_loss = nll
     if label_smoothing or z_loss:
@@ -57,9 +96,9 @@ def regularised_nll(
 
 
 def ratio_variance(row_sums: Float[Tensor, " batch"], counts: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """The variance of ``sum(row_sums) / sum(counts)`` as an estimate from independent rows; 0 for a single row.
+    """Return the variance of ``sum(row_sums) / sum(counts)`` as an estimate from independent rows; 0 for one row.
 
-    It is that of the rows' residuals (Cochran 1977, section 6.3), so rows of unequal length do not count as noise.
+    Computed from the rows' residuals (Cochran 1977, section 6.3), so unequal row lengths do not add variance.
     """
     n, below = len(row_sums), counts.sum().clamp(min=1)
     residual = row_sums - row_sums.sum() / below * counts
@@ -67,25 +106,21 @@ def ratio_variance(row_sums: Float[Tensor, " batch"], counts: Float[Tensor, " ba
 
 
 def token_weights(weighting: Weighting, p: Float[Tensor, " scored"]) -> Float[Tensor, " scored"]:
-    """The weight of each scored position, from the probability with which it was hidden."""
+    """Return the weight of each scored position, from its probability ``p`` to be masked."""
     if isinstance(weighting, str):
-        return torch.ones_like(p) if weighting == "flat" else 1.0 / p
-    if not has_float64(p.device):  # a difference of near times would lose its digits in float32
+        return WEIGHTINGS[weighting](p)
+    if not has_float64(p.device):  # float32 would lose the digits of a difference of close times
         return weighting.weight_at_rate(p.cpu().double()).to(p)
     return weighting.weight_at_rate(p.double()).to(p.dtype)
 
 
 def row_shares(normaliser: Normaliser, supervised: Bool[Tensor, "batch seq"]) -> Float[Tensor, " batch"] | None:
-    """What each row's sum is divided by before rows are added; None where rows are simply added."""
+    """Return the divisor of each row's sum before rows are added; None = no division."""
     return supervised.sum(-1).clamp(min=1).float() if normaliser == "answer" else None
 
 
 def row_counts(
     normaliser: Normaliser, scored: Bool[Tensor, "batch seq"], supervised: Bool[Tensor, "batch seq"]
 ) -> Float[Tensor, " batch"]:
-    """How many of the normaliser's units each row holds; their sum, over ranks and steps too, is the denominator."""
-    if normaliser == "scored":
-        return scored.sum(-1).float()
-    if normaliser == "supervised":
-        return supervised.sum(-1).float()
-    return supervised.any(-1).float()
+    """Return each row's count in units of the normaliser; their sum over ranks and steps is the denominator."""
+    return NORMALISERS[normaliser](scored, supervised)

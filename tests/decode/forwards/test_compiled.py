@@ -141,7 +141,9 @@ def test_what_cannot_be_compiled_is_refused(model, shapes):
     assert not hasattr(HuggingFaceMLM, "projection_of")
     short = network()
     short.max_length = LENGTH - 1
-    with pytest.raises(ValueError, match=f"A row of {LENGTH} tokens reached a model made for {LENGTH - 1}"):
+    with pytest.raises(
+        ValueError, match=f"A row of {LENGTH} tokens is longer than this model.s max_length={LENGTH - 1}"
+    ):
         decode(short, canvas(1), {}, compiled=True)
 
 
