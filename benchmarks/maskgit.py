@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from x_transformers import DocumentTokenizer, TransformerWrapper
+from x_transformers import Encoder, TransformerWrapper
 from x_transformers import NonAutoregressiveWrapper as Theirs
 
 from unmask import NonAutoregressiveWrapper, RotaryTransformerMLMModel
@@ -30,7 +30,7 @@ def networks(vocab: int, length: int, width: int, depth: int, heads: int, steps:
 
     def theirs() -> TransformerWrapper:
         torch.manual_seed(0)
-        layers = DocumentTokenizer(dim=width, depth=depth, heads=heads, attn_dim_head=width // heads, attn_flash=True)
+        layers = Encoder(dim=width, depth=depth, heads=heads, attn_dim_head=width // heads, attn_flash=True)
         return TransformerWrapper(num_tokens=vocab + 1, max_seq_len=length, attn_layers=layers)
 
     torch.manual_seed(0)

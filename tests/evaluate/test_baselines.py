@@ -158,5 +158,5 @@ def test_bad_inputs_are_explained():
         NeighbourModel(stream(), SpecialIds(mask=1, vocab_size=V), V)
     with pytest.raises(ValueError, match="too large"):
         NeighbourModel(stream(), SPECIAL, 2**21)
-    with pytest.raises(ValueError, match="all special"):
+    with pytest.raises(ValueError, match="ids of the vocabulary are special"):
         UnigramModel(np.ones(3, dtype=np.int64), SPECIAL)

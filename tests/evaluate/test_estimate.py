@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from unmask.evaluate.estimate import Estimate, ratio, share, student_quantile
+from unmask.evaluate.estimate import Estimate, proportion, ratio, student_quantile
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
@@ -62,17 +62,19 @@ def test_student_quantiles(degrees, p):
 
 
 def test_nothing_to_divide_by():
-    with pytest.raises(ValueError, match="denominator is zero"):
+    with pytest.raises(ValueError, match="denominator of this ratio is zero"):
         ratio(np.array([[1.0]]), np.array([0]))
 
 
-def test_a_share_of_right_answers_has_wilsons_interval():
-    found = share(8, 10)
+def test_a_proportion_has_wilsons_interval():
+    found = proportion(8, 10)
     assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)
     for right, asked in ((8, 10), (0, 7), (7, 7), (501, 1000), (3, 400)):
         theirs = stats.binomtest(right, asked).proportion_ci(0.95, "wilson")
-        assert (share(right, asked).low, share(right, asked).high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
-    assert share(0, 1000).low == 0 and share(1000, 1000).high == 1 and share(8, 10, 0.5).low > found.low
+        assert (proportion(right, asked).low, proportion(right, asked).high) == pytest.approx(
+            (theirs.low, theirs.high), abs=1e-9
+        )
+    assert proportion(0, 1000).low == 0 and proportion(1000, 1000).high == 1 and proportion(8, 10, 0.5).low > found.low
     for right, asked in ((1, 0), (3, 2), (-1, 5)):
-        with pytest.raises(ValueError, match="no more right than that"):
-            share(right, asked)
+        with pytest.raises(ValueError, match="no more successes than cases"):
+            proportion(right, asked)

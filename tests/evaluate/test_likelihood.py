@@ -188,8 +188,8 @@ def test_progress_counts_every_token_read():
         ([], {}, "nothing to score"),
         ([[2], []], {}, "nothing to score"),
         ([[5, 1, 6]], {}, "contain the mask token"),
-        ([[5]], {"samples": 0}, "samples is 0"),
-        ([[5]], {"batch_tokens": 0}, "batch_tokens is 0"),
+        ([[5]], {"samples": 0}, "samples=0"),
+        ([[5]], {"batch_tokens": 0}, "batch_tokens=0"),
     ],
 )
 def test_bad_inputs_are_explained(rows, options, message):
@@ -198,7 +198,7 @@ def test_bad_inputs_are_explained(rows, options, message):
 
 
 def test_bad_windows_are_explained():
-    with pytest.raises(ValueError, match="block_size is 0"):
+    with pytest.raises(ValueError, match="block_size=0"):
         Windows.of_rows([[5]], 0)
     with pytest.raises(ValueError, match="1 rows of ids and 2 texts"):
         Windows.of_rows([[5]], 4, texts=["a", "b"])

@@ -49,6 +49,6 @@ def test_exactly_the_rate_is_hidden():
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.5])
-def test_a_rate_is_a_share(rate):
-    with pytest.raises(ValueError, match="share of tokens"):
+def test_a_rate_is_a_fraction(rate):
+    with pytest.raises(ValueError, match="fraction of tokens"):
         masked_accuracy(ConstantModel(np.zeros(6)), Windows.of_rows([[1]], 4), SPECIAL, rate=rate)

@@ -86,7 +86,7 @@ def test_bits_per_byte_are_of_the_documents_whose_tokens_spell_their_text():
         not {"bits_per_byte", "bits_per_word", "perplexity_per_word"} & set(none.as_dict())
         and "bits_per_token" in none.as_dict()
     )
-    with pytest.raises(ValueError, match="spell another text"):
+    with pytest.raises(ValueError, match="decode to another text"):
         _ = none.bits_per_byte
     unchecked = nelbo(
         MODEL, Windows.of_rows(TOKENIZER.encode_batch(TEXTS), 8, TEXTS), SpecialIds.of(TOKENIZER), samples=1

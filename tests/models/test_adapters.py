@@ -110,7 +110,7 @@ def test_causal_networks_warn_once_at_their_first_use(use):
             assert not caught
             for _ in range(2):
                 getattr(ours, use)(ids)
-        assert len(caught) == 1 and "sees only those before it" in str(caught[0].message)
+        assert len(caught) == 1 and "sees only the tokens before it" in str(caught[0].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for net in (wrapper(), Running(True), Running(True).to("meta")):
@@ -143,9 +143,9 @@ def test_a_network_that_cannot_be_copied_is_used_all_the_same():
 
 
 def test_what_is_no_network_is_refused():
-    with pytest.raises(ValueError, match="no network known here"):
+    with pytest.raises(ValueError, match="is not a supported network"):
         as_network(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="not one projection"):
+    with pytest.raises(ValueError, match="not a single projection"):
         as_network(wrapper(num_output_heads=2))
     assert isinstance(as_network(HuggingFaceMLM(_bert())), HuggingFaceMLM)
 

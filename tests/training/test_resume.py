@@ -163,7 +163,7 @@ def test_a_damaged_last_checkpoint_costs_the_steps_since_the_best_one(tiny, tmp_
         shutil.rmtree(folder / index["last"])
     else:
         (folder / index["last"] / "model.safetensors").write_bytes(b"half")
-    with pytest.warns(UserWarning, match=f"goes on from the best checkpoint, {index['best']}"):
+    with pytest.warns(UserWarning, match=f"continues from the best checkpoint, {index['best']}"):
         train(harmed)
     assert left_by(harmed.run) == left_by(whole.run)
     assert len(list(folder.glob("damaged-*"))) == (damage == "truncated")

@@ -1,15 +1,15 @@
-"""Counting models to compare a network with: what the tokens are alone, and beside their two neighbours.
+"""Count-based baselines: predictions from a token's frequency, and from its two neighbours.
 
-They answer like any ``MLMModel`` (``hidden_states`` and ``logits_at`` included), so the same bound measures them. Their
-"hidden state" of a position is what they know of it: its visible neighbours. Special tokens have probability zero.
+They implement ``MLMModel`` (with ``hidden_states`` and ``logits_at``), so the same bound measures them. The "hidden
+state" of a position is the pair of its visible neighbours. Special tokens have probability zero.
 
     unigram     p(x)          counts of ordinary tokens, plus one each
     one-sided   p(x | l)      (c(l, x) + K p(x)) / (c(l) + K)           likewise p(x | r);  K = 50
     product     q(x | l, r)   proportional to p(x | l) p(x | r) / p(x)
     pair        p(x | l, r)   (c(l, x, r) + k q(x | l, r)) / (c(l, r) + k)                  k = 10
 
-A neighbour that is hidden, or beyond the edge of the document or window, is unknown, and the model falls back on what is
-left. The end-of-document token is a right neighbour like any other.
+A neighbour that is masked, or outside the document or window, is unknown, and the model backs off to the known one. The
+end-of-document token is a right neighbour like any other.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ UNKNOWN = -1
 
 
 class UnigramModel:
-    """Every token by its frequency, whatever stands around it.
+    """Every token by its frequency, independent of context.
 
     Args:
-        counts: int ``[V]``, how often each id occurs.
+        counts: int ``[V]``, count of each id.
         special: ids of probability zero.
     """
 
@@ -41,7 +41,9 @@ class UnigramModel:
         ordinary = np.ones(len(counts), dtype=bool)
         ordinary[[i for i in special.all if i < len(counts)]] = False
         if not ordinary.any():
-            raise ValueError(f"A vocabulary of {len(counts)} ids that are all special leaves nothing to predict.")
+            raise ValueError(
+                f"All {len(counts)} ids of the vocabulary are special, so there is nothing to predict. Give counts of ordinary tokens."
+            )
         smoothed = np.where(ordinary, counts + 1.0, 0.0)
         self.special = special
         self.probabilities: NDArray[np.float64] = smoothed / smoothed.sum()
@@ -60,7 +62,7 @@ class UnigramModel:
         block_mask: Any = None,
         segment_ids: Int[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq vocab"]:
-        """Log-probabilities at every position, float64 ``[B, L, V]``."""
+        """Return log-probabilities at every position, float64 ``[B, L, V]``."""
         hidden = self.hidden_states(x_t, attention_mask, positions, block_mask, segment_ids)
         everywhere = torch.ones(x_t.shape, dtype=torch.bool, device=x_t.device)
         return self.logits_at(hidden, everywhere).view(*x_t.shape, -1)
@@ -73,31 +75,31 @@ class UnigramModel:
         block_mask: Any = None,
         segment_ids: Int[Tensor, "batch seq"] | None = None,
     ) -> Int[Tensor, "batch seq 2"]:
-        """What the model knows of every position: here, nothing (``-1``)."""
+        """Return the contexts of every position: here unknown (``-1``)."""
         return torch.full((*x_t.shape, 2), UNKNOWN, dtype=torch.long, device=x_t.device)
 
     def logits_at(
         self, hidden: Int[Tensor, "batch seq 2"], where: Bool[Tensor, "batch seq"]
     ) -> Float[Tensor, "scored vocab"]:
-        """Log-probabilities of the positions of ``where``, float64 ``[N, V]``; ``-inf`` at special ids."""
+        """Return log-probabilities at the positions of ``where``, float64 ``[N, V]``; ``-inf`` at special ids."""
         contexts, inverse = np.unique(hidden[where].cpu().numpy(), axis=0, return_inverse=True)
         with np.errstate(divide="ignore"):
             log_p = np.log(self.conditionals(contexts))
         return torch.from_numpy(log_p).to(hidden.device)[torch.from_numpy(inverse.reshape(-1)).to(hidden.device)]
 
     def conditionals(self, contexts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """``p(x | left, right)`` of contexts ``[N, 2]``: float64 ``[N, V]``, each row summing to 1."""
+        """Return ``p(x | left, right)`` of contexts ``[N, 2]``: float64 ``[N, V]``, each row with sum 1."""
         return np.broadcast_to(self.probabilities, (len(contexts), len(self.probabilities)))
 
 
 class NeighbourModel(UnigramModel):
-    """Every token by what stood between the same two neighbours, backing off as the module says.
+    """Every token by its two neighbours, with the back-off described in the module.
 
     Args:
         stream: integer ids ``[n]``; documents end with EOS.
-        special: ids that are never predicted; needs an EOS to tell documents apart.
+        special: ids that are never predicted; needs an EOS to separate documents.
         vocab_size: ids are smaller than this.
-        one_side, both_sides: the constants K and k: how many observations the back-off is worth.
+        one_side, both_sides: the constants K and k: weight of the back-off, in observations.
     """
 
     def __init__(
@@ -126,7 +128,7 @@ class NeighbourModel(UnigramModel):
 
     @classmethod
     def of_store(cls, store: TokenStore, special: SpecialIds, max_tokens: int = 2**25) -> NeighbourModel:
-        """Count the documents of a store, at most its first ``max_tokens`` tokens (three sorts of that many numbers)."""
+        """Count the documents of a store, at most its first ``max_tokens`` tokens (three sorts of as many numbers)."""
         special = SpecialIds.of(special)
         return cls(store.read(0, min(store.n_tokens, max_tokens)), special, _width(store, special))
 
@@ -138,7 +140,7 @@ class NeighbourModel(UnigramModel):
         block_mask: Any = None,
         segment_ids: Int[Tensor, "batch seq"] | None = None,
     ) -> Int[Tensor, "batch seq 2"]:
-        """The visible neighbours, left and right, of every position; ``-1`` where one is not known."""
+        """Return the visible neighbours, left and right, of every position; ``-1`` where unknown."""
         visible = (x_t != self.special.mask).clone()
         if attention_mask is not None:
             visible &= attention_mask.bool()
@@ -154,10 +156,10 @@ class NeighbourModel(UnigramModel):
 
     def conditionals(self, contexts: NDArray[np.int64]) -> NDArray[np.float64]:
         left, right = contexts[:, 0], contexts[:, 1]
-        # p(x|l) / p(x) is, up to a factor, 1 + c(l, x) / (K p(x)): the product of experts needs no dense rows but one.
+        # p(x|l) / p(x) is 1 + c(l, x) / (K p(x)) up to a factor: sparse updates of one dense row give the product.
         p = np.array(super().conditionals(contexts))
         for table, known in ((self.after, left), (self.before, right)):
-            row, token, count = table.rows(np.where(known == UNKNOWN, self._nothing, known))
+            row, token, count = table.rows(np.where(known == UNKNOWN, self._unseen, known))
             p[row, token] *= 1.0 + count / (self.one_side * self.probabilities[token])
         p /= p.sum(-1, keepdims=True)
         pairs = np.flatnonzero((left != UNKNOWN) & (right != UNKNOWN))
@@ -168,8 +170,8 @@ class NeighbourModel(UnigramModel):
         return p
 
     @property
-    def _nothing(self) -> int:
-        """A context beyond all that were counted: it has no entries."""
+    def _unseen(self) -> int:
+        """A context without counts."""
         return len(self.probabilities) + 1
 
 

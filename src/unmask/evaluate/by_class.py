@@ -1,7 +1,6 @@
-"""Guesses at hidden tokens by what the tokens are: accuracy and bits for each class, several models side by side.
+"""Predictions of masked tokens by token class: accuracy and bits per class, for several models side by side.
 
-All models are asked about the same hidden positions (those of ``unmask.evaluate.hidden``), so their figures differ by the models
-alone.
+All models predict the same masked positions (``unmask.evaluate.hidden``), so that differences are those of the models.
 """
 
 from __future__ import annotations
@@ -10,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from unmask.contracts import SpecialIds
+from unmask.contracts import MLMModel, SpecialIds
 from unmask.devices import device_of
 from unmask.evaluate.hidden import Progress, hide_in_batches, measure_at
 from unmask.evaluate.metrics import in_top
@@ -20,11 +20,11 @@ from unmask.nn.modes import eval_mode
 from unmask.ops.mask_rates import ConstantMaskRate
 from unmask.ops.weighting import token_nll
 
-Classes = Callable[[Any], Any]  # ids [B, L] -> the class of each token, integers [B, L]
+Classes = Callable[[NDArray[Any]], NDArray[Any]]  # ids [B, L] -> class of each token, integers [B, L]
 
 
 def accuracy_by_class(
-    models: Mapping[str, Any],
+    models: Mapping[str, MLMModel],
     windows: Windows,
     special: SpecialIds,
     classes: Classes,
@@ -36,29 +36,32 @@ def accuracy_by_class(
     batch_tokens: int = 16384,
     progress: Progress | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Hide ``ceil(rate * n)`` tokens of every window and ask every model for them.
+    """Mask ``ceil(rate * n)`` tokens of every window and compare the predictions of every model.
 
     Args:
         models: ``MLMModel`` by name.
         windows: the rows.
-        special: ids that are never hidden.
-        classes: which class each token of clean rows is.
+        special: ids that are never masked.
+        classes: ids ``[B, L]`` -> class number of each token.
         names: of the classes, in the order of their numbers.
-        rate: share of each window that is hidden.
-        samples, seed, batch_tokens, progress: as in :func:`unmask.evaluate.hidden.measure_hidden`.
+
+    Other options:
+        rate: fraction of each window to mask.
+        samples, seed, batch_tokens, progress: as of :func:`unmask.evaluate.hidden.measure_hidden`.
 
     Returns:
-        For ``"all"`` and every class that was hidden at least once: ``{"tokens": n, "models": {name: {"accuracy", "bits_per_token"}}}``.
+        For ``"all"`` and every class with a masked token:
+        ``{"tokens": n, "models": {name: {"accuracy", "bits_per_token"}}}``.
 
     Raises:
-        ValueError: as :func:`measure_hidden`, or a ``rate`` outside (0, 1].
+        ValueError: as :func:`unmask.evaluate.hidden.measure_hidden`, or a ``rate`` outside (0, 1].
     """
     if not 0.0 < rate <= 1.0:
         raise ValueError(
-            f"rate={rate} is the share of tokens that is hidden: give a number above 0 and up to 1, such as 0.15."
+            f"rate={rate} is the fraction of tokens to mask: give a number above 0 and up to 1, such as 0.15."
         )
-    kinds: list[np.ndarray] = []
-    found: dict[str, list[np.ndarray]] = {name: [] for name in models}
+    kinds: list[NDArray[np.int64]] = []
+    measured: dict[str, list[NDArray[np.float64]]] = {name: [] for name in models}
     parts = hide_in_batches(
         windows,
         SpecialIds.of(special),
@@ -74,11 +77,12 @@ def accuracy_by_class(
             at = device_of(model)
             with eval_mode(model):
                 batch = {key: value.to(at) for key, value in part.batch.items()}
-                wanted = part.ids[part.where].to(at)
-                found[name].append(measure_at(model, batch, part.where.to(at), wanted, [in_top(1), token_nll]).numpy())
+                targets = part.ids[part.where].to(at)
+                figures = measure_at(model, batch, part.where.to(at), targets, [in_top(1), token_nll])
+                measured[name].append(figures.numpy())
     kind = np.concatenate(kinds)
-    values = {name: np.concatenate(pieces, axis=1) for name, pieces in found.items()}
-    chosen = {"all": np.ones(len(kind), dtype=bool)} | {name: kind == number for number, name in enumerate(names)}
+    values = {name: np.concatenate(pieces, axis=1) for name, pieces in measured.items()}
+    members = {"all": np.ones(len(kind), dtype=bool)} | {name: kind == number for number, name in enumerate(names)}
     return {
         name: {
             "tokens": int(where.sum()),
@@ -87,6 +91,6 @@ def accuracy_by_class(
                 for model, v in values.items()
             },
         }
-        for name, where in chosen.items()
+        for name, where in members.items()
         if where.any()
     }

@@ -1,7 +1,7 @@
 """N-gram counts of a token stream, sparse and vectorised.
 
-A table counts ``(context, token)`` pairs as sorted int64 keys ``context * V + token``; the entries of a context are then a
-run, found by binary search. Counting sorts the stream once per table: about 24 bytes a token while it runs.
+A table counts ``(context, token)`` pairs as sorted int64 keys ``context * V + token``. The entries of a context are
+adjacent and located by binary search. Counting sorts the stream once per table, with about 24 bytes per token.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ContextTable:
-    """How often each token occurred in each context.
+    """Counts of each token in each context.
 
     Attributes:
         keys: int64 ``[n]``, ``context * vocab_size + token``, ascending.
@@ -33,7 +33,7 @@ class ContextTable:
         return cls(keys, counts.astype(np.int64), vocab_size)
 
     def rows(self, contexts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """The entries of some contexts ``[n]``, as three arrays: which of the contexts, which token, its count."""
+        """Return the entries of contexts ``[n]`` as three arrays: index of the context, token, count."""
         start = np.searchsorted(self.keys, contexts * self.vocab_size)
         length = np.searchsorted(self.keys, (contexts + 1) * self.vocab_size) - start
         row = np.repeat(np.arange(len(contexts)), length)

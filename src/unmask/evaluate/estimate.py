@@ -1,8 +1,8 @@
 """A ratio of two totals over documents, with its uncertainty.
 
-Bits per byte is ``sum of bits / sum of bytes``. Documents are the independent unit: the delta method gives the variance of
-the ratio from the spread of ``bits_d - ratio * bytes_d`` over documents (Cochran 1977, section 6.4). That spread holds both
-the difference between documents and the noise of the estimate within each.
+Bits per byte is ``sum of bits / sum of bytes``. Documents are the independent unit: the delta method derives the
+variance of the ratio from the spread of ``bits_d - ratio * bytes_d`` over documents (Cochran 1977, section 6.4). That
+spread includes the difference between documents and the noise of the estimate within each.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and how well it is known.
+    """A number with its uncertainty.
 
     Attributes:
         value: the estimate.
-        low, high: its 95% confidence interval over documents like these; NaN where fewer than two documents tell nothing.
-        monte_carlo_error: standard error that comes from sampling what is hidden, for these very documents; it falls with
-            more samples. NaN with one sample.
+        low, high: its 95% confidence interval over documents of the same population; NaN for fewer than two documents.
+        monte_carlo_error: standard error from sampling the masked positions, for these documents only; it falls with
+            more samples. NaN for one sample.
     """
 
     value: float
@@ -33,17 +33,17 @@ class Estimate:
     monte_carlo_error: float = math.nan
 
     def scaled(self, factor: float) -> Estimate:
-        """The same in other units."""
+        """Return the estimate times a factor."""
         return Estimate(self.value * factor, self.low * factor, self.high * factor, self.monte_carlo_error * factor)
 
     def exponential(self) -> Estimate:
-        """``exp`` of the estimate and of its interval; the error by the delta method."""
+        """Return ``exp`` of the estimate and of its interval; the error by the delta method."""
         with np.errstate(over="ignore"):
             value, low, high = (float(np.exp(number)) for number in (self.value, self.low, self.high))
         return Estimate(value, low, high, value * self.monte_carlo_error)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, which has neither NaN nor infinity: they are None."""
+        """Return a JSON object, with None for NaN and infinity."""
         return {name: number if math.isfinite(number) else None for name, number in asdict(self).items()}
 
     def __str__(self) -> str:
@@ -53,12 +53,12 @@ class Estimate:
 
 
 def ratio(numerator: NDArray[Any], denominator: NDArray[Any], confidence: float = 0.95) -> Estimate:
-    """``sum(numerator) / sum(denominator)`` with its interval.
+    """Return ``sum(numerator) / sum(denominator)`` with its interval.
 
     Args:
-        numerator: float ``[R, D]``: ``R`` independent passes over ``D`` documents, whose mean is the estimate.
-        denominator: ``[D]``, or ``[R, D]`` where passes differ in it.
-        confidence: of the interval.
+        numerator: float ``[R, D]``: ``R`` independent passes over ``D`` documents, averaged by the estimate.
+        denominator: ``[D]``, or ``[R, D]`` if passes differ in it.
+        confidence: level of the interval.
 
     Raises:
         ValueError: the denominator is zero everywhere.
@@ -68,7 +68,7 @@ def ratio(numerator: NDArray[Any], denominator: NDArray[Any], confidence: float 
     over, under = numerator.mean(0), below.mean(0)
     if not under.sum() > 0:
         raise ValueError(
-            "A ratio was asked for whose denominator is zero: the documents have no tokens, bytes or words of that kind."
+            "The denominator of this ratio is zero: the documents have no tokens, bytes or words of this kind. Give documents that have some."
         )
     value = over.sum() / under.sum()
     counted = under > 0
@@ -87,7 +87,7 @@ def ratio(numerator: NDArray[Any], denominator: NDArray[Any], confidence: float 
 
 
 def student_quantile(p: float, degrees: int) -> float:
-    """Quantile of Student's t, from the normal one: exact for 1 and 2 degrees, else Abramowitz and Stegun 26.7.5."""
+    """Return a quantile of Student's t: exact for 1 and 2 degrees, else Abramowitz and Stegun 26.7.5."""
     if degrees == 1:
         return math.tan(math.pi * (p - 0.5))
     if degrees == 2:
@@ -99,23 +99,24 @@ def student_quantile(p: float, degrees: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return z + sum(term / v ** (power + 1) for power, term in enumerate(terms))
+    correction: float = sum(term / v ** (power + 1) for power, term in enumerate(terms))
+    return z + correction
 
 
-def share(right: int, asked: int, confidence: float = 0.95) -> Estimate:
-    """How often a thing is right, from ``right`` of ``asked`` independent cases, with Wilson's interval (1927).
+def proportion(successes: int, cases: int, confidence: float = 0.95) -> Estimate:
+    """Return the proportion of successes among independent cases, with Wilson's interval (1927).
 
-    It stays inside [0, 1] and is honest at the ends: none right of 1,000 leaves up to 0.4%.
+    The interval stays inside [0, 1] and is informative at the ends: 0 of 1,000 has an upper limit of 0.4%.
 
     Raises:
-        ValueError: no case was asked, or more are right than were asked.
+        ValueError: no cases, or more successes than cases.
     """
-    if asked < 1 or not 0 <= right <= asked:
+    if cases < 1 or not 0 <= successes <= cases:
         raise ValueError(
-            f"A share of right answers needs at least one that was asked for and no more right than that; got {right} of {asked}."
+            f"A proportion needs at least one case, and no more successes than cases; got {successes} of {cases}."
         )
     z2 = NormalDist().inv_cdf(0.5 + confidence / 2) ** 2
-    p, n = right / asked, asked
+    p, n = successes / cases, cases
     centre, half = p + z2 / (2 * n), math.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n)))
     low, high = ((centre + side * half) / (1 + z2 / n) for side in (-1, 1))
-    return Estimate(p, 0.0 if right == 0 else low, 1.0 if right == asked else high)
+    return Estimate(p, 0.0 if successes == 0 else low, 1.0 if successes == cases else high)

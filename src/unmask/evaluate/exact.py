@@ -1,21 +1,21 @@
-"""The any-order bound by enumeration: every subset of a tiny row is hidden once.
+"""The any-order bound by enumeration: every subset of a short row is masked once.
 
     NELBO(x) = sum over nonempty S of  c(S) / (|S| * C(n, |S|)),   c(S) = sum over i in S of -log p(x_i | x outside S)
 
-(docs/theory.md, the likelihood bound). The reference that estimators are tested against, and an exact answer for rows of up to 16 tokens.
+(docs/theory.md, "The likelihood bound"). This is the reference for tests of the estimators, and the exact bound of rows
+of up to 16 tokens.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from unmask.contracts import SpecialIds
+from unmask.contracts import MLMModel, SpecialIds
 from unmask.devices import device_of
 from unmask.nn.modes import eval_mode
 from unmask.nn.projection import logits_where
@@ -25,15 +25,15 @@ LONGEST = 16
 
 
 def any_order_conditionals(
-    model: Any, ids: Sequence[int], special: SpecialIds, batch_rows: int = 1024
+    model: MLMModel, ids: Sequence[int], special: SpecialIds, batch_rows: int = 1024
 ) -> tuple[Bool[Tensor, "subsets seq"], Float[Tensor, "subsets seq"]]:
-    """``-log p(x_i | x outside S)`` for every nonempty set ``S`` of ordinary tokens and every ``i`` in it.
+    """Return ``-log p(x_i | x outside S)`` for every nonempty set ``S`` of ordinary tokens and every ``i`` in it.
 
     Returns:
         The sets, bool ``[2^n - 1, L]``, and nats, float64 ``[2^n - 1, L]``, zero outside each set.
 
     Raises:
-        ValueError: more than 16 tokens can be hidden, or none.
+        ValueError: more than 16 maskable tokens, or none.
     """
     special = SpecialIds.of(special)
     row, at = torch.as_tensor(list(ids), dtype=torch.long), device_of(model)
@@ -41,8 +41,8 @@ def any_order_conditionals(
     n = len(free)
     if not 0 < n <= LONGEST:
         raise ValueError(
-            f"Enumeration visits all 2^n sets of the n tokens that can be hidden, and this row has n = {n}; give a row of 1 to "
-            f"{LONGEST}, or estimate with `bound`."
+            f"Enumeration visits all 2^n sets of the n maskable tokens, and this row has n = {n}: give a row of 1 to {LONGEST}, "
+            "or estimate the bound with unmask.nelbo."
         )
     subsets = torch.zeros(2**n - 1, len(row), dtype=torch.bool, device=row.device)
     subsets[:, free] = (
@@ -50,7 +50,7 @@ def any_order_conditionals(
     ) & 1 == 1
     nats = torch.zeros(subsets.shape, dtype=torch.float64, device=row.device)
     with eval_mode(model):
-        for where, out in zip(subsets.split(batch_rows), nats.split(batch_rows), strict=True):
+        for where, out in zip(torch.split(subsets, batch_rows), torch.split(nats, batch_rows), strict=True):
             batch = {"input_ids": row.expand(where.shape).masked_fill(where, special.mask).to(at)}
             out[where] = (
                 token_nll(logits_where(model, batch, where.to(at)), row.expand(where.shape)[where].to(at))
@@ -60,12 +60,12 @@ def any_order_conditionals(
     return subsets, nats
 
 
-def exact_nelbo(model: Any, ids: Sequence[int], special: SpecialIds) -> float:
-    """The bound of one row, in nats, without sampling."""
+def exact_nelbo(model: MLMModel, ids: Sequence[int], special: SpecialIds) -> float:
+    """Return the bound of one row, in nats, without sampling."""
     subsets, nats = any_order_conditionals(model, ids, special)
     size = subsets.sum(-1)
     n = int(size.max())
-    share = torch.tensor(
+    weight = torch.tensor(
         [0.0] + [1 / (k * math.comb(n, k)) for k in range(1, n + 1)], dtype=torch.float64, device=nats.device
     )
-    return float((nats.sum(-1) * share[size]).sum())
+    return float((nats.sum(-1) * weight[size]).sum())

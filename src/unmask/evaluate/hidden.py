@@ -1,16 +1,16 @@
-"""Hide part of every window by keyed noise and measure the model at the hidden tokens.
+"""Masking of every window by keyed noise, and measurement of the model at the masked tokens.
 
-One pass hides exactly ``k`` of a window's ``n`` tokens, ``k = ceil(level(u) n)``, with ``u`` spread evenly over all
-windows of the pass (systematic sampling: the lowest variance of those measured, docs/theory.md, variance). Passes have independent
-offsets, so their spread measures the Monte-Carlo error. What is hidden depends on ``(seed, pass, window)`` alone: not on
-the batch, the padding or the device.
+One pass masks exactly ``k`` of a window's ``n`` tokens, ``k = ceil(rate(u) n)``, with ``u`` spread evenly over all
+windows of the pass: systematic sampling, the lowest variance of those measured (docs/theory.md, "Variance of the
+estimate"). Passes have independent offsets, so their spread measures the Monte-Carlo error. The masked positions depend
+on ``(seed, pass, window)`` only: not on the batch, the padding or the device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmask import allocator
-from unmask.contracts import SpecialIds
+from unmask.contracts import MLMModel, SpecialIds
 from unmask.devices import device_of
 from unmask.evaluate.windows import Windows, batches, stack
 from unmask.nn.modes import eval_mode
@@ -29,19 +29,19 @@ from unmask.ops.position_sampling import fixed_count
 from unmask.randomness import Noise, low_discrepancy, row_keys
 
 Measure = Callable[[Float[Tensor, "scored vocab"], Int[Tensor, " scored"]], Float[Tensor, " scored"]]
-Progress = Callable[[int, int], None]  # tokens read, tokens to read
+Progress = Callable[[int, int], None]  # tokens done, all tokens
 
-LARGEST_LOGITS = 2**23  # numbers in one piece of logits: 32 MiB of float32
+LARGEST_LOGITS = 2**23  # numbers per piece of logits: 32 MiB of float32
 
 
 @dataclass(frozen=True)
 class HiddenSums:
-    """What was measured: sums over the hidden tokens of each window, pass by pass.
+    """Sums of measures over the masked tokens of each window, by pass.
 
     Attributes:
         sums: float64 ``[M, R, W]`` for ``M`` measures and ``R`` passes.
-        hidden: int64 ``[R, W]``, how many tokens were hidden.
-        scorable: int64 ``[W]``, how many could have been.
+        hidden: int64 ``[R, W]``, number of masked tokens.
+        scorable: int64 ``[W]``, number of maskable tokens.
     """
 
     sums: NDArray[np.float64]
@@ -50,20 +50,20 @@ class HiddenSums:
 
 
 def measure_at(
-    model: Any, batch: dict[str, Tensor], where: Tensor, targets: Tensor, measures: Sequence[Measure]
+    model: MLMModel, batch: dict[str, Tensor], where: Tensor, targets: Tensor, measures: Sequence[Measure]
 ) -> Tensor:
-    """Every measure at the positions of ``where`` ``[B, L]``: float64 ``[M, scored]`` on the CPU."""
+    """Return every measure at the positions of ``where`` ``[B, L]``: float64 ``[M, scored]`` on the CPU."""
     pieces: list[Tensor] = []
     start = 0
     for logits in logits_in_chunks(model, batch, where, LARGEST_LOGITS):
-        wanted = targets[start : start + len(logits)]
+        true_ids = targets[start : start + len(logits)]
         start += len(logits)
-        pieces.append(torch.stack([measure(logits, wanted) for measure in measures]).cpu().double())
+        pieces.append(torch.stack([measure(logits, true_ids) for measure in measures]).cpu().double())
     return torch.cat(pieces, dim=1) if pieces else torch.zeros(len(measures), 0, dtype=torch.float64)
 
 
 def measure_hidden(
-    model: Any,
+    model: MLMModel,
     windows: Windows,
     special: SpecialIds,
     measures: Sequence[Measure],
@@ -75,19 +75,21 @@ def measure_hidden(
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> HiddenSums:
-    """Sums of the measures over the hidden tokens.
+    """Return sums of the measures over the masked tokens.
 
     Args:
         model: any ``MLMModel``.
         windows: the rows.
-        special: ids that are never hidden; its mask is what hides.
+        special: special ids: the mask id, and the ids that are never masked.
         measures: functions of logits ``[n, V]`` and true ids ``[n]``.
-        level: uniforms to shares hidden, such as ``UniformLevel(0)`` or ``ConstantLevel(0.15)``.
+        mask_rate: mask-rate law, such as ``UniformMaskRate(0)`` or ``ConstantMaskRate(0.15)``.
+
+    Other options:
         samples: passes over all windows.
         seed: of the noise.
-        batch_tokens: padded tokens in one evaluation of the model; changes speed and memory, not the numbers.
-        device: where to run; the model's own by default.
-        progress: called after every batch.
+        batch_tokens: padded tokens per forward pass; affects speed and memory, not the numbers.
+        device: None = the model's own.
+        progress: callback ``(tokens done, all tokens)``, called after every batch.
 
     Raises:
         ValueError: no token can be scored, a row contains the mask token, or ``samples`` is not positive.
@@ -114,13 +116,13 @@ def measure_hidden(
 
 
 class HiddenBatch(NamedTuple):
-    """Windows with part of their tokens hidden.
+    """Windows with part of their tokens masked.
 
     Attributes:
-        passes, windows: int64 ``[B]``, which pass and which window each row is.
+        passes, windows: int64 ``[B]``, pass and window of each row.
         ids: clean, int64 ``[B, L]``.
-        where: True = hidden, bool ``[B, L]``.
-        batch: what the model sees: ``input_ids`` and ``attention_mask``.
+        where: True = masked, bool ``[B, L]``.
+        batch: the model's input: ``input_ids`` and ``attention_mask``.
     """
 
     passes: NDArray[np.int64]
@@ -141,17 +143,19 @@ def hide_in_batches(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Iterator[HiddenBatch]:
-    """Every pass over every window, in batches of similar length; arguments and errors as in :func:`measure_hidden`."""
+    """Yield every pass over every window, in batches of similar length; arguments and errors as of
+    :func:`measure_hidden`.
+    """
     if samples < 1:
         raise ValueError(
-            f"samples is {samples}; evaluation needs at least one pass over the documents, such as samples=4."
+            f"samples={samples} is the number of passes over the documents: give at least 1, such as samples=4."
         )
     special = SpecialIds.of(special)
     scorable = windows.scorable(special)
     if not scorable.any():
         raise ValueError(
             f"There is nothing to score: the {windows.n_documents} held-out documents contain no ordinary token. "
-            "Give documents with text in them."
+            "Give documents that contain text."
         )
     pass_of, window_of = (index.ravel() for index in np.indices((samples, len(windows))))
     lengths = np.where(scorable > 0, windows.lengths, 0)[window_of]
@@ -160,14 +164,14 @@ def hide_in_batches(
     for index in batches(lengths, batch_tokens):
         index = index[lengths[index] > 0]
         if not len(index):
-            break  # the longest come first: only windows without a scorable token are left
+            break  # sorted by length: all remaining windows have no scorable token
         passes, numbers = pass_of[index], window_of[index]
-        ids, real, may_hide = stack([windows.rows[i] for i in numbers], special, torch.device("cpu"))
+        ids, real, maskable = stack([windows.rows[i] for i in numbers], special, torch.device("cpu"))
         epoch, place = torch.from_numpy(passes), torch.from_numpy(numbers)
-        shares = mask_rate(low_discrepancy(seed, epoch, place))
-        where, _ = fixed_count(shares, may_hide, Noise(row_keys(seed, epoch, place)))
-        seen = {"input_ids": ids.masked_fill(where, special.mask).to(at), "attention_mask": real.to(at)}
-        yield HiddenBatch(passes, numbers, ids.to(at), where.to(at), seen)
+        rates = mask_rate(low_discrepancy(seed, epoch, place))
+        where, _ = fixed_count(rates, maskable, Noise(row_keys(seed, epoch, place)))
+        batch = {"input_ids": ids.masked_fill(where, special.mask).to(at), "attention_mask": real.to(at)}
+        yield HiddenBatch(passes, numbers, ids.to(at), where.to(at), batch)
         allocator.watch.look()
         done += int(lengths[index].sum())
         if progress is not None:

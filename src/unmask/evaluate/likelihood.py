@@ -1,12 +1,13 @@
 """The any-order bound on the negative log-likelihood of held-out documents.
 
-    -log p(x) <= NELBO(x) = E over k uniform on 1..n, E over sets S of k tokens, of (n / k) * sum over S of -log p(x_i | rest)
+    -log p(x) <= NELBO(x) = E over k uniform on 1..n, E over sets S of k tokens, of (n / k) * sum over S of -log p(x_i |
+    rest)
 
-(docs/theory.md, the likelihood bound; Ou et al. 2024, 2406.03736). It holds for any model that fills in masks, and is the expected negative
-log-likelihood of generating the tokens one at a time in a random order. Special tokens are neither hidden nor scored, the
-end-of-document token among them: the bound is on the text given its number of tokens.
+(docs/theory.md, "The likelihood bound"; Ou et al. 2024, 2406.03736). It holds for any masked language model, and equals
+the expected negative log-likelihood of generating the tokens one at a time in a random order. Special tokens, the
+end-of-document token among them, are neither masked nor scored: the bound is conditional on the number of tokens.
 
-Units are nats inside; results speak bits per byte, per token, per word, and perplexities.
+Sums are in nats; results are bits per byte, per token, per word, and perplexities.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unmask.contracts import SpecialIds
+from unmask.contracts import MLMModel, SpecialIds
 from unmask.evaluate.estimate import Estimate, ratio
 from unmask.evaluate.hidden import Progress, measure_hidden
 from unmask.evaluate.windows import Windows
@@ -33,13 +34,13 @@ class Nelbo:
     """An upper bound on the negative log-likelihood of documents.
 
     Attributes:
-        nats: float64 ``[R, D]``, the bound of each document as each pass estimated it.
-        tokens, bytes, words: int64 ``[D]``: scored tokens, UTF-8 bytes, white-space words. Bytes and words are zero where
-            the texts are not known.
-        unscored: special tokens inside documents (unknown words, say) that cost nothing here.
-        exact: bool ``[D]``, whether the tokens of each document spell its text; None = not known. Where they spell another one
-            (unknown words, lower case, lost spaces), its bits are not bits of its bytes: figures per byte and per word are of the
-            exact documents alone.
+        nats: float64 ``[R, D]``, bound of each document as estimated by each pass.
+        tokens, bytes, words: int64 ``[D]``: scored tokens, UTF-8 bytes, white-space words. Bytes and words are zero if
+            the texts are unknown.
+        unscored: number of special tokens inside documents (such as unknown words), which are not in the bound.
+        exact: bool ``[D]``, whether the tokens of each document decode to its text; None = unknown. Otherwise (unknown
+            words, lower case, lost spaces) its bits are not bits of its bytes, and figures per byte and per word leave
+            it out.
     """
 
     nats: NDArray[np.float64]
@@ -51,51 +52,58 @@ class Nelbo:
 
     @property
     def total_nats(self) -> float:
+        """Sum over documents, in nats."""
         return float(self.nats.mean(0).sum())
 
     @cached_property
     def nats_per_token(self) -> Estimate:
+        """Nats per scored token."""
         return ratio(self.nats, self.tokens)
 
     @property
     def bits_per_token(self) -> Estimate:
+        """Bits per scored token."""
         return self.nats_per_token.scaled(1 / math.log(2))
 
     @cached_property
     def bits_per_byte(self) -> Estimate:
+        """Bits per UTF-8 byte of the exact documents."""
         return ratio(self.nats[:, self._exact], self._known("bytes")).scaled(1 / math.log(2))
 
     @cached_property
     def bits_per_word(self) -> Estimate:
+        """Bits per white-space word of the exact documents."""
         return ratio(self.nats[:, self._exact], self._known("words")).scaled(1 / math.log(2))
 
     @property
     def perplexity_per_token(self) -> Estimate:
+        """``exp`` of the nats per token."""
         return self.nats_per_token.exponential()
 
     @property
     def perplexity_per_word(self) -> Estimate:
+        """``exp`` of the nats per word."""
         return self.bits_per_word.scaled(math.log(2)).exponential()
 
     def bits_saved_per_byte(self, baseline: Nelbo) -> Estimate:
-        """How many bits per byte less than ``baseline`` this bound is, on the same documents.
+        """Return the bits per byte by which this bound is below ``baseline``, on the same documents.
 
-        The interval is of the paired difference, far narrower than the two intervals side by side: documents that are hard
-        for one model are hard for the other.
+        The interval is that of the paired difference. It is far narrower than two separate intervals, because documents
+        that are hard for one model are hard for the other.
 
         Raises:
-            ValueError: the two were measured on different documents or with different numbers of samples.
+            ValueError: the two have different documents or numbers of samples.
         """
         if self.nats.shape != baseline.nats.shape or not np.array_equal(self.tokens, baseline.tokens):
             raise ValueError(
-                f"Two bounds can be compared document by document only on the same windows and samples: this one has {self.nats.shape} "
-                f"(samples, documents), the baseline {baseline.nats.shape}. Measure both with the same arguments."
+                f"A paired comparison needs the same windows and samples: this bound has {self.nats.shape} (samples, documents), "
+                f"the baseline {baseline.nats.shape}. Measure both with the same arguments."
             )
         return ratio((baseline.nats - self.nats)[:, self._exact], self._known("bytes")).scaled(1 / math.log(2))
 
     @property
     def altered(self) -> int | None:
-        """How many documents' tokens spell another text; None = not known."""
+        """Number of documents whose tokens decode to another text; None = unknown."""
         return None if self.exact is None else int((~self.exact).sum())
 
     @property
@@ -106,19 +114,19 @@ class Nelbo:
         counts: NDArray[np.int64] = getattr(self, unit)
         if not counts.any():
             raise ValueError(
-                f"Bits per {unit[:-1]} need the number of {unit} of the documents, and only their token ids were given: evaluate a "
+                f"Bits per {unit[:-1]} need the number of {unit} of the documents, but only token ids were given: evaluate a "
                 "token store, or give Windows.of_rows(rows, block_size, texts=...)."
             )
         if not counts[self._exact].any():
             raise ValueError(
-                f"There are no bits per {unit[:-1]} of these documents: the tokens of each spell another text than its own (unknown "
-                "words, lower case or lost spaces), so their bits do not pay for its bytes. Compare bits per token between models "
-                "of the same tokenizer, or use a tokenizer that returns every text, such as those that unmask trains."
+                f"Bits per {unit[:-1]} are undefined for these documents: the tokens of each decode to another text (unknown words, "
+                "lower case or lost spaces), so their bits do not encode its bytes. Compare bits per token between models of the "
+                "same tokenizer, or use a lossless tokenizer, such as those that unmask trains."
             )
         return counts[self._exact]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: totals, and every rate that the documents allow."""
+        """Return a JSON object: totals, and every rate that the documents allow."""
         rates = ["bits_per_token", "perplexity_per_token"]
         rates += ["bits_per_byte"] if self.bytes[self._exact].any() else []
         rates += ["bits_per_word", "perplexity_per_word"] if self.words[self._exact].any() else []
@@ -136,7 +144,7 @@ class Nelbo:
 
 
 def nelbo(
-    model: Any,
+    model: MLMModel,
     windows: Windows,
     special: SpecialIds,
     *,
@@ -146,30 +154,43 @@ def nelbo(
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> Nelbo:
-    """Estimate the any-order bound of held-out documents.
+    """Estimate the any-order likelihood bound of held-out documents.
 
     Args:
-        model: any ``MLMModel``; dropout is off meanwhile. Wrap the call in ``torch.autocast`` for another precision.
-        windows: ``Windows.of_store(store, block_size)`` or ``Windows.of_rows``.
+        model: any ``MLMModel``; it runs in eval mode. Wrap the call in ``torch.autocast`` for another precision.
+        windows: ``Windows.of_store(store, block_size)`` or ``Windows.of_rows(rows, block_size)``.
         special: the tokenizer's special ids, or the tokenizer.
+
+    Other options:
         samples: independent passes over all documents; the Monte-Carlo error falls with their square root.
-        seed: of what is hidden. Equal seeds hide equally whatever ``batch_tokens`` and ``device``.
-        batch_tokens: padded tokens in one evaluation of the model.
-        device: where to run; the model's own by default.
-        progress: called with the tokens read so far and in all.
+        seed: of the masked positions. Equal seeds mask equally for any ``batch_tokens`` and ``device``.
+        batch_tokens: padded tokens per forward pass.
+        device: None = the model's own.
+        progress: callback ``(tokens done, all tokens)``.
+
+    Returns:
+        The bound, with its rates per token, byte and word.
+
+    Raises:
+        ValueError: no token can be scored, a row contains the mask token, or ``samples`` is not positive.
 
     Example:
-        >>> bound(model, Windows.of_store(valid, 512), special).bits_per_byte.value
-        2.31
+        >>> import torch
+        >>> from unmask import SpecialIds, Windows
+        >>> def uniform(x_t, attention_mask=None, positions=None, block_mask=None):
+        ...     return torch.zeros(*x_t.shape, 16)
+        >>> bound = nelbo(uniform, Windows.of_rows([[5, 6, 7, 8]], block_size=8), SpecialIds(mask=1, vocab_size=16))
+        >>> round(bound.bits_per_token.value, 6)  # log2(16)
+        4.0
     """
     special = SpecialIds.of(special)
-    found = measure_hidden(
+    measured = measure_hidden(
         model, windows, special, [token_nll], UniformMaskRate(0.0),
         samples=samples, seed=seed, batch_tokens=batch_tokens, device=device, progress=progress,
     )  # fmt: skip
-    nats = found.sums[0] * found.scorable / np.maximum(found.hidden, 1)
+    nats = measured.sums[0] * measured.scorable / np.maximum(measured.hidden, 1)
     per_document = np.zeros((samples, windows.n_documents))
     np.add.at(per_document.T, windows.document, nats.T)
-    tokens = np.bincount(windows.document, found.scorable, windows.n_documents).astype(np.int64)
+    tokens = np.bincount(windows.document, measured.scorable, windows.n_documents).astype(np.int64)
     unscored = windows.unscored(special)
     return Nelbo(per_document, tokens, windows.document_bytes, windows.document_words, unscored, windows.document_exact)

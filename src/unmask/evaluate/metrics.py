@@ -1,4 +1,4 @@
-"""How well hidden tokens are guessed: accuracy and entropy at one share hidden."""
+"""Accuracy and entropy at masked tokens, at one mask rate."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
-from unmask.contracts import SpecialIds
+from unmask.contracts import MLMModel, SpecialIds
 from unmask.devices import wide
 from unmask.evaluate.estimate import Estimate, ratio
 from unmask.evaluate.hidden import Measure, Progress, measure_hidden
@@ -19,33 +20,33 @@ from unmask.ops.mask_rates import ConstantMaskRate
 
 
 def in_top(k: int) -> Measure:
-    """1.0 where fewer than ``k`` tokens are likelier than the true one; a token that ties with it counts half."""
+    """Return a measure: 1.0 if fewer than ``k`` tokens are more likely than the true one; ties count as a fair draw."""
 
     def measure(logits: Float[Tensor, "scored vocab"], targets: Int[Tensor, " scored"]) -> Float[Tensor, " scored"]:
         true = logits.gather(-1, targets[:, None])
         above = (logits > true).sum(-1)
-        level = (logits == true).sum(-1)  # the true token is one of them
-        # Ties are broken by a fair draw: the share of their orders that puts the true one among the first k.
-        return (wide((k - above).clamp(min=0)) / level).clamp(max=1.0)
+        tied = (logits == true).sum(-1)  # includes the true token
+        # The fraction of the orders of the tied tokens in which the true one is among the first k.
+        return (wide((k - above).clamp(min=0)) / tied).clamp(max=1.0)
 
     return measure
 
 
 def entropy(logits: Float[Tensor, "scored vocab"], targets: Int[Tensor, " scored"]) -> Float[Tensor, " scored"]:
-    """Entropy of the model's distribution, in nats."""
+    """Return the entropy of the model's distribution, in nats."""
     log_p = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=-1)
     return -torch.where(log_p > -torch.inf, log_p * log_p.exp(), 0.0).sum(-1)
 
 
 @dataclass(frozen=True)
 class MaskedAccuracy:
-    """Guesses at hidden tokens, with intervals over documents.
+    """Predictions at masked tokens, with intervals over documents.
 
     Attributes:
-        rate: share of each window that was hidden.
-        top_1, top_5: share of hidden tokens that were the model's first guess, or among its first five.
-        entropy: of the model's distribution at hidden tokens, nats per token.
-        unscored: special tokens inside documents (unknown words, say), which are never hidden.
+        rate: fraction of each window that was masked.
+        top_1, top_5: fraction of masked tokens with the true token first, or among the first five.
+        entropy: of the model's distribution at masked tokens, nats per token.
+        unscored: number of special tokens inside documents (such as unknown words), which are never masked.
     """
 
     rate: float
@@ -55,13 +56,13 @@ class MaskedAccuracy:
     unscored: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON object."""
         estimates = {name: getattr(self, name).as_dict() for name in ("top_1", "top_5", "entropy")}
         return {"rate": self.rate} | estimates | {"unscored_tokens": self.unscored}
 
 
 def masked_accuracy(
-    model: Any,
+    model: MLMModel,
     windows: Windows,
     special: SpecialIds,
     *,
@@ -72,25 +73,28 @@ def masked_accuracy(
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> MaskedAccuracy:
-    """Hide ``ceil(rate * n)`` tokens of every window and look at the model's guesses.
+    """Mask ``ceil(rate * n)`` tokens of every window and measure the model's predictions.
 
-    Arguments as in :func:`unmask.evaluate.likelihood.bound`; all hidden tokens become ``[MASK]``.
+    All masked tokens become ``[MASK]``. Arguments as of :func:`unmask.evaluate.likelihood.nelbo`.
+
+    Raises:
+        ValueError: as :func:`unmask.evaluate.likelihood.nelbo`, or a ``rate`` outside (0, 1].
     """
     if not 0.0 < rate <= 1.0:
         raise ValueError(
-            f"rate={rate} is the share of tokens that is hidden: give a number above 0 and up to 1, such as 0.15."
+            f"rate={rate} is the fraction of tokens to mask: give a number above 0 and up to 1, such as 0.15."
         )
     measures = [in_top(1), in_top(5), entropy]
-    found = measure_hidden(
+    measured = measure_hidden(
         model, windows, special, measures, ConstantMaskRate(rate),
         samples=samples, seed=seed, batch_tokens=batch_tokens, device=device, progress=progress,
     )  # fmt: skip
 
-    def per_document(values: Any) -> Any:
-        totals = np.zeros((samples, windows.n_documents))
+    def per_document(values: NDArray[Any]) -> NDArray[np.float64]:
+        totals: NDArray[np.float64] = np.zeros((samples, windows.n_documents))
         np.add.at(totals.T, windows.document, values.T)
         return totals
 
-    hidden = per_document(found.hidden)
-    top_1, top_5, uncertainty = (ratio(per_document(sums), hidden) for sums in found.sums)
+    hidden = per_document(measured.hidden)
+    top_1, top_5, uncertainty = (ratio(per_document(sums), hidden) for sums in measured.sums)
     return MaskedAccuracy(rate, top_1, top_5, uncertainty, windows.unscored(SpecialIds.of(special)))

@@ -1,6 +1,6 @@
-"""What a model of instruction traces is asked about: the classes of tokens, and registers that take a long memory.
+"""Token classes for the evaluation of instruction traces, with registers that need long memory.
 
-A register that an epilogue pops is the one that the prologue pushed: nothing near it says which.
+The register popped by an epilogue is the one pushed by the prologue; no token near it determines it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ TRACE_CLASSES = (*TOKEN_CLASSES, POPPED)
 
 
 class TraceClasses:
-    """``TokenClasses`` with the registers after ``pop`` set apart; numbers are places in ``TRACE_CLASSES``."""
+    """``TokenClasses`` with the registers after ``pop`` as a class of their own; numbers are indices into
+    ``TRACE_CLASSES``.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.classes = TokenClasses(tokenizer)
         self._pop = np.array([tokenizer.token_text(id).strip() == "pop" for id in range(len(tokenizer))])
 
     def __call__(self, ids: Any) -> NDArray[np.int64]:
-        """The class of every token of rows ``[…, L]``."""
+        """Return the class of every token of rows ``[…, L]``."""
         ids = np.asarray(ids)
-        found = self.classes(ids)
+        classes = self.classes(ids)
         after_pop = np.zeros(ids.shape, dtype=bool)
         after_pop[..., 1:] = self._pop[ids[..., :-1]]
-        return np.where(after_pop & (found == TRACE_CLASSES.index("register")), TRACE_CLASSES.index(POPPED), found)
+        return np.where(after_pop & (classes == TRACE_CLASSES.index("register")), TRACE_CLASSES.index(POPPED), classes)

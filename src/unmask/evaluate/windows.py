@@ -1,7 +1,8 @@
-"""Windows: held-out documents cut into rows that a model can read.
+"""Windows: held-out documents cut into rows for a model.
 
-A document of more than ``block_size`` tokens becomes several windows, each read on its own: the sum of their negative
-log-likelihoods bounds the document's from above. Windows are ragged arrays of ids; batches of them are padded on the right.
+A document of more than ``block_size`` tokens becomes several windows, each scored separately: the sum of their negative
+log-likelihood bounds is a bound for the document. Windows are ragged arrays of ids; their batches are padded on the
+right.
 """
 
 from __future__ import annotations
@@ -27,9 +28,14 @@ class Windows:
     Attributes:
         rows: ``W`` integer arrays ``[l_w]`` of ids, ``0 < l_w <= block_size``.
         document: int64 ``[W]``, the document of each row.
-        document_bytes, document_words: int64 ``[D]``, UTF-8 bytes and white-space words of each document; zero where the
-            text is not known.
-        document_exact: bool ``[D]``, whether the tokens of each document spell its text; None where that is not known.
+        document_bytes, document_words: int64 ``[D]``, UTF-8 bytes and white-space words of each document; zero if the
+            text is unknown.
+        document_exact: bool ``[D]``, whether the tokens of each document decode to its text; None = unknown.
+
+    Example:
+        >>> windows = Windows.of_rows([[5, 6, 7], [8]], block_size=2)
+        >>> [row.tolist() for row in windows.rows], windows.document.tolist()
+        ([[5, 6], [7], [8]], [0, 0, 1])
     """
 
     rows: Sequence[NDArray[np.integer]]
@@ -43,20 +49,27 @@ class Windows:
 
     @property
     def n_documents(self) -> int:
+        """Number of documents."""
         return len(self.document_bytes)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row, int64 ``[W]``."""
+        """Number of tokens of each row, int64 ``[W]``."""
         return np.array([len(row) for row in self.rows], dtype=np.int64)
 
     @classmethod
     def of_store(cls, store: TokenStore, block_size: int, documents: Sequence[int] | None = None) -> Windows:
-        """The documents of a token store (all of them, or those listed); rows are views of its files."""
-        chosen = np.arange(store.n_documents) if documents is None else np.asarray(documents, dtype=np.int64)
-        rows, owner = _cut((store.document(int(i)) for i in chosen), block_size)
-        exact = None if store.document_exact is None else store.document_exact[chosen]
-        return cls(rows, owner, store.document_bytes[chosen], store.document_words[chosen], exact)
+        """Return the windows of a token store.
+
+        Args:
+            store: its rows are views of the store's files.
+            block_size: largest number of tokens of a window.
+            documents: indices of documents; None = all.
+        """
+        index = np.arange(store.n_documents) if documents is None else np.asarray(documents, dtype=np.int64)
+        rows, owner = _cut((store.document(int(i)) for i in index), block_size)
+        exact = None if store.document_exact is None else store.document_exact[index]
+        return cls(rows, owner, store.document_bytes[index], store.document_words[index], exact)
 
     @classmethod
     def of_rows(
@@ -66,14 +79,17 @@ class Windows:
         texts: Sequence[str] | None = None,
         decode: Callable[[list[int]], str] | None = None,
     ) -> Windows:
-        """Rows of ids, one per document, with their texts if bits per byte and per word are wanted.
+        """Return the windows of rows of ids, one per document; ``texts`` enable bits per byte and per word.
 
         Args:
             rows: ids of each document.
-            block_size: tokens of the longest window.
-            texts: the documents themselves.
-            decode: a tokenizer's ``decode``; given with ``texts``, documents whose ids spell another text are left out of bits
-                per byte and per word.
+            block_size: largest number of tokens of a window.
+            texts: the text of each document.
+            decode: a tokenizer's ``decode``. With ``texts``, documents whose ids decode to another text are left out of
+                bits per byte and per word.
+
+        Raises:
+            ValueError: ``texts`` and ``rows`` differ in number.
         """
         ids = [np.asarray(row, dtype=np.int64) for row in rows]
         if texts is not None and len(texts) != len(ids):
@@ -91,7 +107,7 @@ class Windows:
         return cls(windows, owner, n_bytes, n_words, document_exact=exact)
 
     def scorable(self, special: SpecialIds) -> NDArray[np.int64]:
-        """How many tokens of each row are not special, int64 ``[W]``.
+        """Return the number of tokens of each row that are not special, int64 ``[W]``.
 
         Raises:
             ValueError: a row contains the mask token.
@@ -100,13 +116,15 @@ class Windows:
         kinds[[i for i in special.all if i < len(kinds)]] = True
         if any((row == special.mask).any() for row in self.rows):
             raise ValueError(
-                f"The held-out rows contain the mask token (id {special.mask}), so they would be scored against a hidden token. "
-                "Prepare the corpus with `unmask prepare`, which keeps the mask token's spelling as plain text."
+                f"The held-out rows contain the mask token (id {special.mask}), which cannot be scored. Prepare the corpus with "
+                "`unmask prepare`, which encodes the mask token's spelling as plain text."
             )
         return np.array([len(row) - int(kinds[row].sum()) for row in self.rows], dtype=np.int64)
 
     def unscored(self, special: SpecialIds) -> int:
-        """How many tokens inside documents are special, and so cost nothing; the end of a document is none of its tokens."""
+        """Return the number of special tokens inside documents, which are not scored; end-of-document tokens do not
+        count.
+        """
         ends = sum(int((row == special.eos).sum()) for row in self.rows) if special.eos is not None else 0
         return int(self.lengths.sum() - self.scorable(special).sum()) - ends
 
@@ -115,7 +133,7 @@ def _cut(
     documents: Iterable[NDArray[np.integer]], block_size: int
 ) -> tuple[list[NDArray[np.integer]], NDArray[np.int64]]:
     if block_size < 1:
-        raise ValueError(f"block_size is {block_size}; a window needs at least one token.")
+        raise ValueError(f"block_size={block_size} is the number of tokens of a window: give at least 1, such as 512.")
     rows, owner = [], []
     for number, ids in enumerate(documents):
         pieces = [ids[start : start + block_size] for start in range(0, len(ids), block_size)]
@@ -125,13 +143,13 @@ def _cut(
 
 
 def batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
-    """Indices of rows of similar length, longest first, in groups whose padded size is at most ``batch_tokens``.
+    """Yield indices of rows of similar length, longest first, with a padded size of at most ``batch_tokens`` per group.
 
-    A row longer than that is a batch by itself.
+    A longer row is a batch of its own.
     """
     if batch_tokens < 1:
         raise ValueError(
-            f"batch_tokens is {batch_tokens}; a batch needs room for at least one token, such as batch_tokens=16384."
+            f"batch_tokens={batch_tokens} is the padded size of a batch: give at least 1, such as batch_tokens=16384."
         )
     order = np.argsort(-lengths, kind="stable")
     start = 0
@@ -144,7 +162,7 @@ def batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[n
 def stack(
     rows: Sequence[NDArray[np.integer]], special: SpecialIds, device: torch.device
 ) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Bool[Tensor, "batch seq"]]:
-    """Rows padded on the right: ids, which are real, and which may be hidden (real and not special), each ``[B, L]``."""
+    """Pad rows on the right; return ids, the mask of real tokens and the mask of maskable tokens, each ``[B, L]``."""
     ids, real = pad(list(rows), max(map(len, rows)), special.pad if special.pad is not None else special.mask)
-    may_hide = real & ~torch.isin(ids, torch.tensor(special.all))
-    return ids.to(device), real.to(device), may_hide.to(device)
+    maskable = real & ~torch.isin(ids, torch.tensor(special.all))
+    return ids.to(device), real.to(device), maskable.to(device)

@@ -1,1 +1,1 @@
-"""Whole networks that speak the ``MLMModel`` protocol."""
+"""Networks, their files, and adapters for networks of other libraries."""

@@ -1,11 +1,14 @@
-"""Networks of other houses, asked as ours are: hidden states first, logits only where somebody reads them.
+"""Adapters that give third-party models the interface of ours: hidden states first, logits only where they are read.
 
     x-transformers   a ``TransformerWrapper`` over an ``Encoder``
     Hugging Face     a ``…ForMaskedLM``              (``unmask.models.hf``)
-    any other        a module ids -> logits; its projection is paid everywhere
+    any other        a module ids -> logits, with logits computed everywhere
 
-All become modules with ``num_tokens``, ``max_length``, ``width`` and ``embedding_width`` (None where unknown), ``hidden_states(x_t, ..., sum_embeds)`` and
-``logits_at(hidden, where)``. None is called when it is adapted. A causal network is taken with a warning at its first use.
+Adapters are modules with ``num_tokens``, ``max_length``, ``width`` and ``embedding_width`` (None where unknown),
+``hidden_states(x_t, ..., sum_embeds)`` and ``logits_at(hidden, where)``. Adapting a model does not run it. A causal
+network causes a warning at its first use.
+
+Third-party networks have no common type, so ``net`` is ``Any``.
 """
 
 from __future__ import annotations
@@ -26,11 +29,11 @@ class XTransformerMLM(nn.Module):
     """A ``TransformerWrapper`` of x-transformers as an ``MLMModel``.
 
     Args:
-        net: over an ``Encoder``; over a ``Decoder`` with a warning. It counts positions itself; padding and packed documents are
-            taken apart (``run_unpadded``).
+        net: over an ``Encoder``; a ``Decoder`` causes a warning. It counts positions itself, so padding is dropped and
+            packed documents run separately (``run_unpadded``).
 
     Raises:
-        ValueError: its output is no single projection of its hidden states.
+        ValueError: its output is not a single projection of its hidden states.
     """
 
     def __init__(self, net: Any) -> None:
@@ -49,8 +52,8 @@ class XTransformerMLM(nn.Module):
         ]
         if odd or getattr(net, "to_logits", None) is None:
             raise ValueError(
-                f"This TransformerWrapper's output is not one projection of its hidden states ({', '.join(odd) or 'return_only_embed'}). "
-                "Give one without those options."
+                f"The output of this TransformerWrapper is not a single projection of its hidden states, because of "
+                f"{', '.join(odd) or 'return_only_embed'}. Build it without these options."
             )
         self.net = net
         self.num_tokens: int = net.num_tokens
@@ -63,7 +66,7 @@ class XTransformerMLM(nn.Module):
         if not self._used:
             self._used = True
             if self.net.attn_layers.causal:
-                warn_causal("TransformerWrapper", "Build it over an Encoder rather than a Decoder.")
+                warn_causal("TransformerWrapper", "Build it over an Encoder instead of a Decoder.")
 
     def forward(
         self,
@@ -73,8 +76,10 @@ class XTransformerMLM(nn.Module):
         block_mask: Any = None,
         segment_ids: Any = None,
     ) -> Tensor:
-        """Logits ``[B, L, V]``."""
-        return self.net.to_logits(self.hidden_states(x_t, attention_mask, positions, block_mask, segment_ids))  # type: ignore[no-any-return]
+        """Return logits ``[B, L, V]``."""
+        states = self.hidden_states(x_t, attention_mask, positions, block_mask, segment_ids)
+        logits: Tensor = self.net.to_logits(states)
+        return logits
 
     def hidden_states(
         self,
@@ -85,24 +90,26 @@ class XTransformerMLM(nn.Module):
         segment_ids: Any = None,
         sum_embeds: Float[Tensor, "batch seq embedding"] | None = None,
     ) -> Float[Tensor, "batch seq width"]:
-        """The encoder's output; ``sum_embeds`` is added to the embeddings."""
+        """Return the encoder's output; ``sum_embeds`` is added to the embeddings."""
         self._first_use()
         refuse_unknown_ids(x_t, self.num_tokens, None if attention_mask is None else attention_mask.bool())
 
         def run(ids: Tensor, added: Tensor | None) -> Tensor:
-            return self.net(ids, return_embeddings=True, sum_embeds=added)  # type: ignore[no-any-return]
+            states: Tensor = self.net(ids, return_embeddings=True, sum_embeds=added)
+            return states
 
         return run_unpadded(run, x_t, attention_mask, positions, block_mask, segment_ids, sum_embeds)
 
     def logits_at(
         self, hidden: Float[Tensor, "batch seq width"], where: Bool[Tensor, "batch seq"]
     ) -> Float[Tensor, "scored vocab"]:
-        """Logits at the True positions, row-major."""
-        return self.net.to_logits(hidden[where])
+        """Return logits at the True positions, row-major."""
+        logits: Tensor = self.net.to_logits(hidden[where])
+        return logits
 
 
 class PlainNetwork(nn.Module):
-    """A module that maps ids ``[B, L]`` to logits ``[B, L, V]`` and offers no more.
+    """A module that maps ids ``[B, L]`` to logits ``[B, L, V]``, without separate hidden states.
 
     Args:
         net: with ``num_tokens`` and ``max_seq_len``.
@@ -121,7 +128,7 @@ class PlainNetwork(nn.Module):
         if not self._used:
             self._used = True
             if is_causal(self.net, x_t, self.num_tokens):
-                warn_causal(type(self.net).__name__, "Give one without a causal mask.")
+                warn_causal(type(self.net).__name__, "Use a network without a causal mask.")
 
     def forward(
         self,
@@ -131,7 +138,7 @@ class PlainNetwork(nn.Module):
         block_mask: Any = None,
         segment_ids: Any = None,
     ) -> Tensor:
-        """Logits ``[B, L, V]``."""
+        """Return logits ``[B, L, V]``."""
         self._first_use(x_t)
         return run_unpadded(lambda ids, added: self.net(ids), x_t, attention_mask, positions, block_mask, segment_ids)
 
@@ -144,20 +151,21 @@ class PlainNetwork(nn.Module):
         segment_ids: Any = None,
         sum_embeds: Tensor | None = None,
     ) -> Tensor:
-        """The logits: what this network has for hidden states."""
+        """Return the logits, which serve as hidden states."""
         assert sum_embeds is None
-        return self(x_t, attention_mask, positions, block_mask, segment_ids)  # type: ignore[no-any-return]
+        logits: Tensor = self(x_t, attention_mask, positions, block_mask, segment_ids)
+        return logits
 
     def logits_at(self, hidden: Tensor, where: Tensor) -> Tensor:
-        """Logits at the True positions, row-major."""
+        """Return logits at the True positions, row-major."""
         return hidden[where]
 
 
 def as_network(net: Any) -> Any:
-    """The network that a caller means, with the calls described in the module.
+    """Return a network with the interface described in the module, adapting third-party models.
 
     Raises:
-        ValueError: nothing known.
+        ValueError: the network is of no known kind.
     """
     if isinstance(net, RotaryTransformerMLMModel | HuggingFaceMLM | XTransformerMLM | PlainNetwork):
         return net
@@ -168,6 +176,6 @@ def as_network(net: Any) -> Any:
     if callable(net) and hasattr(net, "num_tokens"):
         return PlainNetwork(net)
     raise ValueError(
-        f"A {type(net).__name__} is no network known here. Give a RotaryTransformerMLMModel, a Hugging Face model for masked LM, a "
+        f"A {type(net).__name__} is not a supported network. Give a RotaryTransformerMLMModel, a Hugging Face model for masked LM, a "
         "TransformerWrapper of x-transformers, or a module with num_tokens and max_seq_len whose call maps ids [B, L] to logits [B, L, V]."
     )

@@ -1,6 +1,6 @@
-"""Whether a network is causal: whether a token sees those before it alone, so that a hidden one is told from one side.
+"""Detection of causal networks, in which a token sees only the tokens before it.
 
-Such a network is trained and used all the same, after one warning.
+Masked tokens are predicted from one side there. Such a network is trained and used all the same, after one warning.
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ from unmask.nn.modes import eval_mode
 def warn_causal(name: str, remedy: str) -> None:
     """Warn that a network is causal."""
     warnings.warn(
-        f"Each token of this {name} sees only those before it: it is causal, and a hidden token is better told from both sides. Training and "
-        f"generation go on with what stands on its left. {remedy}",
+        f"This {name} is causal: each token sees only the tokens before it, so masked tokens are predicted from the left context alone. "
+        f"Training and generation continue. {remedy}",
         stacklevel=3,
     )
 
 
 def is_causal(net: Any, ids: Int[Tensor, "batch seq"], num_tokens: int) -> bool:
-    """Whether the first position ignores the last token while the last position sees the first.
+    """Detect causal masking by perturbing the first and the last token.
 
-    A copy of the network is evaluated on made-up ids, so its mode, buffers and counters stay, and so does every global generator.
+    A copy of the network runs on made-up ids, so its mode, buffers and counters stay, and so do all global generators.
 
     Args:
         net: maps ids ``[B, L]`` to ``[B, L, ...]``.
-        ids: any batch it is about to see; only shape and device are read.
+        ids: an input batch; only shape and device are read.
         num_tokens: size of the vocabulary.
 
     Returns:
-        False also where this cannot be found out.
+        Whether the first position ignores the last token while the last position depends on the first; False if the
+        test cannot run.
     """
     if torch.compiler.is_compiling() or ids.device.type == "meta" or ids.shape[1] < 2:
         return False
@@ -50,10 +51,10 @@ def is_causal(net: Any, ids: Int[Tensor, "batch seq"], num_tokens: int) -> bool:
             twin = copy.deepcopy(net, shared)
             with eval_mode(twin):
                 plain = torch.arange(ids.shape[1], device=ids.device)[None] % num_tokens
-                answer = twin(plain)
-                last_seen = not torch.equal(twin(_changed(plain, -1, num_tokens))[0, 0], answer[0, 0])
-                first_seen = not torch.equal(twin(_changed(plain, 0, num_tokens))[0, -1], answer[0, -1])
-        except Exception:  # whatever is wrong, the real call will say
+                output = twin(plain)
+                last_seen = not torch.equal(twin(_changed(plain, -1, num_tokens))[0, 0], output[0, 0])
+                first_seen = not torch.equal(twin(_changed(plain, 0, num_tokens))[0, -1], output[0, -1])
+        except Exception:  # the real call will raise the same error
             return False
     return first_seen and not last_seen
 

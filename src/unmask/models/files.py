@@ -1,10 +1,10 @@
-"""Model folders: ``config.json`` and ``model.safetensors``, with a manifest that says they are whole.
+"""Model folders: ``config.json`` and ``model.safetensors``, with a manifest that proves them complete.
 
     config.json         the network's arguments
     model.safetensors   its weights
-    checkpoint.json     format, version, and the size and SHA-256 of every file in the folder
+    checkpoint.json     manifest: format, version, and the size and SHA-256 of every file in the folder
 
-A folder without its manifest, or whose files do not match it, is never loaded. A run keeps several such folders under
+A folder without a manifest, or with files that do not match it, is never loaded. A run keeps several such folders under
 ``checkpoints/``, with an ``index.json`` that names the last and the best.
 """
 
@@ -28,7 +28,7 @@ VERSION = 1
 MANIFEST = "checkpoint.json"
 INDEX = "index.json"
 WEIGHTS = "model.safetensors"
-# The networks that can be saved, each with the weight that is its embedding's where the two are tied.
+# The networks that can be saved, each with the name of the weight that may be tied to the embedding.
 ARCHITECTURES: dict[str, tuple[type[RotaryTransformerMLMModel], str]] = {
     "RotaryTransformerMLMModel": (RotaryTransformerMLMModel, "head.projection.weight"),
     "InstructionTraceMLMModel": (InstructionTraceMLMModel, "head.decode.weight"),
@@ -36,25 +36,26 @@ ARCHITECTURES: dict[str, tuple[type[RotaryTransformerMLMModel], str]] = {
 
 
 def write_model(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Write a network's arguments, with the name of its ``architecture``, and its weights into a folder that :func:`seal` then
-    completes."""
+    """Write a network's arguments, with its ``architecture``, and its weights; :func:`write_manifest` completes the
+    folder.
+    """
     write_json(folder / "config.json", {"architecture": "RotaryTransformerMLMModel", **config})
     shared: dict[int, str] = {}
-    kept = {}
-    for name, tensor in weights.items():  # safetensors refuses two names for one tensor: tied weights are kept once
+    unique = {}
+    for name, tensor in weights.items():  # safetensors refuses two names for one tensor: write tied weights once
         if shared.setdefault(tensor.data_ptr(), name) == name or tensor.numel() == 0:
-            kept[name] = tensor.detach().contiguous().cpu()
-    save_file(kept, folder / WEIGHTS)
+            unique[name] = tensor.detach().contiguous().cpu()
+    save_file(unique, folder / WEIGHTS)
 
 
 def restore_tied(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Put the tied weight, which is kept once, back under its second name; ``config`` as given to :func:`write_model`."""
+    """Restore the second name of a tied weight, which is saved once; ``config`` as given to :func:`write_model`."""
     _, tied_name = ARCHITECTURES[config.get("architecture", "RotaryTransformerMLMModel")]
     weights.setdefault(tied_name, weights["embedding.weight"])
 
 
 def write_manifest(folder: Path, **facts: Any) -> None:
-    """Write the manifest over everything in the folder; ``facts`` (step, metrics) are kept beside it."""
+    """Write the manifest of all files in the folder, with further ``facts`` (step, metrics)."""
     files = {
         str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": digest(file)}
         for file in sorted(folder.rglob("*"))
@@ -64,14 +65,14 @@ def write_manifest(folder: Path, **facts: Any) -> None:
 
 
 def verify_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder whose files all match it.
+    """Return the manifest of a folder after checking every file against it.
 
     Raises:
-        ValueError: no manifest, a foreign or newer one, or a file that is missing or damaged.
+        ValueError: no manifest, one of another program or a newer version, or a file that is missing or damaged.
     """
     if not (folder / MANIFEST).is_file():
         raise ValueError(
-            f"{folder} is not a checkpoint of unmask: it has no {MANIFEST}. Give a run folder made by `unmask train`, its "
+            f"{folder} is not a checkpoint of unmask: it has no {MANIFEST}. Give a run folder of `unmask train`, its "
             "checkpoints folder, or one checkpoint inside it."
         )
     manifest = read_json(folder / MANIFEST)
@@ -83,7 +84,8 @@ def verify_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / MANIFEST} was not written by unmask, so this checkpoint cannot be read.")
     if manifest.get("version") != VERSION:
         raise ValueError(
-            f"{folder} is of checkpoint version {manifest.get('version')}, and this unmask reads version {VERSION}."
+            f"{folder} has checkpoint version {manifest.get('version')}, and this version of unmask reads {VERSION}. Use the "
+            "version of unmask that wrote it."
         )
     for name in ("config.json", WEIGHTS):
         if name not in manifest["files"]:
@@ -98,31 +100,33 @@ def verify_manifest(folder: Path) -> dict[str, Any]:
             )
         if file.stat().st_size != facts["bytes"] or digest(file) != facts["sha256"]:
             raise ValueError(
-                f"The checkpoint {folder} is damaged: {name} is not what was written ({file.stat().st_size} bytes now, "
+                f"The checkpoint {folder} is damaged: {name} has changed since it was written ({file.stat().st_size} bytes now, "
                 f"{facts['bytes']} then). Use another checkpoint of the run, or train again."
             )
     return manifest
 
 
 def read_model(folder: Path) -> RotaryTransformerMLMModel:
-    """The network of a sealed folder, in evaluation mode, on the CPU.
+    """Load the network of a complete folder, in evaluation mode, on the CPU.
 
     Raises:
-        ValueError: the folder is not whole, or its weights do not fit its config.
+        ValueError: the folder is incomplete or damaged, or its weights do not fit its config.
     """
     verify_manifest(folder)
     config = read_json(folder / "config.json")
     architecture = config.pop("architecture", None) if isinstance(config, dict) else None
     if architecture not in ARCHITECTURES:
-        raise ValueError(f"{folder} holds a {architecture}, and this unmask can load: {', '.join(ARCHITECTURES)}.")
+        raise ValueError(
+            f"{folder} contains a {architecture}, and this version of unmask loads {', '.join(ARCHITECTURES)}."
+        )
     network, tied_name = ARCHITECTURES[architecture]
     try:
         model = network(**config)
-    except TypeError as error:  # an argument too many or too few
+    except TypeError as error:  # unknown or missing arguments
         raise ValueError(f"{folder / 'config.json'} was written by another version of unmask ({error}).") from error
     try:
         missing, unexpected = model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
-    except (RuntimeError, SafetensorError) as error:  # other shapes; not safetensors at all
+    except (RuntimeError, SafetensorError) as error:  # wrong shapes, or not a safetensors file
         raise ValueError(
             f"The weights in {folder} do not fit its config: {' '.join(str(error).split())[:300]}"
         ) from error
@@ -136,45 +140,45 @@ def read_model(folder: Path) -> RotaryTransformerMLMModel:
 
 
 def resolve_checkpoint(path: str | Path, which: str = "last") -> Path:
-    """The checkpoint folder meant by a run folder, a checkpoints folder, or a checkpoint folder itself.
+    """Return the checkpoint folder of a run folder, a checkpoints folder, or a checkpoint folder itself.
 
     Args:
-        path: what the user gave.
-        which: ``"last"`` or ``"best"``, where the index offers both.
+        path: one of the three.
+        which: ``"last"`` or ``"best"``, where an index has both.
 
     Raises:
-        ValueError: nothing there, or nothing finished yet.
+        ValueError: no such path, or no finished checkpoint.
     """
     path = Path(path)
     if not path.exists():
-        raise ValueError(f"There is no model at {path}. Give a run folder; `unmask demo` makes one at runs/demo.")
+        raise ValueError(f"There is no model at {path}. Give a run folder; `unmask demo` creates one at runs/demo.")
     for folder in (path, path / "checkpoints"):
         if (folder / INDEX).is_file():
             index = read_json(folder / INDEX)
             name = index.get(which) if isinstance(index, dict) and which in ("last", "best") else None
             if not isinstance(name, str) or not (folder / name).is_dir():
                 raise ValueError(
-                    f"{folder} has no checkpoint {which!r}: a run keeps its last and, once it was validated, its best one. Give "
-                    "--checkpoint last or best, or one of the step folders themselves."
+                    f"{folder} has no checkpoint {which!r}: a run keeps its last and, after its first validation, its best one. Give "
+                    "--checkpoint last or best, or the path of a step folder."
                 )
             return folder / name
     if (path / "config.json").is_file():
         return path
     raise ValueError(
-        f"{path} holds no finished checkpoint. If it is a run folder, train a little longer: `unmask train run={path}`."
+        f"{path} contains no finished checkpoint. If it is a run folder, train a little longer: `unmask train run={path}`."
     )
 
 
 def usable_checkpoint(folder: Path) -> Path:
-    """The checkpoint to resume from: the last one, or the best one where the last is missing or damaged.
+    """Return the checkpoint to resume from: the last one, or the best one if the last is missing or damaged.
 
-    A damaged one is kept under another name and the index moved back, so that training writes that step anew.
+    A damaged one is renamed and the index moved back, so that training writes that step again.
 
     Args:
         folder: a run's ``checkpoints``.
 
     Raises:
-        ValueError: neither is whole.
+        ValueError: both are missing or damaged.
     """
     try:
         last = resolve_checkpoint(folder)
@@ -193,5 +197,5 @@ def usable_checkpoint(folder: Path) -> Path:
                 next(p for n in itertools.count(1) if not (p := folder / f"damaged-{broken.name}.{n}").exists())
             )
         write_json(folder / INDEX, {**index, "last": best.name})
-        warnings.warn(f"{damage} Training goes on from the best checkpoint, {best.name}.", stacklevel=2)
+        warnings.warn(f"{damage} Training continues from the best checkpoint, {best.name}.", stacklevel=2)
         return best

@@ -1,16 +1,17 @@
-"""A path: one way to run a Hugging Face masked language model. ``hf_search`` finds the one to take.
+"""A path: one way to run a Hugging Face masked language model. ``hf_search`` chooses among paths.
 
-A path differs from others in three things:
+Paths differ in three options:
 
-    head      the modules from hidden states to logits, paid only at read positions; or none, and logits are paid everywhere
-    source    where added embeddings enter: nowhere (token ids alone), ``inputs_embeds``, or the output of a module
+    head      the modules from hidden states to logits, computed only at read positions; None = logits everywhere
+    source    where embeddings are added: nowhere (token ids only), ``inputs_embeds``, or the output of a module
     padding   mask        an attention mask; the network counts positions itself
               positions   an attention mask and position ids
-              moved       an attention mask, after padding was moved behind each row's tokens
-              equal       no padding at all: one call for each length of row
+              moved       an attention mask, with padding moved behind each row's tokens
+              equal       no padding: one call for each row length
               alone       one call for each row
 
-Shapes: ids ``[B, L]`` in, states ``[B, L, D]`` out.
+Shapes: ids ``[B, L]`` in, states ``[B, L, D]`` out. Models of ``transformers`` have no common type: ``model`` is
+``Any``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -35,8 +37,8 @@ class HeadCall:
 
     Attributes:
         name: of the module in the model.
-        before, after: names of modules, or None, given as positional arguments before and after the states.
-        named: the same of keyword arguments.
+        before, after: names of modules, or None, passed as positional arguments before and after the states.
+        named: the same for keyword arguments.
     """
 
     name: str
@@ -45,27 +47,27 @@ class HeadCall:
     named: tuple[tuple[str, str | None], ...] = ()
 
     def __call__(self, model: nn.Module, states: Tensor) -> Tensor:
-        """The module's output at states ``[..., D]``."""
+        """Return the module's output at states ``[..., D]``."""
 
-        def given(name: str | None) -> nn.Module | None:
+        def part(name: str | None) -> nn.Module | None:
             return None if name is None else model.get_submodule(name)
 
-        answer = model.get_submodule(self.name)(
-            *map(given, self.before), states, *map(given, self.after), **{key: given(name) for key, name in self.named}
+        output = model.get_submodule(self.name)(
+            *map(part, self.before), states, *map(part, self.after), **{key: part(name) for key, name in self.named}
         )
-        return answer if isinstance(answer, Tensor) else answer[0]
+        return output if isinstance(output, Tensor) else output[0]
 
 
 @dataclass(frozen=True)
 class Path:
-    """How to run a model; see the module.
+    """One way to run a model; see the module.
 
     Attributes:
         head: calls from hidden states to logits; None = states are logits.
         source: ``"input_ids"``, ``"inputs_embeds"``, or the name of the module whose output is added to.
         padding: one of ``PADDINGS``.
-        first_position: the position id of a row's first token; None = position ids are not taken.
-        padding_idx: id put under padding, where the model has one.
+        first_position: position id of a row's first token; None = no position ids.
+        padding_idx: id written under padding, if the model has one.
     """
 
     head: tuple[HeadCall, ...] | None
@@ -85,7 +87,7 @@ class Path:
             "positions": f"padding by attention mask and position ids from {self.first_position}",
             "moved": "padding by attention mask, moved to the right",
             "equal": "no padding: rows in groups of equal length",
-            "alone": "no padding: one row at a time",
+            "alone": "no padding: one row per call",
         }[self.padding]
         added = "" if self.source == IDS else f"; embeddings added at {self.source}"
         return f"{where}; {padding}{added}"
@@ -98,10 +100,10 @@ class Path:
         positions: Int[Tensor, "batch seq"] | None = None,
         added: Float[Tensor, "batch seq embedding"] | None = None,
     ) -> Float[Tensor, "batch seq width"]:
-        """Hidden states (logits, without a head); undefined at padding.
+        """Return hidden states (logits, without a head); undefined at padding.
 
         Raises:
-            ValueError: positions of the caller's own, for a model that does not take position ids.
+            ValueError: explicit positions, for a model without position ids.
         """
         if positions is not None and self.first_position is None:
             self._refuse_positions(model, ids, real, positions)
@@ -118,14 +120,16 @@ class Path:
             moved = self._run(model, ids, real, positions, _gather(added, order))
             return moved.gather(1, back[..., None].expand_as(moved))
         index = [
-            part for group in equal_lengths(real) for part in (group.split(1) if self.padding == "alone" else (group,))
+            part
+            for group in equal_lengths(real)
+            for part in (torch.split(group, 1) if self.padding == "alone" else (group,))
         ]
         if not index:
             return self._run(model, ids, None, positions, added)
         return in_parts(lambda *parts: self._run(model, parts[0], None, *parts[1:]), index, ids, positions, added)
 
     def logits(self, model: Any, states: Float[Tensor, "*any width"]) -> Float[Tensor, "*any vocab"]:
-        """The head's output."""
+        """Return the head's output."""
         for call in self.head or ():
             states = call(model, states)
         return states
@@ -133,7 +137,7 @@ class Path:
     def _run(
         self, model: Any, ids: Tensor, real: Tensor | None, positions: Tensor | None, added: Tensor | None
     ) -> Tensor:
-        """One call of the model on rows that it can read."""
+        """Call the model once, on rows that it supports."""
         inputs: dict[str, Any] = {IDS: ids}
         if real is not None:
             inputs["attention_mask"] = real.long()
@@ -160,36 +164,36 @@ class Path:
         own = default_positions(ids, real)
         if bool(((positions != own) & (True if real is None else real)).any()):
             raise ValueError(
-                f"{type(model).__name__} counts positions itself and takes no position ids, and the positions given are others than "
-                "0, 1, 2, … from each row's first real token. Leave positions out, or use a network that takes position_ids."
+                f"{type(model).__name__} counts positions itself and has no position ids, and the given positions differ from 0, 1, 2, … "
+                "from each row's first real token. Leave positions out, or use a network with position_ids."
             )
 
 
 def own_logits(model: Any, **inputs: Any) -> Float[Tensor, "batch seq vocab"]:
-    """Logits of the model's own forward, at the tokens given.
+    """Return the logits of the model's own forward, at the given tokens.
 
     Raises:
-        ValueError: it returns none, or not one vector for each token.
+        ValueError: it returns none, or not one vector per token.
     """
-    given = inputs[IDS] if IDS in inputs else inputs[EMBEDDINGS]
+    tokens = inputs[IDS] if IDS in inputs else inputs[EMBEDDINGS]
     logits = getattr(model(**inputs, return_dict=True), "logits", None)
-    if not isinstance(logits, Tensor) or logits.dim() != 3 or logits.shape[1] < given.shape[1]:
+    if not isinstance(logits, Tensor) or logits.dim() != 3 or logits.shape[1] < tokens.shape[1]:
         raise ValueError(
-            f"{type(model).__name__} returns no logits [B, L, V] for ids [B, L], so it cannot fill hidden tokens. Load it as a masked language "
-            "model: transformers.AutoModelForMaskedLM.from_pretrained(...)."
+            f"{type(model).__name__} returns no logits [B, L, V] for ids [B, L], so it cannot predict masked tokens. Load it as a masked "
+            "language model: transformers.AutoModelForMaskedLM.from_pretrained(...)."
         )
-    return logits[:, : given.shape[1]]
+    return logits[:, : tokens.shape[1]]
 
 
 def states_of(output: Any) -> Tensor:
-    """The last hidden states in the output of an encoder."""
-    found = getattr(output, "last_hidden_state", None)
-    return found if isinstance(found, Tensor) else output[0]
+    """Return the last hidden states in the output of an encoder."""
+    states = getattr(output, "last_hidden_state", None)
+    return states if isinstance(states, Tensor) else output[0]
 
 
 @contextmanager
 def adding(module: nn.Module, added: Tensor) -> Iterator[None]:
-    """While open, the module's output has ``added`` added."""
+    """Add ``added`` to the module's output within the context."""
     handle = module.register_forward_hook(lambda module, given, output: _plus(output, added))
     try:
         yield
@@ -198,7 +202,7 @@ def adding(module: nn.Module, added: Tensor) -> Iterator[None]:
 
 
 def _plus(output: Any, added: Tensor) -> Any:
-    """An embedding with something added; a tuple begins with the embedding."""
+    """Add to an embedding, or to the first element of a tuple."""
     return output + added if isinstance(output, Tensor) else (output[0] + added, *output[1:])
 
 

@@ -1,6 +1,6 @@
-"""What can be seen of a model from outside: its table look-ups, the calls of its modules, and its parts.
+"""What can be observed of a model from outside: its table lookups, the calls of its modules, and its parts.
 
-A model is looked at in evaluation mode, and left as it was.
+Models run in evaluation mode, and their state is restored afterwards.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from unmask.nn.modes import eval_mode
 
 @contextmanager
 def probing(model: Any, redrawn: bool = False) -> Iterator[None]:
-    """In evaluation mode without gradients or autocast; the model and torch's generator are as before afterwards.
+    """Switch to evaluation mode without gradients or autocast; restore the model and torch's generator afterwards.
 
-    An embedding of PAD that is zero is given a value meanwhile: zeros that leak into tokens would go unseen until the row was trained.
+    If the embedding of PAD is zero, it has another value in the context: otherwise padding that leaks into tokens would
+    go unnoticed until that row was trained.
 
     Args:
         model: to be run.
-        redrawn: with random matrices meanwhile, under which every token and position counts. How a model has to be run does not depend on
-            its weights, but in a fresh one, whose attention is flat, a mistake would hide behind rounding until it was trained.
+        redrawn: use random matrices in the context, under which every token and position matters. The right path does
+            not depend on the weights, but a fresh model has flat attention, and rounding would hide a mistake.
     """
-    kept = [(m, dict(m.__dict__), dict(m._modules), dict(m._buffers)) for m in model.modules()]
+    states = [(m, dict(m.__dict__), dict(m._modules), dict(m._buffers)) for m in model.modules()]
     weights = [(p, p.data) for p in model.parameters() if p.dim() > 1 and p.is_floating_point()] if redrawn else []
     first, table, pad = next(iter(model.parameters())), token_table(model), padding_idx(model)
     zero = table is not None and pad is not None and 0 <= pad < len(table) and not bool(table.data[pad].any())
@@ -50,7 +51,7 @@ def probing(model: Any, redrawn: bool = False) -> Iterator[None]:
             table.data[pad] = 0.0
         for parameter, data in weights:
             parameter.data = data
-        for module, state, modules, buffers in kept:
+        for module, state, modules, buffers in states:
             training = module.training
             module.__dict__.clear()
             module.__dict__.update(state)
@@ -60,11 +61,11 @@ def probing(model: Any, redrawn: bool = False) -> Iterator[None]:
                 holder.update(before)
 
 
-class Lookups(TorchDispatchMode):
-    """Table look-ups of a forward: rows of the table, and the indices of the first row of the batch."""
+class Lookups(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's base class has no types
+    """Table lookups of a forward: rows of the table, and the indices of the first row of the batch."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's base class has no types
         self.seen: list[tuple[int, Tensor]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -75,24 +76,24 @@ class Lookups(TorchDispatchMode):
 
 @contextmanager
 def recorded_calls(model: Any) -> Iterator[list[tuple[str | None, tuple[Any, ...], dict[str, Any], Any]]]:
-    """Calls of the encoder (name None) and of the modules beside it, in order: name, arguments, and output."""
-    made: list[tuple[str | None, tuple[Any, ...], dict[str, Any], Any]] = []
+    """Record calls of the encoder (name None) and of the modules beside it, in order: name, arguments, and output."""
+    calls: list[tuple[str | None, tuple[Any, ...], dict[str, Any], Any]] = []
 
     def hook(name: str | None) -> Callable[..., None]:
-        return lambda module, args, kwargs, output: made.append((name, args, kwargs, output))
+        return lambda module, args, kwargs, output: calls.append((name, args, kwargs, output))
 
     base = model.base_model
     parts = [] if base is model else [(None, base), *((n, m) for n, m in model.named_children() if m is not base)]
     handles = [part.register_forward_hook(hook(name), with_kwargs=True) for name, part in parts]
     names = {id(module): name for name, module in model.named_modules()}
     try:
-        yield made
+        yield calls
     finally:
         for handle in handles:
             handle.remove()
-        made[:] = [
+        calls[:] = [
             (name, tuple(_named(a, names) for a in args), {k: _named(v, names) for k, v in kwargs.items()}, out)
-            for name, args, kwargs, out in made
+            for name, args, kwargs, out in calls
         ]
 
 
@@ -103,7 +104,7 @@ def _named(value: Any, names: dict[int, str]) -> Any:
 def head_of(
     calls: list[tuple[str | None, tuple[Any, ...], dict[str, Any], Any]], logits: Tensor
 ) -> tuple[HeadCall, ...] | None:
-    """The chain of calls that leads from the encoder's output to the logits; None where there is none."""
+    """Return the chain of calls from the encoder's output to the logits; None if there is none."""
     states: Tensor | None = None
     head: list[HeadCall] = []
     for name, args, kwargs, output in calls:
@@ -130,39 +131,39 @@ def head_of(
 
 
 def _alike(value: Any, states: Tensor) -> bool:
-    """Whether a value is a tensor, or a view of all of it."""
+    """Return whether a value is the tensor, or a view of all of it."""
     return isinstance(value, Tensor) and value.shape == states.shape and value.data_ptr() == states.data_ptr()
 
 
 def embedding_modules(model: Any) -> list[str]:
-    """The token embedding and the modules around it below the encoder, innermost first."""
+    """Return the token embedding and the modules around it below the encoder, innermost first."""
     embedding, base = model.get_input_embeddings(), model.base_model
     name = next((n for n, m in model.named_modules() if m is embedding), "")
     root = next((n for n, m in model.named_modules() if m is base), "")
-    found = []
+    modules = []
     while name and name != root:
-        found.append(name)
+        modules.append(name)
         name = name.rpartition(".")[0]
-    return found
+    return modules
 
 
 def token_table(model: Any) -> Tensor | None:
-    """The weight ``[V, E]`` of the token embedding; None where the model names none."""
+    """Return the weight ``[V, E]`` of the token embedding; None if the model has no such table."""
     embedding = model.get_input_embeddings()
     table = getattr(embedding, "weight", None) if isinstance(embedding, nn.Module) else None
     return table if isinstance(table, Tensor) and table.dim() == 2 else None
 
 
 def padding_idx(model: Any) -> int | None:
-    """The id of PAD that the config names."""
+    """Return the id of PAD in the config."""
     return getattr(model.config.get_text_config(), "pad_token_id", None)
 
 
 def special_ids(config: Any) -> set[int]:
-    """Every id that a config names."""
-    found: set[int] = set()
+    """Return every token id in a config."""
+    ids: set[int] = set()
     for part in (config, config.get_text_config()):
         for key, value in vars(part).items():
             if key.endswith(("_token_id", "_index", "_idx")):
-                found |= {i for i in (value if isinstance(value, list | tuple) else [value]) if isinstance(i, int)}
-    return found
+                ids |= {i for i in (value if isinstance(value, list | tuple) else [value]) if isinstance(i, int)}
+    return ids

@@ -1,7 +1,9 @@
-"""The search for a path: every way to run a model is compared with its own forward on a few tokens, and the richest that agrees is taken.
+"""The search for a path: compare every way to run a model with its own forward on a few tokens, and take the best
+match.
 
-The model's own logits of rows alone, without padding, are the reference. A path has to give the same for these rows side by side and under
-padding on the right, on the left and on both sides. A few forwards of a few short rows, once per model; the model is left as it was.
+The reference is the model's own logits of single rows without padding. A path must reproduce them for these rows side
+by side, and under padding on the right, on the left and on both sides. This costs a few forward passes of a few short
+rows, once per model; the model is restored afterwards.
 """
 
 from __future__ import annotations
@@ -24,30 +26,30 @@ from unmask.models.hf_probe import (
     token_table,
 )
 
-LENGTHS = (11, 7, 5)  # tokens of the rows that are compared
-LONGER = (1, 4, 16)  # times as many, for a model that cannot be run on so few
-FAINT = 0.1  # of the spread of the logits: where tokens move each other less, weights are drawn anew for the comparison
-WIDENING = 4  # how many times wider rows are than those compared so far, when padding is compared anew
-# Of the spread of the logits: far above rounding, far below what a wrong position or a visible PAD changes.
+LENGTHS = (11, 7, 5)  # tokens of the compared rows
+LONGER = (1, 4, 16)  # factors of these lengths, for models that need longer rows
+FAINT = 0.1  # fraction of the spread of the logits: if tokens influence each other less, compare with random weights
+WIDENING = 4  # factor of the row width at which padding is compared again
+# Fractions of the spread of the logits: far above rounding, far below the effect of a wrong position or a visible PAD.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 6e-2}
 
 
 class Probe:
-    """Short rows of a model, and what its own forward says of them.
+    """Short rows of a model, with the logits of its own forward.
 
     Args:
-        model: with ``config``; its weights hold values (no meta device).
+        model: with ``config``; its weights have values (no meta device).
         mask_idx: id of the mask, if known.
-        longer: times ``LENGTHS``.
-        sole: compare padding on one row alone: for wide rows.
+        longer: factor of ``LENGTHS``.
+        sole: compare padding on one row only, for wide rows.
     """
 
     @classmethod
     def of(cls, model: Any, mask_idx: int | None) -> Probe:
-        """The shortest rows that the model can be run on.
+        """Return a probe of the shortest rows that the model supports.
 
         Raises:
-            ValueError: it cannot be run, or it returns no logits.
+            ValueError: the model fails, or it returns no logits.
         """
         for longer in LONGER:
             try:
@@ -100,7 +102,7 @@ class Probe:
 
     @cached_property
     def traced(self) -> tuple[list[Tensor], tuple[HeadCall, ...] | None, int, int | None]:
-        """The rows' own logits, the head that was seen, the first position id and the longest row (None = not seen)."""
+        """The rows' own logits, the observed head, the first position id and the longest row (None = not observed)."""
         with Lookups() as lookups, recorded_calls(self.model) as calls:
             first = self.own(self.rows[0])
         head = head_of(calls, first)
@@ -118,7 +120,7 @@ class Probe:
         return [first, *(self.own(row) for row in self.rows[1:])], head, offset, min(limits, default=None)
 
     def own(self, row: Tensor, **inputs: Tensor) -> Tensor:
-        """The model's own logits ``[n, V]`` of one row."""
+        """Return the model's own logits ``[n, V]`` of one row."""
         self.seed()
         try:
             return own_logits(self.model, input_ids=row[None], **inputs)[0]
@@ -126,13 +128,15 @@ class Probe:
             raise
         except Exception as error:  # any class of error, from any network
             raise ValueError(
-                f"{type(self.model).__name__} cannot be run on {len(row)} tokens, so nothing here can be compared with its own forward "
+                f"{type(self.model).__name__} fails on {len(row)} tokens, so its own forward cannot serve as a reference "
                 f"({type(error).__name__}: {' '.join(str(error).split())[:200]}). Check that model(input_ids=ids).logits works."
             ) from error
 
     @cached_property
     def padded(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows padded in all ways, ``[6, L]``: ids, which are real, and the logits that their tokens should have."""
+        """Rows with every kind of padding, ``[6, L]``: ids, the mask of real tokens, and the expected logits of these
+        tokens.
+        """
         width, (_, middle, short) = self.lengths[0], self.lengths
         places = [(0, 0), (1, 0), (1, width - middle), (2, 0), (2, (width - short) // 2), (2, width - short)]
         places = [(1, (width - middle) // 2)] if self.sole else places
@@ -146,35 +150,35 @@ class Probe:
         return ids, real, torch.cat([logits[row] for row, _ in places])  # type: ignore[misc]
 
     def seed(self) -> None:
-        """Make draws inside a network the same in every forward."""
+        """Seed torch, so that random draws inside a network are the same in every forward."""
         torch.default_generator.manual_seed(0)
 
-    def same(self, found: Tensor, expected: Tensor) -> bool:
-        """Whether logits ``[N, V]`` agree up to rounding."""
-        if found.shape != expected.shape or not torch.equal(found.isfinite(), expected.isfinite()):
+    def same(self, logits: Tensor, expected: Tensor) -> bool:
+        """Return whether logits ``[N, V]`` agree up to rounding."""
+        if logits.shape != expected.shape or not torch.equal(logits.isfinite(), expected.isfinite()):
             return False
-        found, expected = (x.double().nan_to_num(0.0, 0.0, 0.0) for x in (found, expected))
+        logits, expected = (x.double().nan_to_num(0.0, 0.0, 0.0) for x in (logits, expected))
         spread = (expected - expected.mean()).abs().max()
-        return bool((found - expected).abs().max() <= self.tolerance * spread.clamp(min=1e-30))
+        return bool((logits - expected).abs().max() <= self.tolerance * spread.clamp(min=1e-30))
 
     def agrees(self, path: Path, added: bool) -> bool:
-        """Whether a path gives the model's own logits, padded and not."""
+        """Return whether a path reproduces the model's own logits, with and without padding."""
         try:
             ids, real, logits = self.padded
-            states = path.states(self.model, ids, real, added=self._nothing(path, ids, added))
+            states = path.states(self.model, ids, real, added=self._zeros(path, ids, added))
             if not self.same(path.logits(self.model, states[real]), logits):
                 return False
             if self.sole:
                 return True
             twice = self.rows[0].expand(2, -1)
-            states = path.states(self.model, twice, added=self._nothing(path, twice, added))
+            states = path.states(self.model, twice, added=self._zeros(path, twice, added))
             return self.same(path.logits(self.model, states)[1], self.traced[0][0])
         except torch.OutOfMemoryError:
             raise
-        except Exception:  # whatever a network raises on inputs that it does not take
+        except Exception:  # networks raise anything on unsupported inputs
             return False
 
-    def _nothing(self, path: Path, ids: Tensor, added: bool) -> Tensor | None:
+    def _zeros(self, path: Path, ids: Tensor, added: bool) -> Tensor | None:
         self.seed()
         if not added:
             return None
@@ -183,7 +187,7 @@ class Probe:
         return table.new_zeros(*ids.shape, table.shape[1])
 
     def adds(self, path: Path) -> bool:
-        """Whether something added to the embedding of one token changes that token's logits, whichever token it is."""
+        """Return whether adding to the embedding of a token changes that token's logits, for every token."""
         row, weight = self.rows[0][None], token_table(self.model)
         assert weight is not None
         once = torch.eye(row.shape[1], dtype=weight.dtype, device=self.device)[..., None]
@@ -195,16 +199,18 @@ class Probe:
         return bool((change > 0).all())
 
     def heeds_positions(self, path: Path) -> bool:
-        """Whether other position ids change the logits."""
+        """Return whether other position ids change the logits."""
         row = self.rows[0][None]
         backwards = torch.arange(row.shape[1], device=self.device).flip(0)[None]
         self.seed()
-        found = path.logits(self.model, path.states(self.model, row, positions=backwards))[0]
-        return not self.same(found, self.traced[0][0])
+        reversed_logits = path.logits(self.model, path.states(self.model, row, positions=backwards))[0]
+        return not self.same(reversed_logits, self.traced[0][0])
 
     @cached_property
     def influence(self) -> Tensor:
-        """How far the logits of each position (column) move when one token (row) is changed, of the spread of the logits."""
+        """Change of the logits at each position (column) when one token (row) changes, as a fraction of their
+        spread.
+        """
         length = len(self.rows[0])
         rows = self.rows[0].repeat(length + 1, 1)
         for i in range(length):
@@ -217,7 +223,7 @@ class Probe:
 
     @property
     def is_faint(self) -> bool:
-        """Whether tokens hardly move each other's logits, as in a fresh model: nothing could be told from comparing those."""
+        """Whether tokens hardly influence each other, as in a fresh model, so that a comparison would prove nothing."""
         length = len(self.influence)
         return (
             bool(self.influence[~torch.eye(length, dtype=torch.bool, device=self.device)].amax() < FAINT)
@@ -226,28 +232,28 @@ class Probe:
         )
 
     def refuse_causal(self) -> None:
-        """Change one token after another and see whose logits move.
+        """Change one token after another and compare the logits.
 
         Raises:
-            ValueError: only those of the token itself and of later ones.
+            ValueError: only the logits of the token itself and of later ones change.
         """
         moved = self.influence > 0
         if bool(moved.triu(1).any()) and not bool(moved.tril(-1).any()):
             raise ValueError(
-                f"{type(self.model).__name__} is causal: each token sees only those before it (changing a token changes nothing at the "
-                "positions before it), so a hidden token could not be told from what follows. Give a bidirectional model, loaded with "
-                "transformers.AutoModelForMaskedLM (and is_decoder=False)."
+                f"{type(self.model).__name__} is causal: each token sees only the tokens before it (changing a token changes no logits at "
+                "earlier positions), so masked tokens cannot be predicted from the right context. Give a bidirectional model, loaded "
+                "with transformers.AutoModelForMaskedLM (and is_decoder=False)."
             )
 
 
 def widened(model: Any, mask_idx: int | None, path: Path, width: int, longest: int | None) -> tuple[Path, int]:
-    """Compare a path under padding on wide rows too, where local attention or chunks may read padding that they cannot reach in short rows.
+    """Compare a path under padding on wide rows: local attention or chunks may read padding only in long rows.
 
     Args:
         model, mask_idx: as of :class:`Probe`.
-        path: that agreed on shorter rows.
-        width: of the rows at hand.
-        longest: row that the model takes.
+        path: a path that agreed on shorter rows.
+        width: of the current rows.
+        longest: longest row that the model supports.
 
     Returns:
         The path, or the first after it that agrees, and the width up to which it was compared.
@@ -265,14 +271,14 @@ def widened(model: Any, mask_idx: int | None, path: Path, width: int, longest: i
 
 
 def search(probe: Probe) -> Path:
-    """The richest path for token ids.
+    """Return the most capable path for token ids.
 
     Raises:
-        ValueError: none agrees with the model's own forward.
+        ValueError: no path agrees with the model's own forward.
     """
     _, head, offset, _ = probe.traced
-    for found in (head, None) if head is not None else (None,):
-        path = Path(found, IDS, "positions", offset, probe.padding_idx)
+    for candidate_head in (head, None) if head is not None else (None,):
+        path = Path(candidate_head, IDS, "positions", offset, probe.padding_idx)
         by_positions = probe.agrees(path, False) and probe.heeds_positions(path)
         for padding in PADDINGS:
             candidate = replace(path, padding=padding, first_position=offset if by_positions else None)
@@ -281,16 +287,16 @@ def search(probe: Probe) -> Path:
             if probe.agrees(candidate, False):
                 return candidate
     raise ValueError(
-        f"No way to run {type(probe.model).__name__} gives the logits of its own forward, not even one row at a time without padding: two calls on "
-        "the same tokens differ. Turn off what is random in it (a hash or a sampling option of its config), or use another model."
+        f"No way to run {type(probe.model).__name__} reproduces the logits of its own forward, not even single rows without padding: two calls on "
+        "the same tokens differ. Turn off its randomness (a hash or a sampling option of its config), or use another model."
     )
 
 
 def search_added(probe: Probe, path: Path) -> Path:
-    """The richest path for token ids with something added to their embeddings.
+    """Return the most capable path for token ids with added embeddings.
 
     Raises:
-        ValueError: none agrees with the model's own forward when zeros are added, or an addition is lost.
+        ValueError: no path reproduces the model's own logits when zeros are added, or the addition has no effect.
     """
     for source in (EMBEDDINGS, *embedding_modules(probe.model)) if token_table(probe.model) is not None else ():
         for padding in PADDINGS[PADDINGS.index(path.padding) :]:
@@ -300,6 +306,6 @@ def search_added(probe: Probe, path: Path) -> Path:
             if probe.agrees(candidate, True) and probe.adds(candidate):
                 return candidate
     raise ValueError(
-        f"Nothing can be added to the token embeddings of {type(probe.model).__name__}: with zeros added it gives other logits than without, or "
-        "what is added is lost. Use it without self-conditioning, a layout or added embeddings, or use another network."
+        f"Nothing can be added to the token embeddings of {type(probe.model).__name__}: adding zeros changes its logits, or additions have no "
+        "effect. Use it without self-conditioning, a layout or added embeddings, or use another network."
     )

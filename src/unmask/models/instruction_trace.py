@@ -1,9 +1,8 @@
 """A masked language model of instruction traces: ``push rbp [NEXT] mov eax dword [ rbp - 4 ]``.
 
-It is the rotary encoder, told of more than the order of tokens: embeddings of the instruction number and of the argument number
-are added to that of the token. Both numbers are counted from the ids, for whole batches at once (``unmask.ops.instructions``);
-what is hidden does not move them, because ``[NEXT]`` never is. Queries and keys turn by the token's place, as in text; how that
-was chosen is in ``docs/log.md``.
+The rotary encoder with additional learned embeddings for instruction and argument index. Both indices are computed from
+the ids, for whole batches at once (``unmask.ops.instructions``). Masking does not change them, because ``[NEXT]`` is
+never masked. Rotary positions are token positions, as in text; docs/log.md has the comparison.
 
 Shapes: ``x_t [..., L]`` ids in, ``logits [..., L, V]`` out.
 """
@@ -19,22 +18,27 @@ from unmask.nn.encoder import initialise
 from unmask.nn.heads import MaskedLMHead
 from unmask.ops.instructions import instruction_positions
 
-MAX_ARGUMENTS = 64  # tokens of an instruction that are told apart; x86 needs about twenty
+MAX_ARGUMENTS = 64  # argument embeddings; later tokens of an instruction share the last one (x86 needs about twenty)
 
 
 class InstructionTraceMLMModel(RotaryTransformerMLMModel):
-    """Masked language model of traces, an ``MLMModel`` like any other.
+    """Masked language model of traces, an ``MLMModel``. Name given by the documented interface.
 
     Args:
         num_embeddings, d_model, num_layers, nhead: vocabulary size, width, depth, heads.
         next_idx: id of ``[NEXT]``.
-        options: those of ``RotaryTransformerMLMModel``.
+        options: those of :class:`RotaryTransformerMLMModel`.
 
-    ``positions`` of a call are places of tokens, as everywhere. Where a call brings no ``segment_ids``, a document begins
-    where they are 0.
+    ``positions`` of a call are token positions. Without ``segment_ids``, a document begins where they are 0.
 
     Raises:
         ValueError: sizes that do not fit together, or a ``next_idx`` outside the vocabulary.
+
+    Example:
+        >>> import torch
+        >>> model = InstructionTraceMLMModel(num_embeddings=20, d_model=16, num_layers=1, nhead=2, next_idx=3)
+        >>> model(torch.tensor([[5, 6, 3, 7]])).shape
+        torch.Size([1, 4, 20])
     """
 
     def __init__(
@@ -42,7 +46,7 @@ class InstructionTraceMLMModel(RotaryTransformerMLMModel):
     ) -> None:
         if not 0 <= next_idx < num_embeddings:
             raise ValueError(
-                f"next_idx={next_idx} is not an id of a vocabulary of {num_embeddings}: give that of [NEXT]."
+                f"next_idx={next_idx} is not an id of a vocabulary of {num_embeddings}: give the id of [NEXT]."
             )
         super().__init__(num_embeddings, d_model, num_layers, nhead, **options)
         self.config["next_idx"] = next_idx
@@ -54,9 +58,8 @@ class InstructionTraceMLMModel(RotaryTransformerMLMModel):
         head = MaskedLMHead(d_model, num_embeddings, eps)
         for part in (self.argument, head):
             initialise(part, num_layers)
-        nn.init.zeros_(
-            self.instruction.weight
-        )  # absolute numbers are noise at first: measured, random ones learn later
+        # Absolute indices are noise at first: random initial embeddings were measured to learn later than zeros.
+        nn.init.zeros_(self.instruction.weight)
         if self.config["tie_embeddings"]:
             head.decode.weight = self.embedding.weight
         self.head = head
@@ -72,19 +75,25 @@ class InstructionTraceMLMModel(RotaryTransformerMLMModel):
 
     def _embed(self, ids: Tensor, *places: Tensor) -> Tensor:
         _, instruction, argument = places
-        return (
-            self.embedding(ids) + self.instruction(instruction) + self.argument(argument.clamp(max=MAX_ARGUMENTS - 1))
-        )
+        embedded: Tensor = self.embedding(ids) + self.instruction(instruction)
+        arguments: Tensor = self.argument(argument.clamp(max=MAX_ARGUMENTS - 1))
+        return embedded + arguments
 
     def _leave(self, x: Tensor) -> Tensor:
-        return self.norm(x)
+        normed: Tensor = self.norm(x)
+        return normed
 
 
 class InstructionTraceTransformerEncoderForMaskedLMConfiguration:
-    """Sizes, to pass as keyword arguments: ``…ForMaskedLM(**Configuration.small, vocab_size=…, …)``.
+    """Model sizes as keyword arguments: ``…ForMaskedLM(**Configuration.small, vocab_size=…, …)``. Name given by the
+    interface.
 
-    ``tiny`` trains on a laptop in minutes, ``small`` in hours; ``medium`` is 12 layers of 768, ``large`` 24 of 1,024.
-    ``options`` has them by name. Each carries ``regularization``, the published dropout and eps.
+    ``tiny`` trains on a laptop in minutes, ``small`` in hours; ``medium`` has 12 layers of 768, ``large`` 24 of 1,024.
+    ``options`` maps their names. Each contains ``regularization``, the published dropout and eps.
+
+    Example:
+        >>> InstructionTraceTransformerEncoderForMaskedLMConfiguration.tiny["depth"]
+        4
     """
 
     regularization: ClassVar[dict[str, Any]] = {"dropout": 0.1, "eps": 1e-12}

@@ -1,7 +1,7 @@
-"""A bidirectional transformer with rotary positions that predicts hidden tokens.
+"""A bidirectional transformer with rotary positions that predicts masked tokens.
 
-It does not know the time or the mask rate: for masked diffusion the optimal network needs neither (Ou et al. 2024,
-2406.03736). Padding is dropped or masked before the first layer, so it never changes the logits of real tokens.
+Its input has neither the time nor the mask rate: for masked diffusion the optimal network depends on neither (Ou et al.
+2024, 2406.03736). Padding is dropped or masked before the first layer, so it never changes the logits of real tokens.
 
 Shapes: ``x_t [..., L]`` ids in, ``logits [..., L, V]`` out.
 """
@@ -30,31 +30,40 @@ class RotaryTransformerMLMModel(nn.Module):
     """Masked language model: embedding, rotary encoder, vocabulary head.
 
     Args:
-        num_embeddings: vocabulary size, specials included.
+        num_embeddings: vocabulary size, including special tokens.
         d_model, num_layers, nhead: width, depth, heads.
-        padding_idx: id whose embedding is zero and never trained; None = there is no such id.
-        mask_idx: id of ``[MASK]``; losses and decoders fall back on it when they have no tokenizer.
-        dim_feedforward: hidden width of the feed-forward layers; ``4 * d_model`` if None.
-        dropout: of attention probabilities and residual branches.
-        activation: relu, gelu, silu or squared_relu.
-        layer_norm_eps: of every norm.
-        rotary_emb_dim: channels of each head that are rotated; at most the head's size.
-        max_length: the longest position this model can be asked about.
-        force_flash_attn: let dense attention use only the flash kernel, or fail.
-        use_flex_attn: FlexAttention for padded and packed rows on CUDA. It has no dropout: with ``dropout`` above 0 training attends
-            under a dense mask. A CPU attends document by document, with the same result, and warns once.
-        final_layer_without_normalization: skip the norm before the vocabulary.
-        tie_embeddings: the vocabulary projection shares the embedding's weight.
-        rotary_base: the longest wavelength is ``2 pi rotary_base`` tokens; small values tell near positions apart better.
-        local_init_layers: in the first so many layers, heads start out attending to their nearest neighbours.
-        causal_block: a token attends to its own block of so many positions and to all earlier ones of its document, so that a
-            finished block can be remembered exactly (``unmask.decode.forwards.block_cached``); None = to the whole document.
+        padding_idx: id whose embedding is zero and never trained; None = no such id.
+        mask_idx: id of ``[MASK]``, the default of losses and decoders without a tokenizer.
 
-    ``run_block`` says how blocks are run while training (compiled, activations kept or made anew); it is no part of what the
-    network computes, and of no checkpoint.
+    Other options:
+        dim_feedforward: hidden width of the feed-forward layers; None = ``4 * d_model``.
+        dropout: of attention probabilities and residual branches.
+        activation: a name of ``unmask.nn.encoder.ACTIVATIONS``.
+        layer_norm_eps: of every norm.
+        rotary_emb_dim: number of rotated channels per head; at most the head's size.
+        max_length: number of positions of the model.
+        force_flash_attn: restrict dense attention to the flash kernel, which raises if unavailable.
+        use_flex_attn: FlexAttention for padded and packed rows on CUDA. With ``dropout`` above 0, training uses a dense
+            mask. A CPU runs attention per document, with the same result, and warns once.
+        final_layer_without_normalization: skip the norm before the vocabulary projection.
+        tie_embeddings: share the embedding's weight with the vocabulary projection.
+        rotary_base: the longest wavelength is ``2 pi rotary_base`` tokens; small values separate near positions better.
+        local_init_layers: number of first layers whose heads are initialised to attend to their nearest neighbours.
+        causal_block: block-causal attention: a token attends to its own block of this many positions and to all earlier
+            blocks of its document. A finished block can then be cached exactly
+            (``unmask.decode.forwards.block_cached``). None = bidirectional attention.
+
+    ``run_block`` selects compilation and activation checkpointing in training; it changes no result and is not saved.
 
     Raises:
         ValueError: sizes that do not fit together, or an unknown activation.
+
+    Example:
+        >>> import torch
+        >>> model = RotaryTransformerMLMModel(num_embeddings=20, d_model=16, num_layers=1, nhead=2).eval()
+        >>> ids = torch.tensor([[5, 1, 6]])
+        >>> model(ids).shape, model.hidden_states(ids).shape
+        (torch.Size([1, 3, 20]), torch.Size([1, 3, 16]))
     """
 
     def __init__(
@@ -79,15 +88,14 @@ class RotaryTransformerMLMModel(nn.Module):
         local_init_layers: int = 0,
         causal_block: int | None = None,
     ) -> None:
-        given = {k: v for k, v in locals().items() if k in inspect.signature(RotaryTransformerMLMModel).parameters}
+        arguments = {k: v for k, v in locals().items() if k in inspect.signature(RotaryTransformerMLMModel).parameters}
         super().__init__()
         if d_model % nhead or (d_model // nhead) % 2:
             raise ValueError(
-                f"d_model={d_model} must split into nhead={nhead} heads of an even size (rotary embedding turns pairs "
+                f"d_model={d_model} must divide into nhead={nhead} heads of an even size (rotary embedding rotates pairs "
                 f"of channels). Try nhead={max(1, d_model // 64)} or another d_model."
             )
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"There is no activation {activation!r}. Choose one of {', '.join(ACTIVATIONS)}.")
+        ACTIVATIONS.choose(activation)
         for name, id in (("padding_idx", padding_idx), ("mask_idx", mask_idx)):
             if id is not None and not 0 <= id < num_embeddings:
                 raise ValueError(
@@ -95,9 +103,9 @@ class RotaryTransformerMLMModel(nn.Module):
                 )
         if causal_block is not None and causal_block < 1:
             raise ValueError(
-                f"causal_block={causal_block} holds no position: give 1 or more, or None for attention in both directions."
+                f"causal_block={causal_block} is the number of positions of a block: give 1 or more, or None for bidirectional attention."
             )
-        self.config: dict[str, Any] = given
+        self.config: dict[str, Any] = arguments
         self.causal_block = causal_block
         self.mask_idx = mask_idx
         self.padding_idx = padding_idx
@@ -131,19 +139,21 @@ class RotaryTransformerMLMModel(nn.Module):
         block_mask: Any = None,
         segment_ids: Int[Tensor, "*batch seq"] | None = None,
     ) -> Float[Tensor, "*batch seq vocab"]:
-        """Logits at every position. Arguments as in :meth:`hidden_states`."""
-        return self.head(self.hidden_states(x_t, attention_mask, positions, block_mask, segment_ids))
+        """Return logits at every position. Arguments as of :meth:`hidden_states`."""
+        logits: Tensor = self.head(self.hidden_states(x_t, attention_mask, positions, block_mask, segment_ids))
+        return logits
 
     def logits_at(
         self, hidden: Float[Tensor, "*batch seq width"], where: Bool[Tensor, "*batch seq"]
     ) -> Float[Tensor, "scored vocab"]:
-        """Logits of the positions where ``where`` is True, in row-major order: the projection is paid only there."""
-        return self.head(hidden[where])
+        """Return logits ``[N, V]`` at the True positions of ``where``, in row-major order."""
+        logits: Tensor = self.head(hidden[where])
+        return logits
 
     def projection_of(
         self, states: Float[Tensor, "scored width"]
     ) -> tuple[Float[Tensor, "scored width"], Float[Tensor, "vocab width"], Float[Tensor, " vocab"] | None]:
-        """Features, weight and bias whose product are the logits of some states: for a loss that never holds them all."""
+        """Return the factors of the states' logits (features, weight, bias), for a fused linear cross-entropy."""
         return self.head.features(states), *self.head.output_weights
 
     def hidden_states(
@@ -159,17 +169,18 @@ class RotaryTransformerMLMModel(nn.Module):
 
         Args:
             x_t: int64 ``[..., L]``.
-            attention_mask: True = real token; None = all are.
-            positions: rotary positions; None counts from the row's first real token, restarting at segments.
+            attention_mask: True = real token; None = all are real.
+            positions: rotary positions; None = counted from the row's first real token, restarting at segments.
             block_mask: a FlexAttention BlockMask, used instead of the masks.
             segment_ids: packed rows; tokens attend only within their segment.
-            sum_embeds: ``[..., L, D]``, added to the embeddings of the tokens (self-conditioning, positions of a grid).
+            sum_embeds: ``[..., L, D]``, added to the token embeddings (self-conditioning, positions of a grid).
 
         Returns:
             ``[..., L, D]``; zero at padding where padding was dropped.
 
         Raises:
-            ValueError: a position reaches beyond ``max_length``, an id beyond the embedding, or a ``block_mask`` for a block-causal model.
+            ValueError: a position beyond ``max_length``, an id beyond the embedding, or a ``block_mask`` for a
+                block-causal model.
         """
         x, token_index = self._run(None, x_t, attention_mask, positions, block_mask, segment_ids, sum_embeds)
         if token_index is not None:
@@ -185,10 +196,10 @@ class RotaryTransformerMLMModel(nn.Module):
         block_mask: Any = None,
         segment_ids: Int[Tensor, "*batch seq"] | None = None,
     ) -> Float[Tensor, "read width"]:
-        """The states ``[N, D]`` at a flat index ``[N]`` over all positions of ``x_t``, and no more than they need.
+        """Return the states ``[N, D]`` at a flat index ``[N]`` over all positions of ``x_t``, computing little else.
 
-        The last block attends from these positions only, and its feed-forward layer runs there. The other arguments, and errors,
-        are those of :meth:`hidden_states`.
+        The last block attends from these positions only, and its feed-forward layer runs there. Other arguments and
+        errors are those of :meth:`hidden_states`.
         """
         return self._run(index, x_t, attention_mask, positions, block_mask, segment_ids, None)[0]
 
@@ -202,7 +213,9 @@ class RotaryTransformerMLMModel(nn.Module):
         segment_ids: Tensor | None,
         sum_embeds: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
-        """States at a flat index; or, if that is None, at the tokens that were run, and the flat index of those (None = all)."""
+        """Return states at a flat index; if it is None, those of the tokens that ran, and their flat index (None =
+        all).
+        """
         ids = x_t.reshape(-1, x_t.shape[-1])
         attention_mask, positions, segment_ids = (
             None if x is None else x.reshape(ids.shape) for x in (attention_mask, positions, segment_ids)
@@ -212,8 +225,8 @@ class RotaryTransformerMLMModel(nn.Module):
         self._check_length(ids, places[0])
         if block_mask is not None and self.causal_block is not None:
             raise ValueError(
-                "A block_mask alone says who attends to whom, and this model's causal_block does too. Give segment_ids and "
-                "attention_mask instead; with use_flex_attn=True the model makes the mask of both."
+                "A block_mask replaces every other mask, but this model's causal_block needs its own. Give segment_ids and "
+                "attention_mask instead; with use_flex_attn=True the model builds a BlockMask from them."
             )
         plan, token_index = plan_attention(
             ids.shape[0], ids.shape[1], ids.device, attention_mask, segment_ids, block_mask, self.use_flex_attn, self.force_flash_attn,
@@ -242,17 +255,17 @@ class RotaryTransformerMLMModel(nn.Module):
         attention_mask: Bool[Tensor, "rows seq"],
         positions: Int[Tensor, "rows seq"],
         read: Bool[Tensor, "rows seq"] | None = None,
-    ) -> Float[Tensor, "asked width"]:
-        """Run the encoder at ``where`` only, against the keys and values that ``memory`` has of the other positions.
+    ) -> Float[Tensor, "read width"]:
+        """Run the encoder at ``where`` only, against cached keys and values of the other positions.
 
         Args:
             x_t: int64 ``[b, L]``.
             where: the positions to run; their keys and values are stored.
-            memory: of the rows so far; a row's first call must run it whole.
-            rows: int64 ``[b]``, which of the remembered rows these are.
+            memory: the cache; the first call of a row must run all its positions.
+            rows: int64 ``[b]``, the cached rows of this call.
             attention_mask: True = real token.
             positions: rotary positions.
-            read: the part of ``where`` whose states are wanted; None = all of it. The last block works for them alone.
+            read: subset of ``where`` to return, computed alone in the last block; None = all of it.
 
         Returns:
             ``[T, D]`` at the True positions of ``read``, row-major.
@@ -270,7 +283,7 @@ class RotaryTransformerMLMModel(nn.Module):
     def _places(
         self, ids: Tensor, attention_mask: Tensor | None, positions: Tensor | None, segment_ids: Tensor | None
     ) -> tuple[Tensor, ...]:
-        """What the network is told of where each token stands, ``[B, L]`` each; the rotary position comes first."""
+        """Return the position inputs of each token, ``[B, L]`` each; the rotary position comes first."""
         if positions is not None:
             return (positions,)
         if segment_ids is not None:
@@ -280,18 +293,19 @@ class RotaryTransformerMLMModel(nn.Module):
         return (torch.arange(ids.shape[1], device=ids.device).expand_as(ids),)
 
     def _attention_blocks(self, positions: Tensor) -> Tensor | None:
-        """The block of each rotary position, or None where attention goes both ways."""
+        """Return the block of each rotary position, or None for bidirectional attention."""
         return None if self.causal_block is None else positions // self.causal_block
 
     def _embed(self, ids: Tensor, *places: Tensor) -> Tensor:
-        """What enters the first block, ``[T, D]``, of flat tokens and their places."""
-        return self.embedding(ids)
+        """Return the input of the first block, ``[T, D]``, of flat tokens and their position inputs."""
+        embedded: Tensor = self.embedding(ids)
+        return embedded
 
     def _leave(self, x: Tensor) -> Tensor:
-        """What the last block's output becomes, ``[T, D]``; here the norm is the head's."""
+        """Transform the output of the last block, ``[T, D]``; here the norm is part of the head."""
         return x
 
     def _check_length(self, ids: Tensor, positions: Tensor) -> None:
-        # Reading the largest position would stall an accelerator, and break a compiled program; its table lookup raises there.
+        # Reading the largest position would stall an accelerator and break compiled code; there the table lookup raises.
         if ids.device.type == "cpu" and not torch.compiler.is_compiling():
             refuse_beyond(positions, self.max_length)

@@ -1,10 +1,11 @@
-"""Rows rearranged for a network that cannot read them as they come.
+"""Rearranged rows, for networks without support for padding or packed rows.
 
     real_first       padding moved behind the real tokens of each row
-    equal_lengths    rows without any padding, in groups of one length
+    equal_lengths    rows without padding, in groups of equal length
     one_a_row        the documents of packed rows, each in a row of its own
 
-Each returns indices, so ids, positions and states follow by the same gather. Shapes: masks ``[B, L]``, True = real token.
+Each returns indices, so that ids, positions and states follow by the same gather. Shapes: masks ``[B, L]``, True = real
+token.
 """
 
 from __future__ import annotations
@@ -20,16 +21,18 @@ from unmask.ops.segments import positions_from_mask
 
 
 def real_first(real: Bool[Tensor, "batch seq"]) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
-    """The order that puts each row's real tokens first, and the order that undoes it. Needs no device sync."""
+    """Return the order with each row's real tokens first, and its inverse. Needs no device sync."""
     order = (~real).to(torch.int8).argsort(dim=-1, stable=True)
     return order, order.argsort(dim=-1)
 
 
 def equal_lengths(real: Bool[Tensor, "batch seq"]) -> Iterator[Int[Tensor, "rows length"]]:
-    """Flat indices ``[R, n]`` of the real tokens of all rows with ``n`` of them, for every ``n`` above 0. Reads lengths on the host."""
+    """Yield flat indices ``[R, n]`` of the real tokens of all rows of length ``n``, for every ``n > 0``. Syncs with the
+    host.
+    """
     tokens, lengths = real.flatten().nonzero()[:, 0], real.sum(-1)
     starts = lengths.cumsum(0) - lengths
-    for length in lengths.unique().tolist():
+    for length in torch.unique(lengths).tolist():
         if length:
             yield tokens[starts[lengths == length][:, None] + torch.arange(length, device=real.device)]
 
@@ -37,9 +40,10 @@ def equal_lengths(real: Bool[Tensor, "batch seq"]) -> Iterator[Int[Tensor, "rows
 def one_a_row(
     segment_ids: Int[Tensor, "batch seq"], real: Bool[Tensor, "batch seq"] | None
 ) -> tuple[Int[Tensor, "documents length"], Bool[Tensor, "documents length"]]:
-    """Flat indices ``[D, n]`` of the tokens of every document, and which of them are real: shorter ones are padded on the right.
+    """Return flat indices ``[D, n]`` of the tokens of every document, and the mask of real ones (right padding).
 
-    A document is a longest run of real tokens with one segment id in one row. Reads the number of documents on the host.
+    A document is a maximal run of real tokens with one segment id in one row. Reads the number of documents on the
+    host.
     """
     width = segment_ids.shape[1]
     everywhere = torch.ones_like(segment_ids, dtype=torch.bool) if real is None else real
@@ -55,28 +59,28 @@ def one_a_row(
 
 
 def default_positions(ids: Tensor, real: Bool[Tensor, "batch seq"] | None) -> Int[Tensor, "batch seq"]:
-    """Positions of tokens where nobody gives any: from each row's first real token."""
+    """Return positions counted from each row's first real token."""
     if real is not None:
         return positions_from_mask(real)
     return torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
 
 
 def in_parts(run: Callable[..., Tensor], index: list[Tensor], *rows: Tensor | None) -> Float[Tensor, "batch seq width"]:
-    """Run a function on parts of rows, and put its outputs where the parts came from.
+    """Run a function on parts of rows, and scatter its outputs to the positions of the parts.
 
     Args:
         run: parts of the rows ``[R, n, ...]`` -> states ``[R, n, D]``.
-        index: of every part, flat indices ``[R, n]`` of its tokens.
+        index: flat indices ``[R, n]`` of the tokens of every part.
         rows: ``[B, L, ...]`` each, or None.
 
     Returns:
-        ``[B, L, D]``, zero at tokens of no part.
+        ``[B, L, D]``, zero at tokens outside all parts.
     """
     ids = next(row for row in rows if row is not None)
     flat = [None if row is None else row.flatten(0, 1) for row in rows]
     states = [run(*(None if row is None else row[part] for row in flat)).flatten(0, 1) for part in index]
-    whole = states[0].new_zeros(ids.shape[0] * ids.shape[1], states[0].shape[-1])
-    return whole.index_copy(0, torch.cat([part.flatten() for part in index]), torch.cat(states)).view(
+    flat_states = states[0].new_zeros(ids.shape[0] * ids.shape[1], states[0].shape[-1])
+    return flat_states.index_copy(0, torch.cat([part.flatten() for part in index]), torch.cat(states)).view(
         *ids.shape[:2], -1
     )
 
@@ -90,18 +94,20 @@ def run_unpadded(
     segment_ids: Int[Tensor, "batch seq"] | None,
     added: Float[Tensor, "batch seq embedding"] | None = None,
 ) -> Float[Tensor, "batch seq width"]:
-    """Run a network that takes neither padding, nor packed rows, nor positions: each document alone, those of one length together.
+    """Run a network without support for padding, packed rows or positions: each document alone, equal lengths together.
 
     Args:
-        run: ids ``[R, n]`` and what is added to their embeddings -> states ``[R, n, D]``.
-        ids, attention_mask, positions, block_mask, segment_ids, added: as of ``RotaryTransformerMLMModel.hidden_states``.
+        run: ids ``[R, n]`` and additions to their embeddings -> states ``[R, n, D]``.
+        ids, attention_mask, positions, block_mask, segment_ids, added: as of
+            ``RotaryTransformerMLMModel.hidden_states``.
 
     Raises:
-        ValueError: a ``block_mask`` without ``segment_ids``, or positions that do not count from the start of each document.
+        ValueError: a ``block_mask`` without ``segment_ids``, or positions that do not count from the start of each
+            document.
     """
     if block_mask is not None and segment_ids is None:
         raise ValueError(
-            "A block_mask is for networks of this package. Give segment_ids, and each document of a packed row is run alone."
+            "This network does not support a block_mask. Give segment_ids instead: each document of a packed row then runs alone."
         )
     real = None if attention_mask is None else attention_mask.bool()
     index = None
@@ -115,7 +121,7 @@ def run_unpadded(
         for given in [positions] if index is None else [flat[part] for part in index]:
             if not torch.equal(given, torch.arange(given.shape[1], device=given.device).expand_as(given)):
                 raise ValueError(
-                    "This network counts positions itself, and the positions given are others than 0, 1, 2, … from the start of each document. "
+                    "This network counts positions itself, and the given positions differ from 0, 1, 2, … from the start of each document. "
                     "Leave positions out, or use RotaryTransformerMLMModel."
                 )
     return in_parts(run, index, ids, added) if index else run(ids, added)
