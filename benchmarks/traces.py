@@ -192,11 +192,11 @@ def measure(turns: int, *what: Any) -> dict[str, dict[str, Timing]]:
     """Both contestants in turns in this process, and in turns in processes of their own."""
     torch.manual_seed(0)
     together = take_turns(contestants(*what), turns)
-    non_adjacent: dict[str, tuple[float, ...]] = {"peer": (), "ours": ()}
+    separate: dict[str, tuple[float, ...]] = {"peer": (), "ours": ()}
     for _ in range(2):
-        non_adjacent["peer"] += harness.in_default_process(steps, "peer", turns, *what)
-        non_adjacent["ours"] += harness.in_fresh_process(steps, "ours", turns, *what)
-    return {"in turns": together, "whole processes": {who: Timing(times) for who, times in non_adjacent.items()}}
+        separate["peer"] += harness.in_default_process(steps, "peer", turns, *what)
+        separate["ours"] += harness.in_fresh_process(steps, "ours", turns, *what)
+    return {"in turns": together, "whole processes": {who: Timing(times) for who, times in separate.items()}}
 
 
 def main() -> None:

@@ -128,11 +128,11 @@ def diffusion(turns: int, progress: Any = None) -> Section:
 
 def documents(turns: int, precision: str, progress: Any = None) -> Section:
     """Documents of log-normal length, mean 180, at most 512: useful tokens per second."""
-    non_adjacent = padded(document_lengths(16), vocabulary=SIZE.vocabulary)
-    together = packed(non_adjacent)
+    separate = padded(document_lengths(16), vocabulary=SIZE.vocabulary)
+    together = packed(separate)
     contestants = {
         OURS: ours(SIZE, together, precision),
-        BERT: hugging_face_bert(SIZE, non_adjacent, precision),
+        BERT: hugging_face_bert(SIZE, separate, precision),
         DENSE: peers.plain(SIZE, together, precision),
         SPARSE: peers.plain(SIZE, together, precision, sparse=True),
     }
@@ -144,9 +144,9 @@ def documents(turns: int, precision: str, progress: Any = None) -> Section:
         Row.of(name, "packed rows, dense mask, scored logits", mine.faster_than(timings[SPARSE]), 1.5),
     ]
     report = {
-        "seconds": seconds(timings), "tokens": non_adjacent.tokens, "lengths": non_adjacent.lengths, "scored": non_adjacent.scored,
-        "rows_padded": len(non_adjacent.batch["input_ids"]), "rows_packed": len(together.batch["input_ids"]),
-        "useful_tokens_per_second": {n: non_adjacent.tokens / t.median for n, t in timings.items()},
+        "seconds": seconds(timings), "tokens": separate.tokens, "lengths": separate.lengths, "scored": separate.scored,
+        "rows_padded": len(separate.batch["input_ids"]), "rows_packed": len(together.batch["input_ids"]),
+        "useful_tokens_per_second": {n: separate.tokens / t.median for n, t in timings.items()},
     }  # fmt: skip
     return rows, report
 

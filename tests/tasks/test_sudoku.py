@@ -103,6 +103,6 @@ def test_the_solutions_are_those_of_a_search():
 
 
 @pytest.mark.parametrize(("height", "width"), [(3, 3), (1, 4), (2, 4)])
-def test_sizes_that_cannot_be_listed_are_refused(height, width):
-    with pytest.raises(ValueError, match="can be listed whole"):
+def test_sizes_that_cannot_be_enumerated_raise(height, width):
+    with pytest.raises(ValueError, match="can be enumerated"):
         Sudoku(height, width)

@@ -1,8 +1,8 @@
-"""What the machine is, and how fast it multiplies matrices at the shapes of a model.
+"""Description of the machine, and its matrix-product rate at the shapes of a model.
 
-``MatrixProducts`` does the weight products of one training step and nothing else: forward ``y = x W``, and backward ``dx = dy Wᵀ``
-and ``dW = xᵀ dy``, each by BLAS or by oneDNN, whichever is the faster at its shape. Its time is the floor that no program for this
-model gets under, and its FLOPs over its time the rate that a share of the machine's own rate is a share of.
+``MatrixProducts`` runs only the weight products of one training step: forward ``y = x W``, and backward ``dx = dy Wᵀ``
+and ``dW = xᵀ dy``, each by BLAS or oneDNN, whichever is faster at its shape. Its time is a lower bound for any
+implementation; its FLOP/s is the reference for the reported fraction of peak.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, threads, memory, and versions; the accelerator if there is one."""
-    found: dict[str, Any] = {
+    """Return processor, cores, threads, memory and versions, and the accelerator if there is one."""
+    facts: dict[str, Any] = {
         "processor": _processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -37,12 +37,12 @@ def describe_machine() -> dict[str, Any]:
         "torch": torch.__version__,
     }
     if torch.cuda.is_available():
-        found |= {
+        facts |= {
             "accelerator": torch.cuda.get_device_name(),
             "accelerators": torch.cuda.device_count(),
             "cuda": torch.version.cuda,
         }
-    return found
+    return facts
 
 
 def _processor_name() -> str:
@@ -62,14 +62,14 @@ def _memory_bytes() -> int:
 
 
 class MatrixProducts:
-    """All weight products of one training step, alone. A call does them once.
+    """All weight products of one training step, once per call.
 
     Args:
-        size: the model's.
-        tokens: that run through the blocks.
-        scored: that reach the vocabulary.
+        size: of the model.
+        tokens: number of tokens in the blocks.
+        scored: number of positions with logits.
         precision: ``"fp32"`` or ``"bf16"``.
-        device: where.
+        device: of the matrices.
 
     Attributes:
         flops: of one call.
@@ -119,27 +119,28 @@ class _Product:
 
 
 def _fastest(by_blas: Callable[[], Tensor], x: Tensor, weight: Tensor, tries: int = 3) -> Callable[[], Tensor]:
-    """``x @ weight.T`` by BLAS or by oneDNN, after a few tries of each."""
+    """Return ``x @ weight.T`` by BLAS or by oneDNN, whichever was faster in a few tries."""
     if not uses_onednn(x, weight):
-        return by_blas  # bf16 is oneDNN's already
+        return by_blas  # PyTorch's bf16 products already use oneDNN
 
     def by_onednn() -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")  # type: ignore[no-any-return]
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+        return product
 
     def seconds(product: Callable[[], Tensor]) -> float:
         product()
-        found = []
+        times = []
         for _ in range(tries):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             product()
-            found.append(time.perf_counter() - begun)
-        return min(found)
+            times.append(time.perf_counter() - started)
+        return min(times)
 
     return min((by_blas, by_onednn), key=seconds)
 
 
 class SquareProduct:
-    """One product of two square matrices of ``n``: about the best that the machine does."""
+    """One product of two square matrices of ``n``: about the highest rate of the machine."""
 
     def __init__(self, n: int = 2048, precision: str = "fp32", device: torch.device | str = "cpu") -> None:
         self.a, self.b = (torch.randn(n, n, device=device).to(DTYPES[precision]) for _ in range(2))

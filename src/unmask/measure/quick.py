@@ -2,9 +2,9 @@
 
 MLM step             15% of every row scored
 diffusion step       times evenly spread, half of all tokens scored
-documents            of log-normal length: packed here, padded there
-matrix products      the share of the machine's own rate that the MLM step reaches
-memory               peak of the MLM step: of a whole process, or of the accelerator
+documents            of log-normal length: packed for ours, padded for BERT
+matrix products      fraction of the machine's own rate reached by the MLM step
+memory               peak of the MLM step: of a process, or on the accelerator
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ BERT = "Hugging Face BERT"
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured.
+    """Options of the measurement.
 
     Attributes:
         size: of both networks.
-        rows, length: of a batch; there are as many documents as rows.
-        turns: counted ones, after one to warm up.
+        rows, length: of a batch; the number of documents equals the number of rows.
+        turns: number of timed turns, after one warm-up turn.
         precision: ``"fp32"`` or ``"bf16"``.
         device: ``"cpu"`` or ``"cuda"``.
-        compiled: both networks through ``torch.compile``.
+        compiled: run both networks through ``torch.compile``.
     """
 
     size: Size
@@ -49,31 +49,34 @@ class Setting:
 
     def __post_init__(self) -> None:
         for name in ("rows", "length", "turns"):
-            least = 8 if name == "length" else 1
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}: a measurement needs at least {least}.")
+            smallest = 8 if name == "length" else 1
+            if getattr(self, name) < smallest:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} is too small for a measurement: give at least {smallest}."
+                )
         if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision={self.precision!r} is not known: choose fp32 or bf16.")
+            raise ValueError(f"There is no precision {self.precision!r}. Choose fp32 or bf16.")
 
     def works(self) -> tuple[Work, Work, Work]:
-        """MLM, diffusion, and padded documents, whose mean length is a third of a row."""
+        """Return the batches of MLM, of diffusion, and of padded documents with a mean length of a third of a row."""
         shape = (self.rows, self.length, self.size.vocabulary)
         lengths = document_lengths(self.rows, mean=0.35 * self.length, longest=self.length)
         return masked_rows(*shape), diffusion_rows(*shape), padded(lengths, self.length, self.size.vocabulary)
 
 
 def quick_comparison(setting: Setting, progress: Callable[[int, int | None], None] | None = None) -> dict[str, Any]:
-    """Measure, and report.
+    """Run the measurement.
 
     Args:
-        setting: what.
-        progress: told ``(calls done, calls in all)`` of the timed part.
+        setting: its options.
+        progress: callback ``(calls done, all calls)`` of the timed part.
 
     Returns:
-        ``machine``, ``setting``, ``seconds`` (medians), ``tokens_per_second``, ``peak_mib``, and ``rows``: a list of ``Row``.
+        ``machine``, ``setting``, ``seconds`` (medians), ``tokens_per_second``, ``peak_mib``, and ``rows``: a list of
+        ``Row``.
     """
-    mlm, diffusion, non_adjacent = setting.works()
-    together = packed(non_adjacent, setting.length)
+    mlm, diffusion, separate = setting.works()
+    together = packed(separate, setting.length)
     precision = setting.precision
     products = MatrixProducts(setting.size, mlm.tokens, mlm.scored, precision, setting.device)
 
@@ -91,22 +94,22 @@ def quick_comparison(setting: Setting, progress: Callable[[int, int | None], Non
         "diffusion": mine(diffusion, "inverse_p"),
         "diffusion, bert": theirs(diffusion),
         "documents": mine(together),
-        "documents, bert": theirs(non_adjacent),
+        "documents, bert": theirs(separate),
     }
     timings = take_turns({**steps, "products": products}, setting.turns, device=setting.device, progress=progress)
-    tokens = {"mlm": mlm.tokens, "diffusion": diffusion.tokens, "documents": non_adjacent.tokens}
+    tokens = {"mlm": mlm.tokens, "diffusion": diffusion.tokens, "documents": separate.tokens}
     names = {
         "mlm": "MLM step, 15% scored",
         "diffusion": "masked-diffusion step",
-        "documents": f"documents of mean length {sum(non_adjacent.lengths) // len(non_adjacent.lengths)}",
+        "documents": f"documents of mean length {sum(separate.lengths) // len(separate.lengths)}",
     }
     rows = [Row.of(text, BERT, timings[name].faster_than(timings[f"{name}, bert"])) for name, text in names.items()]
-    share = setting.size.step_flops(mlm.lengths, mlm.scored) / products.flops
+    work_ratio = setting.size.step_flops(mlm.lengths, mlm.scored) / products.flops
     rows.append(
         Row.of(
-            "MLM step: share of the rate of matrix products alone",
+            "MLM step: fraction of the rate of matrix products alone",
             "",
-            timings["mlm"].faster_than(timings["products"], share),
+            timings["mlm"].faster_than(timings["products"], work_ratio),
             unit="%",
         )
     )
@@ -124,7 +127,7 @@ def quick_comparison(setting: Setting, progress: Callable[[int, int | None], Non
 
 
 def _peaks(setting: Setting, steps: dict[str, TrainingStep]) -> dict[str, float]:
-    """Peak MiB of one MLM step of each."""
+    """Return the peak MiB of one MLM step of each network."""
     if setting.device == "cuda":
         peaks = {}
         for name in ("mlm", "mlm, bert"):
@@ -138,9 +141,9 @@ def _peaks(setting: Setting, steps: dict[str, TrainingStep]) -> dict[str, float]
 
 
 def step_peaks(size: Size, rows: int, length: int, precision: str) -> tuple[int, int]:
-    """Peak bytes of a process that takes two MLM steps at 15%: ours, and Hugging Face's BERT.
+    """Return the peak bytes of a process with two MLM steps at 15%: ours, and Hugging Face's BERT.
 
-    Ours keeps freed memory and gives holes back, as ``unmask train`` does; BERT's process is left as it is.
+    Our process tunes malloc and trims the heap, as ``unmask train`` does; BERT's process runs with system defaults.
     """
     program = (
         f"import torch; torch.set_num_threads({torch.get_num_threads()})\n"

@@ -1,4 +1,4 @@
-"""Figures beside their targets: one row for the terminal, for JSON and for Markdown."""
+"""Figures beside their targets: rows for the terminal, for JSON and for Markdown."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Row:
     """One figure.
 
     Attributes:
-        work: what was done.
-        beside: what it is compared with; empty for a figure that stands alone.
-        value, low, high: the figure and its spread over turns (equal where there is none).
-        target: what it should reach; None = it is only told.
-        unit: ``"×"``, ``"%"`` (the figure is a share), ``""`` or a unit of its own.
+        work: the measured work.
+        beside: the peer; empty for a figure without one.
+        value, low, high: the figure and its spread over turns (equal without spread).
+        target: the value to reach; None = no target.
+        unit: ``"×"``, ``"%"`` (the figure is a fraction), ``""`` or another unit.
         at_most: the target is an upper bound.
     """
 
@@ -35,7 +35,7 @@ class Row:
 
     @classmethod
     def of(cls, work: str, beside: str, ratio: Ratio, target: float | None = None, *, unit: str = "×") -> Row:
-        """A row from a ratio with its spread."""
+        """Return a row from a ratio with its spread."""
         return cls(work, beside, ratio.value, ratio.low, ratio.high, target, unit)
 
     @classmethod
@@ -49,7 +49,7 @@ class Row:
         unit: str = "×",
         at_most: bool = False,
     ) -> Row:
-        """A row of a figure that was taken once."""
+        """Return a row of a figure measured once."""
         return cls(work, beside, value, value, value, target, unit, at_most)
 
     @property
@@ -60,7 +60,7 @@ class Row:
         return self.value <= self.target if self.at_most else self.value >= self.target
 
     def cells(self) -> list[str]:
-        """What it is, figure, spread, target, mark: the columns of ``COLUMNS``."""
+        """Return name, figure, spread, target and mark: the columns of ``COLUMNS``."""
         name = f"{self.work}, beside {self.beside}" if self.beside else self.work
         bound = "" if self.target is None else f"{'≤' if self.at_most else '≥'} {self._number(self.target)}"
         spread = (
@@ -71,7 +71,7 @@ class Row:
         return [name, self._number(self.value), spread, bound, {True: "✓", False: "✗", None: ""}[self.met]]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON object."""
         return asdict(self) | {"met": self.met}
 
     def _number(self, value: float) -> str:
@@ -82,7 +82,7 @@ class Row:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table as Markdown, without the spread. No figure stands without its target, so a miss is seen."""
+    """Return the table as Markdown, without the spread. Every figure has its target beside it, so that misses show."""
     lines = ["| work, beside whom | figure | target | |", "|---|---|---|---|"]
     for row in rows:
         name, figure, _, bound, mark = row.cells()

@@ -1,8 +1,8 @@
-"""One whole training step: forward, backward, optimiser.
+"""One complete training step: forward, backward, optimiser.
 
-Every contestant is a network and a loss over the same batch, stepped by the same fused AdamW, without dropout and without
-clipping, in fp32 or under bf16 autocast. ``ours`` is what ``unmask train`` computes; ``hugging_face_bert`` is ``BertForMaskedLM``
-with SDPA.
+Every contestant is a network and a loss over the same batch, with the same fused AdamW, without dropout and without
+clipping, in fp32 or under bf16 autocast. ``ours`` is the step of ``unmask train``; ``hugging_face_bert`` is
+``BertForMaskedLM`` with SDPA.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from unmask.training.loss import MLMLoss
 
 
 class TrainingStep:
-    """A call takes one optimiser step and returns the loss.
+    """One optimiser step per call; returns the loss.
 
     Args:
-        model: whose parameters are stepped.
+        model: its parameters are trained.
         loss: the scalar to minimise; called once a step.
         precision: ``"fp32"``, or ``"bf16"`` autocast.
     """
@@ -39,7 +39,7 @@ class TrainingStep:
 
     @property
     def held_bytes(self) -> int:
-        """What it holds between steps: parameters, and the optimiser's state once it has taken a step."""
+        """Bytes kept between steps: parameters, and the optimiser's state after the first step."""
         state = [
             value for values in self.optimizer.state.values() for value in values.values() if isinstance(value, Tensor)
         ]
@@ -48,7 +48,7 @@ class TrainingStep:
     def __call__(self) -> Tensor:
         with torch.autocast(self.device_type, torch.bfloat16, enabled=self.bf16):
             loss = self.loss()
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach()
@@ -64,12 +64,14 @@ def ours(
     flex: bool = False,
     device: torch.device | str = "cpu",
 ) -> TrainingStep:
-    """This library's step, through ``MLMLoss``: nothing is left out that ``unmask train`` computes.
+    """Return this library's step, through ``MLMLoss``, with everything that ``unmask train`` computes.
 
     Args:
+        size, work, precision: of the network, the batch and the products.
         weighting: ``"flat"`` for MLM, ``"inverse_p"`` for masked diffusion.
-        compiled: as ``train.compile=on`` does it.
+        compiled: compile blocks, as with ``train.compile=on``.
         flex: FlexAttention for padded and packed rows (CUDA).
+        device: of the model.
     """
     torch.manual_seed(0)
     model = RotaryTransformerMLMModel(
@@ -95,7 +97,9 @@ def ours(
 def hugging_face_bert(
     size: Size, work: Work, precision: str = "fp32", *, compiled: bool = False, device: torch.device | str = "cpu"
 ) -> TrainingStep:
-    """``transformers.BertForMaskedLM`` of the same size: SDPA, tied weights, logits at every position."""
+    """Return the step of ``transformers.BertForMaskedLM`` of the same size: SDPA, tied weights, logits at every
+    position.
+    """
     from transformers import BertConfig, BertForMaskedLM
 
     torch.manual_seed(0)
@@ -118,7 +122,7 @@ def hugging_face_bert(
 def with_labels(
     model: nn.Module, work: Work, precision: str, compiled: bool, device: torch.device | str
 ) -> TrainingStep:
-    """A Hugging Face model, which computes its own loss from labels."""
+    """Return the step of a Hugging Face model, which computes its own loss from labels."""
     model = model.to(device).train()
     work = work.to(device)
     inputs: dict[str, Any] = {"input_ids": work.batch["input_ids"], "labels": work.labels}

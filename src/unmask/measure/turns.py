@@ -1,7 +1,8 @@
 """Contestants take turns in one process: A B C A B C …
 
-A busy or throttled machine then slows all of them alike, and a ratio of two of them is taken turn by turn. What is reported of a
-contestant is the median over turns; of a ratio, the ratio of the medians, with the smallest and largest of a turn as its spread.
+A busy or throttled machine then slows all of them alike, and ratios are taken turn by turn. The figure of a contestant
+is the median over turns; that of a ratio is the ratio of the medians, with the smallest and largest of a turn as its
+spread.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Contestant = Callable[[], object]
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster: of the medians, and the extremes over turns."""
+    """A speed-up: the ratio of the medians, and the extremes over turns."""
 
     value: float
     low: float
@@ -37,26 +38,26 @@ class Timing:
         return statistics.median(self.seconds)
 
     def faster_than(self, peer: Timing, work: float = 1.0) -> Ratio:
-        """How many times faster this is than ``peer``.
+        """Return the speed-up over ``peer``.
 
         Args:
             peer: timed in the same turns.
-            work: how much more work this does in a turn than the peer.
+            work: work per turn relative to the peer's.
 
         Raises:
-            ValueError: they did not take the same number of turns.
+            ValueError: the numbers of turns differ.
         """
         if len(self.seconds) != len(peer.seconds):
             raise ValueError(
-                f"A ratio is taken turn by turn, and there are {len(self.seconds)} turns of one and {len(peer.seconds)} of the other: "
-                "time both in the same take_turns(...)."
+                f"A ratio needs the same number of turns of both, and got {len(self.seconds)} and {len(peer.seconds)}: time both "
+                "in the same take_turns(...)."
             )
         each = [work * theirs / ours for ours, theirs in zip(self.seconds, peer.seconds, strict=True)]
         return Ratio(work * peer.median / self.median, min(each), max(each))
 
 
 def finish(device: torch.device | str) -> None:
-    """Wait until an accelerator has done what it was given."""
+    """Wait until an accelerator has finished all queued work."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -69,21 +70,21 @@ def take_turns(
     device: torch.device | str = "cpu",
     progress: Callable[[int, int | None], None] | None = None,
 ) -> dict[str, Timing]:
-    """Time every contestant ``turns`` times, one after the other, after ``warm_up`` rounds that are not counted.
+    """Time every contestant ``turns`` times, one after the other, after ``warm_up`` untimed rounds.
 
     Args:
         contestants: name -> a call that does the work once.
-        turns: counted rounds.
+        turns: number of timed rounds.
         warm_up: rounds before them: the first calls allocate, compile and fill caches.
-        device: where the work runs; an accelerator is waited for.
-        progress: told ``(calls done, calls in all)``.
+        device: of the work; each call ends with a device sync.
+        progress: callback ``(calls done, all calls)``.
 
     Raises:
         ValueError: no contestants, or no turns.
     """
     if not contestants or turns < 1 or warm_up < 0:
         raise ValueError(
-            f"There are {len(contestants)} contestants, {turns} turns and {warm_up} to warm up: at least 1, 1 and 0 are needed."
+            f"Got {len(contestants)} contestants, turns={turns} and warm_up={warm_up}: give at least 1, 1 and 0."
         )
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     done, total = 0, (warm_up + turns) * len(contestants)

@@ -1,11 +1,12 @@
-"""The work: batches of the contract that every contestant gets alike.
+"""The work: batches shared by all contestants.
 
-Tokens are drawn evenly from the vocabulary, which costs what text costs. Exactly the stated share of every row is hidden, so the
-work of a step is a number and not an expectation.
+Tokens are drawn evenly from the vocabulary, which costs as much as text. Exactly the stated fraction of every row is
+masked, so the work of a step is a number and not an expectation.
 
-    masked_rows      B full rows, a fixed share hidden                     MLM at 15%
-    diffusion_rows   B full rows, the share of row i is (i + ½) / B        masked diffusion, t uniform, evenly spread
-    documents        documents of log-normal length, a fixed share hidden; ``padded`` and ``packed`` make rows of them
+    masked_rows      B full rows, a fixed fraction masked                      MLM at 15%
+    diffusion_rows   B full rows, the mask rate of row i is (i + ½) / B        masked diffusion, t uniform, evenly
+    spread documents        documents of log-normal length, a fixed fraction masked; ``padded`` and ``packed`` arrange
+    them in rows
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ PAD, MASK, FIRST_ORDINARY = 0, 1, 5
 
 @dataclass(frozen=True)
 class Work:
-    """One batch, and what it holds.
+    """One batch with its counts.
 
     Attributes:
-        batch: fields of the contract; tensors ``[B, L]``.
-        lengths: of the documents in it, each attended on its own.
-        scored: hidden tokens.
+        batch: fields of ``MLMBatch``; tensors ``[B, L]``.
+        lengths: of its documents, each with its own attention.
+        scored: number of masked tokens.
     """
 
     batch: dict[str, Tensor]
@@ -41,21 +42,21 @@ class Work:
 
     @property
     def tokens(self) -> int:
-        """Real tokens, which are what a rate counts; padding does not."""
+        """Number of real tokens, without padding; the basis of rates."""
         return sum(self.lengths)
 
     @property
     def labels(self) -> Tensor:
-        """``[B, L]`` as Hugging Face's models want them: the true id where scored, -100 elsewhere."""
+        """Labels ``[B, L]`` for Hugging Face's models: the true id where scored, -100 elsewhere."""
         return torch.where(self.batch["noise_mask"], self.batch["target_ids"], IGNORED_TARGET)
 
     def to(self, device: torch.device | str) -> Work:
-        """The same on another device."""
+        """Return the same work on another device."""
         return Work({name: value.to(device) for name, value in self.batch.items()}, self.lengths, self.scored)
 
 
 def _hidden(real: Tensor, shares: Tensor, generator: torch.Generator) -> Tensor:
-    """Exactly ``round(share * n)`` (at least one) of the ``n`` real positions of each row, at random."""
+    """Select exactly ``round(share * n)`` (at least one) of the ``n`` real positions of each row, at random."""
     n = real.sum(-1)
     count = (shares * n).round().clamp(min=1).minimum(n)
     rank = torch.rand(real.shape, generator=generator).masked_fill(~real, 2.0).argsort(-1).argsort(-1)
@@ -80,19 +81,21 @@ def _full(rows: int, length: int, vocabulary: int, shares: Tensor, seed: int) ->
 
 
 def masked_rows(rows: int = 8, length: int = 512, vocabulary: int = 32_000, share: float = 0.15, seed: int = 0) -> Work:
-    """``rows`` full rows with ``share`` of each hidden."""
+    """Return ``rows`` full rows with the fraction ``share`` of each masked."""
     return _full(rows, length, vocabulary, torch.full((rows,), share, dtype=torch.float64), seed)
 
 
 def diffusion_rows(rows: int = 8, length: int = 512, vocabulary: int = 32_000, seed: int = 0) -> Work:
-    """``rows`` full rows at evenly spread times: half of all tokens are hidden."""
+    """Return ``rows`` full rows at evenly spread times: half of all tokens are masked."""
     return _full(rows, length, vocabulary, (torch.arange(rows, dtype=torch.float64) + 0.5) / rows, seed)
 
 
 def document_lengths(count: int = 24, mean: float = 180.0, longest: int = 512, sigma: float = 0.8) -> tuple[int, ...]:
-    """``count`` evenly spaced quantiles of a log-normal law that is cut off at ``longest``, with this mean after the cut.
+    """Return ``count`` evenly spaced quantiles of a log-normal law cut off at ``longest``, with this mean after the
+    cut.
 
     Args:
+        count, mean, longest: as above.
         sigma: standard deviation of the logarithm.
 
     Raises:
@@ -117,7 +120,7 @@ def document_lengths(count: int = 24, mean: float = 180.0, longest: int = 512, s
 def padded(
     lengths: tuple[int, ...], block: int = 512, vocabulary: int = 32_000, share: float = 0.15, seed: int = 0
 ) -> Work:
-    """One document a row, padded to ``block``, with an ``attention_mask``."""
+    """Return one document per row, padded to ``block``, with an ``attention_mask``."""
     generator = torch.Generator().manual_seed(seed)
     order = np.random.default_rng(seed).permutation(len(lengths))
     ordered = torch.tensor(lengths)[torch.from_numpy(order)]
@@ -128,21 +131,21 @@ def padded(
 
 
 def packed(work: Work, block: int = 512) -> Work:
-    """The very documents of a padded batch, hidden tokens and all, packed whole into rows of ``block`` tokens.
+    """Return the same documents and masks as a padded batch, packed without cuts into rows of ``block`` tokens.
 
-    The batch has ``segment_ids`` and ``positions``, and an ``attention_mask`` that leaves out what remained free.
+    The batch has ``segment_ids`` and ``positions``, and an ``attention_mask`` that excludes free slots.
     """
     real = work.batch["attention_mask"]
-    places = torch.arange(1, real.numel() + 1).view(real.shape)  # 0 is what the packer fills with
+    places = torch.arange(1, real.numel() + 1).view(real.shape)  # 0 marks the packer's padding
     rows = list(Packer(block, pad_id=0).pack([row[mask].numpy() for row, mask in zip(places, real, strict=True)]))
     index = torch.from_numpy(np.stack([row["input_ids"] for row in rows]))
     segments = torch.from_numpy(np.stack([row["segment_ids"] for row in rows]))
-    there, source = index > 0, (index - 1).clamp(min=0)
+    real_slots, source = index > 0, (index - 1).clamp(min=0)
     fill = {"input_ids": PAD, "target_ids": IGNORED_TARGET, "noise_mask": False, "p_mask": 0.0}
-    batch = {name: work.batch[name].flatten()[source].masked_fill(~there, value) for name, value in fill.items()}
+    batch = {name: work.batch[name].flatten()[source].masked_fill(~real_slots, value) for name, value in fill.items()}
     batch |= {
-        "attention_mask": there,
+        "attention_mask": real_slots,
         "segment_ids": segments,
-        "positions": positions_from_segments(segments).masked_fill(~there, 0),
+        "positions": positions_from_segments(segments).masked_fill(~real_slots, 0),
     }
     return Work(batch, work.lengths, work.scored)

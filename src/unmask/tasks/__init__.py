@@ -1,1 +1,1 @@
-"""Small problems with answers that can be checked, for comparing ways to train and to decode."""
+"""Small problems with checkable answers, for comparing methods of training and decoding."""

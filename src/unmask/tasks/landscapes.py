@@ -1,11 +1,11 @@
-"""Landscapes at a lake: pictures of 16 × 16 cells made by a procedure, whose laws can be checked cell by cell.
+"""Landscapes at a lake: generated pictures of 16 × 16 cells, with rules that can be checked cell by cell.
 
     sky    day, dusk or night, one third each; dusk has two bands, night has stars
-    light  a sun or a moon of 2 × 2 cells, the one that belongs to the hour
+    light  a sun or a moon of 2 × 2 cells, matching the hour
     land   mountains behind hills; both change by at most one cell from column to column; summits have snow
     lake   the five lowest rows mirror the five above them, in wet colours; stars are not mirrored
 
-A picture keeps all laws or it does not; :func:`laws` says which. Picture ``i`` is a pure function of ``(seed, i)``.
+:func:`laws` checks the rules. Picture ``i`` is a pure function of ``(seed, i)``.
 
 Shapes: ids int64 ``[N, 256]``, cells in reading order.
 """
@@ -32,11 +32,11 @@ _MOUNTAIN, _HILL = (3, 6), (1, 2)
 
 
 def pictures(count: int, seed: int = 0, first: int = 0) -> Int[Tensor, "count cells"]:
-    """Pictures number ``first .. first + count - 1`` of a seed."""
+    """Return pictures number ``first .. first + count - 1`` of a seed."""
     keys = row_keys(seed, 0, torch.arange(first, first + count))
 
     def chance(name: int, *shape: int) -> Tensor:
-        """Uniforms ``[count, *shape]`` of the question ``name``."""
+        """Return uniforms ``[count, *shape]`` of the stream ``name``."""
         size = int(torch.tensor(shape).prod()) if shape else 1
         own = fold(fold(keys, name)[:, None].expand(count, size), torch.arange(size).expand(count, size))
         return uniform(own).view(count, *shape)
@@ -53,7 +53,7 @@ def pictures(count: int, seed: int = 0, first: int = 0) -> Int[Tensor, "count ce
 
     for name, colour, (low, high) in ((5, MOUNTAIN, _MOUNTAIN), (6, HILL, _HILL)):
         height = _walk(chance(name, SIDE), low, high)
-        depth = SHORE - row[:, None]  # of a row above the water, from 1 at the shore
+        depth = SHORE - row[:, None]  # height above the water, from 1 at the shore
         cells = torch.where((depth >= 1) & (depth <= height[:, None, :]), colour, cells)
         if colour == MOUNTAIN:
             cells = torch.where((depth == height[:, None, :]) & (height >= _SNOW_FROM)[:, None, :], SNOW, cells)
@@ -61,7 +61,7 @@ def pictures(count: int, seed: int = 0, first: int = 0) -> Int[Tensor, "count ce
 
 
 def _walk(chance: Tensor, low: int, high: int) -> Int[Tensor, "count columns"]:
-    """Heights that start anywhere and change by -1, 0 or 1, kept within bounds."""
+    """Return heights with a uniform start and steps of -1, 0 or 1, kept within bounds."""
     height = [low + (chance[:, 0] * (high - low + 1)).long()]
     for step in chance[:, 1:].unbind(1):
         height.append((height[-1] + (step * 3).long() - 1).clamp(low, high))
@@ -69,7 +69,7 @@ def _walk(chance: Tensor, low: int, high: int) -> Int[Tensor, "count columns"]:
 
 
 def _mirrored(cells: Int[Tensor, "count height width"]) -> Int[Tensor, "count height width"]:
-    """The same with the water that belongs to it."""
+    """Return the cells with the water computed from the land and sky above it."""
     wet = torch.full((COLOURS + 1,), -1)
     wet[list(WET)] = torch.tensor(list(WET.values()))
     above = cells[:, 2 * SHORE - SIDE : SHORE].flip(1)
@@ -77,7 +77,9 @@ def _mirrored(cells: Int[Tensor, "count height width"]) -> Int[Tensor, "count he
 
 
 def laws(ids: Int[Tensor, "count cells"]) -> dict[str, Bool[Tensor, " count"]]:
-    """Which pictures keep which law of ``LAWS``, and ``"all"``; other ids than colours break those they touch."""
+    """Return which pictures follow each rule of ``LAWS``, and ``"all"``; ids other than colours break the rules they
+    touch.
+    """
     cells = ids.view(-1, SIDE, SIDE)
     air = cells[:, :SHORE]
     row = torch.arange(SHORE)[:, None]
