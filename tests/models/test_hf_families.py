@@ -13,7 +13,7 @@ from unmask import HuggingFaceMLM
 
 L = 12
 # Families of models that are no encoder alone, with the words of their refusal.
-REFUSED = {"bart": "encoder-decoder model", "mbart": "encoder with a decoder", "mvp": "encoder with a decoder"}
+REFUSED = {"bart": "encoder-decoder model", "mbart": "encoder-decoder model", "mvp": "encoder-decoder model"}
 QUICK = ("bert", "roberta", "roformer", "fnet", "esm", "xlm", "neomme", "modernvbert", "mra")
 FAMILIES = [
     pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in families() if kind not in REFUSED
