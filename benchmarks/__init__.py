@@ -1,1 +1,1 @@
-"""Peers side by side: every figure in the README comes from here. `make bench` runs all of it."""
+"""Comparisons with peers: the source of every figure in the README. `make bench` runs them all."""

@@ -1,8 +1,8 @@
-"""Where a training step's time goes: share of each kind of operation, by torch's profiler.
+"""Time of a training step by kind of operation, from torch's profiler.
 
     python -m benchmarks.anatomy [--precision bf16] [--steps 2] [--json anatomy.json]
 
-Our MLM step at 15% of the table's size, eager, on the CPU. Time is an operation's own, without those it calls.
+Our MLM step at 15% with the table's size, eager, on the CPU. The time of an operation excludes the operations it calls.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What each cache saves and what it changes: tokens run, tokens decoded as without it, tokens restored.
+"""Cost and effect of each cache: tokens run, tokens equal to uncached decoding, tokens restored.
 
-Half of the tokens of held-out windows are hidden and filled greedily, the surest first, in blocks. A block-causal network is also
-asked with its exact cache, and then decodes its attention blocks.
+Half of the tokens of held-out windows are masked and filled greedily in blocks, the most confident first. A
+block-causal network also runs with its exact cache, and then decodes its attention blocks.
 
     python -m benchmarks.caches --model runs/demo --rows 8 --block 16 --steps 32
 """

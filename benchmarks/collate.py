@@ -2,9 +2,9 @@
 
     python -m benchmarks.collate [--json collate.json] [--rounds 12]
 
-Both hide 15% of random tokens under 80/10/10. Ours is measured from lists of Python integers, which is what the peer takes,
-and from ready int64 columns, as a token store hands them over; with the other corruptions beside it. Each figure is the median
-of rounds in which all contestants take turns, so that a busy machine slows all of them alike. One thread.
+Both mask 15% of random tokens with 80/10/10. Ours is measured from lists of Python integers, the input of the peer, and
+from int64 columns as in a token store; the other corruptions are beside it. Each figure is the median of rounds in
+which all contestants take turns, so that a busy machine slows all of them alike. One thread.
 """
 
 from __future__ import annotations

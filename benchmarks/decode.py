@@ -1,14 +1,15 @@
-"""How fast decoding is, beside plain loops over the same weights, prompts and number of steps.
+"""Decoding speed beside plain loops over the same weights, prompts and number of steps.
 
-The full-logits loop is LLaDA's (Nie et al. 2025, 2502.09992, algorithm 5) as it is usually written: logits of the whole sequence at
-every step, all rows to the end. Its rule, the surest first and greedily, is that of "exact, surest first", whose tokens must be
-the same. The dual-cache loop is Fast-dLLM's (Wu et al. 2025, 2505.22618, algorithm 1): the whole sequence when a block opens, then
-the block alone against the keys and values of the rest, logits at all its positions. Both ask a plain PyTorch encoder (dense rows
-under a mask, PyTorch's own linear layers); a third line is the full-logits loop over our network. Variants take turns, so that
-a busy machine slows them alike; ratios are of medians within this run.
+The full-logits loop is LLaDA's (Nie et al. 2025, 2502.09992, algorithm 5) as usually written: logits of the whole
+sequence at every step, all rows to the end. It unmasks the most confident tokens greedily, as "exact, surest first"
+does; their tokens must be equal. The dual-cache loop is Fast-dLLM's (Wu et al. 2025, 2505.22618, algorithm 1): the
+whole sequence when a block opens, then only the block against cached keys and values of the rest, with logits at all
+its positions. Both run a plain PyTorch encoder (dense rows under a mask, PyTorch's own linear layers). A third line is
+the full-logits loop over our network. Variants take turns, so that a busy machine slows them alike; ratios are of
+medians within this run.
 
     python -m benchmarks.decode --steps 64 --repeats 3 --json decode.json
-    python -m benchmarks.decode --device cuda --compile              on an accelerator, and through compiled steps too
+    python -m benchmarks.decode --device cuda --compile              on an accelerator, with compiled steps
 """
 
 from __future__ import annotations

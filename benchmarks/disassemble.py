@@ -2,10 +2,10 @@
 
     python benchmarks/disassemble.py [PATH …] [--seconds 20] [--json out.json]
 
-Ours is everything ``unmask disassemble`` does with a file: reading, finding functions, disassembling, words of every operand,
-leaving out duplicates. The peer is Capstone alone on the code of the same functions, with detail on and the operands of every
-instruction looked at, as one would write it first. Both run in this process, on one core; the peer does as many functions as
-fit its time. Without paths: the library of this Python, the installed wheels, and /usr/bin.
+Ours is the complete work of ``unmask disassemble``: reading, locating functions, disassembling, words of every operand,
+and removal of duplicates. The peer is Capstone on the code of the same functions, with detail on and a loop over the
+operands of every instruction. Both run in this process, on one core; the peer processes as many functions as fit its
+time. Without paths: the library of this Python, the installed wheels, and /usr/bin.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""The same on an accelerator: steps of the ``base`` preset at sequence 1,024 in bf16, and their share of the measured product rate.
+"""Training steps on an accelerator: the ``base`` preset at sequence 1,024 in bf16, and the fraction of the product
+rate.
 
     benchmarks/gpu.sh                       runs this and keeps the figures under benchmarks/results/
 
-12 layers, width 768, vocabulary 32,000; MLM at 15% and masked diffusion on full rows, and MLM on packed documents under FlexAttention;
-eager and compiled, beside transformers' BERT. The share counts model FLOPs, forward and backward, against the rate of the step's
-own matrix products run alone.
+12 layers, width 768, vocabulary 32,000. MLM at 15% and masked diffusion on full rows, and MLM on packed documents under
+FlexAttention; eager and compiled, beside transformers' BERT. The fraction is model FLOPs, forward and backward,
+relative to the rate of the step's own matrix products.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every benchmark script has: threads, a table, and JSON that says on which machine."""
+"""Shared parts of all benchmarks: threads, tables, and JSON with a description of the machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ P, T = ParamSpec("P"), TypeVar("T")
 
 
 def arguments(doc: str | None, threads: int | None = None) -> argparse.ArgumentParser:
-    """A parser with ``--json`` and ``--threads`` (all that torch takes, if None); ``doc`` is the script's own."""
+    """Return a parser with ``--json`` and ``--threads`` (None = torch's default); ``doc`` is the script's docstring."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--threads", type=int, default=threads or torch.get_num_threads())
@@ -36,12 +36,14 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """What a function returns in a fresh process with as many threads: work of milliseconds is slower where a gigabyte of other work was."""
+    """Return a function's result from a fresh process with as many threads; earlier large work slows work of
+    milliseconds.
+    """
     return _apart(_begin, function, *arguments, **named)
 
 
 def in_default_process(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """As :func:`in_fresh_process`, in a process whose freed memory goes back to the system at once, as it does in a user's own program."""
+    """As :func:`in_fresh_process`, with the system's malloc settings, as in a user's own program."""
     return _apart(torch.set_num_threads, function, *arguments, **named)
 
 

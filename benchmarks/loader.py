@@ -1,9 +1,9 @@
-"""Do data ever wait? From a token store to batches, tokens per second on one core.
+"""Data loading: tokens per second on one core from a token store to batches.
 
     python -m benchmarks.loader [--turns 20] [--json loader.json]
 
-A store of 16 million tokens in documents of log-normal length is written to a temporary folder, and batches are made of it as
-`unmask train` makes them: draws, windows from the mapped file, collation with corruption. One thread; the file is in memory.
+A store of 16 million tokens in documents of log-normal length is written to a temporary folder. Batches are built as in
+`unmask train`: sampling, windows from the mapped file, collation with corruption. One thread; the file is in memory.
 """
 
 from __future__ import annotations

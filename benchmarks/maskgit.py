@@ -1,8 +1,8 @@
 """A training step and a generation beside x-transformers' NonAutoregressiveWrapper, in one run on one machine.
 
-Three networks of the same width, depth, heads, vocabulary and row length take turns: theirs under their wrapper, theirs under ours, ours
-under ours. A step is forward, backward and AdamW; a generation fills whole rows in the same number of evaluations. Ratios are of
-medians within this run.
+Three combinations of equal width, depth, heads, vocabulary and row length take turns: their network in their wrapper,
+theirs in ours, and ours in ours. A step is forward, backward and AdamW; a generation fills complete rows with the same
+number of forward passes. Ratios are of medians within this run.
 
     python benchmarks/maskgit.py --out maskgit.json
 """

@@ -1,9 +1,9 @@
-"""What each order gets right, against the network evaluations it takes.
+"""Quality of each unmasking order against the number of forward passes.
 
-On sudoku of 6 × 6 cells, made here: a network of 450,000 parameters is trained on whole grids (a minute or two, once; ``--run``), then
-asked puzzles with one solution by every order, at several numbers of evaluations or bounds. Quality is the share of puzzles solved
-whole, with Wilson's 95% interval. With ``--model`` the text network of a run is asked instead: half of the tokens of held-out windows
-are hidden, and quality is the share restored.
+On generated sudoku of 6 × 6 cells: a network of 450,000 parameters is trained on complete grids (a minute or two, once;
+``--run``), then solves puzzles with a unique solution in every order, with several numbers of forward passes or bounds.
+Quality is the fraction of puzzles solved completely, with Wilson's 95% interval. With ``--model`` the text network of a
+run fills held-out windows with half of their tokens masked, and quality is the fraction of tokens restored.
 
     python -m benchmarks.order --plot docs/orders.png --json benchmarks/results/order.json
     python -m benchmarks.order --model runs/demo --rows 32 --plot order.png

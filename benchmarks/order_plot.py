@@ -1,4 +1,6 @@
-"""The plot of ``benchmarks.order``: quality against what it took, a panel for each kind of comparison, every line named where it ends."""
+"""The plot of ``benchmarks.order``: quality against forward passes, one panel per kind of comparison, lines
+labelled.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; markers differ as well.
+# Okabe and Ito's colours, distinct for colour-blind readers too; markers differ as well.
 _BLACK, _ORANGE, _SKY, _GREEN, _BLUE, _RED, _PINK = (
     "#000000",
     "#e69f00",

@@ -1,11 +1,13 @@
-"""Who else trains masked language models, at the same size and on the same batch; each is one ``TrainingStep``.
+"""Peers: other trainers of masked language models, at the same size and on the same batch; each is one
+``TrainingStep``.
 
     modern_bert      transformers' ModernBertForMaskedLM with its sparse head (sparse_prediction), SDPA
     x_transformers   a TransformerWrapper around an Encoder with attn_flash and rotary positions
-    plain            the encoder one writes from a textbook: pre-norm blocks, rotary positions, SDPA, plain cross-entropy;
-                     logits everywhere, or, with ``sparse``, at the scored positions only
+    plain            a textbook encoder: pre-norm blocks, rotary positions, SDPA, plain cross-entropy; logits
+    everywhere,
+                     or, with ``sparse``, at the scored positions only
 
-No dropout anywhere; input and output embeddings are one matrix everywhere.
+No dropout anywhere; input and output embeddings are tied everywhere.
 """
 
 from __future__ import annotations

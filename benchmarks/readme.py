@@ -1,4 +1,4 @@
-"""The README's figures: a table between two markers, replaced as a whole and nothing else touched."""
+"""The README's figures: a table between two markers, replaced without other changes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
 def with_figures(text: str, table: str) -> str:
-    """``text`` with what stands between the markers replaced by ``table``; the same again for the same table.
+    """Return ``text`` with the part between the markers replaced by ``table``; idempotent.
 
     Raises:
-        ValueError: the markers are not there once each, in order, or the table holds one.
+        ValueError: the markers do not occur once each, in order, or the table contains one.
     """
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"The text must hold {BEGIN} and, after it, {END}, once each: the figures go between them.")
+        raise ValueError(f"The text must contain {BEGIN} and, after it, {END}, once each: the figures go between them.")
     if BEGIN in table or END in table:
-        raise ValueError("The table holds one of the markers that it is to stand between.")
+        raise ValueError(f"The table contains a marker ({BEGIN} or {END}). Remove it from the table.")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     return f"{before}{BEGIN}\n{table.strip()}\n{END}{after}"

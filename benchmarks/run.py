@@ -1,9 +1,9 @@
-"""Everything, in one run: what `make bench` does.
+"""All benchmarks in one run: `make bench`.
 
     python -m benchmarks.run [--only mlm decode …] [--turns 3] [--eager] [--readme README.md]
 
-Measures every section, prints its table, and after each one writes what there is so far to benchmarks/results/. A whole run then
-prints all figures beside their targets, draws docs/scaling.png and puts the table into the README.
+Measures every section, prints its table, and writes all results so far to benchmarks/results/ after each section. A
+complete run then prints all figures beside their targets, draws docs/scaling.png and updates the table of the README.
 """
 
 from __future__ import annotations

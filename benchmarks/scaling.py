@@ -1,11 +1,11 @@
-"""How a step's cost grows with sequence length, vocabulary, batch and depth, and whether it must.
+"""Growth of a step's cost with sequence length, vocabulary, batch and depth, against its theoretical limit.
 
     python -m benchmarks.scaling [--turns 3] [--plot docs/scaling.png] [--json scaling.json]
 
-One thing grows at a time, the rest stays: 6 layers, width 384, vocabulary 32,000, MLM at 15%, fp32. The power of growth is the slope
-of a least-squares line through the logarithms of the three largest points, where fixed costs (the optimiser's, above all) count
-least. Nothing may grow faster than its own law: in proportion to vocabulary, batch and depth, and with the length as fast as the
-counted FLOPs do (between 1 and 2), give or take the width of the measurement.
+One size grows at a time from 6 layers, width 384, vocabulary 32,000, MLM at 15%, fp32. The exponent is the slope of a
+least-squares line through the logarithms of the three largest points, where fixed costs (mainly the optimiser's) matter
+least. Limits: proportional to vocabulary, batch and depth, and with length as fast as counted FLOPs (between 1 and 2),
+up to the measurement's error.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A network that fills 6 × 6 sudoku, and puzzles to ask it: a small problem on which orders of filling differ, made here.
+"""A network that fills 6 × 6 sudoku, and puzzles for it: a small problem on which unmasking orders differ.
 
-The network is ``RotaryTransformerMLMModel`` (450,000 parameters) told row, column and box of each cell by learned vectors. It learns
-from whole grids, of which a uniform share is hidden; it never sees a puzzle. The grids of the puzzles are none of those it learns from,
-whatever their digits are called: a tenth of the 39,168 patterns is kept for them.
+The network is ``RotaryTransformerMLMModel`` (450,000 parameters) with learned vectors for row, column and box of each
+cell. It is trained on complete grids with a uniform mask rate, and never on puzzles. The grids of the puzzles are not
+among its training grids under any renaming of digits: a tenth of the 39,168 patterns is held out for them.
 """
 
 from __future__ import annotations

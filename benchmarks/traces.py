@@ -1,18 +1,18 @@
-"""A training step of the instruction-trace model, beside an encoder whose attention heads are modules of their own.
+"""A training step of the instruction-trace model, beside an encoder whose attention heads are separate modules.
 
     python -m benchmarks.traces [--size tiny] [--precision fp32] [--turns 5] [--json traces.json]
 
-The peer is the textbook form of the same network: one module a head with three projections, scores, softmax and a product, a mask added to
-the scores, learned embeddings of instruction and argument numbers, and the vocabulary projection at every position of rows of one
-fixed length. Both have the same width, depth, heads, feed-forward width, vocabulary, 80/10/10 masking and fused AdamW. Two
-settings:
+The peer is the textbook form of the same network: one module per head with three projections, scores, softmax and a
+product, an additive mask, learned embeddings of instruction and argument indices, and the vocabulary projection at
+every position of rows of one fixed length. Both have the same width, depth, heads, feed-forward width, vocabulary,
+80/10/10 masking and fused AdamW. Two settings:
 
-    dense    rows that are full: what the two encoders cost
-    real     functions of real lengths: the peer pads each to a row, ours packs them
+    dense    full rows: the cost of the two encoders
+    real     functions of real lengths: padded to a row for the peer, packed for ours
 
-The lengths are 16 evenly spaced quantiles of those of 22,580 functions of fourteen Linux binaries (tokens of a trace: median 211, mean 349).
-Both are timed twice: in turns in one process that keeps freed memory, which helps both, and each in processes of its own, where ours keeps
-freed memory, as ``unmask train`` does, and the peer's goes back to the system at once, as in its users' programs.
+The lengths are 16 evenly spaced quantiles of those of 22,580 functions of fourteen Linux binaries (tokens of a trace:
+median 211, mean 349). Both are timed twice: in turns in one process that keeps freed memory, which helps both, and in
+separate processes: ours with tuned malloc, as in ``unmask train``, and the peer's with the system's default.
 """
 
 from __future__ import annotations

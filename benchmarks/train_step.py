@@ -1,10 +1,11 @@
 """One training step beside every peer's, on the same batch, in turns.
 
-    python -m benchmarks.train_step [--only mlm whole diffusion documents memory] [--turns 3] [--compiled] [--json train_step.json]
+    python -m benchmarks.train_step [--only mlm whole diffusion documents memory] [--turns 3] [--compiled] [--json
+    train_step.json]
 
-6 layers, width 384, 6 heads, feed-forward 1536, vocabulary 32,000, 8 rows of 512 tokens unless a work says otherwise; a step is
-forward, backward and fused AdamW; no dropout. ``ours`` computes what ``unmask train`` computes. A peer that compiles stands in its
-best form, eager or compiled, whichever this run finds faster; so do we.
+6 layers, width 384, 6 heads, feed-forward 1536, vocabulary 32,000, 8 rows of 512 tokens unless stated otherwise; a step
+is forward, backward and fused AdamW; no dropout. ``ours`` is the step of ``unmask train``. A network that compiles
+appears in its faster form in this run, eager or compiled; so does ours.
 """
 
 from __future__ import annotations

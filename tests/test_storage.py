@@ -98,7 +98,7 @@ def test_a_folder_never_replaces_one(tmp_path):
     assert everything(tmp_path) == {"folder/x": b"one"}
 
 
-def test_nothing_is_seen_before_it_is_whole(tmp_path):
+def test_a_file_appears_only_when_complete(tmp_path):
     path = tmp_path / "f"
     with atomic_file(path) as temporary:
         temporary.write_text("new")

@@ -94,7 +94,7 @@ def test_unigram_by_hand():
     assert model.probabilities[3:] == pytest.approx(np.array([5, 1, 2, 1, 1, 1]) / 11)
 
 
-def test_hidden_neighbours_padding_and_edges_are_unknown():
+def test_masked_neighbours_padding_and_edges_are_unknown():
     model = NeighbourModel(stream(), SPECIAL, V)
     x = torch.tensor([[3, 1, 4, 5, 2, 6], [7, 1, 0, 0, 0, 0]])
     real = torch.tensor([[1] * 6, [1, 1, 0, 0, 0, 0]]).bool()

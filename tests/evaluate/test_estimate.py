@@ -9,7 +9,7 @@ from scipy import stats
 from unmask.evaluate.estimate import Estimate, proportion, ratio, student_quantile
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says():
+def test_the_interval_has_its_nominal_coverage():
     draw = np.random.default_rng(0)
     for documents, least in ((8, 0.92), (60, 0.935)):
         covered = 0

@@ -65,7 +65,7 @@ def test_an_exact_posterior_scores_its_own_log_probability(row):
     assert exact_nelbo(model, row, SPECIAL) == pytest.approx(model.nll(row), abs=1e-12)
 
 
-def test_a_uniform_model_scores_exactly_ln_v_whatever_is_hidden():
+def test_a_uniform_model_scores_exactly_ln_v_under_any_mask():
     rows = ragged_rows(40, 20)
     for samples in (1, 3):
         found = nelbo(ConstantModel(np.zeros(30)), Windows.of_rows(rows, 8), SPECIAL_30, samples=samples)

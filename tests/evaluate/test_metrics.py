@@ -36,7 +36,7 @@ def test_a_model_that_always_says_2():
     json.dumps(found.as_dict(), allow_nan=False)
 
 
-def test_exactly_the_rate_is_hidden():
+def test_exactly_the_rate_is_masked():
     class Watch(ConstantModel):
         def __call__(self, x_t, attention_mask=None, positions=None, block_mask=None):
             self.hidden = (x_t == SPECIAL.mask).sum(-1).tolist()

@@ -21,7 +21,7 @@ EVERYBODY = {
 }
 
 
-def test_exactly_the_stated_share_of_every_row_is_hidden():
+def test_exactly_the_stated_fraction_of_every_row_is_masked():
     work = masked_rows(6, 40, 100, share=0.15)
     assert work.batch["noise_mask"].sum(-1).tolist() == [6] * 6 and work.scored == 36
     work = diffusion_rows(4, 40, 100)
@@ -29,7 +29,7 @@ def test_exactly_the_stated_share_of_every_row_is_hidden():
     assert work.batch["p_mask"][:, 0].tolist() == [0.125, 0.375, 0.625, 0.875]
 
 
-def test_hidden_positions_show_the_mask_and_labels_stand_there_only():
+def test_masked_positions_have_the_mask_token_and_the_only_labels():
     work = masked_rows(3, 30, 100)
     hidden = work.batch["noise_mask"]
     assert torch.equal(work.batch["input_ids"] == MASK, hidden)
@@ -37,7 +37,7 @@ def test_hidden_positions_show_the_mask_and_labels_stand_there_only():
     assert torch.equal(work.batch["input_ids"][~hidden], work.batch["target_ids"][~hidden])
 
 
-def test_document_lengths_have_the_mean_and_the_longest_that_were_asked():
+def test_document_lengths_have_the_requested_mean_and_maximum():
     lengths = document_lengths(24, 180, 512)
     assert len(lengths) == 24 and max(lengths) == 512 and abs(sum(lengths) / 24 - 180) < 1
     logs = torch.tensor(lengths[:-1]).double().log()  # below the cut they are quantiles of a normal law
@@ -46,7 +46,7 @@ def test_document_lengths_have_the_mean_and_the_longest_that_were_asked():
 
 
 @pytest.mark.parametrize("lengths", [(5, 16, 9, 3), (1, 1, 16)])
-def test_packing_moves_documents_whole(lengths):
+def test_packing_keeps_documents_uncut(lengths):
     non_adjacent = padded(lengths, 16, 100)
     together = packed(non_adjacent, 16)
     assert (together.scored, together.tokens, sum(lengths)) == (

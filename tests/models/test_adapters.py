@@ -23,7 +23,7 @@ def wrapper(layers="Encoder", **options):
 
 
 @pytest.mark.parametrize("options", [{}, {"tie_embedding": True}, {"emb_dim": 12}, {"num_memory_tokens": 2}])
-def test_a_transformer_wrapper_is_asked_where_somebody_reads(options):
+def test_a_transformer_wrapper_computes_logits_only_where_read(options):
     net = wrapper(**options)
     ours = as_network(net)
     assert isinstance(ours, XTransformerMLM)
@@ -142,7 +142,7 @@ def test_a_network_that_cannot_be_copied_is_used_all_the_same():
     assert as_network(net)(torch.arange(8)[None]).shape == (1, 8, 20)
 
 
-def test_what_is_no_network_is_refused():
+def test_an_unsupported_network_raises():
     with pytest.raises(ValueError, match="is not a supported network"):
         as_network(nn.Linear(2, 2))
     with pytest.raises(ValueError, match="not a single projection"):

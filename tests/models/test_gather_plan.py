@@ -53,7 +53,7 @@ ASKED = {
 @pytest.mark.parametrize("kind", ["rotary", "traces"])
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("asked", ASKED)
-def test_states_at_some_positions_are_those_of_the_whole_encoder_in_value_and_gradient(kind, rows, asked):
+def test_states_at_some_positions_equal_those_of_the_full_encoder_in_value_and_gradient(kind, rows, asked):
     model, index = network(kind), ASKED[asked]
     pull = torch.randn(len(index), 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     whole = model.hidden_states(IDS, **ROWS[rows]).flatten(0, 1)[index]
@@ -95,7 +95,7 @@ def test_a_plan_that_cannot_ask_in_part_attends_for_all_and_goes_on_with_some():
     torch.testing.assert_close(flash.hidden_states_where(IDS, index), plain.hidden_states(IDS).flatten(0, 1)[index])
 
 
-def test_activations_that_are_made_anew_give_the_same_gradients():
+def test_checkpointed_activations_give_the_same_gradients():
     """(That compiled blocks do is stated in tests/nn/test_execution.py, through the loss.)"""
     model, index = network(), ASKED["some"]
     gradients = []
@@ -108,7 +108,7 @@ def test_activations_that_are_made_anew_give_the_same_gradients():
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-def test_what_was_dropped_reads_zero_and_answers_keep_their_order():
+def test_dropped_positions_read_zero_and_results_keep_their_order():
     reading = GatherPlan.of(torch.tensor([5, 0, 3, 5]), torch.tensor([3, 5, 4]), 6)
     assert reading.places.tolist() == [0, 1, 1]
     assert reading.put(torch.tensor([[3.0], [5.0], [5.0]])).flatten().tolist() == [5.0, 0.0, 3.0, 5.0]

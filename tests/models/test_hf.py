@@ -47,7 +47,7 @@ def rows(padded: int = 0):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_logits_are_the_models_own_and_the_head_is_paid_where_asked(family):
+def test_the_logits_are_the_models_own_and_the_head_runs_only_where_read(family):
     model = network(family)
     ours = HuggingFaceMLM(model)
     ids, real = rows(padded=3)
@@ -108,7 +108,7 @@ def test_a_predictor_fills_with_it(family):
     assert torch.equal(found[given], ids[given])
 
 
-def test_what_is_no_masked_language_model_is_refused():
+def test_other_models_than_masked_language_models_raise():
     small = {**SIZES, "is_decoder": True}
     with pytest.raises(ValueError, match="causal"):
         HuggingFaceMLM(transformers.BertLMHeadModel(transformers.BertConfig(**small)))

@@ -105,7 +105,7 @@ def test_zeros_added_to_embeddings_change_nothing_or_are_refused(kind):
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_other_models_are_refused_in_words(kind):
+def test_unsupported_families_raise_a_readable_error(kind):
     with pytest.raises(ValueError, match=REFUSED[kind]):
         HuggingFaceMLM(small_model(kind))
 

@@ -114,7 +114,7 @@ def test_places_are_relative():
         assert torch.allclose(shifted, network(IDS[None]))
 
 
-def test_a_hidden_token_moves_nothing():
+def test_masking_a_token_changes_no_position():
     network = model()
     hidden = IDS.where(IDS == NEXT, 1)
     places = [p.tolist() for p in network._places(IDS[None], None, None, None)]

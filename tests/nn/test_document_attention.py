@@ -87,7 +87,7 @@ def test_short_documents_go_by_products_and_longer_ones_in_bf16():
     )
 
 
-def test_probabilities_are_kept_for_a_gradient_only_and_then_not_made_again(monkeypatch):
+def test_probabilities_are_kept_only_for_gradients_and_then_not_recomputed(monkeypatch):
     made, rooms = [], []
     inner, room = documents._probabilities, documents._room_to_keep
     monkeypatch.setattr(

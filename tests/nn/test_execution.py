@@ -13,7 +13,7 @@ from unmask.nn.execution import BlockRunner, can_compile
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_activations_made_again_are_the_same_bit_for_bit(dropout):
+def test_recomputed_activations_are_bit_identical(dropout):
     kept, again = (
         value_and_gradient(BlockRunner(checkpoint_activations=r), batch([5, 9, 9]), dropout=dropout)
         for r in (False, True)
@@ -21,7 +21,7 @@ def test_activations_made_again_are_the_same_bit_for_bit(dropout):
     assert all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))
 
 
-def test_activations_made_again_are_not_kept():
+def test_recomputed_activations_are_not_stored():
     def kept(runner):
         size = 0
 

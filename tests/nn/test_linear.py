@@ -45,7 +45,7 @@ def test_its_gradients_are_those_of_a_plain_one(shape: tuple[int, ...], bias: bo
 
 
 @pytest.mark.parametrize("wanted", list(itertools.product([True, False], repeat=5))[:-1])
-def test_behind_a_norm_it_is_the_layer_of_the_norm_whatever_has_a_gradient(wanted: tuple[bool, ...]) -> None:
+def test_linear_of_a_norm_equals_norm_then_linear_for_any_required_gradients(wanted: tuple[bool, ...]) -> None:
     torch.manual_seed(1)
     layer, x, scale, shift, weights = (
         Linear(24, 30),
@@ -71,7 +71,7 @@ def test_behind_a_norm_it_is_the_layer_of_the_norm_whatever_has_a_gradient(wante
 
 
 @pytest.mark.skipif(not HAS_ONEDNN, reason="this PyTorch has no oneDNN")
-def test_what_is_made_before_it_is_not_kept() -> None:
+def test_the_recomputed_input_is_not_stored() -> None:
     def kept(call: Callable[[torch.Tensor], torch.Tensor]) -> int:
         storages: dict[int, int] = {}
 
@@ -114,7 +114,7 @@ def test_float64_and_bf16_autocast_are_those_of_torch(wide: Linear) -> None:
         assert torch.equal(wide(x.double()), F.linear(x.double(), wide.weight, wide.bias))
 
 
-def test_a_layout_lasts_no_longer_than_it_was_asked_for(wide: Linear) -> None:
+def test_prepacked_weights_last_for_the_context_only(wide: Linear) -> None:
     x = torch.randn(3, 24)
     model = nn.Sequential(wide)
     with torch.no_grad():

@@ -53,7 +53,7 @@ def test_the_subset_sum_is_the_average_over_all_orders(vocab, length):
 
 @pytest.mark.parametrize("vocab, length", SIZES)
 @pytest.mark.parametrize("name", SMOOTH)
-def test_coins_under_any_schedule_give_the_bound(vocab, length, name):
+def test_bernoulli_masking_under_any_schedule_gives_the_bound(vocab, length, name):
     """Gauss-Legendre over times, all maskings at each: levels from the corruption, weights from the loss."""
     model, row = tiny(vocab, length)
     loss = MLMLoss(model=model, weighting=as_schedule(name), normaliser="sequence")
@@ -94,7 +94,7 @@ def test_exact_counts_give_the_bound(vocab, length, normaliser, per):
 
 
 @pytest.mark.parametrize("vocab, length", SIZES)
-def test_the_mean_over_a_rows_hidden_tokens_is_the_bound_per_token(vocab, length):
+def test_the_mean_over_a_rows_masked_tokens_is_the_bound_per_token(vocab, length):
     """``use_num_masked_factor``: with counts uniform on 1..L (docs/theory.md, the mean over a row)."""
     model, row = tiny(vocab, length)
     loss = MLMLoss(model=model, use_num_masked_factor=True)

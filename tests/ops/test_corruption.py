@@ -71,7 +71,7 @@ def clean(rows, length):
 
 
 @every_scheme
-def test_only_the_eligible_are_hidden_and_nothing_else_changes(corruption):
+def test_only_eligible_positions_are_masked_and_nothing_else_changes(corruption):
     ids, before = clean(300, 17), clean(300, 17)
     eligible = torch.rand(300, 17) < 0.5
     noisy, scored, p = corruption(ids, eligible, keyed(300))
@@ -176,7 +176,7 @@ def test_bert_selects_masks_randomises_and_keeps_at_its_rates():
 
 
 @pytest.mark.parametrize("mask_replace_prob, random_replace_prob", [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.3, 0.2)])
-def test_any_shares_of_the_selected_are_met(mask_replace_prob, random_replace_prob):
+def test_any_replacement_fractions_are_met(mask_replace_prob, random_replace_prob):
     ids = torch.full((1500, 40), 7)
     noisy, scored, _ = corrupt_bert(
         ids, torch.ones_like(ids), MASK, VOCAB, SPECIAL, 0.5, mask_replace_prob, random_replace_prob
@@ -223,12 +223,12 @@ def test_given_levels_take_the_place_of_drawn_ones():
     assert float(ScheduleMaskRate(SCHEDULES["quadratic"], 0.0)(noise.row_uniforms)[1]) == 0.25
 
 
-def test_a_row_with_nothing_to_hide_stays_and_has_no_probability():
+def test_a_row_without_eligible_positions_is_unchanged():
     noisy, scored, p = SCHEMES["uniform exact"](clean(2, 5), torch.zeros(2, 5, dtype=torch.bool), keyed(2))
     assert torch.equal(noisy, clean(2, 5)) and not scored.any() and (p == 0).all()
 
 
-def test_blockwise_hides_a_rounded_share_of_each_blocks_supervised_positions():
+def test_blockwise_masks_a_rounded_fraction_of_each_blocks_maskable_positions():
     loss_mask = torch.ones(2000, 30)
     loss_mask[:, :7], loss_mask[::2, 22:] = 0, 0
     noisy, scored, p = corrupt_blockwise(clean(2000, 30), loss_mask, MASK, block_size=8)
@@ -285,7 +285,7 @@ def test_scheduled_counts_are_the_ceiling_at_the_given_times():
     assert chisquare(torch.bincount(drawn, minlength=21)[1:], 5000 * chance).pvalue > 1e-3
 
 
-def test_all_masked_and_uniform_random_replace_what_is_supervised():
+def test_all_masked_and_uniform_random_replace_maskable_positions():
     ids, loss_mask = clean(800, 25), torch.ones(800, 25)
     loss_mask[:, :5] = 0
     noisy, scored, p = corrupt_all_masked(ids, loss_mask, MASK)
@@ -387,7 +387,7 @@ def test_plain_functions_refuse_what_is_no_batch(ids, loss_mask, message):
 
 
 @pytest.mark.parametrize("name", ["words", "words, exact", "words, maskgit", "words, blocks", "bert words"])
-def test_whole_words_are_hidden_or_kept_together(name):
+def test_whole_words_are_masked_or_kept_together(name):
     ids = clean(400, 20)
     eligible = torch.rand(400, 20) < 0.9
     _, scored, p = SCHEMES[name](ids, eligible, keyed(400))
@@ -411,7 +411,7 @@ def test_counts_of_whole_words_count_words():
     assert abs(float((first & scored).sum() / n.sum()) - 0.5) < 0.01
 
 
-def test_only_the_eligible_are_hidden_whatever_the_units_are():
+def test_only_eligible_positions_are_masked_for_any_granularity():
     ids, eligible = clean(100, 9), torch.ones(100, 9, dtype=torch.bool)
     eligible[:, 4:6] = False
     _, scored, _ = whole_words(uniform_corruption(MASK), lambda ids, eligible: torch.zeros_like(ids))(
@@ -420,7 +420,7 @@ def test_only_the_eligible_are_hidden_whatever_the_units_are():
     assert torch.equal(scored, scored[:, :1] & eligible) and bool(scored.any())
 
 
-def test_spans_have_no_whole_words():
+def test_whole_words_of_spans_raise():
     with pytest.raises(ValueError, match="Spans are runs of tokens"):
         whole_words(span_corruption(MASK), SOLID)
 
@@ -437,14 +437,14 @@ def test_spans_have_no_whole_words():
     (lambda: Replacement(1, 0.8, 0.1), "needs ordinary_ids"),
     (lambda: bert_corruption(1, 2, (0,)), "needs ordinary_ids"),
 ])  # fmt: skip
-def test_impossible_rates_are_refused(make, message):
+def test_impossible_rates_raise(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
 @every_scheme
 @pytest.mark.parametrize("left", [0, 3])
-def test_an_accelerator_hides_the_same(corruption, left, monkeypatch):
+def test_an_accelerator_masks_the_same_positions(corruption, left, monkeypatch):
     """Tensors that NumPy cannot see take torch's way, bit for bit the same; here they only say that they are elsewhere."""
     ids, eligible = clean(40, 13), torch.rand(40, 13) < 0.8
     counters = (torch.arange(13) - left).expand(40, 13) if left else None

@@ -131,7 +131,7 @@ SCHEMES = {
 
 @every_grain
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
-def test_units_are_hidden_whole_at_the_stated_rate_and_next_never(scheme, grain):
+def test_units_are_masked_together_at_the_stated_rate_and_next_never(scheme, grain):
     """E[noise / p] = 1 at every position that may be hidden, and all tokens of a unit share their fate."""
     rows = 30_000
     row = encode("push 7 ##123 [NEXT] mov dword [ rbp + 7 ] rax [NEXT] mov rel 7 [SEP] [PAD]")

@@ -46,7 +46,7 @@ def test_it_is_the_formula(biased, regularisers, chunk, monkeypatch):
             assert torch.allclose(one, other, atol=1e-12)
 
 
-def test_the_best_token_is_told_where_no_gradient_is_wanted():
+def test_the_best_token_is_returned_without_gradients():
     args = drawn()
     with torch.no_grad():
         found = linear_cross_entropy(*args[0], *args[1:])
@@ -57,7 +57,7 @@ def test_the_best_token_is_told_where_no_gradient_is_wanted():
     assert linear_cross_entropy(*args[0], *args[1:]).best.numel() == 0
 
 
-def test_gradients_go_only_where_they_are_wanted():
+def test_only_required_gradients_are_computed():
     (hidden, weight, bias), targets, weights = drawn()
     found = linear_cross_entropy(hidden.detach(), weight, bias.detach(), targets, weights)
     assert torch.autograd.grad(found.numerator, [weight])[0].isfinite().all()

@@ -49,7 +49,7 @@ def test_even_times_lower_the_variance_of_a_batch(law):
     assert float(means.var()) < 0.3 * float(free.var())
 
 
-def test_discrete_levels_are_the_schedule_on_a_grid():
+def test_discrete_mask_rates_are_the_schedule_on_a_grid():
     u = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
     rates = DiscreteMaskRate(SCHEDULES["cosine"], 5)(u)
     grid, counts = rates.unique(return_counts=True)
@@ -57,7 +57,7 @@ def test_discrete_levels_are_the_schedule_on_a_grid():
     assert chisquare(counts).pvalue > 0.99
 
 
-def test_a_curriculum_blends_from_one_law_to_the_other():
+def test_a_warmup_blends_from_one_law_to_the_other():
     u = torch.tensor([0.5, 0.5, 0.5, 0.5], dtype=torch.float64)
     law = MaskRateWarmup(ConstantMaskRate(0.3), UniformMaskRate(0.0), over=0.5)
     assert torch.allclose(law.at(torch.tensor([0.0, 0.25, 0.5, 1.0]))(u), torch.tensor([0.3, 0.4, 0.5, 0.5]).double())
@@ -72,6 +72,6 @@ def test_a_curriculum_blends_from_one_law_to_the_other():
     lambda: SharedOffset(0),
     lambda: Stratified(-1),
 ])  # fmt: skip
-def test_impossible_laws_are_refused(make):
+def test_impossible_laws_raise(make):
     with pytest.raises(ValueError):
         make()

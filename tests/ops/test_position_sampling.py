@@ -54,7 +54,7 @@ def test_systematic_sampling_keeps_any_probabilities_exactly():
     assert together > 0
 
 
-def test_a_prompt_and_padding_leave_the_weights_of_an_answer_alone():
+def test_prompt_and_padding_do_not_change_the_weights_of_an_answer():
     choice = WeightedCount()
     mask_rate = torch.full((1,), 0.3, dtype=torch.float64)
     bare = choice(mask_rate, torch.ones(1, 10, dtype=torch.bool), Noise(torch.tensor([5])))
@@ -71,7 +71,7 @@ def test_words_at_some_places_are_the_words_of_those_positions():
         assert np.array_equal(noise.words_at(Stream.KIND, where, 9), noise._bits(Stream.KIND, 9).numpy().take(where))
 
 
-def test_coins_come_up_always_at_one_and_never_at_zero():
+def test_bernoulli_masking_is_exact_at_rates_zero_and_one():
     noise, among = Noise(torch.arange(3)), torch.ones(3, 40_000, dtype=torch.bool)
     among[:, 7] = False
     bernoulli, p = noise.bernoulli(torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64), among, Stream.SELECTION)
@@ -84,7 +84,7 @@ def test_coins_come_up_always_at_one_and_never_at_zero():
 
 
 @pytest.mark.parametrize("counters", [None, torch.arange(9).expand(3, 9)])
-def test_coins_have_exactly_the_probability_that_they_state(counters, monkeypatch):
+def test_bernoulli_masking_has_exactly_its_stated_probability(counters, monkeypatch):
     """The rate rounded up to a multiple of 2^-32, as a count of the halves at which they come up; also near 0 and 1."""
     rates = torch.tensor([1e-12, 0.3, 1 - 1e-12], dtype=torch.float64)
     limits = [1, int(np.ceil(0.3 * 2**32)), 2**32]
@@ -101,7 +101,7 @@ def test_coins_have_exactly_the_probability_that_they_state(counters, monkeypatc
 
 
 @pytest.mark.parametrize("length", [1, 6, 7])
-def test_halves_are_those_of_words_that_two_positions_share(length):
+def test_two_positions_use_the_halves_of_one_word(length):
     """Position 2i has the lower half of word i and position 2i + 1 the upper, wherever the row begins, here and on an accelerator."""
     noise = Noise(row_keys(0, 0, torch.arange(4)))
     words = noise._bits(Stream.SELECTION, 4).numpy().view(np.uint64)
@@ -132,7 +132,7 @@ def test_the_largest_are_those_with_the_largest_halves(key, length, data):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_halves_that_tie_are_told_apart_by_words_and_exactly_k_are_taken(seed, monkeypatch):
+def test_ties_of_halves_are_broken_and_exactly_k_are_selected(seed, monkeypatch):
     draw = torch.Generator().manual_seed(seed)
     halves, words = torch.randint(0, 3, (6, 9), generator=draw), torch.rand(6, 9, generator=draw).argsort(-1)
     monkeypatch.setattr(Noise, "_halves", lambda *_: halves.numpy().astype(np.uint32))

@@ -31,7 +31,7 @@ def test_a_run_is_masked_randomised_or_kept_together_at_the_rates():
     assert chisquare(pairs).pvalue > 1e-3
 
 
-def test_runs_are_told_apart_by_what_lies_between_and_by_rows():
+def test_runs_are_separated_by_gaps_and_rows():
     """Two runs of a row, and the same run of two rows, have kinds of their own."""
     chosen = torch.tensor([[True, True, False, True, True]]).expand(4000, 5)
     made = WHOLE(torch.full((4000, 5), 11), chosen, Noise(torch.arange(4000)))
@@ -41,7 +41,7 @@ def test_runs_are_told_apart_by_what_lies_between_and_by_rows():
     assert chisquare(torch.bincount(first[1:].long() * 2 + first[:-1].long(), minlength=4)).pvalue > 1e-3
 
 
-def test_positions_have_kinds_of_their_own_unless_asked():
+def test_positions_are_replaced_independently_by_default():
     chosen = torch.ones(500, 2, dtype=torch.bool)
     alone = Replacement(MASK, 0.5, 0.3, ORDINARY)(torch.full((500, 2), 11), chosen, Noise(torch.arange(500)))
     assert ((alone[:, 0] == MASK) != (alone[:, 1] == MASK)).any()
@@ -63,6 +63,6 @@ def test_span_corruption_takes_spanberts_replacement():
     ({"mask_replace_prob": 0.8, "random_replace_prob": 0.3, "ordinary_ids": ORDINARY}, "at most 1"),
     ({"mask_replace_prob": 0.8, "random_replace_prob": 0.1}, "ordinary_ids"),
 ])  # fmt: skip
-def test_shares_that_cannot_be_are_refused(arguments, message):
+def test_impossible_replacement_fractions_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         Replacement(MASK, **arguments)

@@ -64,7 +64,7 @@ def test_names_objects_and_functions_are_understood():
 @pytest.mark.parametrize(
     "wrong", [lambda t: 1 - t, lambda t: 0.5 * t, lambda t: torch.sin(3 * torch.pi * t / 2).abs(), lambda t: 1.0]
 )
-def test_what_is_no_mask_rate_is_refused(wrong):
+def test_a_function_that_is_no_mask_rate_curve_raises(wrong):
     with pytest.raises(ValueError, match="mask rate at time t"):
         as_schedule(wrong)
 
@@ -82,7 +82,7 @@ def test_polynomials_geometric_and_clipped_ranges_are_their_formulas():
     assert torch.allclose(log_linear.weight(TIMES), 1 / TIMES)
 
 
-def test_the_discrete_time_weight_is_the_share_revealed_in_one_step():
+def test_the_discrete_time_weight_is_the_fraction_unmasked_in_one_step():
     for name, steps in (("cosine", 7), ("linear", 4)):
         schedule = SCHEDULES[name]
         t = torch.arange(1, steps + 1, dtype=torch.float64) / steps
@@ -114,7 +114,7 @@ PICKLED = {
 
 
 @pytest.mark.parametrize("name", PICKLED)
-def test_a_schedule_is_pickled_by_what_made_it(name):
+def test_a_schedule_is_pickled_by_its_parameters(name):
     """Collators and losses with one reach loader workers and checkpoints."""
     schedule, again = PICKLED[name], pickle.loads(pickle.dumps(PICKLED[name]))
     assert again.name == schedule.name

@@ -55,7 +55,7 @@ def test_gumbel_topk_samples_successively_without_replacement():
 
 
 @pytest.mark.parametrize("k", [-1, 3])
-def test_more_than_can_be_chosen_is_refused(k):
+def test_selecting_more_than_possible_raises(k):
     with pytest.raises(ValueError, match="selects k items"):
         gumbel_topk(torch.tensor([0.0, -torch.inf, 0.0]), k)
 

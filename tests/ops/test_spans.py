@@ -24,7 +24,7 @@ def test_the_published_lengths_have_a_mean_of_3_8():
 
 @pytest.mark.parametrize("mask_rate", [0.05, 0.15, 0.6])
 @pytest.mark.parametrize("spans", [Spans(), Spans(0.5, 4), Spans(0.2, 1)])
-def test_every_eligible_position_is_hidden_at_the_level(mask_rate, spans):
+def test_every_eligible_position_is_masked_at_the_mask_rate(mask_rate, spans):
     """The first position of a row and those behind a separator too."""
     rows = 30_000
     eligible = torch.ones(rows, 14, dtype=torch.bool)
@@ -34,7 +34,7 @@ def test_every_eligible_position_is_hidden_at_the_level(mask_rate, spans):
     assert share[5] == 0 and ((share - mask_rate).abs() < 4.5 * error)[eligible[0]].all(), share
 
 
-def test_hidden_runs_have_the_lengths_of_a_union_of_geometric_spans():
+def test_masked_runs_have_the_lengths_of_a_union_of_geometric_spans():
     """A run ends at a position where no span is under way: from there, simulate the same process token by token."""
     spans, mask_rate, rows = Spans(0.3, 6), 0.25, 1500
     hidden = hide(spans, mask_rate, torch.ones(rows, 60, dtype=torch.bool)).numpy()
@@ -61,7 +61,7 @@ def test_hidden_runs_have_the_lengths_of_a_union_of_geometric_spans():
     assert chisquare([got.sum(), expected.sum()]).pvalue > 1e-3
 
 
-def test_levels_of_zero_and_one_hide_nothing_and_all():
+def test_mask_rates_of_zero_and_one_mask_nothing_and_everything():
     eligible = torch.rand(50, 12) < 0.8
     assert not hide(Spans(), 0.0, eligible).any()
     assert torch.equal(hide(Spans(), 1.0, eligible), eligible)

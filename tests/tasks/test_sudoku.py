@@ -53,7 +53,7 @@ def test_six_by_six_grids_are_valid_and_their_own():
         assert chi_square(torch.bincount(drawn[:, cell], minlength=6), torch.full((6,), 1 / 6)) < 4
 
 
-def test_the_parts_share_no_grid_under_any_names():
+def test_the_two_parts_have_no_common_grid_under_any_renaming():
     learnt, kept = SIX.split(0.1)
     assert len(kept) == 3917 and len(learnt) + len(kept) == len(SIX.patterns)
 
