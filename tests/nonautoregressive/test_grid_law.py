@@ -12,7 +12,7 @@ from tests.naive.decoding import chi_square
 from tests.naive.generating import law_one_at_a_time
 from tests.nonautoregressive.networks import grid_chain, rotary
 from unmask import NonAutoregressiveWrapper
-from unmask.config.tree import OptimConfig
+from unmask.config.optim_config import OptimConfig
 from unmask.training.optim import build_optimizer, learning_rate_share
 
 HEIGHT, WIDTH = 2, 3

@@ -374,7 +374,7 @@ def test_positions_found_beforehand_and_filled_up_change_nothing(model, batch, o
 
 
 def test_an_accelerator_is_given_the_positions_in_training(model, batch, monkeypatch):
-    from unmask.config.tree import OptimConfig
+    from unmask.config.optim_config import OptimConfig
     from unmask.training.module import MaskedLMModule
 
     class Trainer:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from unmask.config.tree import OptimConfig
+from unmask.config.optim_config import OptimConfig
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.training.optim import build_optimizer, learning_rate_share, split_parameters
 

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from tests.training.conftest import config_of
 from unmask.build.run import train
 from unmask.collate.packed import PackedMLMCollator
-from unmask.config.tree import OptimConfig, save_config
+from unmask.config.config_file import save_config
+from unmask.config.optim_config import OptimConfig
 from unmask.contracts import SpecialIds
 from unmask.models.files import resolve_checkpoint, verify_manifest
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
 from unmask.collate.labels import MaskedLMCollator
-from unmask.config.tree import OptimConfig
+from unmask.config.optim_config import OptimConfig
 from unmask.models.instruction_trace import InstructionTraceTransformerEncoderForMaskedLMConfiguration as Configuration
 from unmask.training.module import MaskedLMModule
 from unmask.training.trace_module import InstructionTraceTransformerEncoderForMaskedLM

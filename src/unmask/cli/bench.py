@@ -27,7 +27,7 @@ def bench(
     import torch
 
     from unmask.cli.screen import NOTES, counting, print_json, show, table
-    from unmask.config.tree import PRESETS
+    from unmask.config.model_config import PRESETS
     from unmask.measure.flops import TINY, Size
     from unmask.measure.quick import Setting, quick_comparison
     from unmask.training.trainer import choose_precision

@@ -38,7 +38,7 @@ def prepare(
     from dataclasses import asdict
 
     from unmask.cli.screen import preparing, print_json, table
-    from unmask.config.tree import DataConfig
+    from unmask.config.data_config import DataConfig
     from unmask.data.corpus.sources import Source
     from unmask.data.preparation import prepare as prepare_corpus
 

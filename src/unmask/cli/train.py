@@ -23,7 +23,8 @@ def train(
     workers: Annotated[int | None, typer.Option(help="Processes that tokenise; by default one per core.")] = None,
 ) -> None:
     """Train a masked language model, or go on where the run folder's last checkpoint is: `unmask train run=FOLDER` is all that it takes."""
-    from unmask.config.tree import config_yaml, load_config
+    from unmask.config.config_file import config_yaml
+    from unmask.config.tree import load_config
 
     given = list(arguments or [])
     file = given.pop(0) if given and "=" not in given[0] else None

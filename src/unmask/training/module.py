@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from unmask.config.tree import OptimConfig
+from unmask.config.optim_config import OptimConfig
 from unmask.contracts import Objective
 from unmask.randomness import fold
 from unmask.training.loss import as_mlm_batch

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unmask.config.tree import OptimConfig
+from unmask.config.optim_config import OptimConfig
 from unmask.models.instruction_trace import InstructionTraceMLMModel
 from unmask.nn.modes import eval_mode
 from unmask.training.loss import MLMLoss

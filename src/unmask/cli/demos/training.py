@@ -30,7 +30,7 @@ def train_wrapper(
         KeyboardInterrupt: stopped by a signal; the checkpoint is written.
     """
     from unmask.cli.screen import NOTES
-    from unmask.config.tree import config_yaml
+    from unmask.config.config_file import config_yaml
     from unmask.data.store.token_array import TokenArray
     from unmask.models.files import resolve_checkpoint, verify_manifest
     from unmask.nonautoregressive.wrapper_files import WrapperCheckpointIO, read_weights
