@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from unmask.build.objective import build_collator, build_corruption, build_loss, build_schedule
-from unmask.config.objective_config import HAS_EFFECT, SCHEMES, ObjectiveConfig
 from unmask.config.config_file import config_yaml
+from unmask.config.objective_config import HAS_EFFECT, SCHEMES, ObjectiveConfig
 from unmask.config.tree import Config, load_config
 from unmask.contracts import SpecialIds
 from unmask.data.tokenizing.tokenizers import Tokenizer

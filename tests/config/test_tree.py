@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 import unmask
-from unmask.config.objective_config import ObjectiveConfig
 from unmask.config.config_file import config_yaml, save_config
 from unmask.config.model_config import PRESETS
-from unmask.config.tree import Config, known_keys, load_config
+from unmask.config.objective_config import ObjectiveConfig
+from unmask.config.tree import Config, explicit_values, known_keys, load_config
 
 
 def sections(model=Config):
@@ -275,3 +275,20 @@ def test_every_new_name_is_known_somewhere():
     values = {word for info in ObjectiveConfig.model_fields.values() for word in typing.get_args(info.annotation)}
     known = keys | values | set(REMASKING) | set(inspect.signature(make_rules).parameters) | set(unmask.__all__)
     assert not set(RENAMED.values()) - known and not set(RENAMED) & (keys | set(REMASKING) | set(unmask.__all__))
+
+
+@pytest.mark.parametrize("given", [
+    [], ["model.preset=tiny", "model.num_layers=3"], ["objective.name=bert", "objective.probability=0.3"], ["objective.schedule=cosine"], ["seed=4", "optim.lr=1"],
+    ["model.preset=null", "model.d_model=64", "model.nhead=2"],
+])  # fmt: skip
+def test_explicit_values_rebuild_the_config(given):
+    config = load_config(overrides=given)
+    assert load_config(base=explicit_values(config)) == config
+
+
+def test_overrides_of_preset_and_scheme_replace_the_values_of_the_earlier_ones():
+    base = explicit_values(load_config(overrides=["model.preset=small", "train.steps=7", "model.dropout=0.1"]))
+    config = load_config(None, ["model.preset=tiny", "objective.name=bert"], base)
+    assert config.objective == load_config(overrides=["objective.name=bert"]).objective
+    assert config.model == load_config(overrides=["model.preset=tiny", "model.dropout=0.1"]).model
+    assert config.train.steps == 7

@@ -30,7 +30,7 @@ def bench(
     from unmask.config.model_config import PRESETS
     from unmask.measure.flops import TINY, Size
     from unmask.measure.quick import Setting, quick_comparison
-    from unmask.training.trainer import choose_precision
+    from unmask.training.precision import choose_precision
 
     if preset not in PRESETS:
         raise ValueError(f"--preset {preset} is not known: choose {', '.join(PRESETS)}.")

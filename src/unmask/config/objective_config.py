@@ -91,7 +91,8 @@ class ObjectiveConfig(Section):
     )
     span_max_length: PositiveInt = Field(10, description="Spans: longest span, in tokens.")
     granularity: Literal["token", "word", "operand", "instruction"] = Field(
-        "token", description="Unit that is masked as a whole; operands and instructions are those of instruction traces."
+        "token",
+        description="Unit that is masked as a whole; operands and instructions are those of instruction traces.",
     )
     mask_replace_prob: Fraction = Field(
         1.0, description="Probability that a masked position holds [MASK]; BERT uses 0.8."

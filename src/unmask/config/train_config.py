@@ -16,7 +16,8 @@ class TrainConfig(Section):
     batch_size: PositiveInt = Field(32, description="Rows per optimiser step, over all devices and accumulation steps.")
     accumulate: PositiveInt = Field(1, description="Forward-backward passes per optimiser step.")
     precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="Precision of matrix products; auto = bf16 where the processor supports it natively, else fp32."
+        "auto",
+        description="Precision of matrix products; auto = bf16 where the processor supports it natively, else fp32.",
     )
     compile: Literal["auto"] | bool = Field(
         "auto",
@@ -29,7 +30,9 @@ class TrainConfig(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Kind of device to train on; auto = the fastest one present."
     )
-    devices: Literal["auto"] | PositiveInt = Field("auto", description="Number of devices per machine; auto = all GPUs, or one CPU process.")
+    devices: Literal["auto"] | PositiveInt = Field(
+        "auto", description="Number of devices per machine; auto = all GPUs, or one CPU process."
+    )
     nodes: PositiveInt = Field(1, description="Number of machines.")
     evaluate_every: PositiveInt = Field(200, description="Optimiser steps between validations.")
     evaluate_rows: PositiveInt = Field(

@@ -60,12 +60,8 @@ class Config(Section):
     model: ModelConfig = Field(
         default_factory=lambda: ModelConfig.model_validate({}), description="The network and its sizes."
     )
-    objective: ObjectiveConfig = Field(
-        default_factory=ObjectiveConfig, description="Masking and loss."
-    )
-    optim: OptimConfig = Field(
-        default_factory=OptimConfig, description="Optimiser and learning-rate schedule."
-    )
+    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig, description="Masking and loss.")
+    optim: OptimConfig = Field(default_factory=OptimConfig, description="Optimiser and learning-rate schedule.")
     train: TrainConfig = Field(
         default_factory=TrainConfig,
         description="Training length, batch size, hardware and intervals.",
@@ -124,6 +120,26 @@ def load_config(
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ValueError(_explain(error, ", ".join(origin) or "defaults")) from error
+
+
+def explicit_values(config: Config) -> dict[str, Any]:
+    """Return the nested values of a config without those that its preset and its scheme provide.
+
+    The result is a ``base`` for :func:`load_config`: overrides of ``model.preset`` and ``objective.name`` then replace the
+    values of the earlier preset and scheme.
+    """
+    values = config.model_dump(exclude_unset=True)
+    filled: dict[str, Section] = {
+        "model": ModelConfig.model_validate({"preset": config.model.preset}),
+        "objective": ObjectiveConfig.model_validate({"name": config.objective.name}),
+    }
+    for section, defaults in filled.items():
+        if section in values:
+            names = {"preset", "name"} & values[section].keys()
+            values[section] = {
+                key: value for key, value in values[section].items() if key in names or value != getattr(defaults, key)
+            }
+    return values
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

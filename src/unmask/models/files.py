@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unmask.models.instruction_trace import InstructionTraceMLMModel
+from unmask.models.networks import ARCHITECTURES
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.storage import digest, read_json, write_json
 
@@ -28,11 +28,6 @@ VERSION = 1
 MANIFEST = "checkpoint.json"
 INDEX = "index.json"
 WEIGHTS = "model.safetensors"
-# The networks that can be saved, each with the weight that is its embedding's where the two are tied.
-ARCHITECTURES: dict[str, tuple[type[RotaryTransformerMLMModel], str]] = {
-    "RotaryTransformerMLMModel": (RotaryTransformerMLMModel, "head.projection.weight"),
-    "InstructionTraceMLMModel": (InstructionTraceMLMModel, "head.decode.weight"),
-}
 
 
 def write_model(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
@@ -49,7 +44,7 @@ def write_model(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]
 
 def restore_tied(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
     """Put the tied weight, which is kept once, back under its second name; ``config`` as given to :func:`write_model`."""
-    _, tied_name = ARCHITECTURES[config.get("architecture", "RotaryTransformerMLMModel")]
+    tied_name = ARCHITECTURES[config.get("architecture", "RotaryTransformerMLMModel")].tied_weight
     weights.setdefault(tied_name, weights["embedding.weight"])
 
 
@@ -115,7 +110,7 @@ def read_model(folder: Path) -> RotaryTransformerMLMModel:
     architecture = config.pop("architecture", None) if isinstance(config, dict) else None
     if architecture not in ARCHITECTURES:
         raise ValueError(f"{folder} holds a {architecture}, and this unmask can load: {', '.join(ARCHITECTURES)}.")
-    network, tied_name = ARCHITECTURES[architecture]
+    network, tied_name = ARCHITECTURES[architecture].network, ARCHITECTURES[architecture].tied_weight
     try:
         model = network(**config)
     except TypeError as error:  # an argument too many or too few
