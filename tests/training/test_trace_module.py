@@ -98,7 +98,7 @@ def test_a_size_and_the_vocabulary_are_all_that_is_needed(size):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_run_without_an_end_is_explained():
-    with pytest.raises(ValueError, match="max_steps or max_epochs"):
+    with pytest.raises(ValueError, match="max_steps, or max_epochs"):
         fit(made(), -1, max_epochs=-1)
 
 
