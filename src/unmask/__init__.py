@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors read; a test compares it with _HOMES
+    __version__: str
+    from unmask.build.run import train as train
     from unmask.collate.all_mask import AllMaskDataset as AllMaskDataset
     from unmask.collate.answers import SupervisedMLMCollator as SupervisedMLMCollator
     from unmask.collate.infill import DefaultInfillMLMCollator as DefaultInfillMLMCollator
@@ -33,6 +35,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test compares it wit
     from unmask.contracts import MLMUncondtionalPredictionBatch as MLMUncondtionalPredictionBatch
     from unmask.contracts import PackedFlexMLMBatch as PackedFlexMLMBatch
     from unmask.contracts import SpecialIds as SpecialIds
+    from unmask.data.preparation import Prepared as Prepared
     from unmask.data.preparation import prepare as prepare
     from unmask.data.store.fixed_windows import MaskedTokenDataset as MaskedTokenDataset
     from unmask.data.store.token_store import TokenStore as TokenStore
@@ -50,6 +53,8 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test compares it wit
     from unmask.decode.orders.selector import Selector as Selector
     from unmask.decode.predictor import MLMPredictor as MLMPredictor
     from unmask.decode.rules import Rules as Rules
+    from unmask.evaluate.estimate import Estimate as Estimate
+    from unmask.evaluate.likelihood import Nelbo as Nelbo
     from unmask.evaluate.likelihood import nelbo as nelbo
     from unmask.evaluate.pseudo import pseudo_log_likelihood as pseudo_log_likelihood
     from unmask.evaluate.scoring import TextScore as TextScore
@@ -75,6 +80,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test compares it wit
     from unmask.ops.selection import _batched_gumbel_topk as _batched_gumbel_topk
     from unmask.ops.selection import gumbel_topk as gumbel_topk
     from unmask.ops.selection import select_top as select_top
+    from unmask.report import EvaluationReport as EvaluationReport
     from unmask.text.model import TrainedModel as TrainedModel
     from unmask.text.model import load as load
     from unmask.text.results import Alternative as Alternative
@@ -82,14 +88,13 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test compares it wit
     from unmask.text.results import Filling as Filling
     from unmask.text.results import Generation as Generation
     from unmask.text.results import GenerationStep as GenerationStep
+    from unmask.text.results import Results as Results
     from unmask.training.loss import MLMLoss as MLMLoss
     from unmask.training.module import MaskedLMModule as MaskedLMModule
     from unmask.training.reduction import global_loss as global_loss
     from unmask.training.trace_module import (
         InstructionTraceTransformerEncoderForMaskedLM as InstructionTraceTransformerEncoderForMaskedLM,
     )
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "data.supervised": ("chat_row",),
@@ -129,7 +134,7 @@ _HOMES = {
     "nn.heads": ("MaskedLMHead",),
     "data.tokenizing.tokenizers": ("Tokenizer",),
     "data.store.token_store": ("TokenStore",),
-    "data.preparation": ("prepare",),
+    "data.preparation": ("Prepared", "prepare"),
     "collate.padded": ("DefaultMLMCollator",),
     "collate.seq2seq": ("MLMSeq2SeqCollator", "MLMSeq2SeqPredCollator", "MLMSeq2SeqTrainCollator"),
     "collate.infill": ("DefaultInfillMLMCollator", "MLMInfillWithExactTargetPredCollator"),
@@ -150,7 +155,7 @@ _HOMES = {
     "decode.observers.trace": ("Trace",),
     "decode.orders.grid": ("Grid", "GridOrder"),
     "nonautoregressive.wrapper": ("Losses", "NonAutoregressiveWrapper"),
-    "evaluate.likelihood": ("nelbo",),
+    "evaluate.likelihood": ("Nelbo", "nelbo"),
     "evaluate.pseudo": ("pseudo_log_likelihood",),
     "evaluate.scoring": ("TextScore",),
     "evaluate.windows": ("Windows",),
@@ -158,7 +163,10 @@ _HOMES = {
     "decode.lengths": ("fill_any_length",),
     "decode.orders.selector": ("Selector",),
     "text.model": ("TrainedModel", "load"),
-    "text.results": ("Alternative", "Blank", "Filling", "Generation", "GenerationStep"),
+    "text.results": ("Alternative", "Blank", "Filling", "Generation", "GenerationStep", "Results"),
+    "report": ("EvaluationReport",),
+    "build.run": ("train",),
+    "evaluate.estimate": ("Estimate",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -211,7 +211,7 @@ def test_a_pattern_is_written_at_whatever_length_fits_it(unmask, trained):
             assert re.fullmatch(re.escape(before.removesuffix(space)) + pattern + re.escape(after), row["text"]), row
             assert all(re.fullmatch(pattern.strip(), filling["token"].strip()) for filling in row["blanks"][0])
     for options, hint in (
-        (("--longest", 1, "--regex", "[0-9]{9}"), "At no length up to 1"),
+        (("--longest", 1, "--regex", "[0-9]{9}"), "No filling of up to 1 token"),
         (("--regex", "(a"), "cannot be read"),
     ):
         answer = unmask("fill", *texts, "--model", trained, *options)

@@ -252,8 +252,8 @@ def test_a_run_folder_alone_says_all_that_it_was_begun_with(tiny):
     for given, named in (
         {
             "objective.probability=0.2": "0.3, now: 0.2",
-            "objective.name=diffusion": "'bert', now 'diffusion'",
-            "seed=1": "was 0, now 1",
+            "objective.name=diffusion": "'bert', now: 'diffusion'",
+            "seed=1": "saved: 0, now: 1",
         }
     ).items():
         with pytest.raises(ValueError, match=f"{given.split('=')[0]}.*{named}"):

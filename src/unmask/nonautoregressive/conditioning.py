@@ -105,3 +105,14 @@ class Conditioned:
         logits = self.network.logits_at(hidden, where)
         self.logits = logits.detach()
         return logits
+
+    def __call__(
+        self,
+        x_t: Tensor,
+        attention_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        block_mask: Any = None,
+    ) -> Tensor:
+        """Return the logits ``[B, L, V]`` of every position."""
+        hidden = self.hidden_states(x_t, attention_mask, positions, block_mask)
+        return self.logits_at(hidden, torch.ones_like(x_t, dtype=torch.bool)).unflatten(0, x_t.shape)
