@@ -1,6 +1,7 @@
 """Text in, text out: fill, generate, score, embed and evaluate with a trained model. The command line calls the same functions.
 
-model        ``load`` and ``TrainedModel``
+loading      ``load``
+model        ``TrainedModel``
 filling      fill the blanks of texts, of known or unknown length
 generating   continue prompts, as whole texts or as a stream of steps
 patterns     regular expressions over the text of blanks
