@@ -80,7 +80,7 @@ class EvaluationReport(dict[str, Any]):
         >>> accuracy = {"rate": 0.15, "top_1": {"value": 0.5}, "top_5": {"value": 0.75}}
         >>> report = unmask.EvaluationReport(models={"trained": trained}, accuracy=accuracy)
         >>> print(str(report).splitlines()[2])
-        trained                   2.000 ± 0.500
+        trained                2.000 ± 0.500
     """
 
     def parts(self) -> Iterator[ReportTable | str]:

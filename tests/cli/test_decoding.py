@@ -195,7 +195,7 @@ def test_fill_takes_the_axes_and_files(unmask, trained, tmp_path):
     assert [len(row["blanks"]) for row in rows] == [2, 2] and [row["steps"] for row in rows] == [2, 2]
     blocks = [json.loads(line) for line in unmask("fill", *options, "--block", 2).out.splitlines()]
     assert [len(row["blanks"]) for row in blocks] == [2, 2], "alternatives of every block"
-    assert re.search(r"\b4 tokens · 2 evaluations · [\d.]+ s · [\d,]+ tokens/s", plain.err)
+    assert re.search(r"\b4 tokens · 2 forward passes · [\d.]+ s · [\d,]+ tokens/s", plain.err)
     at_once = [json.loads(line) for line in unmask("fill", *options, "--threshold", 0.0).out.splitlines()]
     assert [row["steps"] for row in at_once] == [1, 1]
 
