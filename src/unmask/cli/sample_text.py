@@ -105,11 +105,15 @@ def fill_validation_text(model: Any, tokenizer: Tokenizer, *, valid: Path, rate:
         blanks = [position for position, id in enumerate(row) if id == special.mask]
         correct = sum(filled[position] == ids[position] for position in blanks)
         lines += [
-            f"masked: {tokenizer.decode(row, skip_special_tokens=False)}",
-            f"filled: {tokenizer.decode(filled, skip_special_tokens=False)}",
+            f"masked: {_one_line(tokenizer, row)}",
+            f"filled: {_one_line(tokenizer, filled)}",
             f"{correct} of {len(blanks)} masked tokens correct",
         ]
     return "\n".join(lines)
+
+
+def _one_line(tokenizer: Tokenizer, ids: list[int]) -> str:
+    return " ".join(tokenizer.decode(ids, skip_special_tokens=False).split())
 
 
 def sample_text(model: Any, tokenizer: Any, tokens: int = SAMPLE_TOKENS) -> str:
