@@ -10,7 +10,8 @@ from pathlib import Path
 import typer
 
 from unmask.cli.main import app
-from unmask.config.tree import Config, Section
+from unmask.config.section import Section
+from unmask.config.tree import Config
 
 TESTS = Path(__file__).parent
 HERE = Path(__file__).name

@@ -71,6 +71,15 @@ MADE = {
     "Filling": lambda: unmask.Filling("[MASK]", "a", (), 1),
     "Generation": lambda: unmask.Generation("", "a", ("a",), (0.5,), 1, 0.1),
     "GenerationStep": lambda: unmask.GenerationStep(0, "a", 1, 2),
+    "Document": lambda: unmask.Document("name", "text"),
+    "Results": lambda: unmask.Results([1]),
+    "EvaluationReport": lambda: unmask.EvaluationReport(model="run"),
+    "OptimConfig": lambda: unmask.OptimConfig(),
+    "Estimate": lambda: unmask.Estimate(1.0, 0.5, 1.5),
+    "DiscreteTime": lambda: unmask.DiscreteTime(as_schedule("cosine"), 4),
+    "Replacement": lambda: unmask.Replacement(0),
+    "Prepared": lambda: unmask.Prepared(Path("store"), 1, 2, 3, 1, 2, 3, 300),
+    "Source": lambda: unmask.Source.parse("python-docs"),
     **{f"schedule {name}": lambda name=name: SCHEDULES[name] for name in SCHEDULES},
     "schedule clipped": lambda: clipped(as_schedule(cubed), 0.1, 0.9),
 }
@@ -83,6 +92,12 @@ ELSEWHERE = {
     "Corruption",
     "Canvas",
     "HistoryTopKPlugin",
+    "Decoded",  # results and views of a running decode
+    "KVCache",
+    "MaskRate",  # a base class; the laws are part of corruptions and collators above
+    "Nelbo",
+    "Noise",
+    "StepView",
 }
 
 

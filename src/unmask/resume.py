@@ -1,7 +1,7 @@
-"""The config of a run that is gone on with: what its folder says, and of what is given now, what may differ.
+"""The config of a resumed run: the saved config of its folder, with the given keys that may change.
 
-Whoever resumes a run names its folder; everything else is as it was. A key that is given all the same is compared with the saved one: where
-it says how or for how long to run it is taken, and where it would change what is computed both values are shown and it is refused.
+Naming the run folder is enough to resume a run. Every further key is compared with the saved one. Keys of hardware,
+intervals and length (``RESUMABLE_KEYS``) are accepted; a key that would change what is computed is refused with both values.
 """
 
 from __future__ import annotations
@@ -18,55 +18,61 @@ from unmask.runs import RESUMABLE_KEYS, flat_keys
 
 
 class Resumed(NamedTuple):
-    """A config, and the keys in which it differs from the saved one: key -> (before, now); None for a new run."""
+    """A config and its differences from the saved one.
+
+    Attributes:
+        config: the config to train with.
+        changed: key -> (saved value, new value); None for a new run.
+    """
 
     config: Config
     changed: dict[str, tuple[Any, Any]] | None
 
 
 def config_to_resume(path: str | Path | None, overrides: Sequence[str]) -> Resumed:
-    """The config meant by a file and overrides: the saved one of their run folder, if that was begun, else their own.
+    """Return the config of a file and overrides, completed by the saved config of their run folder if the run was begun.
 
     Args:
         path: a config file, or None.
         overrides: ``section.key=value``.
 
     Raises:
-        ValueError: a given key would change what the run computes, or cannot be read.
+        ValueError: a key that would change what the run computes, or an invalid config.
     """
-    named = [o for o in overrides if o.partition("=")[0].strip() == "run"]
-    alone, error = _read(path, overrides)
-    run = (
-        Path(load_config(None, named).run)
-        if alone is None and named
-        else Path(alone.run)
-        if alone is not None
-        else None
-    )
+    run_override = [o for o in overrides if o.partition("=")[0].strip() == "run"]
+    standalone, error = _read(path, overrides)
+    run: Path | None = None
+    if standalone is not None:
+        run = Path(standalone.run)
+    elif run_override:
+        run = Path(load_config(None, run_override).run)
     saved = None if run is None else run / "config.yaml"
-    if run is None or saved is None or not saved.is_file() or (alone is not None and not alone.train.resume):
-        if alone is None:
+    if run is None or saved is None or not saved.is_file() or (standalone is not None and not standalone.train.resume):
+        if standalone is None:
             assert error is not None
             raise error
-        return Resumed(alone, None)
+        return Resumed(standalone, None)
     before = flat_keys(load_config(saved).model_dump()) | {"train.resume": True}
     given = _given_keys(path, overrides, before)
-    if not (run / "checkpoints" / INDEX).is_file() and not given <= RESUMABLE_KEYS and alone is not None:
-        return Resumed(alone, None)  # nothing was computed yet, and the command may be a corrected one
-    now = flat_keys((alone if alone is not None else _over(before, path, overrides)).model_dump())
+    if not (run / "checkpoints" / INDEX).is_file() and not given <= RESUMABLE_KEYS and standalone is not None:
+        return Resumed(standalone, None)  # no checkpoint yet, so another config may replace the saved one
+    now = flat_keys((standalone if standalone is not None else _over(before, path, overrides)).model_dump())
     refused = [key for key in sorted(given - RESUMABLE_KEYS) if before.get(key) != now[key]]
     if refused:
-        changes = ", ".join(f"{key} (was {before.get(key)!r}, now {now[key]!r})" for key in refused[:6])
+        changes = ", ".join(f"{key} (saved: {before.get(key)!r}, now: {now[key]!r})" for key in refused[:6])
         raise ValueError(
-            f"The run folder {run} was begun with another config; different: {changes}. Leave out what is to stay as it was, give another "
-            "folder with run=…, or start anew with train.resume=false (the earlier run is moved aside)."
+            f"The run folder {run} was begun with another config; different: {changes}. Leave these keys out to resume the run, "
+            "choose another folder with run=…, or start anew with train.resume=false (the earlier run is moved aside)."
         )
-    free = {key: (before[key], now[key]) for key in sorted(given & RESUMABLE_KEYS - {"run"}) if before[key] != now[key]}
-    return Resumed(Config.model_validate(_tree(before | {key: now[key] for key in free} | {"run": str(run)})), free)
+    changed = {
+        key: (before[key], now[key]) for key in sorted(given & RESUMABLE_KEYS - {"run"}) if before[key] != now[key]
+    }
+    tree = _tree(before | {key: now[key] for key in changed} | {"run": str(run)})
+    return Resumed(Config.model_validate(tree), changed)
 
 
 def _read(path: str | Path | None, overrides: Sequence[str]) -> tuple[Config | None, ValueError | None]:
-    """What is given, on its own; it may be whole only beside what was saved."""
+    """Return the given config, or the error if it is valid only together with the saved one."""
     try:
         return load_config(path, overrides), None
     except ValueError as error:
@@ -78,7 +84,7 @@ def _over(before: dict[str, Any], path: str | Path | None, overrides: Sequence[s
 
 
 def _given_keys(path: str | Path | None, overrides: Sequence[str], known: dict[str, Any]) -> set[str]:
-    """The keys that a file and overrides set; all keys of a section that is set as a whole."""
+    """Return the keys set by a file and overrides; a section set as a whole counts as all of its keys."""
     keys = set() if path is None else set(flat_keys(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}))
     keys |= {override.partition("=")[0].strip() for override in overrides}
     return {key for key in known if key in keys or any(key.startswith(f"{section}.") for section in keys)}

@@ -1,4 +1,4 @@
-"""Run folders: open one to write to, load or resume what it holds."""
+"""Run folders: open one for writing, or load the trained model of one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from unmask.config.tree import Config, load_config, save_config
+from unmask.config.config_file import save_config
+from unmask.config.tree import Config, load_config
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.devices import choose_device, choose_dtype
 from unmask.models.files import INDEX, read_model, resolve_checkpoint, usable_checkpoint, verify_manifest
@@ -19,7 +20,16 @@ from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A trained model with what it needs: ``unmask`` commands and scripts start here."""
+    """A trained network of a run, with its tokenizer and config.
+
+    Attributes:
+        model: the network, in eval mode.
+        tokenizer: its tokenizer.
+        config: the config of the run.
+        folder: the checkpoint.
+        step: optimiser steps of the checkpoint.
+        dtype: the requested dtype of the weights, as given to :func:`load_run`.
+    """
 
     model: RotaryTransformerMLMModel
     tokenizer: Tokenizer
@@ -32,22 +42,22 @@ class LoadedRun:
 def load_run(
     path: str | Path, which: str = "last", device: str | torch.device = "cpu", dtype: str = "auto"
 ) -> LoadedRun:
-    """Load a trained model from a run folder or a checkpoint.
+    """Load a trained network from a run folder or a checkpoint.
 
     Args:
         path: run folder, checkpoints folder, or one checkpoint.
-        which: ``"last"`` or ``"best"`` (by held-out loss).
-        device: where the network goes: ``cpu``, ``cuda``, ``mps``, or ``auto`` for the fastest that is here.
-        dtype: of its weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for as they were saved.
+        which: ``"last"``, or ``"best"`` by validation loss.
+        device: ``cpu``, ``cuda``, ``mps``, or ``auto`` for the fastest device present.
+        dtype: dtype of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the saved dtype.
 
     Raises:
-        ValueError: nothing there, nothing finished, or damaged; a device that is not here.
+        ValueError: no finished checkpoint, a damaged one, or an absent device.
     """
-    at = choose_device(device)
-    kind = choose_dtype(dtype, at)
+    target = choose_device(device)
+    kind = choose_dtype(dtype, target)
     folder = resolve_checkpoint(path, which)
     manifest = verify_manifest(folder)
-    model = read_model(folder).to(at, kind)
+    model = read_model(folder).to(target, kind)
     return LoadedRun(
         model,
         Tokenizer.load(folder / "tokenizer.json"),
@@ -58,7 +68,6 @@ def load_run(
     )
 
 
-# What a resumed run may change: where and how it runs, and for how long; not what it computes.
 RESUMABLE_KEYS = frozenset(
     {
         "run",
@@ -77,9 +86,11 @@ RESUMABLE_KEYS = frozenset(
         "train.resume",
     }
 )
+"""Config keys that a resumed run may change: hardware, intervals and length. All other keys change what is computed."""
 
 
 def flat_keys(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten a nested mapping to dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= flat_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
@@ -87,43 +98,48 @@ def flat_keys(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that writes: rank 0 of those that Lightning, torchrun or SLURM started."""
+    """Tell whether this process has rank 0 among those started by Lightning, torchrun or SLURM."""
     rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
     return rank == "0"
 
 
 def open_run(config: Config, run: Path) -> Path | None:
-    """Write the run folder's config, or make sure that the one there computes the same.
+    """Open a run folder for training: write its config, or check that its saved config computes the same.
+
+    Args:
+        config: the config of the run.
+        run: the run folder.
 
     Returns:
-        The checkpoint to resume from, or None to begin.
+        The checkpoint to resume from, or None for a new run.
 
     Raises:
-        ValueError: the folder holds a checkpoint made with another config, or is a file.
+        ValueError: a folder with a checkpoint of another config, or a file in place of the folder.
     """
     saved, index = run / "config.yaml", run / "checkpoints" / INDEX
     if run.exists() and not run.is_dir():
-        raise ValueError(f"The run folder {run} is a file. Give another folder with run=….")
-    if not is_first_process():  # the first one claims the folder
+        raise ValueError(f"The run folder {run} is a file. Choose another folder with run=….")
+    if not is_first_process():  # rank 0 writes the folder
         return resolve_checkpoint(run) if index.is_file() else None
     if saved.is_file() and not config.train.resume:
         if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1:
             raise ValueError(
-                f"train.resume=false would move the run folder {run} aside while other processes of this launch may already be reading "
-                "it: processes started by torchrun or SLURM start together. Move or delete the folder first, or give another with run=…."
+                f"train.resume=false would move the run folder {run} aside while other processes of this launch may already "
+                "be reading it (torchrun and SLURM start all processes at once). Move or delete the folder first, or choose "
+                "another one with run=…."
             )
         home = run.resolve()
         home.rename(next(p for n in itertools.count(1) if not (p := home.with_name(f"{home.name}.{n}")).exists()))
-    if (
-        saved.is_file() and index.is_file()
-    ):  # before its first checkpoint a run holds nothing that another config would spoil
+    # Without a checkpoint the folder holds no result yet, and another config may replace the saved one.
+    if saved.is_file() and index.is_file():
         before, now = (flat_keys(c.model_dump()) for c in (load_config(saved), config))
         different = [k for k in now if k not in RESUMABLE_KEYS and before.get(k) != now[k]]
         if different:
-            changes = ", ".join(f"{k} (was {before.get(k)!r}, now {now[k]!r})" for k in different[:6])
+            changes = ", ".join(f"{k} (saved: {before.get(k)!r}, now: {now[k]!r})" for k in different[:6])
             raise ValueError(
-                f"The run folder {run} was begun with another config; different: {changes}. Repeat the earlier values to resume it, "
-                "give another folder with run=…, or start anew with train.resume=false (the earlier run is moved aside)."
+                f"The run folder {run} was begun with another config; different: {changes}. Set these keys to the saved values "
+                "to resume the run, choose another folder with run=…, or start anew with train.resume=false (the earlier run "
+                "is moved aside)."
             )
     save_config(config, saved)
     return usable_checkpoint(index.parent) if index.is_file() else None

@@ -1,4 +1,4 @@
-"""Suggest a known word for an unknown one: its new name if it was renamed, otherwise the nearest spelling."""
+"""Suggestions for unknown words: the current name of a renamed word, otherwise the nearest spelling."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ RENAMED = {
     "bound": "nelbo",
     "unmask": "fill_canvas",
 }
-"""Words of earlier versions, without their section, and what they are called now."""
+"""Former name -> current name of config keys, config values, options and public names, without their section."""
 
 
 def nearest(word: str, known: Iterable[str], separators: str = "/:") -> str:
-    """Suggest one of the known words.
+    """Return a sentence that names the known word nearest to an unknown one.
 
-    Only what follows the last separator is compared, so that files of one folder are not alike for their folder. Of equal
-    names the first is suggested.
+    Only the part after the last separator is compared, so that a common folder or section does not make words similar. Of
+    equal names the first one is suggested.
 
     Args:
         word: the unknown word.
-        known: the words to choose from.
-        separators: characters between the parts of a word.
+        known: the known words.
+        separators: characters that separate the parts of a word.
 
     Returns:
-        `` It is now called 'x'.``, `` Did you mean 'x'?``, or nothing if no known word is close.
+        `` It is now called 'x'.``, `` Did you mean 'x'?``, or the empty string if no known word is near.
     """
     last = re.compile(f"[{re.escape(separators)}]")
     names: dict[str, str] = {}

@@ -42,7 +42,7 @@ def test_prepare_then_again(unmask, corpus, tmp_path):
     facts = json.loads(first.out)
     assert facts["vocab_size"] == 300 and facts["train_documents"] + facts["valid_documents"] == 60
     again = unmask("prepare", corpus, "--out", tmp_path / "store", "--vocab-size", 300, "--valid-fraction", 0.2)
-    assert again.code == 0 and "held out" in again.out
+    assert again.code == 0 and "validation" in again.out
     other = unmask("prepare", corpus, "--out", tmp_path / "store", "--vocab-size", 301)
     assert other.code == 1 and "vocab_size" in other.err
 
@@ -226,7 +226,7 @@ def test_what_is_not_scored_is_shown_wherever_figures_are(unmask, corpus, tmp_pa
         and not any(row["exact_text"] for row in rows)
     )
     shown = " ".join(unmask("score", "The cat.", "☃ ☂", "--model", run).out.split())
-    assert "1 of 2 texts have unknown words" in shown and "2 of 2 scores are not of the very text" in shown
+    assert "1 of 2 texts have unknown words" in shown and "2 of 2 scores are not of the exact text" in shown
 
 
 def test_best_and_last_checkpoints_can_be_chosen(unmask, trained):

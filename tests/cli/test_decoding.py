@@ -195,7 +195,7 @@ def test_fill_takes_the_axes_and_files(unmask, trained, tmp_path):
     assert [len(row["blanks"]) for row in rows] == [2, 2] and [row["steps"] for row in rows] == [2, 2]
     blocks = [json.loads(line) for line in unmask("fill", *options, "--block", 2).out.splitlines()]
     assert [len(row["blanks"]) for row in blocks] == [2, 2], "alternatives of every block"
-    assert re.search(r"\b4 tokens · 2 evaluations · [\d.]+ s · [\d,]+ tokens/s", plain.err)
+    assert re.search(r"\b4 tokens · 2 forward passes · [\d.]+ s · [\d,]+ tokens/s", plain.err)
     at_once = [json.loads(line) for line in unmask("fill", *options, "--threshold", 0.0).out.splitlines()]
     assert [row["steps"] for row in at_once] == [1, 1]
 
@@ -211,7 +211,7 @@ def test_a_pattern_is_written_at_whatever_length_fits_it(unmask, trained):
             assert re.fullmatch(re.escape(before.removesuffix(space)) + pattern + re.escape(after), row["text"]), row
             assert all(re.fullmatch(pattern.strip(), filling["token"].strip()) for filling in row["blanks"][0])
     for options, hint in (
-        (("--longest", 1, "--regex", "[0-9]{9}"), "At no length up to 1"),
+        (("--longest", 1, "--regex", "[0-9]{9}"), "No filling of up to 1 token"),
         (("--regex", "(a"), "cannot be read"),
     ):
         answer = unmask("fill", *texts, "--model", trained, *options)

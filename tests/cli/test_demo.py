@@ -100,7 +100,7 @@ def test_the_traces_demo_goes_on_after_a_kill_and_keeps_its_promises(tmp_path):
     assert {"mnemonic", "register", "immediate", "bracket"} <= set(report["classes"])
     models = report["classes"]["all"]["models"]
     assert models["trained"]["bits_per_token"] < models["unigram"]["bits_per_token"]
-    assert (run / "samples.md").read_text().count("← filled in; it was:") == 3 and "[MASK]" not in (
+    assert (run / "samples.md").read_text().count("← filled in; original:") == 3 and "[MASK]" not in (
         run / "samples.md"
     ).read_text()
     assert "unmask fill" in output and "popped register" in output

@@ -24,7 +24,7 @@ def test_the_summary_says_what_was_done(unmask, binaries, tmp_path):
     out = tmp_path / "t.parquet"
     answer = unmask("disassemble", binaries, "-o", out, "--workers", 1)
     assert answer.code == 0 and f"data.source={out}" in answer.out
-    for said in ("functions written", "skipped: not an ELF file, like notes.txt"):
+    for said in ("functions written", "skipped: not an ELF file, such as notes.txt"):
         assert said in answer.out
     assert "disassembling files: 3 done" in answer.err
     assert {row["disassembly"] for row in read_traces(out)} == {g.trace for golden in GOLDEN.values() for g in golden}

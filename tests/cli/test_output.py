@@ -187,7 +187,7 @@ def test_the_last_words_of_a_demonstration_can_be_typed(unmask, trained, tmp_pat
     run.symlink_to(trained)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "YOUR_TEXT.txt").write_text("the cat sees.\n\n" * 9)
-    text._where(run)
+    text._list_results(run)
     shown = capsys.readouterr().out
     assert f"  {run / 'loss.png'}  " in shown
     fill, generate, train = steps_shown(shown, "unmask fill", "unmask generate", "unmask train") or ([], [], [])

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 import unmask
+from unmask.config.config_file import config_yaml, save_config
+from unmask.config.model_config import PRESETS
 from unmask.config.objective_config import ObjectiveConfig
-from unmask.config.tree import PRESETS, Config, _known_keys, config_yaml, load_config, save_config
+from unmask.config.tree import Config, explicit_values, known_keys, load_config
 
 
 def sections(model=Config):
@@ -119,7 +121,7 @@ def test_a_key_that_is_like_none_gets_no_suggestion(override):
     ],
 )
 def test_wrong_values_are_named(override, key):
-    with pytest.raises(ValueError, match="cannot be used") as raised:
+    with pytest.raises(ValueError, match="is not valid") as raised:
         load_config(overrides=[override])
     assert f"{key} = " in str(raised.value), str(raised.value)
 
@@ -133,7 +135,7 @@ def test_wrong_values_are_named(override, key):
     ],
 )
 def test_values_that_do_not_fit_together_say_so(overrides, words):
-    with pytest.raises(ValueError, match="cannot be used") as raised:
+    with pytest.raises(ValueError, match="is not valid") as raised:
         load_config(overrides=overrides)
     assert all(word in str(raised.value) for word in words)
 
@@ -212,7 +214,7 @@ def test_a_number_in_yaml_where_text_belongs_is_to_be_quoted(tmp_path):
 
 @pytest.mark.parametrize("override", ["steps", "=5", "", "seed.deep=1"])
 def test_things_that_are_no_overrides(override):
-    with pytest.raises(ValueError, match=r"not an override|is a value, not a section|cannot be used"):
+    with pytest.raises(ValueError, match=r"not an override|is a value, not a section|is not valid"):
         load_config(overrides=[override])
 
 
@@ -269,7 +271,24 @@ def test_every_new_name_is_known_somewhere():
     from unmask.decode.named import REMASKING, make_rules
     from unmask.suggestions import RENAMED
 
-    keys = {key.split(".")[-1] for key in _known_keys(Config)}
+    keys = {key.split(".")[-1] for key in known_keys(Config)}
     values = {word for info in ObjectiveConfig.model_fields.values() for word in typing.get_args(info.annotation)}
     known = keys | values | set(REMASKING) | set(inspect.signature(make_rules).parameters) | set(unmask.__all__)
     assert not set(RENAMED.values()) - known and not set(RENAMED) & (keys | set(REMASKING) | set(unmask.__all__))
+
+
+@pytest.mark.parametrize("given", [
+    [], ["model.preset=tiny", "model.num_layers=3"], ["objective.name=bert", "objective.probability=0.3"], ["objective.schedule=cosine"], ["seed=4", "optim.lr=1"],
+    ["model.preset=null", "model.d_model=64", "model.nhead=2"],
+])  # fmt: skip
+def test_explicit_values_rebuild_the_config(given):
+    config = load_config(overrides=given)
+    assert load_config(base=explicit_values(config)) == config
+
+
+def test_overrides_of_preset_and_scheme_replace_the_values_of_the_earlier_ones():
+    base = explicit_values(load_config(overrides=["model.preset=small", "train.steps=7", "model.dropout=0.1"]))
+    config = load_config(None, ["model.preset=tiny", "objective.name=bert"], base)
+    assert config.objective == load_config(overrides=["objective.name=bert"]).objective
+    assert config.model == load_config(overrides=["model.preset=tiny", "model.dropout=0.1"]).model
+    assert config.train.steps == 7

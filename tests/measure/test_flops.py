@@ -8,7 +8,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import peers
-from unmask.config.tree import PRESETS, load_config
+from unmask.config.model_config import PRESETS
+from unmask.config.tree import load_config
 from unmask.measure.flops import TINY, Size
 from unmask.measure.machine import MatrixProducts, SquareProduct
 from unmask.measure.step import hugging_face_bert, ours

@@ -12,8 +12,8 @@ from tests.naive.decoding import chi_square
 from tests.naive.generating import law_one_at_a_time
 from tests.nonautoregressive.networks import grid_chain, rotary
 from unmask import NonAutoregressiveWrapper
-from unmask.config.tree import OptimConfig
-from unmask.training.optim import build_optimizer, learning_rate_share
+from unmask.config.optim_config import OptimConfig
+from unmask.training.optim import build_optimizer, learning_rate_factor
 
 HEIGHT, WIDTH = 2, 3
 CELLS = HEIGHT * WIDTH
@@ -52,7 +52,7 @@ def trained(joint: torch.Tensor, steps: int = 400, **options) -> NonAutoregressi
     model, config = wrapped(**options), OptimConfig(name="muon", lr=4e-3, weight_decay=0.0)
     optimiser = build_optimizer(model, config)
     course = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: learning_rate_share(min(step, steps - 1), config, steps)
+        optimiser, lambda step: learning_rate_factor(min(step, steps - 1), config, steps)
     )
     for step in range(steps):
         model(rows_of(joint, 256, step)).backward()

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from unmask.text.model import load
+from unmask.text.loading import load
 from unmask.text.results import Filling, Results
 
 BLANKS = "the [MASK] sees the [MASK]."

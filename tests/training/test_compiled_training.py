@@ -77,5 +77,5 @@ def test_auto_compiles_long_runs_on_an_accelerator(tiny, wanted, steps, device, 
 def test_without_a_compiler_blocks_run_eagerly_and_say_so(tiny, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.warns(UserWarning, match=r"wants a C\+\+ compiler.*train.compile=off"):
+    with pytest.warns(UserWarning, match=r"needs a C\+\+ compiler.*train.compile=off"):
         assert not build_runner(config_of(tiny, "train.compile=on").train, 1, 1).compiled

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from unmask.config.tree import OptimConfig
+from unmask.config.optim_config import OptimConfig
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
-from unmask.training.optim import build_optimizer, learning_rate_share, split_parameters
+from unmask.training.optim import build_optimizer, learning_rate_factor, split_parameters
 
 
 def shares(total: int, **settings) -> list[float]:
-    return [learning_rate_share(step, OptimConfig(**settings), total) for step in range(total)]
+    return [learning_rate_factor(step, OptimConfig(**settings), total) for step in range(total)]
 
 
 def test_cosine_by_hand():

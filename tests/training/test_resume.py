@@ -187,7 +187,7 @@ def test_under_an_external_launcher_only_the_first_rank_writes_and_none_moves_th
     monkeypatch.setenv("RANK", "0")
     assert open_run(config, run) is None and (run / "config.yaml").exists()
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    with pytest.raises(ValueError, match="start together"):
+    with pytest.raises(ValueError, match="start all processes at once"):
         open_run(config_of(tiny, "train.resume=false"), run)
     assert run.exists()
 
@@ -251,9 +251,9 @@ def test_a_run_folder_alone_says_all_that_it_was_begun_with(tiny):
     assert changed == {"train.steps": (2, 4)} and config.train.steps == 4 and config.objective == begun.objective
     for given, named in (
         {
-            "objective.probability=0.2": "0.3, now 0.2",
-            "objective.name=diffusion": "'bert', now 'diffusion'",
-            "seed=1": "was 0, now 1",
+            "objective.probability=0.2": "0.3, now: 0.2",
+            "objective.name=diffusion": "'bert', now: 'diffusion'",
+            "seed=1": "saved: 0, now: 1",
         }
     ).items():
         with pytest.raises(ValueError, match=f"{given.split('=')[0]}.*{named}"):

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from tests.training.conftest import config_of
 from unmask.build.run import train
 from unmask.collate.packed import PackedMLMCollator
-from unmask.config.tree import OptimConfig, save_config
+from unmask.config.config_file import save_config
+from unmask.config.optim_config import OptimConfig
 from unmask.contracts import SpecialIds
 from unmask.models.files import resolve_checkpoint, verify_manifest
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
@@ -22,7 +23,7 @@ from unmask.ops.corruption import bert_corruption
 from unmask.runs import load_run
 from unmask.training.callbacks import read_metrics
 from unmask.training.loss import MLMLoss
-from unmask.training.optim import build_optimizer, learning_rate_share
+from unmask.training.optim import build_optimizer, learning_rate_factor
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -233,7 +234,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny, monkeypatch):
         return {**parts, "numerator": parts["numerator"] * float("nan")}
 
     monkeypatch.setattr(MLMLoss, "__call__", broken)
-    with pytest.raises(ValueError, match=r"no longer a number at step 1.*optim\.lr"):
+    with pytest.raises(ValueError, match=r"NaN or infinite at step 1.*optim\.lr"):
         train(config_of(tiny))
 
 
@@ -249,7 +250,9 @@ def test_overfitting_64_rows_guesses_every_hidden_token():
     loss = MLMLoss(model=model, tokenizer=special)
     config = OptimConfig(name="muon", lr=1e-2, weight_decay=0.0)
     optimizer = build_optimizer(model, config)
-    course = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(min(step, 399), config, 400))
+    course = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(min(step, 399), config, 400)
+    )
 
     def batch(epoch: int) -> dict:
         """Four differently masked copies of every row."""

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
 from unmask.collate.labels import MaskedLMCollator
-from unmask.config.tree import OptimConfig
+from unmask.config.optim_config import OptimConfig
 from unmask.models.instruction_trace import InstructionTraceTransformerEncoderForMaskedLMConfiguration as Configuration
 from unmask.training.module import MaskedLMModule
 from unmask.training.trace_module import InstructionTraceTransformerEncoderForMaskedLM
@@ -98,7 +98,7 @@ def test_a_size_and_the_vocabulary_are_all_that_is_needed(size):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_run_without_an_end_is_explained():
-    with pytest.raises(ValueError, match="max_steps or max_epochs"):
+    with pytest.raises(ValueError, match="max_steps, or max_epochs"):
         fit(made(), -1, max_epochs=-1)
 
 

@@ -3,49 +3,67 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from unmask.config.tree import ModelConfig, TrainConfig
+from unmask.config.model_config import ModelConfig
+from unmask.config.train_config import TrainConfig
 from unmask.contracts import SpecialIds
 from unmask.data.traces.granularity import require_next
 from unmask.devices import choose_device
-from unmask.models.instruction_trace import InstructionTraceMLMModel
+from unmask.models.networks import NETWORKS
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.nn.execution import BlockRunner, can_compile
 
 
 def build_model(config: ModelConfig, tokenizer: Any, seed: int) -> RotaryTransformerMLMModel:
-    """A network with fresh weights, the same for the same seed whatever was drawn before."""
-    special = SpecialIds.of(tokenizer)
-    sizes = config.model_dump(exclude={"preset", "kind"})
-    ids: dict[str, Any] = {"padding_idx": special.pad or 0, "mask_idx": special.mask}
+    """Return a network with fresh weights, which depend on ``seed`` alone.
+
+    Args:
+        config: the ``model`` section.
+        tokenizer: a tokenizer or ``SpecialIds``; it provides the vocabulary size and the special ids.
+        seed: random seed of the initial weights. The global random state is left unchanged.
+
+    Raises:
+        ValueError: a network for instruction traces with a tokenizer without ``[NEXT]``, or inconsistent sizes.
+    """
+    special, kind = SpecialIds.of(tokenizer), NETWORKS[config.kind]
+    id_of: dict[str, Callable[[], int]] = {
+        "padding_idx": lambda: special.pad or 0,
+        "mask_idx": lambda: special.mask,
+        "next_idx": lambda: require_next(tokenizer, f"model.kind={config.kind}"),
+    }
+    arguments: dict[str, Any] = {name: id_of[name]() for name in kind.ids}
+    arguments |= config.model_dump(exclude={"preset", "kind"})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if config.kind == "instruction_trace":
-            next_idx = require_next(tokenizer, "model.kind=instruction_trace")
-            return InstructionTraceMLMModel(special.vocab_size, next_idx=next_idx, **ids, **sizes)
-        return RotaryTransformerMLMModel(special.vocab_size, **ids, **sizes)
+        return kind.network(special.vocab_size, **arguments)
 
 
-LONG_RUN = 3e16  # multiplications and additions that earn a compilation back: five minutes at 100 TFLOP/s
+LONG_RUN = 3e16  # multiply-adds above which compilation pays off: five minutes at 100 TFLOP/s
 
 
 def build_runner(config: TrainConfig, parameters: int, tokens_per_step: int) -> BlockRunner:
-    """How a run's blocks are run.
+    """Return the execution of the transformer blocks: eager or compiled, with or without activation checkpointing.
 
-    ``auto`` compiles for an accelerator, where a run is long enough (``6 * parameters * tokens``, Kaplan et al. 2020). On a CPU compiled
-    blocks were as fast as eager ones, whose products and attention are the same (docs/performance.md).
+    ``auto`` compiles on an accelerator if the run is long: ``6 * parameters * tokens`` multiply-adds (Kaplan et al. 2020)
+    exceed ``LONG_RUN``. On a CPU, compiled blocks are no faster than eager ones (docs/performance.md).
+
+    Args:
+        config: the ``train`` section.
+        parameters: number of parameters of the network.
+        tokens_per_step: tokens per optimiser step.
     """
     device = choose_device(config.device).type
     is_long = 6.0 * parameters * tokens_per_step * config.steps >= LONG_RUN
-    wanted = config.compile is True or (config.compile == "auto" and device != "cpu" and is_long)
-    if wanted and not can_compile(device):
+    compiled = config.compile is True or (config.compile == "auto" and device != "cpu" and is_long)
+    if compiled and not can_compile(device):
         warnings.warn(
-            "train.compile wants a C++ compiler, and there is none here: blocks run uncompiled. Install g++ (or name one in CXX), or "
-            "set train.compile=off.",
+            "train.compile needs a C++ compiler, and none was found: the blocks run uncompiled. Install g++ (or set CXX to "
+            "another compiler), or set train.compile=off.",
             stacklevel=2,
         )
-        wanted = False
-    return BlockRunner(compiled=wanted, checkpoint_activations=config.checkpoint_activations)
+        compiled = False
+    return BlockRunner(compiled=compiled, checkpoint_activations=config.checkpoint_activations)

@@ -1,6 +1,6 @@
-"""From the words of ``objective`` in a config to its parts: level × choice × replacement, and the loss that weighs them.
+"""From the ``objective`` section of a config to a corruption (mask rate × position sampler × replacement) and a loss.
 
-Every scheme is built by the same lines; its name only chose the words (``unmask.config.objective_config``).
+All schemes are built by the same functions. The name of a scheme only selects defaults (``unmask.config.objective_config``).
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
-from unmask.collate.collator import CollatorOptions
+from unmask.collate.collator import CollatorOptions, CorruptingCollator
 from unmask.collate.packed import PackedMLMCollator
-from unmask.collate.padded import CorruptingCollator
 from unmask.config.objective_config import ObjectiveConfig
 from unmask.config.tree import Config
 from unmask.contracts import SpecialIds
@@ -30,41 +29,46 @@ from unmask.training.loss import MLMLoss
 
 
 def build_schedule(config: ObjectiveConfig) -> Schedule:
-    """The share hidden over time."""
-    made: dict[str, Schedule] = {
+    """Return the schedule: mask rate as a function of time, rescaled to ``rate_min..rate_max``."""
+    parametric: dict[str, Schedule] = {
         "polynomial": polynomial(config.power),
         "geometric": geometric(config.sigma_min, config.sigma_max),
     }
-    schedule = made[config.schedule] if config.schedule in made else as_schedule(config.schedule)
-    whole = (config.rate_min, config.rate_max) == (0.0, 1.0)
-    return schedule if whole else clipped(schedule, config.rate_min, config.rate_max)
+    schedule = parametric[config.schedule] if config.schedule in parametric else as_schedule(config.schedule)
+    is_full_range = (config.rate_min, config.rate_max) == (0.0, 1.0)
+    return schedule if is_full_range else clipped(schedule, config.rate_min, config.rate_max)
 
 
 def build_mask_rate(config: ObjectiveConfig) -> MaskRate:
-    """How much of a row is hidden."""
+    """Return the law of a row's mask rate."""
     if config.mask_rate_law == "constant":
         mask_rate: MaskRate = ConstantMaskRate(config.probability)
     elif config.time_steps is not None:
         mask_rate = DiscreteMaskRate(build_schedule(config), config.time_steps)
-    else:  # a count needs no floor: at least one position is hidden
+    else:  # a fixed count needs no smallest time: at least one position is masked
         mask_rate = ScheduleMaskRate(build_schedule(config), 0.0 if config.selection == "fixed_count" else config.eps)
     start = config.mask_rate_start
     return mask_rate if start is None else MaskRateWarmup(ConstantMaskRate(start), mask_rate, config.mask_rate_warmup)
 
 
 def build_selection(config: ObjectiveConfig) -> PositionSampler:
-    """Which positions are hidden."""
-    choices: dict[str, PositionSampler] = {
+    """Return the sampler of the masked positions."""
+    samplers: dict[str, PositionSampler] = {
         "bernoulli": bernoulli,
         "fixed_count": fixed_count,
         "weighted": WeightedCount(config.half_life_ratio, length=config.block_size),
         "spans": Spans(config.span_success, config.span_max_length),
     }
-    return choices[config.selection]
+    return samplers[config.selection]
 
 
 def build_corruption(config: ObjectiveConfig, tokenizer: Any) -> Corruption:
-    """What an objective hides, and how."""
+    """Return the corruption of an objective: mask rate, position sampler, replacement and granularity.
+
+    Args:
+        config: the ``objective`` section.
+        tokenizer: a tokenizer, or ``SpecialIds`` if ``granularity`` is ``"token"``.
+    """
     special = SpecialIds.of(tokenizer)
     ordinary = ordinary_ids(special.vocab_size, special.all) if config.random_replace_prob else None
     return Corruption(
@@ -79,39 +83,43 @@ def build_corruption(config: ObjectiveConfig, tokenizer: Any) -> Corruption:
 
 
 def build_granularity(config: ObjectiveConfig, tokenizer: Any) -> Granularity | None:
-    """What is hidden together; None = every token is a unit."""
+    """Return the units that are masked as a whole; None = single tokens."""
     if config.granularity == "token":
         return None
     return word_table(tokenizer) if config.granularity == "word" else trace_granularity(tokenizer, config.granularity)
 
 
 def is_elbo(config: ObjectiveConfig) -> bool:
-    """Whether the training loss is a likelihood bound per token: masks alone, chosen evenly, at all shares, and weighed for it."""
-    all_shares = (
+    """Tell whether the training loss is an upper bound on the negative log-likelihood per token (a valid NELBO).
+
+    The loss is one if the mask rate covers (0, 1), positions are masked uniformly, every masked position holds ``[MASK]``, and
+    the weights match the schedule (docs/theory.md, "The likelihood bound").
+    """
+    all_rates = (
         config.mask_rate_law == "schedule"
         and config.rate_min <= 1e-2
         and config.rate_max >= 1 - 1e-2
         and config.mask_rate_start is None
     )
-    evenly = config.granularity == "token" and (
+    uniform = config.granularity == "token" and (
         config.selection == "fixed_count" or (config.selection == "bernoulli" and config.eps <= 1e-2)
     )
-    weighed = config.weighting == "schedule" or (
+    weighted = config.weighting == "schedule" or (
         config.weighting == "inverse_p" and config.schedule == "linear" and config.time_steps is None
     )
-    plain = not (config.loss_on_visible_tokens or config.label_smoothing or config.z_loss)
+    unregularised = not (config.loss_on_visible_tokens or config.label_smoothing or config.z_loss)
     return (
-        all_shares
-        and evenly
-        and weighed
-        and plain
+        all_rates
+        and uniform
+        and weighted
+        and unregularised
         and config.mask_replace_prob == 1.0
         and config.normaliser == "supervised"
     )
 
 
 def build_loss(config: ObjectiveConfig, tokenizer: Any) -> MLMLoss:
-    """How an objective weighs what was hidden."""
+    """Return the loss of an objective: weighting, normaliser and regularisers."""
     weighting: Weighting = config.weighting if config.weighting != "schedule" else build_schedule(config)
     if config.weighting == "schedule" and config.time_steps is not None:
         weighting = DiscreteTime(build_schedule(config), config.time_steps)
@@ -127,7 +135,7 @@ def build_loss(config: ObjectiveConfig, tokenizer: Any) -> MLMLoss:
 
 
 def collator_options(config: Config, seed: int) -> CollatorOptions:
-    """The seed of the noise, and how the times of a global batch are spread."""
+    """Return the collator options: random seed and time sampling over the rows of a global batch."""
     rows = config.train.batch_size
     laws: dict[str, TimeSampling] = {
         "low_discrepancy": low_discrepancy,
@@ -140,11 +148,14 @@ def collator_options(config: Config, seed: int) -> CollatorOptions:
 
 
 def build_collator(config: Config, tokenizer: Any, seed: int, progress: float | None = None) -> CorruptingCollator:
-    """From windows of the token stream to batches.
+    """Return the collator from windows of the token stream to batches.
 
     Args:
-        progress: the share of training that a curriculum takes as done, as validation does, whose noise stays the same over the
-            run; None = each row says it.
+        config: the config of the run.
+        tokenizer: the tokenizer of the stores.
+        seed: random seed of the masks.
+        progress: fraction of training done, in [0, 1], for the mask-rate warm-up. Validation fixes it at 1, so that its masks
+            stay the same over the run; None = each row has a field ``progress``.
     """
     corruption = build_corruption(config.objective, tokenizer)
     if progress is not None:

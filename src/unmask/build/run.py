@@ -1,45 +1,75 @@
-"""Where names become objects: with ``unmask.build.objective``, the only place that turns config words into parts."""
+"""Train from a config: prepare the data, then train or resume.
+
+With ``unmask.build.objective`` and ``unmask.build.network`` this is the only place that maps names of a config to objects.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unmask.build.network import build_model, build_runner
 from unmask.build.objective import build_collator, build_loss
 from unmask.build.stores import prepare_data, with_store
-from unmask.config.tree import Config, config_yaml
+from unmask.config.config_file import config_yaml
+from unmask.config.tree import Config, explicit_values, load_config
+from unmask.contracts import MLMModel
 from unmask.data.preparation import Progress
 from unmask.data.store.token_store import TokenStore
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.models.files import resolve_checkpoint, verify_manifest
 from unmask.runs import open_run
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Sampler = Callable[[MLMModel, Tokenizer], str]
+"""Network and tokenizer -> text for ``samples.txt``."""
+
 
 def train(
-    config: Config,
+    config: Config | Mapping[str, Any] | str | PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
     *,
-    console: Any = None,
-    sampler: Any = None,
+    console: Console | None = None,
+    sampler: Sampler | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Prepare the data, then train or resume; the run folder is complete for ``load`` after every checkpoint.
+    """Train a masked language model, or resume its run.
+
+    The run folder (``config.run``) receives config, token stores, metrics and checkpoints. After every checkpoint
+    :func:`unmask.load` can load it. Training a folder again resumes it; a finished run is returned at once.
 
     Args:
-        config: the whole run.
-        console: a Rich console for progress; None writes to standard output.
-        sampler: network and tokenizer -> text, logged after each validation.
-        workers: processes that tokenise; None = one per core.
-        progress: of preparation.
+        config: a ``Config``, a nested mapping of values, or the path of a YAML file; None = the defaults.
+        overrides: strings ``section.key=value`` on top of ``config``, such as ``"train.steps=2000"``.
+
+    Other options:
+        console: a Rich console for progress; None = standard output.
+        sampler: function of the network and its tokenizer; its text is appended to ``samples.txt`` after each validation.
+        workers: number of tokenising processes; None = one per core.
+        progress: callback ``(done, total, stage)`` of the preparation.
 
     Returns:
-        The last checkpoint's folder.
+        The folder of the last checkpoint.
 
     Raises:
-        ValueError: bad input, or a run folder that was made with another config.
-        KeyboardInterrupt: stopped by a signal; the checkpoint is written.
+        ValueError: an invalid config, unreadable text, or a run folder that was begun with another config.
+        ImportError: a package for training is not installed.
+        KeyboardInterrupt: training was stopped by a signal, after writing a checkpoint.
+
+    Example:
+        >>> import unmask
+        >>> unmask.train({"run": "runs/a"}, ["train.steps=0"])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: The config (train.steps=0) is not valid. train.steps = 0: input should be greater than 0...
     """
+    config = _as_config(config, overrides)
+    _require_training_packages()
     from rich.console import Console
 
     from unmask.training.callbacks import CleanStop, MemoryWatch, MetricsTable, ProgressLine, SampleLog
@@ -57,8 +87,9 @@ def train(
     tokenizer = Tokenizer.load(prepared.tokenizer)
     if resume is not None and Tokenizer.load(resume / "tokenizer.json").fingerprint != tokenizer.fingerprint:
         raise ValueError(
-            f"The tokenizer of {prepared.folder} is not the one that the run {run} was begun with, so its ids mean other words: the "
-            "source was changed and prepared anew. Give the earlier store back with data.store=…, or start in another folder with run=…."
+            f"The tokenizer of {prepared.folder} differs from the tokenizer that the run {run} was begun with, so token ids have "
+            "other meanings: the source has changed and was prepared again. Restore the earlier store with data.store=…, or "
+            "start in another folder with run=…."
         )
     model = build_model(config.model, tokenizer, config.seed)
     parameters = sum(p.numel() for p in model.parameters())
@@ -91,7 +122,7 @@ def train(
     ]
     if sampler is not None:
         callbacks.append(SampleLog(run / "samples.txt", lambda network: sampler(network, tokenizer)))
-    callbacks.append(stop)  # after those that read how many steps there are
+    callbacks.append(stop)  # after the callbacks that read max_steps
     extra = {**tokenizer.files(), "run.yaml": config_yaml(config)}
     trainer = make_trainer(
         config, run, VerifiedCheckpointIO({"architecture": type(model).__name__, **model.config}, extra), callbacks
@@ -100,3 +131,17 @@ def train(
     if stop.stopped is not None:
         raise KeyboardInterrupt
     return resolve_checkpoint(run)
+
+
+def _as_config(config: Config | Mapping[str, Any] | str | PathLike[str] | None, overrides: Sequence[str]) -> Config:
+    if isinstance(config, Config):
+        return load_config(None, overrides, base=explicit_values(config)) if overrides else config
+    if isinstance(config, Mapping):
+        return load_config(None, overrides, base=config)
+    return load_config(None if config is None else fspath(config), overrides)
+
+
+def _require_training_packages() -> None:
+    missing = [name for name in ("lightning", "tensorboard") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"Training needs {' and '.join(missing)}. Type: pip install {' '.join(missing)}")

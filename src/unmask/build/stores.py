@@ -13,23 +13,26 @@ from unmask.data.recipe import UNNAMED, Recipe, differences
 
 
 def build_source(name: str, config: Config) -> Source:
-    """The text source a config means by ``name``."""
+    """Return the text source ``name``, read with the field, unit and split of the config."""
     return Source.parse(name, field=config.data.field, unit=config.data.unit, split=config.data.split)
 
 
 def with_store(config: Config) -> Config:
-    """Fill in what a complete ``data.store`` was made of, where the config does not say, so that the store stands for itself."""
+    """Return the config with every unset ``data`` key taken from the recipe of a complete ``data.store``.
+
+    A prepared store can therefore be used without repeating the settings it was prepared with.
+    """
     recipe = None if config.data.store is None else Recipe.read(Path(config.data.store))
     if recipe is None:
         return config
-    made = {
+    settings = {
         name: value
         for name, value in asdict(recipe).items()
         if name not in config.data.model_fields_set and value is not None
     }
-    if made.get("tokenizer") == UNNAMED:
-        del made["tokenizer"]
-    return config.model_copy(update={"data": config.data.model_copy(update=made)})
+    if settings.get("tokenizer") == UNNAMED:
+        del settings["tokenizer"]
+    return config.model_copy(update={"data": config.data.model_copy(update=settings)})
 
 
 def prepare_data(
@@ -39,13 +42,17 @@ def prepare_data(
     progress: Progress | None = None,
     given: Collection[str] | None = None,
 ) -> Prepared:
-    """Make (or find) the token stores a run trains on.
+    """Prepare the token stores of a run, or open them if they are complete.
 
     Args:
-        given: settings of ``config.data`` that a complete store must have been made with; None = all of them.
+        config: the config of the run.
+        run: the run folder; it holds the stores if ``data.store`` is null.
+        workers: number of tokenising processes; None = one per core.
+        progress: callback for the progress of the preparation.
+        given: keys of ``config.data`` that must equal those of a complete store; None = all of them.
 
     Raises:
-        ValueError: the store was made with other settings, or its source cannot be read.
+        ValueError: a store that was prepared with other settings, or an unreadable source.
     """
     data = config.data
     folder = Path(data.store) if data.store is not None else run / "data"
@@ -53,11 +60,12 @@ def prepare_data(
         different = differences(folder, data.model_dump(), Recipe.names() if given is None else given)
         if different:
             changes = ", ".join(
-                f"data.{name} (made with {made!r}, now {now!r})" for name, (made, now) in different.items()
+                f"data.{name} (store: {before!r}, config: {now!r})" for name, (before, now) in different.items()
             )
             raise ValueError(
-                f"The store {folder} was prepared with other settings; different: {changes}. Leave them out to train on the store as it is "
-                "(data.store alone), give those it was made with, or choose another folder. (A source differs when its files were changed.)"
+                f"The store {folder} was prepared with other settings; different: {changes}. Leave these keys out to train on "
+                "the store as it is, set them to the store's values, or choose another folder with data.store=…. (A source "
+                "also differs if its files have changed.)"
             )
         return Prepared.open(folder)
     return prepare(

@@ -1,1 +1,1 @@
-"""The command line: one small module per command; heavy imports happen inside them."""
+"""The command line: one module per command. Heavy packages are imported inside the commands."""

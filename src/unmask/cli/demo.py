@@ -1,6 +1,6 @@
-"""``unmask demo``: a family of demonstrations, each from raw data to a trained model and what it can do, with nothing to download.
+"""``unmask demo``: demonstrations from raw data to a trained model and its uses, without downloads.
 
-Every one is a module of ``unmask.cli.demos`` and a line of ``DEMOS``.
+Each demonstration is a module of ``unmask.cli.demos`` and an entry of ``DEMOS``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import typer
 from unmask.cli.options import DEMO_RUN, Device
 
 DEMOS = {
-    "text": "Python's own documentation: fill blanks, write",
-    "grid": "pictures: paint, complete, animate",
+    "text": "Python's documentation: fill blanks, generate text",
+    "grid": "pictures of 16 × 16 cells: generate, complete, animate",
     "traces": "machine code of installed libraries: fill in instructions",
 }
 
@@ -25,31 +25,29 @@ def demo(
         str,
         typer.Argument(metavar=f"[{'|'.join(DEMOS)}]", help="; ".join(f"{n} = {m}" for n, m in DEMOS.items()) + "."),
     ] = "text",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Everything in under 90 seconds, with a smaller network.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Run in under 90 seconds, with a smaller network.")] = False,
     run: Annotated[
         Path | None,
         typer.Option(
-            help="Run folder; by default runs/demo for text, runs/demo-NAME for the others, with -quick after it if quick."
+            help="Run folder; by default runs/demo for text and runs/demo-NAME for the others, followed by -quick with --quick."
         ),
     ] = None,
     watch: Annotated[
         bool | None,
-        typer.Option("--watch/--no-watch", help="Draw the unmasking step by step; by default on a terminal."),
+        typer.Option("--watch/--no-watch", help="Draw the decoding step by step; by default on a terminal."),
     ] = None,
     device: Device = "auto",
     dtype: Annotated[
         str,
         typer.Option(
-            "--dtype", help="To train and evaluate in: auto (bfloat16 where it is fast), float32 or bfloat16."
+            "--dtype", help="Dtype of training and evaluation: auto (bfloat16 where it is fast), float32 or bfloat16."
         ),
     ] = "auto",
 ) -> None:
-    """Train, evaluate, fill and plot on embedded data: about five minutes of training on two cores."""
+    """Train, evaluate, decode and plot on data that needs no download: about five minutes on two cores."""
     if which not in DEMOS:
         raise ValueError(
-            f"There is no demo {which!r}. Choose one: "
+            f"There is no demo {which!r}. Choose one of "
             + "; ".join(f"`unmask demo {n}` ({m})" for n, m in DEMOS.items())
             + "."
         )

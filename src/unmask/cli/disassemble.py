@@ -1,4 +1,4 @@
-"""``unmask disassemble``: from binaries to instruction traces."""
+"""``unmask disassemble``: convert binaries to instruction traces."""
 
 from __future__ import annotations
 
@@ -14,24 +14,22 @@ from unmask.cli.options import Json, Seed
 def disassemble(
     paths: Annotated[
         list[str],
-        typer.Argument(
-            help="ELF files and folders; or wheels (libraries of installed packages); or python (bytecode)."
-        ),
+        typer.Argument(help="ELF files and folders, wheels (libraries of installed packages), or python (bytecode)."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.")],
-    test_fraction: Annotated[float, typer.Option(help="Share of the binaries that are held out.")] = 0.1,
+    test_fraction: Annotated[float, typer.Option(help="Fraction of the binaries in the test split.")] = 0.1,
     max_instructions: Annotated[
-        int | None, typer.Option(help="Write at most this many, shared among the binaries.")
+        int | None, typer.Option(help="Largest number of instructions to write, divided among the binaries.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes; by default one per core. The result is the same.")
+        int | None, typer.Option(help="Number of processes; by default one per core. The result does not depend on it.")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Skip a file that takes longer.")] = 60.0,
-    megabytes: Annotated[float, typer.Option(help="Skip a file that is larger.")] = 64.0,
+    seconds: Annotated[float, typer.Option(help="Skip a file that takes longer than this many seconds.")] = 60.0,
+    megabytes: Annotated[float, typer.Option(help="Skip a file larger than this many megabytes.")] = 64.0,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Turn binaries into instruction traces, one row per distinct function, divided by binary into training and test."""
+    """Convert binaries to instruction traces: one row per distinct function, split by binary into training and test."""
     from unmask.cli.screen import counting, print_json, table
     from unmask.data.traces.corpus import disassemble as disassemble_files
 
@@ -53,17 +51,17 @@ def disassemble(
     rows = [
         ["files", f"{done.files:,}"],
         *(
-            [f"  skipped: {reason}, like {done.skipped_examples[reason]}", f"{n:,}"]
+            [f"  skipped: {reason}, such as {done.skipped_examples[reason]}", f"{n:,}"]
             for reason, n in done.skipped.most_common()
         ),
         ["binaries", f"{done.binaries:,}"],
-        ["  of them test", f"{done.test_binaries:,}"],
-        ["functions found", f"{done.functions_found:,}"],
+        ["  in the test split", f"{done.test_binaries:,}"],
+        ["functions disassembled", f"{done.functions_found:,}"],
         *([f"  left out: {reason}", f"{count:,}"] for reason, count in done.left_out.most_common() if count),
         ["functions written", f"{done.functions:,}"],
-        ["  of them test", f"{done.test_functions:,}"],
+        ["  in the test split", f"{done.test_functions:,}"],
         [f"instructions disassembled in {done.seconds:.1f} s", f"{done.instructions_found:,}"],
-        ["  bytes that are none", f"{done.undecoded_bytes:,}"],
+        ["  bytes that are no instruction", f"{done.undecoded_bytes:,}"],
         ["instructions written", f"{done.instructions:,}"],
     ]
     table(f"{out}", ["", "number"], rows)

@@ -28,15 +28,16 @@ from unmask.cli.texts import read_standard_input, read_texts, shows_one_batch
 def fill(
     decoding: Decoding,
     text: Annotated[
-        list[str] | None, typer.Argument(help="Texts with [MASK] where a token is wanted; - or nothing reads lines.")
+        list[str] | None,
+        typer.Argument(help="Texts with [MASK] at each blank; - or no text reads lines from standard input."),
     ] = None,
     source: TextFile = None,
     model: Model = DEMO_RUN,
-    top: Annotated[int, typer.Option(help="Alternatives to show for every blank.")] = 5,
+    top: Annotated[int, typer.Option(help="Number of candidates to show for every blank.")] = 5,
     longest: Annotated[
         int | None,
         typer.Option(
-            help="A text has one [MASK], which stands for 1 to so many tokens: the likeliest filling of any length."
+            help="Largest length of a filling, in tokens, for texts with one [MASK] of unknown length; the most likely one is shown."
         ),
     ] = None,
     batch_size: BatchSize = 64,
@@ -48,7 +49,7 @@ def fill(
     as_json: Json = False,
     as_lines: JsonLines = False,
 ) -> None:
-    """Fill every [MASK] of a text, together, and show what else each could be. Among several texts, one without a blank comes back as it is."""
+    """Fill every [MASK] of a text, and show the candidates of each. Of several texts, those without a [MASK] stay unchanged."""
     from unmask.cli.sample_text import Tally, watched_predict
     from unmask.cli.screen import note, print_json, print_json_line, show
     from unmask.data.traces.unseen import unseen_words
@@ -56,14 +57,14 @@ def fill(
     from unmask.text.filling import fill_texts, fill_unknown_lengths
 
     if top < 1:
-        raise ValueError(f"--top {top} shows no alternative: give 1 or more.")
+        raise ValueError(f"--top {top} is too small: choose 1 or more.")
     if source is not None:
         texts = [*(text or ()), *read_texts(source, "text")]
     else:
         texts = read_standard_input() if not text or text == ["-"] else text
     if not texts:
         raise ValueError(
-            "There is no text to fill: give it as an argument, in a file (--input), or line by line on standard input."
+            "There is no text to fill: pass it as an argument, in a file (--input), or line by line on standard input."
         )
     loaded, tally = load_run(model, which, device, dtype), Tally()
     if remark := unseen_words(loaded.tokenizer, texts):
@@ -73,15 +74,15 @@ def fill(
     if longest is not None:
         if watch or trace is not None:
             raise ValueError(
-                "--longest decodes all lengths and keeps one, and --watch and --trace show one decode: give one of them."
+                "--longest decodes every length, and --watch and --trace show a single decode: leave one of them out."
             )
-        found = fill_unknown_lengths(
+        fillings = fill_unknown_lengths(
             network, loaded.tokenizer, texts, rules_for, longest=longest, seed=decoding.seed, top=top, count=tally.add
         )
     else:
         shows_one_batch(len(texts), batch_size, watch or trace is not None)
         watched = partial(watched_predict, watch=watch, page=trace, title="unmask fill")
-        found = fill_texts(
+        fillings = fill_texts(
             network,
             loaded.tokenizer,
             texts,
@@ -93,9 +94,9 @@ def fill(
             count=tally.add,
         )
     if as_json:
-        print_json([filling.as_dict() for filling in found])
-        found = iter(())
-    for filling in found:
+        print_json([filling.as_dict() for filling in fillings])
+        fillings = iter(())
+    for filling in fillings:
         if as_lines:
             print_json_line(filling.as_dict())
             continue

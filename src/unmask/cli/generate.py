@@ -1,4 +1,4 @@
-"""``unmask generate``: continue prompts, or write from nothing."""
+"""``unmask generate``: continue prompts, or generate unconditionally."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ def generate(
     decoding: Decoding,
     prompt: Annotated[
         list[str] | None,
-        typer.Option("--prompt", "-p", help="Text to continue; repeat for several. None = from nothing."),
+        typer.Option(
+            "--prompt", "-p", help="Text to continue; repeat for several. Without it, generate unconditionally."
+        ),
     ] = None,
     source: TextFile = None,
     model: Model = DEMO_RUN,
-    new_tokens: Annotated[int, typer.Option(help="Tokens to write.")] = 64,
-    samples: Annotated[int, typer.Option(help="Samples per prompt.")] = 1,
+    new_tokens: Annotated[int, typer.Option(help="Number of tokens to append.")] = 64,
+    samples: Annotated[int, typer.Option(help="Number of samples per prompt.")] = 1,
     batch_size: BatchSize = 64,
     watch: Watch = False,
     trace: TracePage = None,
@@ -45,7 +47,7 @@ def generate(
     as_json: Json = False,
     as_lines: JsonLines = False,
 ) -> None:
-    """Continue prompts (or write from nothing) by iterative unmasking."""
+    """Continue prompts, or generate unconditionally, by iterative unmasking."""
     from unmask.cli.sample_text import Tally, watched_predict
     from unmask.cli.screen import note, on_terminal, print_json, print_json_line, show
     from unmask.runs import load_run
@@ -56,15 +58,15 @@ def generate(
     given = [*(prompt or ()), *(read_texts(source, "prompt") if source is not None else ())] or [""]
     prompts = [text for text in given for _ in range(samples)]
     if batch_size < 1:
-        raise ValueError(f"--batch-size {batch_size} decodes nothing: give 1 or more.")
+        raise ValueError(f"--batch-size {batch_size} is too small: choose 1 or more.")
     shows_one_batch(len(prompts), batch_size, watch or trace is not None)
     loaded, tally = load_run(model, which, device, dtype), Tally()
     shown = 24 if on_terminal() or trace is not None else None
     labels = [
-        f"{text[:shown] or 'from nothing'}" + (f" · {i + 1}" if len(prompts) > 1 else "")
+        f"{text[:shown] or 'unconditional'}" + (f" · {i + 1}" if len(prompts) > 1 else "")
         for i, text in enumerate(prompts)
     ]
-    found = generate_texts(
+    generations = generate_texts(
         loaded.model,
         loaded.tokenizer,
         prompts,
@@ -78,12 +80,12 @@ def generate(
         with_probabilities=False,
     )
     answers: list[dict[str, object]] = []
-    for label, written in zip(labels, found, strict=True):
-        answers.append(written.as_dict())
+    for label, generation in zip(labels, generations, strict=True):
+        answers.append(generation.as_dict())
         if as_lines:
             print_json_line(answers[-1])
         elif not as_json:
-            show(written.text if len(prompts) == 1 else f"── {label}\n{written.text}\n")
+            show(generation.text if len(prompts) == 1 else f"── {label}\n{generation.text}\n")
     if as_json:
         print_json(answers)
     tally.show()

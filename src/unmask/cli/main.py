@@ -1,7 +1,7 @@
-"""``unmask``: the commands, and what a user sees when something is wrong.
+"""``unmask``: the commands, and the report of errors.
 
-A command's module is imported only to describe its options, so it must stay light: torch and everything above it are imported
-inside the command. Errors of input or of the machine are one paragraph and exit code 1; ``--debug`` shows the traceback.
+The modules of commands are imported to describe their options, so they stay light: torch and everything above it are imported
+inside the commands. An error is one paragraph on standard error and exit code 1; ``--debug`` shows the traceback.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ app = typer.Typer(
     name="unmask",
     help="Masked language models: train, evaluate, decode. Start with [bold]unmask demo[/bold].",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -37,11 +37,11 @@ for command in (demo, prepare, disassemble, train, evaluate, generate, fill, sco
     app.command()(command)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
+def _version(requested: bool) -> None:
+    if requested:
+        from unmask import __version__
 
-        print(f"unmask {version('unmask')}")
+        print(f"unmask {__version__}")
         raise typer.Exit()
 
 
@@ -50,12 +50,13 @@ def options(
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks instead of one-paragraph errors."),
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
+    """Set the options that precede a command."""
     if debug:
         os.environ["UNMASK_DEBUG"] = "1"
 
 
 def fail(error: BaseException) -> None:
-    """One paragraph on standard error."""
+    """Print an error as one paragraph on standard error."""
     text = " ".join(str(error.strerror if isinstance(error, OSError) and error.strerror else error).split())
     if isinstance(error, OSError) and error.filename and str(error.filename) not in text:
         text = f"{error.filename}: {text}"
@@ -65,7 +66,7 @@ def fail(error: BaseException) -> None:
 def _remark(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """A warning of ours is one paragraph; those of other libraries keep their place in the source."""
+    """Format a warning of this package as one paragraph; warnings of other libraries keep their file and line."""
     if Path(filename).is_relative_to(Path(__file__).parents[1]):
         return f"Note: {' '.join(str(message).split())}\n"
     return _format_warning(message, category, filename, lineno, line)
@@ -75,14 +76,14 @@ _format_warning = warnings.formatwarning
 
 
 def replace_unwritable() -> None:
-    """Let standard output and error replace what their encoding cannot write (such as ``\\u65e5``), so that no work is lost to it."""
+    """Make standard output and error escape characters outside their encoding (``\\u65e5``) instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _name_renamed_options() -> None:
-    """After a command line that could not be parsed: the new names of its options of earlier versions."""
+    """Print the current name of every renamed option, after a command line that could not be parsed."""
     for option in sys.argv[1:]:
         word = option.partition("=")[0].removeprefix("--").replace("-", "_")
         if option.startswith("--") and word in RENAMED:
@@ -93,7 +94,7 @@ def _name_renamed_options() -> None:
 
 
 def run() -> None:
-    """The console entry point."""
+    """Run the command line (the console entry point)."""
     warnings.formatwarning = _remark
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     tune_malloc()
@@ -101,8 +102,8 @@ def run() -> None:
     try:
         app()
     except SystemExit as stop:
-        if stop.code == 130:  # what Typer makes of KeyboardInterrupt
-            print("unmask: stopped. Run the same command again to continue where it was.", file=sys.stderr)
+        if stop.code == 130:  # Typer's code for KeyboardInterrupt
+            print("unmask: stopped. Run the same command again to resume.", file=sys.stderr)
         if stop.code == 2:
             _name_renamed_options()
         raise
@@ -119,7 +120,8 @@ def run() -> None:
             raise
         fail(
             RuntimeError(
-                f"{type(error).__name__}: {error}. This case is not foreseen: `unmask --debug …` shows where it happens."
+                f"{type(error).__name__}: {error}. This error was not expected: repeat the command as `unmask --debug …` for a "
+                "traceback."
             )
         )
         raise SystemExit(1) from None

@@ -1,4 +1,4 @@
-"""``unmask prepare``: from text to a tokenizer and token stores."""
+"""``unmask prepare``: convert text to a tokenizer and token stores."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ def prepare(
             help="python-docs, python-code, a text file, a folder, .jsonl, .parquet, traces:wheels, traces:python, or a Hugging Face dataset."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to fill.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the stores.")],
     tokenizer: Annotated[
-        str | None, typer.Option(help="tokenizer.json, folder or hub name; by default one is trained.")
+        str | None, typer.Option(help="tokenizer.json, folder or hub name of a tokenizer; by default one is trained.")
     ] = None,
-    vocab_size: Annotated[int, typer.Option(help="Size of the tokenizer that is trained.")] = 8192,
-    valid_source: Annotated[str | None, typer.Option(help="Held-out text, if it is separate.")] = None,
-    valid_fraction: Annotated[float, typer.Option(help="Share of the bytes held out otherwise.")] = 0.05,
+    vocab_size: Annotated[int, typer.Option(help="Vocabulary size of the trained tokenizer.")] = 8192,
+    valid_source: Annotated[str | None, typer.Option(help="Separate validation text.")] = None,
+    valid_fraction: Annotated[
+        float, typer.Option(help="Fraction of the bytes in the validation split, without --valid-source.")
+    ] = 0.05,
     field: Field = "text",
     unit: Unit = None,
     split: Split = "train",
     workers: Annotated[
-        int | None, typer.Option(help="Processes; by default one per core. The result is the same.")
+        int | None, typer.Option(help="Number of processes; by default one per core. The result does not depend on it.")
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Tokenise text into memory-mapped stores. Run it again after an interruption: it continues."""
+    """Tokenise text into memory-mapped stores. The same command resumes an interrupted preparation."""
     from dataclasses import asdict
 
     from unmask.cli.screen import preparing, print_json, table
-    from unmask.config.tree import DataConfig
     from unmask.data.corpus.sources import Source
     from unmask.data.preparation import prepare as prepare_corpus
 
@@ -62,7 +63,7 @@ def prepare(
         return
     rows = [
         ["training", f"{done.train_documents:,}", f"{done.train_tokens:,}", f"{done.train_bytes:,}"],
-        ["held out", f"{done.valid_documents:,}", f"{done.valid_tokens:,}", f"{done.valid_bytes:,}"],
+        ["validation", f"{done.valid_documents:,}", f"{done.valid_tokens:,}", f"{done.valid_bytes:,}"],
     ]
     table(f"{out} · vocabulary {done.vocab_size:,}", ["", "documents", "tokens", "bytes"], rows)
     used: dict[str, tuple[Any, Any]] = {
@@ -73,9 +74,9 @@ def prepare(
         "data.valid_source": (valid_source, None),
         "data.vocab_size": (vocab_size, 8192),
         "data.valid_fraction": (valid_fraction, 0.05),
-        "data.seed" if "seed" in DataConfig.model_fields else "seed": (seed, 0),
+        "data.seed": (seed, 0),
     }
-    other = [f"{key}={value}" for key, (value, usual) in used.items() if value != usual]
+    other = [f"{key}={value}" for key, (value, default) in used.items() if value != default]
     print(
         f"Train on it: {shlex.join(['unmask', 'train', f'data.source={source}', f'data.store={out}', *other, 'run=runs/NAME'])}"
     )

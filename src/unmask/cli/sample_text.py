@@ -1,25 +1,33 @@
-"""Decoding as commands do it: a batch of prompts, a decode that may be watched and traced."""
+"""Decoding in commands: samples during training, and decodes drawn in the terminal or written as a trace."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unmask.config.tree import Config
     from unmask.contracts import MLMPredictionDict
+    from unmask.data.tokenizing.tokenizers import Tokenizer
     from unmask.decode.predictor import MLMPredictor
+
+SAMPLE_TOKENS = 48
+FILLED_DOCUMENTS = 2
 
 
 @dataclass
 class Tally:
-    """What a command decoded, and what it cost.
+    """The decoded tokens of a command, with forward passes and time.
 
     Attributes:
-        tokens: placed.
-        evaluations: calls of the network, each over a batch.
-        seconds: spent decoding.
+        tokens: number of decoded tokens.
+        forward_passes: number of forward passes, each of a batch.
+        seconds: decoding time.
     """
 
     tokens: int = 0
@@ -27,7 +35,7 @@ class Tally:
     seconds: float = 0.0
 
     def add(self, tokens: int, forward_passes: int, seconds: float) -> None:
-        """Count one batch more."""
+        """Add one batch."""
         self.tokens, self.forward_passes, self.seconds = (
             self.tokens + tokens,
             self.forward_passes + forward_passes,
@@ -35,18 +43,81 @@ class Tally:
         )
 
     def show(self) -> None:
-        """The line that ends the command."""
+        """Print the last line of the command."""
         from unmask.cli.screen import note
 
         rate = self.tokens / max(self.seconds, 1e-9)
         note(
-            f"{self.tokens} tokens · {self.forward_passes} evaluations · {self.seconds:.2f} s · {rate:,.0f} tokens/s",
+            f"{self.tokens} tokens · {self.forward_passes} forward passes · {self.seconds:.2f} s · {rate:,.0f} tokens/s",
             style="dim",
         )
 
 
-def sample_text(model: Any, tokenizer: Any, tokens: int = 48) -> str:
-    """A short unconditional sample, the same noise every time: what a run logs as it learns."""
+def training_sampler(config: Config) -> Callable[[Any, Tokenizer], str]:
+    """Return the sampler of a run: network and tokenizer -> text for ``samples.txt``.
+
+    A diffusion model generates unconditionally. A model with a constant mask rate (BERT) cannot generate, so it fills masked
+    tokens of the validation split.
+    """
+    if config.objective.mask_rate_law != "constant":
+        return sample_text
+    folder = Path(config.run) / "data" if config.data.store is None else Path(config.data.store)
+    return partial(fill_validation_text, valid=folder / "valid", rate=config.objective.probability)
+
+
+def fill_validation_text(model: Any, tokenizer: Tokenizer, *, valid: Path, rate: float) -> str:
+    """Mask tokens at the start of validation documents, fill them greedily, and return both texts.
+
+    Args:
+        model: the network.
+        tokenizer: its tokenizer.
+        valid: the token store of the validation split.
+        rate: the mask rate; the masked positions are the same in every call.
+    """
+    import torch
+
+    from unmask.contracts import SpecialIds
+    from unmask.data.store.token_store import TokenStore
+    from unmask.decode.named import make_rules
+    from unmask.decode.predictor import MLMPredictor
+    from unmask.text.batching import left_padded, plain_predict
+
+    store, special = TokenStore.open(valid), SpecialIds.of(tokenizer)
+    length = min(SAMPLE_TOKENS, model.max_length)
+    documents = [store.document(i)[:length].tolist() for i in range(min(FILLED_DOCUMENTS, store.n_documents))]
+    generator = torch.Generator().manual_seed(0)
+    rows, masked = [], 0
+    for ids in documents:
+        maskable = [position for position, id in enumerate(ids) if id not in special.all]
+        count = math.ceil(rate * len(maskable))
+        chosen = {maskable[n] for n in torch.randperm(len(maskable), generator=generator)[:count].tolist()}
+        rows.append([special.mask if position in chosen else id for position, id in enumerate(ids)])
+        masked = max(masked, count)
+    if not masked:
+        return ""
+    rules = make_rules(masked, special=special, order="top_prob", temperature=0.0, allow_eos=False)
+    predictor = MLMPredictor(rules.max_steps, tokenizer=tokenizer, model=model, rules=rules, seed=0)
+    with torch.random.fork_rng(devices=[]):
+        output = plain_predict(predictor, left_padded(rows, tokenizer.pad_token_id or 0), [])["ids"]
+    lines = []
+    for number, (ids, row) in enumerate(zip(documents, rows, strict=True)):
+        filled = output[number, -len(row) :].tolist()
+        blanks = [position for position, id in enumerate(row) if id == special.mask]
+        correct = sum(filled[position] == ids[position] for position in blanks)
+        lines += [
+            f"masked: {_one_line(tokenizer, row)}",
+            f"filled: {_one_line(tokenizer, filled)}",
+            f"{correct} of {len(blanks)} masked tokens correct",
+        ]
+    return "\n".join(lines)
+
+
+def _one_line(tokenizer: Tokenizer, ids: list[int]) -> str:
+    return " ".join(tokenizer.decode(ids, skip_special_tokens=False).split())
+
+
+def sample_text(model: Any, tokenizer: Any, tokens: int = SAMPLE_TOKENS) -> str:
+    """Return a short unconditional sample, with the same random seed in every call."""
     import torch
 
     from unmask.contracts import SpecialIds
@@ -69,14 +140,22 @@ def watched_predict(
     page: Path | None,
     title: str,
 ) -> MLMPredictionDict:
-    """Decode a batch where the model is, drawing it in the terminal and writing its trace if asked.
+    """Decode a batch on the device of the model, and draw it.
+
+    Args:
+        predictor: the predictor; its observers are replaced.
+        batch: the batch.
+        labels: names of the rows.
+        watch: draw the decode in the terminal.
+        page: file of the trace (.html, .png or .json), or None.
+        title: title of the trace.
 
     Raises:
-        ValueError: a trace in a file of another kind than .html, .png or .json.
+        ValueError: a trace file of another kind.
     """
     if page is not None and page.suffix not in (".html", ".png", ".json"):
         raise ValueError(
-            f"--trace {page} is of no known kind: name it .html (a page), .png (a picture of the first text) or .json (data)."
+            f"--trace {page} has no known ending: use .html (a page), .png (a picture of the first text) or .json (data)."
         )
     from unmask.cli.screen import NOTES
     from unmask.decode.observers.trace import Trace

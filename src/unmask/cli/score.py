@@ -1,4 +1,4 @@
-"""``unmask score``: how likely lines of text are."""
+"""``unmask score``: log-probabilities of texts."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from unmask.cli.texts import read_standard_input, read_texts
 
 
 def score(
-    text: Annotated[list[str] | None, typer.Argument(help="Texts to score; - or nothing reads lines.")] = None,
+    text: Annotated[
+        list[str] | None, typer.Argument(help="Texts to score; - or no text reads lines from standard input.")
+    ] = None,
     source: TextFile = None,
     model: Model = DEMO_RUN,
     bound: Annotated[
-        bool, typer.Option("--bound", help="The any-order likelihood bound, instead of the pseudo-log-likelihood.")
+        bool,
+        typer.Option("--bound", help="Compute the any-order likelihood bound instead of the pseudo-log-likelihood."),
     ] = False,
-    samples: Annotated[int, typer.Option(help="With --bound: passes that are averaged.")] = 64,
+    samples: Annotated[int, typer.Option(help="With --bound: number of averaged passes.")] = 64,
     seed: Seed = 0,
     which: Which = "last",
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: Json = False,
 ) -> None:
-    """Score texts: the pseudo-log-likelihood of each (every token given all others), or the likelihood bound; in nats."""
+    """Score texts in nats: pseudo-log-likelihood (every token given all others), or a bound on the log-likelihood."""
     from unmask.cli.screen import counting, print_json, show, table
     from unmask.evaluate.scoring import score_texts
     from unmask.runs import load_run
@@ -36,7 +39,7 @@ def score(
         texts = read_standard_input() if not text or text == ["-"] else text
     if not texts:
         raise ValueError(
-            "There is no text to score: give it as an argument, in a file (--input), or line by line on standard input."
+            "There is no text to score: pass it as an argument, in a file (--input), or line by line on standard input."
         )
     loaded = load_run(model, which, device, dtype)
     with counting("scoring") as progress:
@@ -48,7 +51,7 @@ def score(
         print_json({"score": kind, "rows": [each.as_dict() for each in scores]})
         return
     columns = ["text", "total", *(["±"] if bound else []), "per token", "tokens", "unscored"]
-    shown = [
+    cells = [
         [
             s.text,
             figure(s.nats, 2),
@@ -59,17 +62,15 @@ def score(
         ]
         for s in scores
     ]
-    table(f"{kind}, nats (higher is likelier{'; ± = standard error of the sampling' if bound else ''})", columns, shown)
+    table(f"{kind}, nats (higher is more likely{'; ± = Monte Carlo standard error' if bound else ''})", columns, cells)
     if unscored := sum(s.unscored > 0 for s in scores):
-        show(
-            f"{unscored} of {len(scores)} texts have unknown words: they cost nothing here, so the text looks likelier than it is."
-        )
+        show(f"{unscored} of {len(scores)} texts have unknown words: these cost nothing, so the score is too high.")
     if altered := sum(not s.exact for s in scores):
         show(
-            f"{altered} of {len(scores)} scores are not of the very text: its tokens spell another one (unknown words, lower case or lost spaces).",
+            f"{altered} of {len(scores)} scores are not of the exact text: its tokens spell another one (unknown words, lower case or lost spaces).",
         )
 
 
 def figure(number: float, digits: int) -> str:
-    """A number for a table; a dash where there is none."""
+    """Format a number for a table; a dash for NaN."""
     return f"{number:.{digits}f}" if math.isfinite(number) else "-"

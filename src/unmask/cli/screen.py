@@ -1,7 +1,7 @@
-"""What commands put on the screen: progress, results, tables, JSON.
+"""Output of commands: progress, results, tables and JSON.
 
-Standard output is data. Off a terminal it is plain: nothing is wrapped, styled, cut or read as markup, tables are tab-separated, and what
-the console's encoding cannot write is replaced instead of raised (JSON is then ASCII).
+Results go to standard output, progress and remarks to standard error. Without a terminal, output is plain: text is not wrapped,
+styled or cut, and tables are tab-separated. Characters outside the encoding of the console are escaped (JSON is then ASCII).
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-NOTES = Console(stderr=True)  # progress and remarks; results go to standard output
+NOTES = Console(stderr=True)  # progress and remarks
 RESULTS = Console()
 
 STAGES = {
     "tokenizer": "training the tokenizer",
     "train": "tokenising training text",
-    "valid": "tokenising held-out text",
+    "valid": "tokenising validation text",
 }
 
 
 @contextmanager
 def counting(title: str, console: Console = NOTES) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar that is told ``(done, total)``; in a pipe one line at the end."""
+    """Yield a progress callback ``(done, total)``: a bar on a terminal, otherwise one line at the end."""
     if not console.is_terminal:
         last: list[int] = [0]
 
@@ -57,7 +57,7 @@ def counting(title: str, console: Console = NOTES) -> Iterator[Callable[[int, in
 
 @contextmanager
 def preparing(console: Console = NOTES) -> Iterator[Callable[[int, int | None, str], None]]:
-    """Progress of ``unmask.data.preparation``: one bar per stage."""
+    """Yield a progress callback ``(done, total, stage)`` for preparations: one bar, or one line, per stage."""
     if not console.is_terminal:
         seen: set[str] = set()
 
@@ -81,12 +81,12 @@ def preparing(console: Console = NOTES) -> Iterator[Callable[[int, int | None, s
 
 
 def on_terminal() -> bool:
-    """Whether a person reads standard output; colours forced on by the environment do not count."""
+    """Tell whether standard output is a terminal; colours forced by the environment do not count."""
     return sys.stdout.isatty()
 
 
 def show(text: str, style: str = "") -> None:
-    """One result on standard output, as it is; ``style`` is for terminals."""
+    """Print a result verbatim on standard output; ``style`` applies on terminals."""
     if on_terminal():
         RESULTS.print(Text(text, style=style), soft_wrap=True)
     else:
@@ -94,12 +94,12 @@ def show(text: str, style: str = "") -> None:
 
 
 def note(text: str, style: str = "") -> None:
-    """One remark on standard error, as it is."""
+    """Print a remark verbatim on standard error."""
     NOTES.print(Text(text, style=style), soft_wrap=True)
 
 
 def heading(text: str) -> None:
-    """The title of a part."""
+    """Print the title of a part."""
     if on_terminal():
         RESULTS.rule(Text(text, style="bold"), align="left")
     else:
@@ -107,9 +107,9 @@ def heading(text: str) -> None:
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table whose first column is text and whose others are figures.
+    """Print a table; the first column is text, the others are figures.
 
-    On a terminal that is too narrow the first column is folded, and the figures stay whole. Elsewhere: a line ``# title``, then
+    On a narrow terminal the first column is folded and figures are never cut. Without a terminal: a line ``# title``, then
     tab-separated values with a line of column names; tabs and line ends inside a value are written ``\\t`` and ``\\n``.
     """
     if not on_terminal():
@@ -130,19 +130,18 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         drawn.add_row(*map(Text, row))
     figures = [max(len(row[number]) for row in [columns, *rows]) for number in range(1, len(columns))]
     needed = 8 + sum(figures) + 3 * len(columns) + 1
-    drawn.width = (
-        needed if RESULTS.width < needed else None
-    )  # too narrow for the figures alone: the terminal breaks the lines
+    # A terminal too narrow even for the figures breaks the lines.
+    drawn.width = needed if RESULTS.width < needed else None
     RESULTS.print(drawn, crop=False)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document on standard output."""
     print(_as_json(value, indent=2))
 
 
 def print_json_line(value: Any) -> None:
-    """One JSON object on a line of standard output, at once."""
+    """Print one JSON object as a line of standard output, and flush it."""
     print(_as_json(value), flush=True)
 
 

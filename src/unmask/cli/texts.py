@@ -1,4 +1,4 @@
-"""Texts a command works on: arguments, a file (``--input``), or standard input; decoded a batch at a time."""
+"""The input texts of a command: a file (``--input``) or standard input."""
 
 from __future__ import annotations
 
@@ -11,32 +11,36 @@ from unmask.data.corpus.text_stream import Input
 
 
 def read_texts(path: Path, field: str) -> list[str]:
-    """The texts of a file, by the reader of ``prepare``: the rows of a format that has some, otherwise one text a line.
+    """Read the texts of a file with the reader of ``prepare``: its rows, or its lines for plain text.
 
-    Blank lines and rows of null are skipped; an empty string is a text.
+    Blank lines and null rows are skipped; an empty string in a row is a text.
+
+    Args:
+        path: the file.
+        field: field of the text in JSON lines and Parquet.
 
     Raises:
-        ValueError: no text in the file, or a line that cannot be read.
+        ValueError: no text in the file, or an unreadable line.
     """
     reason = not_prose(path)
     if reason is not None:
-        raise ValueError(f"--input {path} is {reason}. Plain text is read under another name, such as {path}.txt.")
+        raise ValueError(f"--input {path} is {reason}. If it is plain text, rename it, for example to {path}.txt.")
     kind = format_of(path) or "text"
-    advice = f'Each row needs {{"{field}": "..."}}.'
+    advice = f'Each row must have the field {{"{field}": "..."}}.'
     documents = FORMATS[kind].documents(Input.of(path), ReadOptions(field, "line", advice))
     texts = [document.text for document in documents if kind != "text" or document.text.strip()]
     if not texts:
         raise ValueError(
-            f"{path} holds no text: give one per line, or JSON lines with the field {field!r} in a file called *.jsonl."
+            f"{path} holds no text: write one text per line, or JSON lines with the field {field!r} in a file named *.jsonl."
         )
     return texts
 
 
 def read_standard_input() -> list[str]:
-    """The lines of standard input that are not blank, by the same reader as a text file's.
+    """Read the lines of standard input that are not blank, with the reader of text files.
 
     Raises:
-        ValueError: bytes that are no text.
+        ValueError: bytes that are not text.
     """
     stream = getattr(sys.stdin, "buffer", None) or io.BytesIO(sys.stdin.read().encode())
     documents = FORMATS["text"].documents(Input("standard input", "-", stream), ReadOptions(unit="line"))
@@ -44,12 +48,13 @@ def read_standard_input() -> list[str]:
 
 
 def shows_one_batch(count: int, size: int, shown: bool) -> None:
-    """Refuse several batches where only one can be shown.
+    """Check that ``--watch`` and ``--trace`` have a single batch to show.
 
     Raises:
-        ValueError: rows of several batches under ``--watch`` or ``--trace``.
+        ValueError: more texts than one batch.
     """
     if shown and count > size > 0:
         raise ValueError(
-            f"--watch and --trace show one batch, and {count} rows at --batch-size {size} are several. Give fewer texts or a larger --batch-size."
+            f"--watch and --trace show one batch, and {count} texts at --batch-size {size} are several batches. Pass fewer texts, or "
+            "a larger --batch-size."
         )

@@ -1,4 +1,4 @@
-"""``unmask train``: train or resume."""
+"""``unmask train``: train a model, or resume a run."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ def train(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[CONFIG.yaml] [KEY=VALUE]…", help="A config file and overrides such as train.steps=2000."
+            metavar="[CONFIG.yaml] [KEY=VALUE]…", help="Config file, and overrides such as train.steps=2000."
         ),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Size of the network: tiny, small, base or large.")] = None,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print the whole config, explained, and stop.")
+        bool, typer.Option("--print-config", help="Print the config with the meaning of every key, and exit.")
     ] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes that tokenise; by default one per core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of tokenising processes; by default one per core.")
+    ] = None,
 ) -> None:
-    """Train a masked language model, or go on where the run folder's last checkpoint is: `unmask train run=FOLDER` is all that it takes."""
-    from unmask.config.tree import config_yaml, load_config
+    """Train a masked language model, or resume a run: `unmask train run=FOLDER` resumes from its last checkpoint."""
+    from unmask.config.config_file import config_yaml
+    from unmask.config.tree import load_config
 
     given = list(arguments or [])
     file = given.pop(0) if given and "=" not in given[0] else None
@@ -36,7 +39,7 @@ def train(
     from pathlib import Path
 
     from unmask.build.run import train as run_training
-    from unmask.cli.sample_text import sample_text
+    from unmask.cli.sample_text import training_sampler
     from unmask.cli.screen import NOTES, preparing
     from unmask.resume import config_to_resume
     from unmask.training.plots import plot_loss
@@ -44,9 +47,11 @@ def train(
     config, changed = config_to_resume(file, given)
     if changed:
         differences = ", ".join(f"{key}={now} (was {before})" for key, (before, now) in changed.items())
-        NOTES.print(f"The run {config.run} goes on with {differences}.", highlight=False, markup=False, soft_wrap=True)
+        NOTES.print(f"Resuming {config.run} with {differences}.", highlight=False, markup=False, soft_wrap=True)
     with preparing() as progress:
-        checkpoint = run_training(config, console=NOTES, sampler=sample_text, workers=workers, progress=progress)
+        checkpoint = run_training(
+            config, console=NOTES, sampler=training_sampler(config), workers=workers, progress=progress
+        )
     run = Path(config.run)
     plot_loss(run / "metrics.csv", run / "loss.png", str(run))
     print(

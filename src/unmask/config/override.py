@@ -1,11 +1,11 @@
-"""The value of ``key=value``, read by the type of its key.
+"""The value of ``key=value``, parsed by the type of its key.
 
-    text            as it stands: ``run=007`` is the folder ``007``, ``data.field=no`` the field ``no``
-    text or nothing the same, but ``null``, ``~`` and an empty value are nothing
-    a number        as a decimal number: ``train.steps=0100`` is 100, never octal
-    anything else   as YAML: ``true``, ``off``, ``null``
+    text            verbatim: ``run=007`` is the folder ``007``, ``data.field=no`` the field ``no``
+    text or null    verbatim, but ``null``, ``~`` and the empty value are null
+    number          decimal: ``train.steps=0100`` is 100, never octal
+    other types     YAML: ``true``, ``off``, ``null``
 
-Quotes around a whole text are taken off, as YAML does: ``data.store='null'`` is the folder ``null``.
+Quotes around a text value are removed, as in YAML: ``data.store='null'`` is the folder ``null``.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel
 
-_NOTHING = ("", "null", "Null", "NULL", "~")
+_NULL = ("", "null", "Null", "NULL", "~")
 
 
 def field_type(model: type[BaseModel], key: str) -> Any:
-    """The annotation of a dotted key; None if there is no such key."""
+    """Return the annotation of a dotted key, or None for an unknown key."""
     *sections, leaf = key.split(".")
     inner: Any = model
     for section in sections:
@@ -33,17 +33,20 @@ def field_type(model: type[BaseModel], key: str) -> Any:
 
 
 def parse_value(text: str, annotation: Any) -> Any:
-    """Read the text of a value for a key of type ``annotation``; what does not fit is left for the config to refuse."""
+    """Parse the text of a value for a key of type ``annotation``.
+
+    Text that does not match the type is returned unchanged; validation of the config then refuses it with a message.
+    """
     members = set(_members(annotation))
-    written = text.strip()
-    if type(None) in members and written in _NOTHING:
+    stripped = text.strip()
+    if type(None) in members and stripped in _NULL:
         return None
     if str in members:
-        return _unquoted(written)
-    if written in members:  # one of a few words
-        return written
+        return _unquoted(stripped)
+    if stripped in members:  # a value of a Literal
+        return stripped
     if members & {int, float} and bool not in members:
-        return _number(written)
+        return _number(stripped)
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
@@ -51,7 +54,7 @@ def parse_value(text: str, annotation: Any) -> Any:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """The types and words that an annotation allows."""
+    """Return the types and literal values that an annotation allows."""
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
         return [member for part in typing.get_args(annotation) for member in _members(part)]
@@ -71,9 +74,9 @@ def _unquoted(text: str) -> str:
 
 
 def _number(text: str) -> Any:
-    for read in (int, float):
+    for parse in (int, float):
         try:
-            return read(text)
+            return parse(text)
         except ValueError:
             continue
     return text

@@ -1,4 +1,4 @@
-"""What every part of the config is made of: a frozen, typed mapping that refuses keys it does not know."""
+"""The base class of all config sections: a frozen, typed mapping that refuses unknown keys."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import typing
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Share = typing.Annotated[float, Field(ge=0.0, le=1.0)]
+Fraction = typing.Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = typing.Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Positive = typing.Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
-    """A part of the tree: unknown keys are errors, values are frozen."""
+    """A section of the config. Unknown keys are errors; values cannot be changed after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from unmask.config.tree import PRESETS
+from unmask.config.model_config import PRESETS
 
 
 @dataclass(frozen=True)

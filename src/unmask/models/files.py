@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unmask.models.instruction_trace import InstructionTraceMLMModel
+from unmask.models.networks import ARCHITECTURES
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.storage import digest, read_json, write_json
 
@@ -28,11 +28,6 @@ VERSION = 1
 MANIFEST = "checkpoint.json"
 INDEX = "index.json"
 WEIGHTS = "model.safetensors"
-# The networks that can be saved, each with the name of the weight that may be tied to the embedding.
-ARCHITECTURES: dict[str, tuple[type[RotaryTransformerMLMModel], str]] = {
-    "RotaryTransformerMLMModel": (RotaryTransformerMLMModel, "head.projection.weight"),
-    "InstructionTraceMLMModel": (InstructionTraceMLMModel, "head.decode.weight"),
-}
 
 
 def write_model(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
@@ -50,7 +45,7 @@ def write_model(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]
 
 def restore_tied(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
     """Restore the second name of a tied weight, which is saved once; ``config`` as given to :func:`write_model`."""
-    _, tied_name = ARCHITECTURES[config.get("architecture", "RotaryTransformerMLMModel")]
+    tied_name = ARCHITECTURES[config.get("architecture", "RotaryTransformerMLMModel")].tied_weight
     weights.setdefault(tied_name, weights["embedding.weight"])
 
 
@@ -119,7 +114,7 @@ def read_model(folder: Path) -> RotaryTransformerMLMModel:
         raise ValueError(
             f"{folder} contains a {architecture}, and this version of unmask loads {', '.join(ARCHITECTURES)}."
         )
-    network, tied_name = ARCHITECTURES[architecture]
+    network, tied_name = ARCHITECTURES[architecture].network, ARCHITECTURES[architecture].tied_weight
     try:
         model = network(**config)
     except TypeError as error:  # unknown or missing arguments

@@ -1,7 +1,9 @@
-"""Text in, text out: fill, generate, score and embed with a trained model. The command line calls the same functions.
+"""Text in, text out: fill, generate, score, embed and evaluate with a trained model. The command line calls the same functions.
 
-model        ``load`` and ``TrainedModel``: the front door
-filling      blanks of texts, at a known or an unknown length
-generating   continuations, whole or step by step
-results      what comes back: frozen values that print, draw in notebooks, and turn into JSON
+loading      ``load``
+model        ``TrainedModel``
+filling      fill the blanks of texts, of known or unknown length
+generating   continue prompts, as whole texts or as a stream of steps
+patterns     regular expressions over the text of blanks
+results      frozen results that print, render in notebooks, and convert to JSON
 """

@@ -1,4 +1,4 @@
-"""Rows of texts as batches of the decoder."""
+"""Batches of texts for the decoder."""
 
 from __future__ import annotations
 
@@ -11,21 +11,31 @@ import torch
 from unmask.collate.layout import pad
 from unmask.contracts import MLMPredictionDict
 from unmask.decode.predictor import MLMPredictor
+from unmask.devices import device_of
 
 
 def in_batches(count: int, size: int) -> Iterator[range]:
-    """Row numbers, ``size`` at a time.
+    """Return ranges of row numbers, of ``size`` rows each.
 
     Raises:
-        ValueError: no rows to a batch.
+        ValueError: ``size`` below 1.
     """
     if size < 1:
-        raise ValueError(f"--batch-size {size} decodes nothing: give 1 or more.")
+        raise ValueError(f"--batch-size {size} is too small: choose 1 or more.")
     return (range(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def left_padded(rows: list[list[int]], pad_id: int, numbers: Sequence[int] | None = None) -> dict[str, Any]:
-    """Prompts of mixed lengths as one batch, padded on the left; their noise is keyed by ``numbers``, or by their place."""
+    """Return prompts of mixed lengths as one batch with padding on the left.
+
+    Args:
+        rows: ids of each prompt.
+        pad_id: id of PAD.
+        numbers: the identity of each row, which keys its random numbers; None = its index.
+
+    Returns:
+        ``input_ids`` int64 ``[B, L]``, ``attention_mask`` bool ``[B, L]``, ``example_id`` int64 ``[B]``.
+    """
     ids, real = pad([np.asarray(row, dtype=np.int64) for row in rows], max(map(len, rows)), pad_id, left=True)
     return {
         "input_ids": ids,
@@ -35,6 +45,6 @@ def left_padded(rows: list[list[int]], pad_id: int, numbers: Sequence[int] | Non
 
 
 def plain_predict(predictor: MLMPredictor, batch: dict[str, Any], labels: list[str]) -> MLMPredictionDict:
-    """Decode a batch on the model's device; labels are for those who draw it."""
-    device = next(predictor.model.parameters()).device
+    """Decode a batch on the device of the model. ``labels`` are for functions that draw the decode."""
+    device = device_of(predictor.model)
     return predictor.predict({name: part.to(device) for name, part in batch.items()})

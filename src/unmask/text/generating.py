@@ -1,4 +1,4 @@
-"""Continue prompts, or write from nothing: whole texts, or one step at a time."""
+"""Continue prompts, or generate unconditionally: as whole texts, or as a stream of decoding steps."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
-from unmask.contracts import MLMStepResults
+from unmask.contracts import MLMModel, MLMStepResults
 from unmask.data.prompts import Prompt
+from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.decode.predictor import MLMPredictor
 from unmask.decode.rules import Rules
 from unmask.text.batching import in_batches, left_padded, plain_predict
@@ -22,19 +22,19 @@ from unmask.text.results import Generation, GenerationStep
 
 @dataclass
 class PlacedProbabilities:
-    """An observer that keeps the probability of every placed token.
+    """An observer that records the probability of every revealed token.
 
     Attributes:
-        found: (row of the batch, position) -> probability.
+        probabilities: (row of the batch, position) -> probability, in [0, 1].
     """
 
-    found: dict[tuple[int, int], float] = field(default_factory=dict)
+    probabilities: dict[tuple[int, int], float] = field(default_factory=dict)
 
     def update_history(self, step_results: MLMStepResults) -> None:
-        """Record the tokens of one step; a token that is placed again counts as it was placed last."""
+        """Record the tokens of one step; a position revealed again replaces its earlier record."""
         rows, positions = step_results["committed"].nonzero(as_tuple=True)
         values = step_results["probability"][rows, positions].tolist()
-        self.found |= {
+        self.probabilities |= {
             (row, position): value
             for row, position, value in zip(
                 step_results["rows"][rows].tolist(), positions.tolist(), values, strict=True
@@ -43,8 +43,8 @@ class PlacedProbabilities:
 
 
 def generate_texts(
-    model: Any,
-    tokenizer: Any,
+    model: MLMModel,
+    tokenizer: Tokenizer,
     prompts: Sequence[str],
     rules_for: RulesFor,
     *,
@@ -56,62 +56,66 @@ def generate_texts(
     count: Count | None = None,
     with_probabilities: bool = True,
 ) -> Iterator[Generation]:
-    """Continue prompts by ``new_tokens`` tokens each; a blank inside a prompt is filled too.
+    """Continue prompts by ``new_tokens`` tokens each. Blanks inside a prompt are filled too.
 
     Args:
-        model: an ``MLMModel`` with parameters.
-        tokenizer: a ``Tokenizer`` with a mask token.
-        prompts: texts; an empty one is written from nothing.
-        rules_for: the decoding rules for a number of blanks.
-        new_tokens: tokens to write behind each prompt.
-        seed: of all draws; a row's draws depend on the seed and its number alone.
+        model: the network.
+        tokenizer: its tokenizer, with a mask token.
+        prompts: texts to continue; an empty text is unconditional generation.
+        rules_for: decoding rules for a number of blanks.
+        new_tokens: tokens to append to each prompt.
+        seed: random seed of the samples; the samples of a row depend on the seed and the row number alone.
         batch_size: prompts decoded together.
-        predict: runs the predictor on a batch; takes the labels of its rows too.
+        predict: function that decodes a batch.
         labels: short names of the rows.
-        count: receives tokens, forward passes and seconds of every batch.
-        with_probabilities: also return the new tokens with their probabilities, which costs a softmax where the rules read none.
+        count: callback for the tokens, forward passes and seconds of every batch.
+        with_probabilities: also return the new tokens with their probabilities; costs a softmax if the rules need none.
 
     Raises:
-        ValueError: no prompts, ``new_tokens`` below 1, or a row longer than the model takes.
+        ValueError: no prompts, ``new_tokens`` below 1, or a row longer than the ``max_length`` of the model.
     """
-    if new_tokens < 1:
-        raise ValueError(f"new_tokens={new_tokens} writes nothing: give 1 or more.")
+    _check_new_tokens(new_tokens)
     if not prompts:
-        raise ValueError("There is no prompt to continue: give a text, or an empty one to write from nothing.")
-    read = [Prompt.of(tokenizer, text) for text in prompts]
-    rules = rules_for(new_tokens + max(len(prompt.blanks) for prompt in read))
+        raise ValueError("There is no prompt to continue: give a text, or an empty one for unconditional generation.")
+    parsed = [Prompt.of(tokenizer, text) for text in prompts]
+    rules = rules_for(new_tokens + max(len(prompt.blanks) for prompt in parsed))
     predictor = MLMPredictor(rules.max_steps, new_tokens, tokenizer, model, rules=rules, seed=seed)
     for numbers in in_batches(len(prompts), batch_size):
         placed = PlacedProbabilities()
         predictor.observers = (placed,) if with_probabilities else ()
         predictor.rules = fitted(
-            rules, tokenizer, [prompts[i] for i in numbers], [read[i].ids for i in numbers], new_tokens
+            rules, tokenizer, [prompts[i] for i in numbers], [parsed[i].ids for i in numbers], new_tokens
         )
-        batch = left_padded([read[i].ids for i in numbers], tokenizer.pad_token_id or 0, numbers)
-        found = predict(predictor, batch, [prompts[i][:32] if labels is None else labels[i] for i in numbers])
+        batch = left_padded([parsed[i].ids for i in numbers], tokenizer.pad_token_id or 0, numbers)
+        decoded = predict(predictor, batch, [prompts[i][:32] if labels is None else labels[i] for i in numbers])
         if count is not None:
-            count(len(numbers) * new_tokens, max(found["steps_taken"]), max(found["time_taken"]))
-        width = found["ids"].shape[1]
-        for place, i in enumerate(numbers):
-            row = found["ids"][place, -len(read[i].ids) - new_tokens :].tolist()
-            columns = [c for c in range(width - new_tokens, width) if (place, c) in placed.found]
+            count(len(numbers) * new_tokens, max(decoded["steps_taken"]), max(decoded["time_taken"]))
+        width = decoded["ids"].shape[1]
+        for row, i in enumerate(numbers):
+            output = decoded["ids"][row, -len(parsed[i].ids) - new_tokens :].tolist()
+            columns = [c for c in range(width - new_tokens, width) if (row, c) in placed.probabilities]
             yield Generation(
                 prompts[i],
-                read[i].filled(row),
-                tuple(tokenizer.token_text(int(found["ids"][place, c])) for c in columns),
-                tuple(placed.found[place, c] for c in columns),
-                found["steps_taken"][place],
-                found["time_taken"][place],
+                parsed[i].filled(output),
+                tuple(tokenizer.token_text(int(decoded["ids"][row, c])) for c in columns),
+                tuple(placed.probabilities[row, c] for c in columns),
+                decoded["steps_taken"][row],
+                decoded["time_taken"][row],
             )
 
 
+def _check_new_tokens(new_tokens: int) -> None:
+    if new_tokens < 1:
+        raise ValueError(f"new_tokens={new_tokens} is too small: choose 1 or more.")
+
+
 class _Stopped(Exception):
-    """The reader of a stream went away."""
+    """The iterator of a stream was closed."""
 
 
 @dataclass
 class _Steps:
-    """An observer that hands the rows of every step to another thread."""
+    """An observer that passes the row of every step to another thread."""
 
     steps: queue.Queue[Tensor | BaseException | None]
     stopped: threading.Event
@@ -123,29 +127,29 @@ class _Steps:
 
 
 def stream_text(
-    model: Any, tokenizer: Any, prompt: str, rules: Rules, *, new_tokens: int, seed: int | None = 0
+    model: MLMModel, tokenizer: Tokenizer, prompt: str, rules: Rules, *, new_tokens: int, seed: int | None = 0
 ) -> Iterator[GenerationStep]:
-    """Continue one prompt, and yield the text after every step.
+    """Continue one prompt, and yield the text after every decoding step.
 
-    The decoding loop runs in a thread of its own, one step ahead of the reader at most; closing the iterator ends it at its next step.
+    The decoding loop runs in its own thread, at most one step ahead of the iterator. Closing the iterator ends the loop at its
+    next step.
 
     Args:
-        model, tokenizer, prompt, new_tokens, seed: as of :func:`generate_texts`.
+        model, tokenizer, prompt, new_tokens, seed: as in :func:`generate_texts`.
         rules: the decoding rules.
 
     Raises:
-        ValueError: as :func:`generate_texts`.
+        ValueError: as in :func:`generate_texts`.
     """
-    if new_tokens < 1:
-        raise ValueError(f"new_tokens={new_tokens} writes nothing: give 1 or more.")
-    read = Prompt.of(tokenizer, prompt)
-    blanks = set(read.blanks) | set(range(len(read.ids), len(read.ids) + new_tokens))
+    _check_new_tokens(new_tokens)
+    parsed = Prompt.of(tokenizer, prompt)
+    blanks = set(parsed.blanks) | set(range(len(parsed.ids), len(parsed.ids) + new_tokens))
     predictor = MLMPredictor(
         rules.max_steps,
         new_tokens,
         tokenizer,
         model,
-        rules=fitted(rules, tokenizer, [prompt], [read.ids], new_tokens),
+        rules=fitted(rules, tokenizer, [prompt], [parsed.ids], new_tokens),
         seed=seed,
     )
     steps, stopped = queue.Queue[Tensor | BaseException | None](1), threading.Event()
@@ -153,7 +157,7 @@ def stream_text(
 
     def run() -> None:
         try:
-            plain_predict(predictor, left_padded([read.ids], tokenizer.pad_token_id or 0), [prompt])
+            plain_predict(predictor, left_padded([parsed.ids], tokenizer.pad_token_id or 0), [prompt])
             steps.put(None)
         except _Stopped:
             pass
@@ -167,26 +171,26 @@ def stream_text(
         while (row := steps.get()) is not None:
             if isinstance(row, BaseException):
                 raise row
-            ids = row[-len(read.ids) - new_tokens :].tolist()
-            revealed = sum(ids[place] != tokenizer.mask_token_id for place in blanks)
-            yield GenerationStep(number, _half_written(tokenizer, read, ids), revealed, len(blanks))
+            ids = row[-len(parsed.ids) - new_tokens :].tolist()
+            revealed = sum(ids[position] != tokenizer.mask_token_id for position in blanks)
+            yield GenerationStep(number, _partial_text(tokenizer, parsed, ids), revealed, len(blanks))
             number += 1
     finally:
         stopped.set()
         while worker.is_alive():
-            try:  # a full queue would keep the thread from its next step, where it ends
+            try:  # a full queue blocks the thread, which checks for the stop at its next step
                 steps.get(timeout=0.01)
             except queue.Empty:
                 worker.join(0.01)
 
 
-def _half_written(tokenizer: Any, read: Prompt, ids: list[int]) -> str:
-    """The text of a row that may still have blanks: each shows as the mask token."""
+def _partial_text(tokenizer: Tokenizer, prompt: Prompt, ids: list[int]) -> str:
+    """Return the text of a row with the mask token at every remaining blank."""
     if tokenizer.mask_token_id not in ids:
-        return read.filled(ids)
+        return prompt.filled(ids)
     parts, start = [], 0
-    for place, id in [*enumerate(ids), (len(ids), tokenizer.mask_token_id)]:
+    for position, id in [*enumerate(ids), (len(ids), tokenizer.mask_token_id)]:
         if id == tokenizer.mask_token_id:
-            parts.append(tokenizer.decode(ids[start:place]))
-            start = place + 1
+            parts.append(tokenizer.decode(ids[start:position]))
+            start = position + 1
     return (tokenizer.mask_token or "").join(parts)

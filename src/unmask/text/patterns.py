@@ -1,22 +1,23 @@
-"""``--regex`` on texts: the automaton of a pattern, and what each text has before its blanks.
+"""Regular expressions over the text of blanks (``--regex``): the automaton of a pattern, and the context of each blank.
 
-A pattern is about the text that comes back. Ids do not show all of it: a mask may have taken the space before it, and word pieces have no
-spaces. So the text is looked at, and every place gets a code of ``unmask.decode.logits.constraints``.
+A pattern constrains the returned text, which ids do not determine: a mask token may absorb the space before it, and word pieces
+have no spaces. Each position of a row therefore gets a code (``unmask.decode.logits.constraints``) from the text before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from unmask.data.tokenizing.tokenizers import Tokenizer
     from unmask.decode.logits.constraints import Automaton
     from unmask.decode.rules import Rules
 
 
-def pattern_automaton(tokenizer: Any, regex: str) -> Automaton:
-    """The automaton of a pattern over what this tokenizer's tokens write."""
+def pattern_automaton(tokenizer: Tokenizer, regex: str) -> Automaton:
+    """Return the automaton of a pattern over the texts of a tokenizer's tokens."""
     from unmask.contracts import SpecialIds
     from unmask.decode.logits.regex import regex_automaton
     from unmask.decode.logits.spelling import Spelling
@@ -25,9 +26,9 @@ def pattern_automaton(tokenizer: Any, regex: str) -> Automaton:
 
 
 def fitted(
-    rules: Rules, tokenizer: Any, texts: Sequence[str], rows: Sequence[Sequence[int]], appended: int = 0
+    rules: Rules, tokenizer: Tokenizer, texts: Sequence[str], rows: Sequence[Sequence[int]], appended: int = 0
 ) -> Rules:
-    """The rules for a batch of texts, left-padded, with ``appended`` blanks behind each; without a pattern they stay as they are."""
+    """Return the rules for a left-padded batch of texts, with ``appended`` blanks after each; unchanged without a pattern."""
     import torch
 
     from unmask.decode.logits.constraints import PLAIN, Automaton
@@ -37,14 +38,17 @@ def fitted(
         return rules
     codes = [layout(automaton, tokenizer, text, row, appended) for text, row in zip(texts, rows, strict=True)]
     width = max(map(len, codes), default=0)
-    laid = torch.tensor([[PLAIN] * (width - len(row)) + row for row in codes]).view(len(codes), width)
-    return replace(rules, constraint=replace(automaton, layout=laid))
+    padded = torch.tensor([[PLAIN] * (width - len(row)) + row for row in codes]).view(len(codes), width)
+    return replace(rules, constraint=replace(automaton, layout=padded))
 
 
 def fitted_to_lengths(
-    rules: Rules, tokenizer: Any, text: str, row: Sequence[int], lengths: Iterable[int]
+    rules: Rules, tokenizer: Tokenizer, text: str, row: Sequence[int], lengths: Iterable[int]
 ) -> tuple[Rules, list[int]]:
-    """The rules for the one blank of a text, and of ``lengths`` those that a filling can have. A filling brings its own space where any can."""
+    """Return the rules for the one blank of a text, and the lengths at which a filling can match the pattern.
+
+    A filling includes the space before it wherever some length allows that.
+    """
     import torch
 
     from unmask.decode.logits.constraints import BEHIND_SPACE, OWN_SPACE, PLAIN, Automaton
@@ -52,48 +56,54 @@ def fitted_to_lengths(
     automaton = rules.constraint
     if not isinstance(automaton, Automaton) or not automaton.each_run:
         return rules, list(lengths)
-    place, code = list(row).index(tokenizer.mask_token_id), _begin(tokenizer, text.split(tokenizer.mask_token)[0])
+    position, code = (
+        list(row).index(tokenizer.mask_token_id or 0),
+        _begin(tokenizer, text.split(tokenizer.mask_token)[0]),
+    )
     codes = (OWN_SPACE, BEHIND_SPACE) if code == BEHIND_SPACE and _mask_takes_space(tokenizer) else (code,)
-    tried = list(lengths)
-    fit = {each: [n for n in tried if automaton.accepts([each, *[PLAIN] * (n - 1)])] for each in codes}
-    best = next((each for each in codes if fit[each]), codes[0])
-    laid = torch.full((1, len(row) + max(tried, default=1)), PLAIN)
-    laid[0, place] = best
-    return replace(rules, constraint=replace(automaton, layout=laid)), fit[best]
+    candidates = list(lengths)
+    matching = {each: [n for n in candidates if automaton.accepts([each, *[PLAIN] * (n - 1)])] for each in codes}
+    best = next((each for each in codes if matching[each]), codes[0])
+    padded = torch.full((1, len(row) + max(candidates, default=1)), PLAIN)
+    padded[0, position] = best
+    return replace(rules, constraint=replace(automaton, layout=padded)), matching[best]
 
 
-def layout(automaton: Automaton, tokenizer: Any, text: str, row: Sequence[int], appended: int = 0) -> list[int]:
-    """The code of every place of a row, and of ``appended`` blanks behind it. Blanks with nothing but a space between them are one run."""
+def layout(automaton: Automaton, tokenizer: Tokenizer, text: str, row: Sequence[int], appended: int = 0) -> list[int]:
+    """Return the code of every position of a row and of ``appended`` blanks after it.
+
+    Blanks that are adjacent or separated by a single space form one run.
+    """
     from unmask.decode.logits.constraints import BEHIND_SPACE, OWN_SPACE, PLAIN, SILENT
 
     mask = tokenizer.mask_token_id
-    places = [place for place, id in enumerate(row) if id == mask] + [*range(len(row), len(row) + appended)]
-    given = text.split(tokenizer.mask_token) + [""] * max(0, appended - 1)
+    blanks = [position for position, id in enumerate(row) if id == mask] + [*range(len(row), len(row) + appended)]
+    between = text.split(tokenizer.mask_token) + [""] * max(0, appended - 1)
     codes = [PLAIN] * (len(row) + appended)
-    if len(given) != len(places) + (appended == 0):
-        return codes  # the text is not what the ids were made of
+    if len(between) != len(blanks) + (appended == 0):
+        return codes  # the ids do not belong to this text
     runs: list[list[int]] = []
-    for number, place in enumerate(places):
-        before = given[number]
+    for number, position in enumerate(blanks):
+        before = between[number]
         if number and before in ("", " "):
-            codes[place] = BEHIND_SPACE if before else PLAIN
-            codes[places[number - 1] + 1 : place] = [SILENT] * (place - places[number - 1] - 1)
-            runs[-1].append(place)
+            codes[position] = BEHIND_SPACE if before else PLAIN
+            codes[blanks[number - 1] + 1 : position] = [SILENT] * (position - blanks[number - 1] - 1)
+            runs[-1].append(position)
         else:
-            codes[place] = _begin(tokenizer, before)
-            runs.append([place])
+            codes[position] = _begin(tokenizer, before)
+            runs.append([position])
     for first, *others in runs:
         if (
             codes[first] == BEHIND_SPACE
             and _mask_takes_space(tokenizer)
-            and automaton.accepts([OWN_SPACE, *(codes[place] for place in others)])
+            and automaton.accepts([OWN_SPACE, *(codes[position] for position in others)])
         ):
             codes[first] = OWN_SPACE
     return codes
 
 
-def _begin(tokenizer: Any, before: str) -> int:
-    """The code of a run's first blank, by the text in front of it."""
+def _begin(tokenizer: Tokenizer, before: str) -> int:
+    """Return the code of the first blank of a run from the text before it."""
     from unmask.decode.logits.constraints import AT_START, BEHIND_SPACE, INSIDE_WORD, PLAIN
 
     if not before:
@@ -108,6 +118,8 @@ def _begin(tokenizer: Any, before: str) -> int:
     return INSIDE_WORD if len(pieces) == 1 else PLAIN
 
 
-def _mask_takes_space(tokenizer: Any) -> bool:
+def _mask_takes_space(tokenizer: Tokenizer) -> bool:
+    if tokenizer.mask_token_id is None:
+        return False
     added = tokenizer.backend.get_added_tokens_decoder().get(tokenizer.mask_token_id)
     return added is not None and bool(added.lstrip)

@@ -1,10 +1,12 @@
-"""Results of the front door: frozen values with a readable ``repr``, a drawing for notebooks, and ``as_dict`` for JSON."""
+"""Results of a trained model: frozen values with a readable ``repr``, HTML for notebooks, and ``as_dict`` for JSON."""
 
 from __future__ import annotations
 
 import html
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -12,8 +14,13 @@ class Alternative:
     """One candidate of a blank.
 
     Attributes:
-        token: its text.
-        probability: in [0, 1], before temperature and filters.
+        token: text of the token.
+        probability: probability in [0, 1], before temperature and filters.
+
+    Example:
+        >>> import unmask
+        >>> unmask.Alternative(" if", 0.75)
+        Alternative(token=' if', probability=0.75)
     """
 
     token: str
@@ -25,19 +32,25 @@ class Blank:
     """The candidates of one blank.
 
     Attributes:
-        alternatives: the likeliest first, as the network saw the blank at the first step that could fill it.
+        alternatives: the candidates in descending probability, at the first step that could fill the blank.
+
+    Example:
+        >>> import unmask
+        >>> blank = unmask.Blank((unmask.Alternative(" if", 0.75), unmask.Alternative(" for", 0.25)))
+        >>> print(blank)
+        ' if' 75% · ' for' 25%
     """
 
     alternatives: tuple[Alternative, ...]
 
     @property
     def token(self) -> str:
-        """The likeliest candidate; empty where there is none."""
+        """Text of the most likely candidate; empty without candidates."""
         return self.alternatives[0].token if self.alternatives else ""
 
     @property
     def probability(self) -> float:
-        """The probability of :attr:`token`; 0 where there is none."""
+        """Probability of :attr:`token`; 0 without candidates."""
         return self.alternatives[0].probability if self.alternatives else 0.0
 
     def __str__(self) -> str:
@@ -50,9 +63,16 @@ class Filling:
 
     Attributes:
         prompt: the text with blanks.
-        text: the text filled; everything round the blanks is letter for letter that of ``prompt``.
+        text: the text with the blanks filled; all other characters are those of ``prompt``.
         blanks: candidates of each blank, from left to right.
-        steps: forward passes that the row took part in.
+        steps: number of forward passes (NFE) of the row.
+
+    Example:
+        >>> import unmask
+        >>> blank = unmask.Blank((unmask.Alternative(" if", 0.75),))
+        >>> unmask.Filling("The [MASK] statement", "The if statement", (blank,), 1)
+        The if statement
+          blank 1: ' if' 75%
     """
 
     prompt: str
@@ -61,7 +81,7 @@ class Filling:
     steps: int
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the same fields, each blank a list of ``{"token", "probability"}``."""
+        """Return the fields for JSON; each blank is a list of ``{"token", "probability"}``."""
         blanks = [
             [{"token": a.token, "probability": a.probability} for a in blank.alternatives] for blank in self.blanks
         ]
@@ -85,12 +105,17 @@ class Generation:
     """A continued text.
 
     Attributes:
-        prompt: the text that was continued; empty = from nothing.
+        prompt: the text that was continued; empty for unconditional generation.
         text: prompt and continuation.
         tokens: texts of the new tokens, from left to right.
-        probabilities: of each new token when it was placed, in [0, 1], among the allowed tokens.
-        steps: forward passes that the row took part in.
+        probabilities: probability of each new token at its step, in [0, 1], among the allowed tokens.
+        steps: number of forward passes (NFE) of the row.
         seconds: wall time until the row was complete.
+
+    Example:
+        >>> import unmask
+        >>> unmask.Generation("The", "The end", (" end",), (0.5,), 1, 0.01)
+        The end
     """
 
     prompt: str
@@ -101,7 +126,7 @@ class Generation:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: ``prompt``, ``text``, ``steps_taken``, ``time_taken``."""
+        """Return ``prompt``, ``text``, ``steps_taken`` and ``time_taken`` (seconds) for JSON."""
         return {"prompt": self.prompt, "text": self.text, "steps_taken": self.steps, "time_taken": self.seconds}
 
     def __str__(self) -> str:
@@ -119,13 +144,19 @@ class Generation:
 
 @dataclass(frozen=True)
 class GenerationStep:
-    """One step of a text being written.
+    """One decoding step of a streamed text.
 
     Attributes:
-        number: of the step, from 0.
-        text: as far as it is written; a blank shows as the mask token.
-        revealed: how many new tokens stand.
-        total: how many there will be.
+        number: number of the step, from 0.
+        text: the text after the step, with the mask token at each remaining blank.
+        revealed: number of unmasked new tokens.
+        total: number of new tokens.
+
+    Example:
+        >>> import unmask
+        >>> step = unmask.GenerationStep(0, "The [MASK]", 0, 1)
+        >>> f"{step.revealed} of {step.total}"
+        '0 of 1'
     """
 
     number: int
@@ -134,8 +165,15 @@ class GenerationStep:
     total: int
 
 
-class Results(list[Any]):
-    """A list of results that prints one below the other and draws itself in notebooks."""
+class Results(list[T]):
+    """A list of results that prints one result after another, and renders as HTML in notebooks.
+
+    Example:
+        >>> import unmask
+        >>> unmask.Results(["one", "two"])
+        one
+        two
+    """
 
     def __repr__(self) -> str:
         return "\n".join(map(str, self))

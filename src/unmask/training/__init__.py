@@ -1,1 +1,1 @@
-"""Training: the loss over the batch contract, the one LightningModule, its data, optimiser and callbacks."""
+"""Training: the loss, the LightningModule, batches from token stores, optimisers and callbacks."""

@@ -1,4 +1,4 @@
-"""Batches of any collator, as the loss reads them: the contract's names, int64 ids, boolean masks, each ``[B, L]``."""
+"""Normalise batches of any collator for the loss: names of ``MLMBatch``, int64 ids, boolean masks, each ``[B, L]``."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _MASKS = ("attention_mask", "noise_mask", "fixed_positions_mask")
 
 
 def as_mlm_batch(batch: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The contract's fields of a batch; a batch that has them already is itself.
+    """Return a batch with the fields of ``MLMBatch``; a batch that already has them is returned unchanged.
 
-    ``{"tokens", "mask", "labels"}`` (``MaskedLMCollator``) and ``{"input_ids", "attention_mask", "labels"}`` (Hugging Face) are
-    renamed; their labels say which positions are scored. Ids of another integer type and masks of 0 and 1 are converted.
+    The fields of ``{"tokens", "mask", "labels"}`` (``MaskedLMCollator``) and of ``{"input_ids", "attention_mask", "labels"}``
+    (Hugging Face) are renamed; positions with a label are scored. Other integer dtypes and masks of 0 and 1 are converted.
 
     Raises:
-        ValueError: no targets, shapes that differ, or targets that are no ids.
+        ValueError: missing targets, different shapes, or targets that are not token ids.
     """
     batch = _renamed(batch)
     ids, targets = batch["input_ids"], batch["target_ids"]
     if ids.dim() != 2 or targets.shape != ids.shape:
         raise ValueError(
-            f"A batch is input_ids [batch, length] with a target for each token, and here input_ids are {list(ids.shape)} and targets "
-            f"{list(targets.shape)}. Give one row as ids[None], and -100 where there is no target."
+            f"A batch needs input_ids and targets of one shape [batch, length]; input_ids have shape {list(ids.shape)} and targets "
+            f"{list(targets.shape)}. Pass a single row as ids[None], and -100 at positions without a target."
         )
     converted = {name: _as_ids(name, batch[name]) for name in _IDS if _is_other(batch.get(name), torch.int64)}
     converted |= {name: batch[name] != 0 for name in _MASKS if _is_other(batch.get(name), torch.bool)}
@@ -38,17 +38,21 @@ def as_mlm_batch(batch: Mapping[str, Any]) -> Mapping[str, Any]:
         wrong = targets[(targets < 0) & (targets != IGNORED_TARGET)]
         if len(wrong):
             raise ValueError(
-                f"A target is {int(wrong[0])}, which is no token id. Give {IGNORED_TARGET} where there is nothing to predict."
+                f"A target is {int(wrong[0])}, which is not a token id. Pass {IGNORED_TARGET} at positions without a target."
             )
     return {**batch, **converted} if converted else batch
 
 
-def check_targets(wanted: Tensor, vocab_size: int) -> None:
-    """``ValueError`` if a target is beyond the model's vocabulary; on an accelerator nothing is read back."""
-    if arrays.on_host(wanted) and len(wanted) and (highest := int(wanted.max())) >= vocab_size:
+def check_targets(targets: Tensor, vocab_size: int) -> None:
+    """Check that all targets are in the vocabulary of the model; on an accelerator the check is skipped to avoid a sync.
+
+    Raises:
+        ValueError: a target outside the vocabulary.
+    """
+    if arrays.on_host(targets) and len(targets) and (highest := int(targets.max())) >= vocab_size:
         raise ValueError(
-            f"A target is token id {highest}, and the model predicts ids 0 to {vocab_size - 1}. Build the model with the tokenizer's vocabulary "
-            "size, or encode the rows with the tokenizer of this model."
+            f"A target is token id {highest}, and the model predicts ids 0 to {vocab_size - 1}. Build the model with the vocabulary "
+            "size of the tokenizer, or encode the rows with the tokenizer of this model."
         )
 
 
@@ -62,8 +66,8 @@ def _renamed(batch: Mapping[str, Any]) -> Mapping[str, Any]:
     labels = batch.get("labels")
     if labels is None:
         raise ValueError(
-            f"The batch has no targets: it holds {', '.join(map(repr, batch))}. Give 'target_ids' (or 'labels'), the true ids with -100 where "
-            "there is nothing to predict."
+            f"The batch has no targets; its fields are {', '.join(map(repr, batch))}. Add 'target_ids' (or 'labels'): the true ids, "
+            "with -100 at positions without a target."
         )
     noise = batch.get("noise_mask")
     rest = {name: value for name, value in batch.items() if name != "labels"}
@@ -77,6 +81,6 @@ def _is_other(value: Any, dtype: torch.dtype) -> bool:
 def _as_ids(name: str, ids: Tensor) -> Tensor:
     if ids.is_floating_point() or ids.dtype == torch.bool:
         raise ValueError(
-            f"{name} are token ids or places, which are whole numbers, and these are {ids.dtype}. Convert them with .long()."
+            f"{name} must be integers (token ids or positions), and their dtype is {ids.dtype}. Convert them with .long()."
         )
     return ids.long()

@@ -1,7 +1,7 @@
-"""What watches a run: progress, metrics on disk, samples, and a clean stop.
+"""Callbacks of a run: progress, metrics on disk, samples, and a clean stop.
 
-``metrics.csv`` is one long table, ``step, name, value``: rows beyond the step that a run resumes from are dropped, so a resumed
-run leaves the same table as an uninterrupted one.
+``metrics.csv`` is one long table of ``step, name, value``. Rows after the step that a run resumes from are dropped, so a
+resumed run writes the same table as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ _SAMPLE_MARK = "── step "
 
 
 def read_metrics(path: Path) -> list[tuple[int, str, float]]:
-    """The rows of a ``metrics.csv``; a last line cut short by a kill, and what is no row at all, are left out."""
+    """Return the rows ``(step, name, value)`` of a ``metrics.csv``.
+
+    A last line without a line end (the process was killed) and malformed lines are skipped.
+    """
     if not path.is_file():
         return []
     rows = []
-    *whole, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")  # a line is whole once its end is there
-    for line in whole:
+    *complete, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")  # a complete line has a line end
+    for line in complete:
         try:
             step, name, value = line.split(",")
             rows.append((int(step), name, float(value)))
@@ -41,7 +44,12 @@ def read_metrics(path: Path) -> list[tuple[int, str, float]]:
 
 
 class MetricsTable(Callback):
-    """Appends metrics to ``metrics.csv``: training loss averaged over ``every`` steps, validation as it comes."""
+    """Append metrics to ``metrics.csv``: training loss averaged over ``every`` steps, and every validation.
+
+    Args:
+        path: the file.
+        every: steps between rows of training metrics.
+    """
 
     def __init__(self, path: Path, every: int) -> None:
         self.path = path
@@ -63,10 +71,10 @@ class MetricsTable(Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
-        # Averaged from one multiple of `every` to the next, wherever a run was interrupted in between.
+        # Averages span from one multiple of `every` to the next; an interruption in between does not change them.
         if trainer.global_step % self.every == 0:
             self.write(trainer, "train/loss", math.fsum(self.losses) / len(self.losses))
-            for name in ("train/loss_error", "train/lr"):  # of this step
+            for name in ("train/loss_error", "train/lr"):  # values of this step, not averages
                 self.write(trainer, name, float(trainer.callback_metrics[name]))
             self.losses = []
 
@@ -76,7 +84,7 @@ class MetricsTable(Callback):
                 self.write(trainer, name, float(trainer.callback_metrics[name]))
 
     def write(self, trainer: Trainer, name: str, value: float) -> None:
-        """One row, on the disk at once."""
+        """Write one row and flush it to disk."""
         if self.file is not None:
             self.file.write(f"{trainer.global_step},{name},{value!r}\n")
             self.file.flush()
@@ -93,16 +101,16 @@ class MetricsTable(Callback):
             self.file = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self.teardown(trainer, pl_module, "fit")  # Lightning tears callbacks down only after success
+        self.teardown(trainer, pl_module, "fit")  # Lightning calls teardown of callbacks only on success
 
 
 class ProgressLine(Callback):
-    """Loss, tokens per second and time left: a live bar on a terminal, one line per ``every`` steps in a pipe.
+    """Show loss, tokens per second and remaining time: a live bar on a terminal, otherwise one line per ``every`` steps.
 
     Args:
-        console: where to write.
-        every: steps between lines in a pipe.
-        tokens_per_step: of the whole batch.
+        console: a Rich console.
+        every: steps between lines without a terminal.
+        tokens_per_step: tokens of the global batch.
     """
 
     def __init__(self, console: Console, every: int, tokens_per_step: int) -> None:
@@ -156,7 +164,7 @@ class ProgressLine(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.paused += time.monotonic() - self.validation_began
         if "valid/loss" in trainer.callback_metrics:
-            self.valid = f" · held out {float(trainer.callback_metrics['valid/loss']):.3f}"
+            self.valid = f" · validation {float(trainer.callback_metrics['valid/loss']):.3f}"
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.bar is not None:
@@ -164,17 +172,17 @@ class ProgressLine(Callback):
             self.bar = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self.teardown(trainer, pl_module, "fit")  # Lightning tears callbacks down only after success
+        self.teardown(trainer, pl_module, "fit")  # Lightning calls teardown of callbacks only on success
 
 
 class SampleLog(Callback):
-    """At each validation, appends what ``sampler`` makes of the network to ``samples.txt``, the averaged one if there is one.
+    """Append a sample of the network to ``samples.txt`` at each validation; the averaged weights are used if there are any.
 
-    A run that resumes drops what it wrote beyond the step it resumes from.
+    A resumed run drops the samples after the step that it resumes from.
 
     Args:
         path: the file.
-        sampler: network -> text. Training knows nothing of decoding; the caller brings it.
+        sampler: network -> text. The caller provides it, because training does not import the decoder.
     """
 
     def __init__(self, path: Path, sampler: Callable[[Any], str]) -> None:
@@ -195,7 +203,7 @@ class SampleLog(Callback):
 
 
 class CleanStop(Callback):
-    """Ctrl-C or a termination signal ends training after the step under way, with a checkpoint; a second one at once.
+    """End training after the current step, with a checkpoint, on Ctrl-C or SIGTERM; on a second signal end it at once.
 
     Attributes:
         stopped: the signal that ended training early, or None.
@@ -210,18 +218,18 @@ class CleanStop(Callback):
             if self.stopped is not None:
                 raise KeyboardInterrupt
             self.stopped = signal.Signals(number)
-            print("\nStopping after this step; a checkpoint follows. Once more to stop at once.", file=sys.stderr)
+            print("\nStopping after this step, with a checkpoint. Press again to stop at once.", file=sys.stderr)
 
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 self.before[number] = signal.signal(number, stop)
-            except ValueError:  # not the main thread: signals are somebody else's
+            except ValueError:  # signal handlers can be set only in the main thread
                 return
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Trainer.should_stop would stop between two accumulation passes, and validate out of turn.
+        # Trainer.should_stop would stop between two accumulation passes and run an extra validation.
         if self.stopped is not None and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
 
@@ -231,11 +239,11 @@ class CleanStop(Callback):
         self.before = {}
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self.teardown(trainer, pl_module, "fit")  # Lightning tears callbacks down only after success
+        self.teardown(trainer, pl_module, "fit")  # Lightning calls teardown of callbacks only on success
 
 
 class MemoryWatch(Callback):
-    """Looks, after the first step and then every so many batches, whether the process has grown (``unmask.allocator``)."""
+    """Check the memory of the process after the first step and then every ``every`` batches (``unmask.allocator``)."""
 
     def __init__(self, every: int = 50) -> None:
         self.every = every

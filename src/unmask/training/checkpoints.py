@@ -1,11 +1,11 @@
-"""Checkpoints: sealed folders, of which an index names the last and the best.
+"""Checkpoints: folders with a manifest, and an index that names the last and the best of them.
 
     run/checkpoints/index.json       {"last": "step-00000400", "best": ..., "best_loss": ...}
     run/checkpoints/step-00000400/   model folder (unmask.models.files), tokenizer.json, tokenizer_config.json, run.yaml, training_state.pt
 
-A folder appears under its name in one rename and only then is the index moved on, so a kill or a full disk at any moment
-leaves the previous checkpoint in force. ``model.safetensors`` holds the weights to use: the averaged ones if the run keeps an
-average.
+A folder is written under a temporary name, renamed, and only then entered in the index. A kill or a full disk at any moment
+therefore leaves the previous checkpoint valid. ``model.safetensors`` holds the weights for inference: the averaged weights if
+the run keeps an average.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ STATE = "training_state.pt"
 
 
 class VerifiedCheckpointIO(CheckpointIO):
-    """Writes Lightning's checkpoints as sealed folders and reads them back.
+    """Write Lightning's checkpoints as folders with a manifest, and read them back after verifying it.
 
     Args:
-        model_config: the network's ``architecture`` and arguments, for ``config.json``.
+        model_config: ``architecture`` and constructor arguments of the network, for ``config.json``.
         extra_files: further files of the folder: name -> text.
     """
 
@@ -40,7 +40,7 @@ class VerifiedCheckpointIO(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
-        if path.exists():  # the same step again, after a resume from an earlier one
+        if path.exists():  # the same step was saved before the run was resumed from an earlier one
             shutil.rmtree(path)
         state = {k: v for k, v in checkpoint.items() if k != "state_dict"}
         with atomic_folder(path) as folder:
@@ -50,7 +50,7 @@ class VerifiedCheckpointIO(CheckpointIO):
                 (folder / name).write_text(text, encoding="utf-8")
             try:
                 torch.save(state, folder / STATE)
-            except RuntimeError as error:  # torch reports a failed write this way
+            except RuntimeError as error:  # torch raises RuntimeError for a failed write
                 raise OSError(
                     28, f"The checkpoint {path} could not be written, probably because the disk is full: {error}"
                 ) from error
@@ -59,7 +59,7 @@ class VerifiedCheckpointIO(CheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         path = Path(path)
         verify_manifest(path)
-        checkpoint = torch.load(path / STATE, map_location=map_location or "cpu", weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(path / STATE, map_location=map_location or "cpu", weights_only=True)
         weights = load_file(path / WEIGHTS)
         restore_tied(self.model_config, weights)
         checkpoint["state_dict"] = {f"model.{k}": v for k, v in weights.items()}
@@ -70,27 +70,30 @@ class VerifiedCheckpointIO(CheckpointIO):
 
 
 class AveragedWeights(EMAWeightAveraging):
-    """An exponential moving average of the weights, which is validated and saved in place of the raw ones.
+    """Exponential moving average (EMA) of the weights, which is validated and saved in place of the raw weights.
 
-    The raw weights stay in the training state, so a resumed run goes on from them; they also stay in the network when
-    training ends, so that the last checkpoint is like any other.
+    The training state keeps the raw weights, so a resumed run continues from them. The network also keeps them when training
+    ends, so that the last checkpoint has the same content as any other.
+
+    Args:
+        decay: decay of the average per optimiser step.
     """
 
     def __init__(self, decay: float) -> None:
         super().__init__(decay=decay)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the network as it is."""
+        """Keep the raw weights in the network; the base class would replace them by the average."""
 
 
 class Checkpoints(Callback):
-    """Saves every ``every`` steps, when validation improves, and at the end; keeps the last and the best.
+    """Save every ``every`` steps, after an improved validation loss, and at the end; keep the last and the best checkpoint.
 
     Args:
         folder: ``run/checkpoints``.
         every: steps between checkpoints.
-        evaluate_every: steps between validations. A checkpoint due at the same step waits for the validation, so that a run
-            killed while validating does it again.
+        evaluate_every: steps between validations. A checkpoint of the same step is saved after the validation, so that a run
+            killed during validation repeats it.
     """
 
     def __init__(self, folder: Path, every: int, evaluate_every: int) -> None:
@@ -124,7 +127,7 @@ class Checkpoints(Callback):
             self.save(trainer)
 
     def save(self, trainer: Trainer, best_loss: float | None = None) -> None:
-        """Write this step's checkpoint, move the index on, and drop folders that it no longer names."""
+        """Write the checkpoint of this step, update the index, and delete the checkpoints that it no longer names."""
         name = f"step-{trainer.global_step:08d}"
         if self.index.get("last") != name or not (self.folder / name).is_dir():
             trainer.save_checkpoint(self.folder / name)

@@ -1,9 +1,9 @@
-"""Training batches: a pure function of the step.
+"""Training batches as a pure function of the step.
 
-Draw number ``g`` of a run is place ``g mod n`` of epoch ``g div n`` over ``n`` windows, and a keyed permutation says which
-window stands there. Optimiser step ``s`` takes the draws ``s * batch_size ..``; accumulation steps and ranks cut that range
-into equal parts. So the rows of a step are the same for any number of ranks, accumulation steps and loader workers, and a
-resumed run starts anywhere without replaying what came before.
+Sample number ``g`` of a run is position ``g mod n`` of epoch ``g div n`` over ``n`` windows; a keyed permutation maps the
+position to a window. Optimiser step ``s`` uses the samples from ``s * batch_size`` on, divided equally among accumulation
+steps and ranks. The rows of a step are therefore the same for any number of ranks, accumulation steps and loader workers, and
+a resumed run continues at any step without replaying earlier ones.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,15 +28,15 @@ Collate = Callable[[dict[str, np.ndarray]], Any]
 
 
 @dataclass(frozen=True)
-class InfiniteSampler(Sampler):  # type: ignore[type-arg]
-    """Draws for one rank, from a given pass on, for ever.
+class InfiniteSampler(Sampler[np.ndarray]):
+    """An endless stream of batches of samples for one rank.
 
     Attributes:
-        windows: how many there are.
+        windows: number of windows of the store.
         rows: rows of one forward-backward pass on one rank.
-        seed: of the order.
+        seed: random seed of the order.
         start: number of passes already done.
-        rank, ranks: which part of each pass.
+        rank, ranks: number of this rank, and of all ranks.
     """
 
     windows: int
@@ -47,27 +47,27 @@ class InfiniteSampler(Sampler):  # type: ignore[type-arg]
     ranks: int = 1
 
     def samples(self, number: np.ndarray) -> np.ndarray:
-        """The draws of the run of these numbers: ``[N]`` -> ``[N, 3]``."""
-        epoch, place = np.divmod(number, self.windows)
-        window = np.empty_like(place)
+        """Return (epoch, position in the epoch, window) of sample numbers: int64 ``[N]`` -> ``[N, 3]``."""
+        epoch, position = np.divmod(number, self.windows)
+        window = np.empty_like(position)
         for e in np.unique(epoch):
             key = row_keys(self.seed, int(Stream.ORDER), torch.tensor([e]))[0]
-            window[epoch == e] = permute(torch.from_numpy(place[epoch == e]), self.windows, key).numpy()
-        return np.stack([epoch, place, window], axis=1)
+            window[epoch == e] = permute(torch.from_numpy(position[epoch == e]), self.windows, key).numpy()
+        return np.stack([epoch, position, window], axis=1)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        at = self.start
-        while True:  # many passes are drawn at once, which costs little more than one
-            first = ((at + np.arange(_AT_ONCE)) * self.ranks + self.rank) * self.rows
-            yield from self.samples((first[:, None] + np.arange(self.rows)).ravel()).reshape(_AT_ONCE, self.rows, 3)
-            at += _AT_ONCE
+        step = self.start
+        while True:  # computing many passes at once costs little more than one
+            first = ((step + np.arange(_PASSES)) * self.ranks + self.rank) * self.rows
+            yield from self.samples((first[:, None] + np.arange(self.rows)).ravel()).reshape(_PASSES, self.rows, 3)
+            step += _PASSES
 
 
-_AT_ONCE = 64
+_PASSES = 64
 
 
 def start_method() -> str:
-    """How loader processes are started: as the program chose for ``multiprocessing``; else ``spawn``, which is safe beside threads."""
+    """Return the start method of loader processes: that of ``multiprocessing`` if set, else ``spawn``, which is thread-safe."""
     return multiprocessing.get_start_method(allow_none=True) or "spawn"
 
 
@@ -75,18 +75,18 @@ class TokenStoreData(LightningDataModule):
     """Training and validation batches from token stores.
 
     Args:
-        train, valid: stores (or arrays of tokens) to train on and held out.
+        train, valid: stores (or arrays of tokens) of the training and the validation split.
         block_size: tokens per row.
         batch_size: rows per optimiser step, over all ranks and accumulation steps.
         accumulate: passes per optimiser step.
-        collate, collate_valid: from columns to batches; the second keeps its noise over the whole run.
-        evaluate_rows: held-out windows per validation, spread evenly over the held-out stream.
+        collate, collate_valid: collators, from columns to batches; the masks of the second stay the same over the run.
+        evaluate_rows: windows per validation, spread evenly over the validation split.
         steps: optimiser steps of the run.
-        seed: of the order.
-        workers: loader processes. What they are given is copied to them by pickle, see :func:`start_method`.
+        seed: random seed of the order.
+        workers: number of loader processes. Collators reach them by pickle, see :func:`start_method`.
 
     Raises:
-        ValueError: the rows of a step cannot be divided among ranks and accumulation steps.
+        ValueError: the rows of a step cannot be divided equally among ranks and accumulation steps.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class TokenStoreData(LightningDataModule):
         workers: int = 0,
     ) -> None:
         super().__init__()
-        self.train_rows = WindowDataset(train, block_size, batch_size * steps)
+        self.train_rows = WindowDataset(train, block_size, samples=batch_size * steps)
         self.valid_rows = WindowDataset(valid, block_size)
         self.batch_size = batch_size
         self.accumulate = accumulate
@@ -116,15 +116,16 @@ class TokenStoreData(LightningDataModule):
         self.workers = workers
 
     def rows_per_pass(self, ranks: int) -> int:
-        """Rows of one forward-backward pass on one rank."""
+        """Return the rows of one forward-backward pass on one rank."""
         if self.batch_size % (ranks * self.accumulate):
             raise ValueError(
-                f"train.batch_size={self.batch_size} cannot be cut into {ranks} devices × {self.accumulate} accumulation steps: "
+                f"train.batch_size={self.batch_size} cannot be divided among {ranks} devices × {self.accumulate} accumulation steps: "
                 f"make it a multiple of {ranks * self.accumulate}."
             )
         return self.batch_size // (ranks * self.accumulate)
 
-    def train_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of training batches, from the step of the trainer on."""
         assert self.trainer is not None
         samples = InfiniteSampler(
             windows=len(self.train_rows),
@@ -136,27 +137,26 @@ class TokenStoreData(LightningDataModule):
         )
         return self._loader(self.train_rows, samples, self.collate)
 
-    def val_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of validation batches: the same windows every time."""
         assert self.trainer is not None
         count = min(self.evaluate_rows, len(self.valid_rows))
         chosen = np.linspace(0, len(self.valid_rows) - 1, count).round().astype(np.int64)
         samples = np.stack([np.zeros_like(chosen), np.arange(count), chosen], axis=1)
         if count < self.trainer.world_size:
             raise ValueError(
-                f"There are {count} held-out windows for {self.trainer.world_size} devices. Hold out more text (data.valid_fraction), "
-                "shorten data.block_size, or use fewer devices."
+                f"The validation split has {count} windows for {self.trainer.world_size} devices. Hold out more text "
+                "(data.valid_fraction), shorten data.block_size, or use fewer devices."
             )
-        mine = samples[self.trainer.global_rank :: self.trainer.world_size]
+        own = samples[self.trainer.global_rank :: self.trainer.world_size]
         rows = self.rows_per_pass(self.trainer.world_size)
-        return self._loader(
-            self.valid_rows, [mine[i : i + rows] for i in range(0, len(mine), rows)], self.collate_valid
-        )
+        return self._loader(self.valid_rows, [own[i : i + rows] for i in range(0, len(own), rows)], self.collate_valid)
 
-    def _loader(self, rows: WindowDataset, samples: Any, collate: Collate) -> DataLoader:  # type: ignore[type-arg]
+    def _loader(self, rows: WindowDataset, samples: Any, collate: Collate) -> DataLoader[Any]:
         return DataLoader(
             rows,
             batch_sampler=samples,
-            collate_fn=collate,  # type: ignore[arg-type]
+            collate_fn=cast(Any, collate),  # the batch is a mapping of columns, not a list of rows
             num_workers=self.workers,
             worker_init_fn=one_thread,
             persistent_workers=self.workers > 0,

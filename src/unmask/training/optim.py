@@ -1,7 +1,7 @@
-"""Optimisers and the course of the learning rate.
+"""Optimisers and the learning-rate schedule.
 
-AdamW decays matrices and leaves biases, norms and embeddings alone. Muon (Jordan et al. 2024) takes the matrices inside
-transformer blocks and orthogonalises their updates; AdamW keeps everything else. Both are one ``Optimizer`` to the outside.
+AdamW applies weight decay to matrices, and none to biases, norms and embeddings. Muon (Jordan et al. 2024) orthogonalises the
+updates of matrices inside transformer blocks, with AdamW for all other weights; both act as one ``Optimizer``.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unmask.config.tree import OptimConfig
+from unmask.config.optim_config import OptimConfig
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
-    """The trainable parameters as (block matrices, other matrices, embeddings and vectors), each once."""
+    """Return the trainable parameters as (block matrices, other matrices, embeddings and vectors), each once."""
     embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
     blocks: list[nn.Parameter] = []
     matrices: list[nn.Parameter] = []
@@ -35,11 +35,11 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
-    """Muon for block matrices and AdamW for the rest, stepped together.
+    """Muon for block matrices and AdamW for all other weights, stepped together.
 
     Args:
         muon: the optimiser of the block matrices.
-        adamw: the optimiser of everything else.
+        adamw: the optimiser of all other weights.
     """
 
     def __init__(self, muon: torch.optim.Optimizer, adamw: torch.optim.Optimizer) -> None:
@@ -48,12 +48,12 @@ class MuonWithAdamW(torch.optim.Optimizer):
         self._share_groups()
 
     def _share_groups(self) -> None:
-        # The very groups of the parts, so that a learning-rate schedule set from outside reaches them.
+        # Share the group objects of the parts, so that a learning-rate scheduler changes their learning rates.
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """One step of both; the closure, if any, is evaluated once."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Step both optimisers; a closure is evaluated once."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -68,8 +68,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if "parts" not in state_dict:
             raise ValueError(
-                "The training state to resume from was made by another optimiser than optim.name=muon. Set optim.name back, or "
-                "start a new run in another folder."
+                "The training state to resume from is that of another optimiser than optim.name=muon. Set optim.name to the "
+                "optimiser of the run, or start a new run in another folder."
             )
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
@@ -77,9 +77,9 @@ class MuonWithAdamW(torch.optim.Optimizer):
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """The optimiser a config asks for, with its decay groups.
+    """Return the optimiser of a config, with its weight-decay groups.
 
-    AdamW runs fused (one pass over the parameters; measured 6 times faster than the separate passes on a CPU).
+    AdamW runs fused: one pass over the parameters, measured 6 times faster than separate passes on a CPU.
     """
     blocks, matrices, rest = split_parameters(model)
     decayed = matrices if config.name == "muon" else blocks + matrices
@@ -95,21 +95,21 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     main = adamw([(list(decayed), config.weight_decay), (list(rest), 0.0)])
     if config.name == "adamw" or not blocks:
         return main
-    # Muon's decay multiplies its learning rate, which is about twenty times AdamW's.
+    # Muon multiplies the decay by its own learning rate, which is about twenty times that of AdamW.
     muon = torch.optim.Muon(blocks, lr=config.muon_lr, weight_decay=config.weight_decay * config.lr / config.muon_lr)
     return MuonWithAdamW(muon, main)
 
 
-def learning_rate_share(step: int, config: OptimConfig, total: int) -> float:
-    """The learning rate of step ``0 <= step < total``, as a share of the peak.
+def learning_rate_factor(step: int, config: OptimConfig, total: int) -> float:
+    """Return the learning rate of step ``0 <= step < total``, as a fraction of the peak.
 
-    It rises linearly over the first ``warmup`` share of the steps (no step has rate 0, and none rises if that share is
-    less than one step), then follows ``decay`` down to ``final_lr``.
+    The rate rises linearly over the first ``warmup * total`` steps, without a step of rate 0, then follows ``decay`` down to
+    ``final_lr``. A warm-up of less than one step is none.
     """
-    rising = round(config.warmup * total)
-    if step < rising:
-        return (step + 1) / rising
-    progress = (step - rising) / max(1, total - 1 - rising)
+    warmup_steps = round(config.warmup * total)
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, total - 1 - warmup_steps)
     progress = min(1.0, progress)
     fall = {
         "constant": 0.0,

@@ -11,13 +11,13 @@ from unmask.training.callbacks import read_metrics
 
 
 def plot_loss(metrics: Path, picture: Path, title: str, reference_lines: dict[str, float] | None = None) -> None:
-    """Draw training and held-out loss (bits per scored token) against steps.
+    """Draw training and validation loss (bits per scored token) against optimiser steps.
 
     Args:
-        metrics: a run's ``metrics.csv``.
-        picture: the PNG to write.
-        title: above the plot.
-        reference_lines: label -> bits per token, drawn as dashed levels.
+        metrics: ``metrics.csv`` of a run.
+        picture: the PNG file to write.
+        title: title of the plot.
+        reference_lines: label -> bits per token, drawn as dashed horizontal lines.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ def plot_loss(metrics: Path, picture: Path, title: str, reference_lines: dict[st
     axes = figure.add_subplot()
     styles: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("train/loss", "training", {"color": "#7aa6c2", "linewidth": 1.2}),
-        ("valid/loss", "held out", {"color": "#c2410c", "linewidth": 2.0, "marker": "o", "markersize": 3.5}),
+        ("valid/loss", "validation", {"color": "#c2410c", "linewidth": 2.0, "marker": "o", "markersize": 3.5}),
     )
     for name, label, style in styles:
         points = [(step, value / math.log(2)) for step, n, value in rows if n == name]

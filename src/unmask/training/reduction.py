@@ -1,4 +1,4 @@
-"""One loss from many: sums and counts over passes and ranks are added before they are divided."""
+"""The loss of an optimiser step from the losses of its passes: sums and counts are added before dividing."""
 
 from __future__ import annotations
 
@@ -11,20 +11,33 @@ from unmask.devices import wide
 
 
 def global_loss(parts: Sequence[MLMLossDict]) -> MLMLossDict:
-    """The loss of a whole optimiser step: sums and counts over accumulation steps and ranks, divided once.
+    """Return the loss of an optimiser step from the losses of its passes.
 
-    For loops that are not ours; ``MaskedLMModule`` does the same to the gradients. Values are detached. Where
-    ``torch.distributed`` runs, every rank must call this, and all get the same answer.
+    Numerators and denominators are summed over passes and ranks, then divided once. ``MaskedLMModule`` does the same with
+    gradients; this function is for other training loops. With ``torch.distributed`` initialised, all ranks must call it, and
+    all get the same result.
 
     Args:
-        parts: this rank's losses, one a pass.
+        parts: the losses of this rank, one per pass, as returned by ``MLMLoss``.
+
+    Returns:
+        Detached scalars ``loss`` (nats), ``numerator``, ``denominator`` and ``variance``.
 
     Raises:
         ValueError: no parts.
+
+    Example:
+        >>> import torch, unmask
+        >>> one, two = (
+        ...     {"numerator": torch.tensor(n), "denominator": torch.tensor(d), "variance": torch.tensor(0.0)}
+        ...     for n, d in ((6.0, 3.0), (2.0, 1.0))
+        ... )
+        >>> float(unmask.global_loss([one, two])["loss"])
+        2.0
     """
     if not parts:
         raise ValueError(
-            "A global loss is a sum over passes, and there is none: collect the MLMLossDict of every pass of the step."
+            "A global loss needs the loss of at least one pass: pass the MLMLossDict of every pass of the optimiser step."
         )
     sums = torch.stack(
         [

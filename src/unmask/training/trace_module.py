@@ -1,11 +1,12 @@
-"""The instruction-trace encoder as a LightningModule of its own: hand it to a Trainer, with rows of tokens.
+"""The instruction-trace encoder as a self-contained LightningModule.
 
-It is the one training module (``unmask.training.module``) around ``InstructionTraceMLMModel``, with BERT's flat loss. Rows come from
-``MaskedLMCollator`` as ``{"tokens", "mask", "labels"}``; any batch of the contract will do.
+The class is ``MaskedLMModule`` around ``InstructionTraceMLMModel`` with the flat loss of BERT. Batches are those of
+``MaskedLMCollator``, ``{"tokens", "mask", "labels"}``, or any ``MLMBatch``::
 
-    >>> sizes = InstructionTraceTransformerEncoderForMaskedLMConfiguration.small
-    >>> model = InstructionTraceTransformerEncoderForMaskedLM(**sizes, vocab_size=4096, next_token_id=5, mask_token_id=4)
-    >>> Trainer(max_steps=10_000).fit(model, DataLoader(rows, 32, collate_fn=MaskedLMCollator(4, 4096, special_ids=range(6))))
+    sizes = InstructionTraceTransformerEncoderForMaskedLMConfiguration.small
+    model = InstructionTraceTransformerEncoderForMaskedLM(**sizes, vocab_size=4096, next_token_id=5, mask_token_id=4)
+    collate = MaskedLMCollator(4, 4096, special_ids=range(6))
+    Trainer(max_steps=10_000).fit(model, DataLoader(rows, 32, collate_fn=collate))
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unmask.config.tree import OptimConfig
+from unmask.config.optim_config import OptimConfig
 from unmask.models.instruction_trace import InstructionTraceMLMModel
 from unmask.nn.modes import eval_mode
 from unmask.training.loss import MLMLoss
@@ -25,24 +26,35 @@ from unmask.training.module import MaskedLMModule
 
 
 class InstructionTraceTransformerEncoderForMaskedLM(MaskedLMModule):
-    """An encoder of instruction traces that learns by filling in what was hidden.
+    """A transformer encoder of instruction traces, trained by masked language modelling.
+
+    The name and the arguments are those of the published interface.
 
     Args:
-        depth: layers.
-        hidden_dimensions: width.
-        vocab_size: ids, specials included.
-        sequence_length: the longest row.
-        heads: attention heads.
+        depth: number of layers.
+        hidden_dimensions: width of the hidden states.
+        vocab_size: number of token ids, special ids included.
+        sequence_length: longest row, in tokens.
+        heads: number of attention heads.
         intermediate_dimensions: hidden width of the feed-forward layers.
         next_token_id, mask_token_id: ids of ``[NEXT]`` and ``[MASK]``.
-        dropout: of attention probabilities and residual branches.
-        eps: of every norm.
+        dropout: dropout probability of attention and residual branches.
+        eps: epsilon of the layer norms.
         lr: peak learning rate of AdamW.
-        warmup: steps over which the learning rate rises linearly, before its cosine decay to 0 begins. A float in [0, 1] is a
-            share of all steps, an int a number of steps: ``1.0`` warms up all the time, ``1`` for one step.
+        warmup: linear warm-up of the learning rate, before a cosine decay to 0. A float in [0, 1] is a fraction of all steps; an
+            int is a number of steps. So ``1.0`` is warm-up only, and ``1`` is one step of warm-up.
 
     Raises:
-        ValueError: sizes that do not fit together, ids outside the vocabulary, a ``warmup`` or ``lr`` out of range.
+        ValueError: inconsistent sizes, ids outside the vocabulary, or ``warmup`` or ``lr`` out of range.
+
+    Example:
+        >>> import torch, unmask
+        >>> model = unmask.InstructionTraceTransformerEncoderForMaskedLM(
+        ...     1, 16, 20, 16, 2, 32, next_token_id=3, mask_token_id=0, dropout=0.0, eps=1e-5
+        ... )
+        >>> tokens = torch.tensor([[7, 0, 3, 8]])
+        >>> model(tokens).shape, int((model.infer(tokens) == 0).sum())
+        (torch.Size([1, 4, 20]), 0)
     """
 
     def __init__(
@@ -62,17 +74,18 @@ class InstructionTraceTransformerEncoderForMaskedLM(MaskedLMModule):
     ) -> None:
         if warmup < 0 or (warmup > 1 and not isinstance(warmup, int)):
             raise ValueError(
-                f"warmup={warmup} is neither a share of all steps (a float between 0 and 1, such as 0.025) nor a number of steps (an int, such as 500)."
+                f"warmup={warmup} is neither a fraction of all steps (a float between 0 and 1, such as 0.025) nor a number of steps "
+                "(an int, such as 500)."
             )
         if not lr > 0.0:
-            raise ValueError(f"lr={lr} learns nothing: give a peak learning rate above 0, such as 1e-4.")
+            raise ValueError(f"lr={lr} must be above 0: choose a peak learning rate such as 1e-4.")
         model = InstructionTraceMLMModel(
             vocab_size,
             hidden_dimensions,
             depth,
             heads,
             next_token_id,
-            padding_idx=None,  # padding is what the mask says, whatever its id
+            padding_idx=None,  # the attention mask marks padding, whatever its id
             mask_idx=mask_token_id,
             dim_feedforward=intermediate_dimensions,
             dropout=dropout,
@@ -83,47 +96,48 @@ class InstructionTraceTransformerEncoderForMaskedLM(MaskedLMModule):
         super().__init__(model, MLMLoss(), OptimConfig(lr=lr, decay="cosine", final_lr=0.0))
         self.save_hyperparameters()
         self.lr, self.warmup = lr, warmup
-        self.never_filled = (next_token_id, mask_token_id)
+        self.never_predicted = (next_token_id, mask_token_id)
         self.mask_token_id = mask_token_id
 
     def configure_optimizers(self) -> Any:
-        """AdamW and its course: linear warm-up, then a cosine that reaches 0 one step after the last."""
+        """Return AdamW with linear warm-up and a cosine decay that reaches 0 one step after the last."""
         steps = self.trainer.estimated_stepping_batches
-        if 1 <= steps < math.inf:  # otherwise the base class explains
+        if 1 <= steps < math.inf:  # otherwise the base class raises an error
             self.total_steps = int(steps) + 1
-            rising = self.warmup if isinstance(self.warmup, int) else round(self.warmup * steps)
-            self.optim = self.optim.model_copy(update={"warmup": rising / self.total_steps})
+            warmup_steps = self.warmup if isinstance(self.warmup, int) else round(self.warmup * steps)
+            self.optim = self.optim.model_copy(update={"warmup": warmup_steps / self.total_steps})
         return super().configure_optimizers()
 
     def forward(
         self, state: Int[Tensor, "*batch seq"], mask: Tensor | None = None
     ) -> Float[Tensor, "*batch seq vocab"]:
-        """Logits at every position.
+        """Return the logits ``[..., L, V]`` of every position.
 
         Args:
             state: token ids, int64 ``[..., L]``.
-            mask: ``[..., L]``, 1 or True = a real token; None = all are. Padding changes no logits of real tokens.
+            mask: ``[..., L]``, 1 or True at real tokens; None = no padding. Padding does not change the logits of real tokens.
         """
-        return self.model(state, None if mask is None else mask.bool())
+        logits: Tensor = self.model(state, None if mask is None else mask.bool())
+        return logits
 
     def infer(self, tokens: Int[Tensor, "*batch seq"], mask: Tensor | None = None) -> Int[Tensor, "*out seq"]:
-        """Fill every ``[MASK]`` with its likeliest token, all in one evaluation.
+        """Fill every ``[MASK]`` with its most likely token, in one forward pass.
 
-        Neither ``[MASK]`` nor ``[NEXT]`` is ever filled in. ``unmask.MLMPredictor`` fills over several evaluations, in which
-        later tokens see earlier ones.
+        ``[MASK]`` and ``[NEXT]`` are never filled in. ``unmask.MLMPredictor`` decodes in several forward passes, in which later
+        tokens are conditioned on earlier ones.
 
         Args:
             tokens: int64 ``[L]`` or ``[B, L]``.
-            mask: as in :meth:`forward`.
+            mask: attention mask, as in :meth:`forward`.
 
         Returns:
-            The filled ids: ``[L]`` for one row, whether given as ``[L]`` or ``[1, L]``; ``[B, L]`` for a batch.
+            Filled ids, int64: ``[L]`` for a single row (``[L]`` or ``[1, L]``), ``[B, L]`` for a batch.
         """
         hidden = (tokens == self.mask_token_id) & (True if mask is None else mask.bool())
         model = cast(InstructionTraceMLMModel, self.model)
         with eval_mode(model):
             logits = model.logits_at(model.hidden_states(tokens, None if mask is None else mask.bool()), hidden)
-        logits[:, list(self.never_filled)] = -torch.inf
+        logits[:, list(self.never_predicted)] = -torch.inf
         filled = tokens.clone()
         filled[hidden] = logits.argmax(-1).to(filled.dtype)
         return filled[0] if filled.dim() == 2 and len(filled) == 1 else filled

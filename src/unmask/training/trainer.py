@@ -1,44 +1,36 @@
-"""The one Trainer: Lightning's, set up from the config."""
+"""The one Trainer: Lightning's, configured by the ``train`` section of a config."""
 
 from __future__ import annotations
 
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
 from unmask.config.tree import Config
 from unmask.devices import choose_device
 from unmask.training.checkpoints import AveragedWeights, Checkpoints, VerifiedCheckpointIO
-
-
-def choose_precision(wanted: str, device: str | torch.device = "auto") -> Any:
-    """Lightning's name for a precision; ``auto`` is bf16 where the processor of this kind multiplies it natively."""
-    if wanted == "auto":
-        kind = choose_device(device).type
-        native = (
-            torch.cuda.is_bf16_supported()
-            if kind == "cuda"
-            else kind == "cpu" and torch.cpu._is_avx512_bf16_supported()
-        )
-        wanted = "bf16" if native else "fp32"
-    return {"bf16": "bf16-mixed", "fp32": "32-true"}[wanted]
+from unmask.training.precision import choose_precision
 
 
 def make_trainer(config: Config, run: Path, checkpoint_io: VerifiedCheckpointIO, callbacks: list[Callback]) -> Trainer:
-    """A Trainer that takes ``config.train.steps`` optimiser steps and leaves everything in ``run``."""
+    """Return a Trainer for ``config.train.steps`` optimiser steps.
+
+    Args:
+        config: the config of the run.
+        run: folder of checkpoints and logs.
+        checkpoint_io: writer and reader of checkpoints.
+        callbacks: further callbacks, after weight averaging and before checkpoints.
+    """
     from lightning.pytorch.loggers import TensorBoardLogger
 
     device = choose_device(config.train.device)
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings(
-        "ignore", message=".*overridden `on_before_batch_transfer`.*"
-    )  # on purpose: the module knows what is scored
+    # The module overrides on_before_batch_transfer to index the scored positions on the host.
+    warnings.filterwarnings("ignore", message=".*overridden `on_before_batch_transfer`.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     averaging: list[Callback] = [AveragedWeights(config.optim.ema)] if config.optim.ema else []
     return Trainer(
@@ -61,7 +53,7 @@ def make_trainer(config: Config, run: Path, checkpoint_io: VerifiedCheckpointIO,
         logger=TensorBoardLogger(run, name="tensorboard", version=""),
         default_root_dir=run,
         plugins=[checkpoint_io],
-        # Averaging first, so that a checkpoint of a step holds that step's average; checkpoints last.
+        # Averaging comes first, so that the checkpoint of a step holds the average of that step. Checkpoints come last.
         callbacks=[
             *averaging,
             *callbacks,
@@ -71,7 +63,10 @@ def make_trainer(config: Config, run: Path, checkpoint_io: VerifiedCheckpointIO,
 
 
 def fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, resume: Path | None) -> None:
-    """Train. What stops a loader is raised as it is: Lightning, tidying up, would put an error of its own in its place."""
+    """Train, from the checkpoint ``resume`` if there is one.
+
+    An error in the data loader is raised as it is. Lightning's own clean-up would otherwise replace it by another error.
+    """
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except RuntimeError as error:

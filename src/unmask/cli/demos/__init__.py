@@ -1,2 +1,1 @@
-"""The demonstrations of ``unmask demo``, one module each: ``demo(quick, run, watch)`` does all of it, and goes on where it was
-interrupted."""
+"""The demonstrations of ``unmask demo``, one module each with ``demo(quick, run, watch)``. An interrupted one resumes."""

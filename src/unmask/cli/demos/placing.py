@@ -1,4 +1,4 @@
-"""The config of a demonstration, on the device and in the precision that were asked for."""
+"""The config of a demonstration, with the given device and precision."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _PRECISIONS = {"auto": "auto", "float32": "fp32", "bfloat16": "bf16"}
 
 
 def demo_config(tree: Mapping[str, Any], run: Path, device: str, dtype: str) -> Config:
-    """The config of a demonstration.
+    """Return the config of a demonstration.
 
     Args:
         tree: its settings.
-        run: its folder.
-        device: to train and decode on (``--device``).
-        dtype: to train and evaluate in (``--dtype``).
+        run: the run folder.
+        device: device of training and decoding (``--device``).
+        dtype: dtype of training and evaluation (``--dtype``).
 
     Raises:
-        ValueError: a device that is not here, or a type that nothing is trained in.
+        ValueError: an absent device, or a dtype that training does not support.
     """
     from unmask.config.tree import load_config
     from unmask.devices import choose_device
@@ -30,7 +30,7 @@ def demo_config(tree: Mapping[str, Any], run: Path, device: str, dtype: str) -> 
     choose_device(device)
     if dtype not in _PRECISIONS:
         raise ValueError(
-            f"A demonstration trains, in one of {', '.join(_PRECISIONS)}, and --dtype {dtype} is none of them."
+            f"--dtype {dtype} is not supported by a demonstration, which trains a model: choose {', '.join(_PRECISIONS)}."
         )
-    placed = {"device": device, "precision": _PRECISIONS[dtype]}
-    return load_config(base={**tree, "run": str(run), "train": {**tree["train"], **placed}})
+    hardware = {"device": device, "precision": _PRECISIONS[dtype]}
+    return load_config(base={**tree, "run": str(run), "train": {**tree["train"], **hardware}})

@@ -1,7 +1,8 @@
-"""``unmask demo text``: the main job, end to end, on text that every Python installation carries."""
+"""``unmask demo text``: masked diffusion on the documentation inside every Python installation, from text to samples."""
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ SENTENCES = (
     "The default value of the [MASK] argument is [MASK].",
 )
 PROMPT = "The for statement is used to iterate over"
+NEW_TOKENS, CANDIDATES = 48, 4
+BOUND_SAMPLES = 32  # passes of the likelihood bound that ranks the unconditional samples
 
-# Chosen by measurement on two cores (docs/log.md): small rows and many steps; Muon; heads that start at their neighbours.
+# Chosen by measurement on two cores (docs/log.md): short rows and many steps, Muon, local attention initialisation.
 FULL: dict[str, Any] = {
     "data": {"source": "python-docs", "vocab_size": 2048, "valid_fraction": 0.08, "block_size": 128},
     "model": {"preset": "tiny"},
@@ -32,49 +35,50 @@ QUICK: dict[str, Any] = {
 
 
 def demo(quick: bool, run: Path, watch: bool | None, device: str = "auto", dtype: str = "auto") -> None:
-    """Train, evaluate, fill, generate and plot; ``watch`` None draws the unmasking on a terminal."""
+    """Train, evaluate, fill, generate and plot; ``watch`` None draws the decoding on a terminal."""
     from unmask.build.run import train as run_training
     from unmask.cli.demos.placing import demo_config
-    from unmask.cli.evaluate import evaluate_model, print_report
+    from unmask.cli.evaluate import print_report
     from unmask.cli.sample_text import sample_text
-    from unmask.cli.screen import NOTES, heading, preparing, show
+    from unmask.cli.screen import NOTES, counting, heading, preparing, show
+    from unmask.report import evaluate_model
     from unmask.runs import load_run
     from unmask.storage import read_json, write_json
     from unmask.training.plots import plot_loss
 
     config = demo_config(QUICK if quick else FULL, run, device, dtype)
-    heading("1 · train a masked diffusion language model on Python's own documentation")
-    show(f"Everything goes to {run}/. Interrupt at any time; the same command continues.", style="dim")
+    heading("1 · train a masked diffusion language model on Python's documentation")
+    show(f"Everything goes to {run}/. Interrupt at any time; the same command resumes.", style="dim")
     with preparing() as progress:
         run_training(config, console=NOTES, sampler=sample_text, progress=progress)
     loaded = load_run(run, device=device)
 
-    heading("2 · evaluate on documents it has never seen")
+    heading("2 · evaluate on the validation split")
     report_file = run / "evaluation.json"
     report = read_json(report_file) if report_file.is_file() else {}
     if report.get("step") != loaded.step:
-        report = evaluate_model(loaded, run, samples=1 if quick else 4)
+        report = evaluate_model(loaded, samples=1 if quick else 4, stages=counting)
         write_json(report_file, report)
     print_report(report)
     trained = report["models"]["trained"]["bits_per_token"]["value"]
     levels = {name: bound["bits_per_token"]["value"] for name, bound in report["models"].items() if name != "trained"}
     plot_loss(
-        run / "metrics.csv", run / "loss.png", f"{run}: {trained:.2f} bits per token on held-out documents", levels
+        run / "metrics.csv", run / "loss.png", f"{run}: {trained:.2f} bits per token on the validation split", levels
     )
 
     heading("3 · fill blanks")
     if quick:
         show(
-            "A minute of training teaches little: what follows is mostly noise. Leave --quick out to see text.",
+            "After one minute of training the samples are mostly noise. Leave --quick out to see text.",
             style="dim",
         )
     samples = _fill(loaded, run) + _write(loaded, run, NOTES.is_terminal if watch is None else watch)
     (run / "samples.md").write_text(samples, encoding="utf-8")
-    _where(run)
+    _list_results(run)
 
 
 def _fill(loaded: Any, run: Path) -> str:
-    """Fill the sentences, show the alternatives; the same as text."""
+    """Fill the sentences and show the candidates; return them as Markdown."""
     from unmask.cli.decoding import Decoding
     from unmask.cli.sample_text import watched_predict
     from unmask.cli.screen import show
@@ -95,51 +99,53 @@ def _fill(loaded: Any, run: Path) -> str:
 
 
 def _write(loaded: Any, run: Path, watch: bool) -> str:
-    """A continuation and an unconditional sample, watched and traced; the same as text."""
+    """Generate a continuation and the best of several unconditional samples; return them as Markdown."""
     from unmask.cli.decoding import Decoding
     from unmask.cli.sample_text import watched_predict
     from unmask.cli.screen import heading, show
+    from unmask.evaluate.scoring import score_texts
     from unmask.text.generating import generate_texts
 
-    heading("4 · write: a continuation, and a text from nothing")
-    tokens = 48
+    heading("4 · generate: a continuation, and an unconditional text")
     decoding = Decoding(order="random", temperature=0.7, top_p=0.9, block=8)
-    labels = ["continuation", "from nothing"]
+    labels = ["continuation", *(f"unconditional · {n + 1}" for n in range(CANDIDATES))]
     drawn = partial(watched_predict, watch=watch, page=run / "unmasking.html", title="A masked diffusion model writes")
-    rules_for = partial(decoding.rules, loaded.model, loaded.tokenizer)
-    found = generate_texts(
+    continuation, *samples = generate_texts(
         loaded.model,
         loaded.tokenizer,
-        [PROMPT, ""],
-        rules_for,
-        new_tokens=tokens,
+        [PROMPT, *[""] * CANDIDATES],
+        partial(decoding.rules, loaded.model, loaded.tokenizer),
+        new_tokens=NEW_TOKENS,
         predict=drawn,
         labels=labels,
         with_probabilities=False,
     )
-    lines = ["", "# Written", ""]
-    for label, written in zip(labels, found, strict=True):
-        if not watch:
-            show(label, style="bold")
-            show(written.text)
-        lines += [f"## {label}", "", "```", written.text, "```", ""]
+    texts = [sample.text for sample in samples]
+    scores = [score.per_token for score in score_texts(loaded.model, loaded.tokenizer, texts, samples=BOUND_SAMPLES)]
+    best = max(range(CANDIDATES), key=lambda n: -math.inf if math.isnan(scores[n]) else scores[n])
+    choice = f"unconditional, the best of {CANDIDATES} samples by the model's own likelihood bound"
+    lines = ["", "# Generated", ""]
+    for label, text in (("continuation", continuation.text), (choice, texts[best])):
+        show(label, style="bold")
+        show(text)
+        lines += [f"## {label}", "", "```", text, "```", ""]
     return "\n".join(lines)
 
 
-def _where(run: Path) -> None:
-    from unmask.cli.demos.closing import where_it_all_is
+def _list_results(run: Path) -> None:
+    from unmask.cli.demos.closing import list_results
 
     model = () if run == DEMO_RUN else ("--model", str(run))
-    where_it_all_is(
+    list_results(
         run,
         (
-            ("unmasking.html", "the unmasking, step by step: open it in a browser"),
+            ("unmasking.html", "the decoding, step by step: open it in a browser"),
             ("fill.html", "the blanks being filled"),
             ("loss.png", "loss curve beside the baselines"),
             ("evaluation.json", "the figures above"),
-            ("samples.md", "what it filled and wrote; samples.txt has samples from during training"),
-            ("config.yaml", "every setting, explained"),
-            ("metrics.csv", "loss, step by step (also under tensorboard/)"),
+            ("samples.md", "filled and generated texts; samples.txt holds samples from training"),
+            ("config.yaml", "every setting, with its meaning"),
+            ("metrics.csv", "loss by step (also under tensorboard/)"),
             ("checkpoints/", "weights (safetensors) and training state"),
         ),
         (

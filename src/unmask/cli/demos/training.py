@@ -1,4 +1,4 @@
-"""Train a wrapper on rows that are at hand, through the one training loop."""
+"""Train a ``NonAutoregressiveWrapper`` on rows in memory, with the same training loop as all runs."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 def train_wrapper(
     wrapper: NonAutoregressiveWrapper, config: Config, run: Path, rows: Callable[[], tuple[Tensor, Tensor]]
 ) -> None:
-    """Train, or go on, or find it done; the wrapper is left in eval mode with the weights of the last checkpoint.
+    """Train a wrapper, or resume its run; a finished run is loaded. The wrapper ends in eval mode with the last checkpoint.
 
     Args:
-        wrapper: with fresh weights.
-        config: of the run; seed, optimiser and training are read.
-        run: where checkpoints and figures go.
-        rows: makes the rows to train on and the held-out rows, int64 ``[N, L]`` each; not called if nothing is left to train.
+        wrapper: a wrapper with fresh weights.
+        config: the config of the run; seed, optimiser and training section have an effect.
+        run: the run folder.
+        rows: function that returns training and validation rows, int64 ``[N, L]`` each; not called for a finished run.
 
     Raises:
-        ValueError: the folder holds a run of another config.
-        KeyboardInterrupt: stopped by a signal; the checkpoint is written.
+        ValueError: a folder with a run of another config.
+        KeyboardInterrupt: training was stopped by a signal, after writing a checkpoint.
     """
     from unmask.cli.screen import NOTES
-    from unmask.config.tree import config_yaml
+    from unmask.config.config_file import config_yaml
     from unmask.data.store.token_array import TokenArray
     from unmask.models.files import resolve_checkpoint, verify_manifest
     from unmask.nonautoregressive.wrapper_files import WrapperCheckpointIO, read_weights
@@ -43,10 +43,10 @@ def train_wrapper(
 
     resume = open_run(config, run)
     if resume is None or verify_manifest(resume)["step"] < config.train.steps:
-        train, held_out = rows()
+        train, valid = rows()
         data = TokenStoreData(
             TokenArray(train.flatten()),
-            TokenArray(held_out.flatten()),
+            TokenArray(valid.flatten()),
             block_size=wrapper.max_seq_len,
             batch_size=config.train.batch_size,
             accumulate=config.train.accumulate,

@@ -1,0 +1,41 @@
+"""The ``data`` section of the config: the text, the tokenizer and the training rows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from unmask.config.section import Section
+
+
+class DataConfig(Section):
+    """The source of the text, its tokenizer, and the shape of the training rows."""
+
+    source: str = Field(
+        "python-docs",
+        min_length=1,
+        description="Training text: a built-in corpus (python-docs, python-code), a file, a folder, or a hub dataset.",
+    )
+    valid_source: str | None = Field(
+        None, description="Separate validation text; null = hold out valid_fraction of the source."
+    )
+    field: str = Field("text", description="Field that holds the text in JSON lines, Parquet and hub datasets.")
+    split: str = Field("train", description="Split of a Hugging Face dataset.")
+    unit: Literal["file", "section", "paragraph", "line"] | None = Field(
+        None,
+        description="Extent of one document in plain text; null = a file of a folder, or a section of a single file.",
+    )
+    tokenizer: str | None = Field(
+        None, description="tokenizer.json, folder or hub name of a tokenizer; null = train a byte-level BPE."
+    )
+    vocab_size: int = Field(8192, ge=261, le=2**24, description="Vocabulary size of the trained tokenizer, in tokens.")
+    valid_fraction: float = Field(
+        0.05, gt=0.0, lt=1.0, description="Fraction of the bytes in the validation split, between 0 and 1."
+    )
+    seed: int = Field(
+        0, description="Random seed of the validation split; runs that differ only in the other seed share a store."
+    )
+    block_size: PositiveInt = Field(512, description="Length of a training row, in tokens.")
+    workers: int = Field(0, ge=0, description="Number of data-loader processes; 0 = collate in the training process.")
+    store: str | None = Field(None, description="Folder of prepared token stores; null = inside the run folder.")

@@ -1,0 +1,55 @@
+"""The ``train`` section of the config: length, batch size, hardware, and intervals between reports."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from unmask.config.section import Section
+
+
+class TrainConfig(Section):
+    """Training length, batch size, hardware, and the intervals of validation, checkpoints and logs."""
+
+    steps: PositiveInt = Field(1000, description="Number of optimiser steps.")
+    batch_size: PositiveInt = Field(32, description="Rows per optimiser step, over all devices and accumulation steps.")
+    accumulate: PositiveInt = Field(1, description="Forward-backward passes per optimiser step.")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto",
+        description="Precision of matrix products; auto = bf16 where the processor supports it natively, else fp32.",
+    )
+    compile: Literal["auto"] | bool = Field(
+        "auto",
+        description="Compile the blocks with torch.compile, one or two minutes once; auto = on an accelerator, for long runs.",
+    )
+    checkpoint_activations: bool = Field(
+        False,
+        description="Keep one activation per block and recompute the others: less memory, about a quarter more time.",
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Kind of device to train on; auto = the fastest one present."
+    )
+    devices: Literal["auto"] | PositiveInt = Field(
+        "auto", description="Number of devices per machine; auto = all GPUs, or one CPU process."
+    )
+    nodes: PositiveInt = Field(1, description="Number of machines.")
+    evaluate_every: PositiveInt = Field(200, description="Optimiser steps between validations.")
+    evaluate_rows: PositiveInt = Field(
+        256, description="Rows of the validation split per validation; rows and masks are the same every time."
+    )
+    checkpoint_every: PositiveInt = Field(200, description="Optimiser steps between checkpoints.")
+    log_every: PositiveInt = Field(10, description="Optimiser steps between log lines.")
+    resume: bool = Field(
+        True,
+        description="Resume from the last checkpoint of the run folder; false moves an earlier run aside and starts anew.",
+    )
+
+    @model_validator(mode="after")
+    def _accumulate_divides(self) -> TrainConfig:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"train.batch_size={self.batch_size} is not a multiple of train.accumulate={self.accumulate}: "
+                "every pass of a step has the same number of rows. Change one of the two"
+            )
+        return self

@@ -1,0 +1,293 @@
+"""Evaluation of a trained model on unseen text: likelihood bound, accuracy and baselines in one report.
+
+``unmask evaluate``, the demonstrations and ``TrainedModel.evaluate`` all call :func:`evaluate_model`.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import torch
+
+from unmask.config.tree import Config
+from unmask.contracts import SpecialIds
+from unmask.data.corpus.sources import Source
+from unmask.data.store.token_store import TokenStore
+from unmask.devices import device_of
+from unmask.evaluate.baselines import NeighbourModel, UnigramModel
+from unmask.evaluate.by_class import accuracy_by_class
+from unmask.evaluate.likelihood import nelbo
+from unmask.evaluate.metrics import masked_accuracy
+from unmask.evaluate.trace_classes import TRACE_CLASSES, TraceClasses
+from unmask.evaluate.windows import Windows
+from unmask.training.precision import choose_precision
+
+if TYPE_CHECKING:
+    from unmask.data.tokenizing.tokenizers import Tokenizer
+
+Counter = Callable[[int, int | None], None]  # items done, items in all or None
+Stages = Callable[[str], AbstractContextManager[Counter]]
+"""Title of a stage -> context manager of a progress counter."""
+
+UNITS = ("bits_per_byte", "bits_per_word", "bits_per_token")
+
+
+class Evaluable(Protocol):
+    """A trained model with its tokenizer: ``TrainedModel`` or ``LoadedRun``."""
+
+    @property
+    def model(self) -> Any: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def step(self) -> int | None: ...
+    @property
+    def config(self) -> Config | None: ...
+    @property
+    def dtype(self) -> str: ...
+
+
+class ReportTable(NamedTuple):
+    """A table of a report: the first column is text, the others are figures."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+class EvaluationReport(dict[str, Any]):
+    """The figures of an evaluation: a mapping for JSON that prints as text and renders in notebooks.
+
+    Keys:
+        model, step, data: checkpoint, its optimiser steps, and the evaluated text.
+        models: name -> likelihood bound of the trained model and of each baseline, as ``Nelbo.as_dict``.
+        accuracy: first guesses of the trained model at masked tokens.
+        classes: accuracy by class of token; for instruction traces only.
+        bits_per_byte_saved: name of a baseline -> paired difference to the trained model, if the bytes are known.
+
+    Example:
+        >>> import unmask
+        >>> bits = {"value": 2.0, "low": 1.5, "high": 2.5}
+        >>> trained = {"documents": 3, "tokens": 40, "unscored_tokens": 0, "altered_documents": 0, "bytes": 0}
+        >>> trained |= {"bits_per_token": bits, "perplexity_per_token": {"value": 4.0}}
+        >>> accuracy = {"rate": 0.15, "top_1": {"value": 0.5}, "top_5": {"value": 0.75}}
+        >>> report = unmask.EvaluationReport(models={"trained": trained}, accuracy=accuracy)
+        >>> print(str(report).splitlines()[2])
+        trained                2.000 ± 0.500
+    """
+
+    def parts(self) -> Iterator[ReportTable | str]:
+        """Yield the tables and sentences of the report in reading order."""
+        trained = self["models"]["trained"]
+        units = [unit for unit in UNITS if unit in trained]
+        rows = [[name, *(_with_interval(bound[unit]) for unit in units)] for name, bound in self["models"].items()]
+        perplexity = [
+            "" if unit == "bits_per_byte" else f"{trained['perplexity_per_' + unit.split('_')[-1]]['value']:,.1f}"
+            for unit in units
+        ]
+        yield ReportTable(
+            f"Upper bound on the negative log-likelihood: {trained['documents']:,} documents, {trained['tokens']:,} tokens, "
+            f"{trained['unscored_tokens']:,} unscored (± = 95% interval over documents)",
+            ["model", *(unit.replace("_", " ") for unit in units)],
+            [*rows, ["perplexity (trained)", *perplexity]],
+        )
+        if remark := _exclusions(trained):
+            yield remark
+        top = self["accuracy"]
+        yield (
+            f"At mask rate {top['rate']:.0%}, the most likely token is correct for {top['top_1']['value']:.1%} of the masked "
+            f"tokens, and one of the five most likely for {top['top_5']['value']:.1%}."
+        )
+        if "classes" in self:
+            yield self._classes()
+        for name, saved in self.get("bits_per_byte_saved", {}).items():
+            yield f"Bits per byte saved against {name}: {_with_interval(saved)} (paired)."
+
+    def _classes(self) -> ReportTable:
+        names = [name for name in self["models"] if name != "unigram"]  # the weaker baseline is in the JSON
+        rows = []
+        for kind, figures in self["classes"].items():
+            values = [figures["models"][name] for name in names]
+            cells = [f"{value['accuracy']:.1%}, {value['bits_per_token']:.2f}" for value in values]
+            rows.append([kind, f"{figures['tokens']:,}", *cells])
+        return ReportTable(
+            f"Masked tokens by class at mask rate {self['accuracy']['rate']:.0%}: first guess correct, bits per token",
+            ["class", "tokens", *names],
+            rows,
+        )
+
+    def __str__(self) -> str:
+        lines: list[str] = []
+        for part in self.parts():
+            if isinstance(part, str):
+                lines.append(part)
+                continue
+            widths = [max(map(len, column)) for column in zip(part.columns, *part.rows, strict=True)]
+            lines.append(part.title)
+            for row in (part.columns, *part.rows):
+                first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+                lines.append("  ".join([row[0].ljust(len(first)), *others]).rstrip())
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        drawn = []
+        for part in self.parts():
+            if isinstance(part, str):
+                drawn.append(f"<p>{html.escape(part)}</p>")
+                continue
+            head, *body = (
+                "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+                for tag, row in (("th", part.columns), *(("td", row) for row in part.rows))
+            )
+            rows = "".join(f"<tr>{row}</tr>" for row in (head, *body))
+            drawn.append(f"<p>{html.escape(part.title)}</p><table>{rows}</table>")
+        return "".join(drawn)
+
+
+def evaluate_model(
+    trained: Evaluable,
+    data: str | Path | Source | Sequence[str] | None = None,
+    *,
+    samples: int = 4,
+    documents: int | None = None,
+    baselines: bool = True,
+    seed: int = 0,
+    stages: Stages | None = None,
+) -> EvaluationReport:
+    """Evaluate a trained model: any-order likelihood bound and masked accuracy, beside counting baselines.
+
+    Args:
+        trained: the model with its tokenizer.
+        data: a source of text as for ``unmask prepare``, or the texts themselves; None = the validation split of the run.
+        samples: passes over the documents, each with other masks.
+        documents: evaluate only this many documents; None = all.
+        baselines: also evaluate a unigram and a two-neighbour model of the run's training text, if it is present.
+        seed: random seed of the masks.
+        stages: progress, per stage; None = silent.
+
+    Raises:
+        ValueError: no text to evaluate on, or ``documents`` below 1.
+    """
+    if documents is not None and documents < 1:
+        raise ValueError(f"documents={documents} leaves nothing to evaluate on: choose 1 or more.")
+    stages = stages or _silent
+    tokenizer, device, special = trained.tokenizer, device_of(trained.model), SpecialIds.of(trained.tokenizer)
+    stores = _stores(trained)
+    windows, origin = _windows(trained, data, documents, stores)
+    models: dict[str, Any] = {"trained": trained.model}
+    if baselines and stores is not None:
+        train = TokenStore.open(stores / "train")
+        train.check_tokenizer(tokenizer)
+        models |= {
+            "unigram": UnigramModel.of_store(train, special),
+            "two neighbours": NeighbourModel.of_store(train, special),
+        }
+    precision = "fp32" if trained.config is None else trained.config.train.precision
+    bf16 = trained.dtype == "auto" and choose_precision(precision, device) == "bf16-mixed"
+
+    def autocast(enabled: bool = True) -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=bf16 and enabled)
+
+    bounds = {}
+    for name, model in models.items():
+        with stages(f"evaluating {name}") as progress, autocast(name == "trained"):
+            bounds[name] = nelbo(model, windows, special, samples=samples, seed=seed, progress=progress)
+    with stages("predicting masked tokens") as progress, autocast():
+        accuracy = masked_accuracy(trained.model, windows, special, seed=seed, progress=progress)
+    report = EvaluationReport(
+        model=str(trained.folder),
+        step=trained.step,
+        data=origin,
+        models={name: bound.as_dict() for name, bound in bounds.items()},
+        accuracy=accuracy.as_dict(),
+    )
+    if tokenizer.next_token_id is not None:  # instruction traces
+        with stages("predicting masked tokens by class") as progress, autocast():
+            report["classes"] = accuracy_by_class(
+                models, windows, special, TraceClasses(tokenizer), TRACE_CLASSES, seed=seed, progress=progress
+            )
+    if len(bounds) > 1 and "bits_per_byte" in report["models"]["trained"]:
+        report["bits_per_byte_saved"] = {
+            name: bounds["trained"].bits_saved_per_byte(bound).as_dict()
+            for name, bound in bounds.items()
+            if name != "trained"
+        }
+    return report
+
+
+def _silent(title: str) -> AbstractContextManager[Counter]:
+    return nullcontext(lambda done, total: None)
+
+
+def _windows(
+    trained: Evaluable, data: str | Path | Source | Sequence[str] | None, documents: int | None, stores: Path | None
+) -> tuple[Windows, str]:
+    """Return the rows to evaluate on, and the name of their origin."""
+    tokenizer, config = trained.tokenizer, trained.config
+    block = int(trained.model.max_length) if config is None else config.data.block_size
+    if data is not None:
+        if isinstance(data, str | Path | Source):
+            source = Source.parse(data)
+            origin, texts = source.path, [d.text for d in islice(source.documents(), documents)]
+        else:
+            origin, texts = "given texts", list(data)[:documents]
+        if not texts:
+            raise ValueError(
+                f"There is no text to evaluate on in {origin}: choose another source, or pass one text or more."
+            )
+        return Windows.of_rows(tokenizer.encode_batch(texts), block, texts, tokenizer.decode), origin
+    if stores is None:
+        raise ValueError(
+            f"{trained.folder} has no validation split beside it (the data folder of its run is missing). Name the text to evaluate "
+            "on: `unmask evaluate --data FILE`, or evaluate(FILE) in Python."
+        )
+    store = TokenStore.open(stores / "valid")
+    store.check_tokenizer(tokenizer)
+    rows = None if documents is None else range(min(documents, store.n_documents))
+    return Windows.of_store(store, block, rows), "held-out documents of the run"
+
+
+def _stores(trained: Evaluable) -> Path | None:
+    """Return the folder of the run's token stores, which may have moved with the run; None if it is missing."""
+    if trained.config is None:
+        return None
+    store = trained.config.data.store
+    folders = [trained.folder.parent.parent / "data", trained.folder / "data", Path(trained.config.run) / "data"]
+    for folder in ([Path(store)] if store is not None else []) + folders:
+        if (folder / "prepared.json").is_file():
+            return folder
+    return None
+
+
+def _with_interval(estimate: dict[str, float]) -> str:
+    if estimate["low"] is None:  # too few documents for an interval
+        return f"{estimate['value']:.3f}"
+    return f"{estimate['value']:.3f} ± {(estimate['high'] - estimate['low']) / 2:.3f}"
+
+
+def _exclusions(bound: dict[str, Any]) -> str:
+    """Return sentences on the text that the figures exclude; empty if they are of the exact text."""
+    sentences = []
+    if bound["unscored_tokens"]:
+        sentences.append(
+            f"{bound['unscored_tokens']:,} special tokens (unknown words, separators) are excluded: they cost nothing."
+        )
+    altered = bound.get("altered_documents")  # absent in reports of earlier versions
+    if altered is None and bound["bytes"]:
+        sentences.append("It is unknown whether the tokens spell the exact text, because the store does not record it.")
+    elif altered:
+        rest = "no document has" if altered == bound["documents"] else "only the other documents have"
+        sentences.append(
+            f"The tokens of {altered:,} of {bound['documents']:,} documents spell another text (unknown words, lower case or "
+            f"lost spaces): {rest} bits per byte and per word."
+        )
+    return " ".join(sentences)
