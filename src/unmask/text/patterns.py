@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unmask.decode.logits.constraints import Automaton
+    from unmask.decode.logits.automaton import Automaton
     from unmask.decode.rules import Rules
 
 
@@ -30,7 +30,7 @@ def fitted(
     """The rules for a batch of texts, left-padded, with ``appended`` blanks behind each; without a pattern they stay as they are."""
     import torch
 
-    from unmask.decode.logits.constraints import PLAIN, Automaton
+    from unmask.decode.logits.automaton import PLAIN, Automaton
 
     automaton = rules.constraint
     if not isinstance(automaton, Automaton) or not automaton.each_run:
@@ -47,7 +47,7 @@ def fitted_to_lengths(
     """The rules for the one blank of a text, and of ``lengths`` those that a filling can have. A filling brings its own space where any can."""
     import torch
 
-    from unmask.decode.logits.constraints import BEHIND_SPACE, OWN_SPACE, PLAIN, Automaton
+    from unmask.decode.logits.automaton import BEHIND_SPACE, OWN_SPACE, PLAIN, Automaton
 
     automaton = rules.constraint
     if not isinstance(automaton, Automaton) or not automaton.each_run:
@@ -64,7 +64,7 @@ def fitted_to_lengths(
 
 def layout(automaton: Automaton, tokenizer: Any, text: str, row: Sequence[int], appended: int = 0) -> list[int]:
     """The code of every place of a row, and of ``appended`` blanks behind it. Blanks with nothing but a space between them are one run."""
-    from unmask.decode.logits.constraints import BEHIND_SPACE, OWN_SPACE, PLAIN, SILENT
+    from unmask.decode.logits.automaton import BEHIND_SPACE, OWN_SPACE, PLAIN, SILENT
 
     mask = tokenizer.mask_token_id
     places = [place for place, id in enumerate(row) if id == mask] + [*range(len(row), len(row) + appended)]
@@ -94,7 +94,7 @@ def layout(automaton: Automaton, tokenizer: Any, text: str, row: Sequence[int], 
 
 def _begin(tokenizer: Any, before: str) -> int:
     """The code of a run's first blank, by the text in front of it."""
-    from unmask.decode.logits.constraints import AT_START, BEHIND_SPACE, INSIDE_WORD, PLAIN
+    from unmask.decode.logits.automaton import AT_START, BEHIND_SPACE, INSIDE_WORD, PLAIN
 
     if not before:
         return AT_START
