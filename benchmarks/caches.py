@@ -19,7 +19,7 @@ from rich.progress import track
 
 from benchmarks.order import half_hidden
 from unmask.contracts import SpecialIds
-from unmask.decode.forwards.cached import CACHES
+from unmask.decode.forwards.cached import KINDS
 from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
 from unmask.runs import load_run
@@ -40,8 +40,8 @@ def main() -> None:
     canvas, text = half_hidden(options.model / "data", loaded.config.data.block_size, options.rows, special)
     hidden = canvas.blanks(special.mask)
 
-    rules: dict[str, dict[str, Any]] = {"none": {}, **{name: {"cache": name} for name in CACHES}}
-    rules |= {f"{name}, refreshed every 4": {"cache": name, "cache_refresh": 4} for name in CACHES}
+    rules: dict[str, dict[str, Any]] = {"none": {}, **{name: {"cache": name} for name in KINDS}}
+    rules |= {f"{name}, refreshed every 4": {"cache": name, "cache_refresh": 4} for name in KINDS}
     if loaded.model.causal_block is not None:
         rules["block"] = {"cache": "block"}
     found: dict[str, dict[str, float]] = {}

@@ -59,7 +59,7 @@ def families(block: int) -> list[Family]:
     """Every order, greedy and drawn; ``block`` is the length of blocks."""
     fixed = {
         "random": {"order": "random"},
-        "ancestral": {"order": "random", "ancestral": True},
+        "ancestral": {"order": "ancestral"},
         "left to right": {"order": "left_to_right"},
         "top probability": {"order": "top_prob"},
         "margin": {"order": "prob_diff"},
@@ -74,7 +74,7 @@ def families(block: int) -> list[Family]:
     adaptive = [
         Family(name, "adaptive", {"order": order}, knob, values) for name, (order, knob, values) in bounds.items()
     ]
-    one, top = {"order": "random", "first_hitting": True}, {"order": "top_prob", "block_length": block}
+    one, top = {"order": "first_hitting"}, {"order": "top_prob", "block_length": block}
     whole: tuple[float, ...] = (10_000,)  # steps, more than blanks
     return [
         *(Family(name, GREEDY, options) for name, options in fixed.items()),

@@ -268,12 +268,20 @@ def test_a_word_of_an_earlier_version_is_answered_with_its_new_name(override, an
 
 def test_every_new_name_is_known_somewhere():
     """No entry of the table outlives what it points to."""
-    from unmask.decode.named import REMASKING, make_rules
+    from unmask.decode.families import COMPOSED_ORDERS, REMASKING
+    from unmask.decode.named import make_rules
     from unmask.suggestions import RENAMED
 
     keys = {key.split(".")[-1] for key in known_keys(Config)}
     values = {word for info in ObjectiveConfig.model_fields.values() for word in typing.get_args(info.annotation)}
-    known = keys | values | set(REMASKING) | set(inspect.signature(make_rules).parameters) | set(unmask.__all__)
+    known = (
+        keys
+        | values
+        | set(REMASKING)
+        | set(COMPOSED_ORDERS)
+        | set(inspect.signature(make_rules).parameters)
+        | set(unmask.__all__)
+    )
     assert not set(RENAMED.values()) - known and not set(RENAMED) & (keys | set(REMASKING) | set(unmask.__all__))
 
 

@@ -284,10 +284,10 @@ def test_options_that_make_no_sense_are_refused(model, options, says):
     [
         ({}, {"ids": [[MASK]]}, "got a dictionary of ids"),
         ({}, {"input_ids": "text"}, "cannot be made a tensor"),
-        ({}, {"input_ids": [["a", "b"]]}, "text is encoded first"),
-        ({}, {"input_ids": [[MASK, 5], [MASK]]}, "padded first"),
-        ({}, {"input_ids": torch.zeros(2, 4)}, "whole numbers are expected"),
-        ({}, {"input_ids": torch.zeros(2, 4, dtype=torch.bool)}, "whole numbers are expected"),
+        ({}, {"input_ids": [["a", "b"]]}, "encode text first"),
+        ({}, {"input_ids": [[MASK, 5], [MASK]]}, "Pad rows"),
+        ({}, {"input_ids": torch.zeros(2, 4)}, "integers are expected"),
+        ({}, {"input_ids": torch.zeros(2, 4, dtype=torch.bool)}, "integers are expected"),
         ({}, {"input_ids": torch.tensor([[MASK, -100]])}, "ids begin at 0"),
         (
             {},
@@ -300,7 +300,7 @@ def test_options_that_make_no_sense_are_refused(model, options, says):
             "fixed_positions_mask has shape",
         ),
         ({}, {"input_ids": torch.full((2, 4), MASK), "positions": torch.arange(4)}, "one position per token"),
-        ({}, {"input_ids": torch.full((2, 4), MASK), "example_id": [1, 2, 3]}, "one whole number per row"),
+        ({}, {"input_ids": torch.full((2, 4), MASK), "example_id": [1, 2, 3]}, "one integer per row"),
         ({"max_new_tokens": 13}, PROMPTS, "A row of 17 tokens"),
         ({"model": None}, PROMPTS, "has no model"),
         ({}, {"input_ids": torch.tensor([MASK, 5])}, r"give a batch \[B, L\]"),

@@ -129,7 +129,7 @@ def test_steps_with_nothing_to_do_cost_nothing():
 class WhileStanding:
     """Remasks only in steps whose target stands still, so that no step reveals two tokens."""
 
-    min_reveals, needs_confidence = 0, False
+    min_reveals = 0
     inner = ReMDM(ReMDMCap(0.5))
 
     def acts(self, view):

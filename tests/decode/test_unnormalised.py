@@ -11,7 +11,7 @@ from unmask.decode.block_schedule import Blocks
 from unmask.decode.budget import AncestralBudget, ScheduleWithRemasking
 from unmask.decode.canvas import Canvas
 from unmask.decode.forwards.plain import GuidedForward
-from unmask.decode.logits.constraints import Automaton
+from unmask.decode.logits.automaton import Automaton
 from unmask.decode.logits.processors import EosLast, ForbiddenIds, PositionVocabulary, RepetitionPenalty
 from unmask.decode.logits.sampler import Tokens
 from unmask.decode.loop import fill_canvas
@@ -85,7 +85,7 @@ def canvas():
 
 
 def decode(model, options, tokens, *, reader=False, observers=(), steps=4):
-    hooks = options.get("adjustments", ()) + ((lambda logits, view, where: logits,) if reader else ())
+    hooks = options.get("logits_processors", ()) + ((lambda logits, view, where: logits,) if reader else ())
     rules = Rules(steps, **{**options, "tokens": tokens, "logits_processors": hooks})
     assert rules.reads_probabilities == reader
     return fill_canvas(model, canvas(), rules, special=SPECIAL, seed=3, observers=observers).ids

@@ -94,7 +94,7 @@ def test_filtering_keeps_the_stated_share_of_the_vocabulary():
     loose = Steps()
     model.generate(200, filter_thres=None, start_temperature=100.0, seed=0, observers=[loose])
     assert torch.cat([s["output_ids"] for s in loose]).ne(torch.cat([s["output_ids"] for s in steps])).any()
-    with pytest.raises(ValueError, match="share of the vocabulary"):
+    with pytest.raises(ValueError, match="fraction of the vocabulary"):
         model.generate(filter_thres=1.0)
 
 
@@ -258,7 +258,7 @@ def test_critics_of_their_own_are_trained_and_asked(critic):
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
     assert model(toy(), only_train_generator=True).critic_loss is None
     assert model.generate(4, seed=0).shape == (4, L)
-    with pytest.raises(ValueError, match="one logit a token"):
+    with pytest.raises(ValueError, match="one logit per token"):
         wrapped(token_critic=x_wrapper())(toy())
     with pytest.raises(ValueError, match="needs a critic"):
         wrapped()(toy(), only_train_critic=True)

@@ -216,7 +216,7 @@ def test_networks_that_cannot_be_told_are_refused():
     assert isinstance(wrapped(Table()).net, PlainNetwork)
     wrapped(Table())(toy()).backward()
     for option in ({"self_cond": True}, {"layout": (2, 3)}, {"self_token_critic": True}):
-        with pytest.raises(ValueError, match=r"no way in|shows none"):
+        with pytest.raises(ValueError, match=r"no input for it|shows none"):
             wrapped(Table(), **option)
 
 

@@ -1,124 +1,117 @@
-"""The axes of a decode as command-line options: one table, shared by every command that decodes.
+"""Decoding options of the command line, shared by every command that decodes.
 
-    where    --order --critic --threshold … --block --remask      what   --temperature --top-k … --forbid --require --regex --eos
-    budget   --steps --schedule                          network   --guidance --cache --compile
+    order      --order --critic --threshold … --block --remask     tokens    --temperature --top-k … --forbid --require --regex --eos
+    budget     --steps --schedule                                  network   --guidance --cache --compile
 
-A command takes them with ``@decoding_options(**defaults)`` and receives one ``Decoding``.
+A command declares them with ``@decoding_options(**defaults)`` and receives one ``Decoding``. Names and descriptions of orders, commit rules, remasking
+strategies and caches come from the registries of ``unmask.decode.families``: a new entry appears here by itself.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from unmask.decode.families import CACHES, COMMIT_RULES, COMPOSED_ORDERS, ORDERS, REMASKING
+
 if TYPE_CHECKING:
+    from unmask.contracts import MLMModel
     from unmask.decode.logits.constraints import Constraint
     from unmask.decode.predictor import MLMPredictor
     from unmask.decode.rules import Rules
 
 _AXIS = functools.partial(typer.Option, rich_help_panel="Decoding")
-_RANDOM_ORDERS = ("first_hitting", "ancestral")  # the random order under a budget of its own
 _EOS = ("never", "late", "free")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """What a user asked of a decode; the meaning of each option is its help."""
+    """Decoding options; each option is described by its help."""
 
-    steps: Annotated[int | None, _AXIS("--steps", help="Network evaluations, at most; by default one per blank.")] = (
-        None
-    )
+    steps: Annotated[
+        int | None, _AXIS("--steps", help="Forward passes, at most; by default one per masked position.")
+    ] = None
     order: Annotated[
         str,
         _AXIS(
             "--order",
             "--confidence",
-            help="Which blanks first: top_prob, prob_diff, entropy (the surest), random, left_to_right, drawn_prob (MaskGIT), critic (draw, then keep what "
-            "a network believes), first_hitting (random, one a step: exact), ancestral (random, each at its own time).",
+            help=f"Which masked position is unmasked first: {ORDERS.help()}; {COMPOSED_ORDERS.help()}.",
         ),
     ] = "random"
     critic: Annotated[
         str | None,
         _AXIS(
             "--critic",
-            help="How --order critic asks: hidden (each drawn token hidden in turn: a row each; the default) or shown (all at once; for networks that "
-            "were trained on visible tokens too).",
+            help="How --order critic rates tokens: hidden (mask each token in turn, one row each; the default) or shown (one forward pass with nothing "
+            "masked, for networks trained with loss on visible tokens).",
         ),
     ] = None
     critic_model: Annotated[
         Path | None,
         _AXIS(
             "--critic-model",
-            help="The run that judges, with the same tokenizer; by default the model itself.",
+            help="Critic model: a run folder with the same tokenizer; by default the model itself.",
             show_default=False,
         ),
     ] = None
     order_temperature: Annotated[
-        float, _AXIS("--order-temperature", help="Chance in the choice of blanks; 0 = the surest.")
+        float, _AXIS("--order-temperature", help="Temperature of the choice of positions; 0 = the highest scores.")
     ] = 0.0
-    threshold: Annotated[
-        float | None,
-        _AXIS("--threshold", help="Reveal every blank at least this sure (0 to 1) instead of a fixed number a step."),
-    ] = None
-    cumulative_error: Annotated[
-        float | None, _AXIS("--cumulative-error", help="Reveal the surest while their errors sum to less than this.")
-    ] = None
-    factor: Annotated[
-        float | None,
-        _AXIS("--factor", help="Reveal the n surest while (n + 1) times the last one's error is below this."),
-    ] = None
-    entropy_bound: Annotated[
-        float | None,
-        _AXIS("--entropy-bound", help="Reveal the surest while their entropies (nats) sum to at most this."),
-    ] = None
+    bounds: Mapping[str, float] = field(default_factory=dict)  # one option per commit rule, see decoding_options
     non_adjacent: Annotated[
         bool,
         _AXIS(
             "--non-adjacent",
-            help="One token a step in each run of neighbouring blanks, as far as the budget allows: neighbours tend to repeat.",
+            help="Unmask at most one token per contiguous masked span and step, as far as the budget allows: adjacent tokens of one step tend to repeat.",
         ),
     ] = False
     schedule: Annotated[
-        str | None, _AXIS("--schedule", help="How many a step: linear, cosine, quadratic … ; by default equal shares.")
+        str | None,
+        _AXIS("--schedule", help="How many positions per step: linear, cosine, quadratic …; by default uniform."),
     ] = None
     block: Annotated[
         int | None,
         _AXIS(
             "--block",
-            help="Finish one block of so many tokens before the next; counted from the first blank, or as the network's attention blocks are.",
+            help="Unmask blocks of this many tokens from left to right; counted from the first masked position, or like the network's attention blocks.",
         ),
     ] = None
     remask: Annotated[
         str | None,
-        _AXIS("--remask", help="Hide revealed tokens again: cap, rescale, confidence (ReMDM), mask_predict."),
+        _AXIS("--remask", help=f"Mask unmasked tokens again: {REMASKING.help()}."),
     ] = None
-    remask_rate: Annotated[float, _AXIS("--remask-rate", help="How often, for cap, rescale and confidence.")] = 0.1
+    remask_rate: Annotated[
+        float, _AXIS("--remask-rate", help="ReMDM's eta: how often cap, rescale and confidence remask.")
+    ] = 0.1
     remask_until: Annotated[
         float | None,
-        _AXIS("--remask-until", help="Remask only while a smaller share than this is revealed (ReMDM-switch)."),
+        _AXIS("--remask-until", help="Remask only while the unmasked fraction is below this (ReMDM-switch)."),
     ] = None
     remask_hold: Annotated[
         float | None,
-        _AXIS(
-            "--remask-hold", help="For half of the steps, stand still at this share revealed and revise (ReMDM-loop)."
-        ),
+        _AXIS("--remask-hold", help="For half of the steps, only remask, at this unmasked fraction (ReMDM-loop)."),
     ] = None
-    temperature: Annotated[float, _AXIS("--temperature", help="Of the tokens; 0 = always the likeliest.")] = 1.0
-    top_k: Annotated[int | None, _AXIS("--top-k", help="Draw among the k likeliest tokens.")] = None
+    temperature: Annotated[
+        float, _AXIS("--temperature", help="Sampling temperature of the tokens; 0 = the likeliest token.")
+    ] = 1.0
+    top_k: Annotated[int | None, _AXIS("--top-k", help="Sample among the k likeliest tokens.")] = None
     top_p: Annotated[
-        float | None, _AXIS("--top-p", help="Draw among the likeliest tokens that make up this probability.")
+        float | None, _AXIS("--top-p", help="Sample among the likeliest tokens with this total probability.")
     ] = None
     min_p: Annotated[
-        float | None, _AXIS("--min-p", help="Draw among tokens at least this many times as likely as the likeliest.")
+        float | None,
+        _AXIS("--min-p", help="Sample among tokens with at least this fraction of the largest probability."),
     ] = None
     repetition_penalty: Annotated[
-        float, _AXIS("--repetition-penalty", help="Above 1 makes tokens that already stand in the text less likely.")
+        float,
+        _AXIS("--repetition-penalty", help="Above 1 lowers the logits of tokens that occur in the text already."),
     ] = 1.0
     forbid: Annotated[
         list[str] | None, _AXIS("--forbid", help="A word that never appears; repeat for several.", show_default=False)
@@ -131,74 +124,73 @@ class Decoding:
         str | None,
         _AXIS(
             "--regex",
-            help="A pattern, as Python's re reads it, that the text of every run of blanks matches whole, such as '[0-9]{2} (cats|dogs)'.",
+            help="A pattern of Python's re that the whole text of every masked span matches, such as '[0-9]{2} (cats|dogs)'.",
         ),
     ] = None
-    guidance: Annotated[float, _AXIS("--guidance", help="Follow the given text more closely; 0 = the plain model.")] = (
-        0.0
-    )
+    guidance: Annotated[
+        float,
+        _AXIS("--guidance", help="Weight of classifier-free guidance by the given text; 0 = the plain model."),
+    ] = 0.0
     cache: Annotated[
         str | None,
-        _AXIS(
-            "--cache",
-            help="Remember keys and values: block (exact, for networks trained with model.causal_block), or prefix, dual, vicinity, delayed (approximate, "
-            "for any; meant for --block).",
-        ),
+        _AXIS("--cache", help=f"Reuse keys and values, for --block: {CACHES.help()}."),
     ] = None
     cache_refresh: Annotated[
         int | None,
-        _AXIS("--cache-refresh", help="Run rows whole every so many evaluations too, not only when a block opens."),
+        _AXIS(
+            "--cache-refresh",
+            help="Recompute whole rows every this many forward passes too, not only when a block opens.",
+        ),
     ] = None
     compiled: Annotated[
         bool,
         _AXIS(
             "--compile",
-            help="Through torch.compile, in few shapes: for long work, as compiling takes a while; slower on a CPU. Not with --cache.",
+            help="Run the network through torch.compile in a few shapes: for long jobs on accelerators; slower on a CPU. Not with --cache.",
         ),
     ] = False
     eos: Annotated[
         str,
         _AXIS(
-            "--eos", help="End of text: never, late (once all before it is written), free (wherever the model puts it)."
+            "--eos", help="End of text: never, late (only after complete text), free (wherever the model predicts it)."
         ),
     ] = "never"
-    seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0
+    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0
 
-    def rules(self, model: Any, tokenizer: Any, blanks: int) -> Rules:
-        """The rules for rows of at most ``blanks`` blanks. Blocks are lined up with the attention blocks of a network that has them.
+    def rules(self, model: MLMModel | None, tokenizer: Any, blanks: int) -> Rules:
+        """Return the rules for rows with at most ``blanks`` masked positions. Blocks are aligned with the network's attention blocks, if any.
 
         Raises:
-            ValueError: options out of range or in contradiction, or a word that is not one token.
+            ValueError: options out of range or in contradiction, or a word of several tokens.
         """
         from unmask.contracts import SpecialIds
         from unmask.data.tokenizing.token_bytes import parts_of_characters
-        from unmask.decode.named import ORDERS, make_rules
+        from unmask.decode.named import make_rules
 
-        orders = (*ORDERS, "critic", *_RANDOM_ORDERS)
-        if self.order not in orders:
-            raise ValueError(f"--order {self.order} is not known: choose {', '.join(orders)}.")
+        if self.order not in (*ORDERS, *COMPOSED_ORDERS):
+            raise ValueError(
+                f"--order {self.order} is not known: choose one of {', '.join((*ORDERS, *COMPOSED_ORDERS))}."
+            )
         if self.eos not in _EOS:
-            raise ValueError(f"--eos {self.eos} is not known: choose {', '.join(_EOS)}.")
+            raise ValueError(f"--eos {self.eos} is not known: choose one of {', '.join(_EOS)}.")
+        if len(self.bounds) > 1:
+            options = " and ".join(f"--{name.replace('_', '-')}" for name in self.bounds)
+            raise ValueError(f"{options} were given, and each decides how many positions a step unmasks. Choose one.")
         causal_block = getattr(model, "causal_block", None)
-        judge = (
+        critic_model = (
             None
             if self.order != "critic" and self.critic_model is None
-            else _judge(model, tokenizer, self.critic_model)
+            else _critic_model(model, tokenizer, self.critic_model)
         )
-        forward_passes = 2 * blanks - 1 if self.order == "critic" else blanks  # that place one token a step
+        one_per_step = 2 * blanks - 1 if self.order == "critic" else blanks  # forward passes for one token per step
         return make_rules(
-            forward_passes if self.steps is None else self.steps,
+            one_per_step if self.steps is None else self.steps,
             special=SpecialIds.of(tokenizer),
-            order="random" if self.order in _RANDOM_ORDERS else self.order,
-            ancestral=self.order == "ancestral",
-            first_hitting=self.order == "first_hitting",
+            order=self.order,
             order_temperature=self.order_temperature,
             critic=self.critic,
-            critic_model=judge,
-            threshold=self.threshold,
-            cumulative_error=self.cumulative_error,
-            factor=self.factor,
-            entropy_bound=self.entropy_bound,
+            critic_model=critic_model,
+            commit_rule=next(iter(self.bounds.items()), None),
             non_adjacent=self.non_adjacent,
             schedule=self.schedule,
             block_length=causal_block if self.block is None and self.cache == "block" else self.block,
@@ -214,7 +206,9 @@ class Decoding:
             repetition_penalty=self.repetition_penalty,
             forbidden_ids=[
                 *(i for word in self.forbid or () for i in _spellings(tokenizer, word, "--forbid")),
-                *(parts_of_characters(tokenizer) if self.require else ()),  # what requires words does not count bytes
+                *(
+                    parts_of_characters(tokenizer) if self.require else ()
+                ),  # the automaton of required words reads no bytes
             ],
             required_ids=[_spellings(tokenizer, word, "--require")[0] for word in self.require or ()],
             constraint=self._constraint(tokenizer),
@@ -228,15 +222,22 @@ class Decoding:
         )
 
     def _constraint(self, tokenizer: Any) -> Constraint | None:
-        """What tokens may stand together: a pattern, or whole characters; None where required words take that place."""
+        """Return the pattern, or whole characters; None with required words, which are a constraint of their own."""
         from unmask.decode.logits.characters import WholeCharacters
 
         if self.regex is not None:
             return _pattern(tokenizer, self.regex)
         return None if self.require else WholeCharacters.of(tokenizer)
 
-    def predictor(self, model: Any, tokenizer: Any, *, blanks: int, new_tokens: int | None = None) -> MLMPredictor:
-        """A predictor under these rules; ``blanks`` of the row that has most, ``new_tokens`` appended to every row."""
+    def predictor(self, model: MLMModel, tokenizer: Any, *, blanks: int, new_tokens: int | None = None) -> MLMPredictor:
+        """Return a predictor with these rules.
+
+        Args:
+            model: the network.
+            tokenizer: its tokenizer.
+            blanks: masked positions of the row that has most.
+            new_tokens: masked positions appended to every row, or None.
+        """
         from unmask.decode.predictor import MLMPredictor
 
         rules = self.rules(model, tokenizer, blanks)
@@ -244,12 +245,15 @@ class Decoding:
 
 
 def decoding_options(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of ``Decoding``, some with other defaults; it receives them as its argument ``decoding``."""
+    """Add the options of ``Decoding`` to a command, some with other defaults; the command receives them as ``decoding``."""
 
-    def give(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
-        def run(**given: Any) -> None:
-            command(decoding=Decoding(**{name: given.pop(name) for name in hints}), **given)
+        def run(**arguments: Any) -> None:
+            bounds = {name: arguments.pop(name) for name in COMMIT_RULES}
+            given = {name: bound for name, bound in bounds.items() if bound is not None}
+            decoding = Decoding(bounds=given, **{name: arguments.pop(name) for name in hints if name != "bounds"})
+            command(decoding=decoding, **arguments)
 
         hints = get_type_hints(Decoding, include_extras=True)
         own = get_type_hints(command, {**command.__globals__, "Decoding": Decoding}, include_extras=True)
@@ -258,27 +262,35 @@ def decoding_options(**defaults: Any) -> Callable[[Callable[..., None]], Callabl
             for name, p in inspect.signature(command).parameters.items()
             if name != "decoding"
         ]
-        axes = [
-            inspect.Parameter(
-                f.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=defaults.get(f.name, f.default),
-                annotation=hints[f.name],
-            )
-            for f in fields(Decoding)
-        ]
-        run.__signature__ = inspect.Signature([*parameters, *axes])  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in (*parameters, *axes)}
+        for f in fields(Decoding):
+            if f.name == "bounds":
+                parameters += [_bound_option(name) for name in COMMIT_RULES]
+            else:
+                default = defaults.get(f.name, f.default)
+                parameters.append(
+                    inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[f.name])
+                )
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads the signature
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
         return run
 
-    return give
+    return decorate
 
 
-def _judge(model: Any, tokenizer: Any, run: Path | None) -> Any:
-    """The network that judges: that of another run, or the one that decodes.
+def _bound_option(name: str) -> inspect.Parameter:
+    """Return the option of one commit rule."""
+    text = COMMIT_RULES.description(name)
+    option = _AXIS(f"--{name.replace('_', '-')}", help=f"{text[0].upper()}{text[1:]}.")
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[float | None, option]
+    )
+
+
+def _critic_model(model: Any, tokenizer: Any, run: Path | None) -> Any:
+    """Return the critic network: that of another run, or the decoding one.
 
     Raises:
-        ValueError: the other run has another tokenizer, so that its ids mean other words.
+        ValueError: the other run has another tokenizer, so that its ids are other tokens.
     """
     if run is None:
         return model
@@ -287,29 +299,29 @@ def _judge(model: Any, tokenizer: Any, run: Path | None) -> Any:
     other = load_run(run)
     if other.tokenizer.fingerprint != tokenizer.fingerprint:
         raise ValueError(
-            f"--critic-model {run} has another tokenizer than --model, so it would judge other words. Give a run trained on the same store or "
+            f"--critic-model {run} has another tokenizer than --model, so its ids are other tokens. Give a run trained on the same store or "
             "with the same data.tokenizer."
         )
     return other.model.to(next(model.parameters()).device)
 
 
 def _pattern(tokenizer: Any, regex: str) -> Constraint:
-    """The automaton of a pattern over what this tokenizer's tokens write."""
+    """Return the automaton of a pattern over this tokenizer's tokens."""
     from unmask.text.patterns import pattern_automaton
 
     return pattern_automaton(tokenizer, regex)
 
 
 def _spellings(tokenizer: Any, word: str, option: str) -> list[int]:
-    """The tokens that write a word: as the next word of a text (with a space before it) first, then as it stands."""
+    """Return the single tokens that write a word: first as the next word of a text (after a space), then by itself."""
     if not word.strip():
-        raise ValueError(f"{option} {word!r} is no word: give one that is a single token.")
+        raise ValueError(f"{option} {word!r} is empty: give a word that is a single token.")
     encoded = [tokenizer.encode(text) for text in (f" {word}", word)]
     single = list(dict.fromkeys(ids[0] for ids in encoded if len(ids) == 1))
     if not single:
         pieces = ", ".join(repr(tokenizer.token_text(i)) for i in encoded[1])
         raise ValueError(
-            f"{option} {word!r}: this tokenizer writes it as {len(encoded[1])} tokens ({pieces or 'none'}), and the option is about "
-            "single tokens. Give a word that is one token, or a piece of this one."
+            f"{option} {word!r}: this tokenizer writes it as {len(encoded[1])} tokens ({pieces or 'none'}), and the option needs "
+            "a single token. Give a word that is one token, or one of these pieces."
         )
     return single

@@ -1,9 +1,9 @@
-"""Windows: which blanks may be revealed now, and how the steps are shared out among them.
+"""Block schedules: which masked positions may be unmasked now, and how the steps are distributed over blocks.
 
-    Everywhere   all of them
-    Blocks       the blanks of the first unfinished block, left to right (semi-autoregressive decoding, LLaDA 2502.09992)
+    SingleBlock   all of them
+    Blocks        those of the first unfinished block, left to right (semi-autoregressive decoding, LLaDA 2502.09992)
 
-A row moves on to its next block as soon as it has finished one, whatever its batch mates do.
+Rows advance independently: each starts its next block as soon as its current one is complete.
 
 Shapes: ``[B, L]`` bool in and out; ``positions [B, L]`` as the model counts them; plans ``[B, S]``.
 """
@@ -23,18 +23,24 @@ from unmask.randomness import Noise
 
 @runtime_checkable
 class BlockSchedule(Protocol):
-    """Where tokens may be revealed."""
+    """Which masked positions may be unmasked."""
 
     def open(
         self, to_fill: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"], positions: Int[Tensor, "rows seq"]
     ) -> Bool[Tensor, "rows seq"]:
-        """The blanks that may be revealed now; ``wanted`` were blank at the start. At least one of every row with blanks."""
+        """Return the masked positions that may be unmasked now, at least one per row with masked positions.
+
+        Args:
+            to_fill: bool ``[b, L]``, masked at the start.
+            blanks: bool ``[b, L]``, masked now.
+            positions: int64 ``[b, L]``, position ids of the model.
+        """
         ...
 
     def region(
         self, to_fill: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"], positions: Int[Tensor, "rows seq"]
     ) -> Bool[Tensor, "rows seq"]:
-        """The part of ``wanted`` that is being worked on: the open blanks and those filled beside them."""
+        """Return the current block: the part of ``to_fill`` that is open, unmasked positions included."""
         ...
 
     def plan(
@@ -45,13 +51,13 @@ class BlockSchedule(Protocol):
         max_steps: Int[Tensor, " batch"],
         noise: Noise,
     ) -> Plan:
-        """The budget's plan, in which no step reaches beyond the window."""
+        """Return the budget's plan, in which no step crosses the end of a block."""
         ...
 
 
 @dataclass(frozen=True)
 class SingleBlock:
-    """Every blank, at any time."""
+    """Every masked position, at any time."""
 
     def open(
         self, to_fill: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"], positions: Int[Tensor, "rows seq"]
@@ -76,12 +82,15 @@ class SingleBlock:
 
 @dataclass(frozen=True)
 class Blocks:
-    """One block after the other, left to right, each with its share of the steps and a budget of its own.
+    """One block after the other, left to right, each with a part of the steps and a budget of its own.
 
     Attributes:
         length: positions of a block.
-        aligned: count them from the row's first token, as a block-causal network does its attention blocks, so that a row's first
-            block ends where the attention block that its first blank is in ends. If not, from its first blank.
+        aligned: True counts blocks from the row's first token, like the attention blocks of a block-causal network. The row's first
+            block then ends with the attention block of its first masked position. False counts from the first masked position.
+
+    Raises:
+        ValueError: a length below 1.
     """
 
     length: int
@@ -89,10 +98,10 @@ class Blocks:
 
     def __post_init__(self) -> None:
         if self.length < 1:
-            raise ValueError(f"A block of {self.length} positions holds nothing: give a block length of 1 or more.")
+            raise ValueError(f"A block of {self.length} positions is empty: give a block length of 1 or more.")
 
     def _block(self, to_fill: Bool[Tensor, "rows seq"], positions: Int[Tensor, "rows seq"]) -> Int[Tensor, "rows seq"]:
-        """The number of each wanted position's block, from 0; elsewhere meaningless."""
+        """Return the block index of each position of ``to_fill``, from 0; undefined elsewhere."""
         first = to_fill.long().argmax(-1, keepdim=True)
         if self.aligned:
             return positions // self.length - positions.gather(1, first) // self.length
@@ -127,16 +136,16 @@ class Blocks:
         if bool((spare < 0).any()):
             raise ValueError(
                 f"Blocks of {self.length} positions cut a row into {int(filled.sum(-1).max())}, each needs a step at least, and "
-                f"max_steps is {int(max_steps.min())}. Raise max_steps or the block length."
+                f"max_steps is {int(max_steps.min())}. Raise max_steps (--steps) or the block length (--block)."
             )
-        # One step for every block; the rest where blanks would share a step; what is left then, by the blanks.
+        # One step per block; further steps where several positions share one; the rest in proportion to the positions.
         crowd = counts - filled.long()
         useful = torch.minimum(spare, crowd.sum(-1))
-        steps = filled.long() + _share_out(useful, crowd) + _share_out(spare - useful, counts)
+        steps = filled.long() + _apportion(useful, crowd) + _apportion(spare - useful, counts)
         plans = [quotas(budget.plan(part, steps[:, i], noise)) for i, part in enumerate(parts)]
         return without_idle_steps(torch.cat(plans, dim=1))
 
 
-def _share_out(amount: Int[Tensor, " batch"], weights: Int[Tensor, "batch blocks"]) -> Int[Tensor, "batch blocks"]:
-    """Whole shares in proportion to the weights that sum to ``amount`` (to 0 where all weights are)."""
+def _apportion(amount: Int[Tensor, " batch"], weights: Int[Tensor, "batch blocks"]) -> Int[Tensor, "batch blocks"]:
+    """Split ``amount`` into integers in proportion to the weights (into zeros where all weights are zero)."""
     return quotas(amount[:, None] * weights.cumsum(1) // weights.sum(-1, keepdim=True).clamp(min=1))

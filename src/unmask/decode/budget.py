@@ -1,18 +1,17 @@
-"""Budgets: how many blanks of a row have been revealed after each step.
+"""Budgets: how many positions of a row are unmasked after each step.
 
-A plan is cumulative, one row of integers per row of the canvas: ``plan[b, i]`` blanks are revealed when step ``i`` is over.
-Its differences are the quotas, which sum to the row's blanks, are never zero while blanks are left (``SteadyBudget``, made for
-remasking, excepted), and number at most ``max_steps``. So a row never pays for an evaluation that reveals nothing, and
-unequal rows keep their own quotas.
+A plan is cumulative: after step ``i``, ``plan[b, i]`` positions of row ``b`` are unmasked.
+Its differences are the quotas. They sum to the row's masked positions, are never zero while some are left (except in ``ScheduleWithRemasking``),
+and number at most ``max_steps``. So every forward pass unmasks a token, and unequal rows have quotas of their own.
 
-    EvenBudget       quotas differ by at most one
-    ScheduleBudget   the share alpha(t) of a schedule
-    AncestralBudget  each blank draws its own time from the schedule, as the reverse diffusion does
-    OneByOne         one a step: exact, the limit of ancestral sampling (first-hitting, 2409.02908)
-    LeastBudget      the floor under a threshold: one a step, all that is left in the last
-    SteadyBudget     the share of a schedule at exactly max_steps times, standing still where it asks for none
+    UniformBudget          quotas differ by at most one
+    ScheduleBudget         the fraction alpha(t) of a schedule
+    AncestralBudget        each position samples its own time from the schedule, as in the reverse diffusion
+    OnePerStep             one token per step: exact, the limit of ancestral sampling (first-hitting, 2409.02908)
+    MinOnePerStep          the minimum under a threshold: one per step, the rest in the last step
+    ScheduleWithRemasking  the fraction of a schedule at exactly max_steps times, quotas of zero included
 
-Shapes: ``blanks [B, L]`` bool, ``max_steps [B]`` int64, plans ``[B, S]`` int64 with ``S <= max_steps.max()``.
+Shapes: ``blanks [B, L]`` bool (the masked positions), ``max_steps [B]`` int64, plans ``[B, S]`` int64 with ``S <= max_steps.max()``.
 """
 
 from __future__ import annotations
@@ -32,25 +31,33 @@ Plan = Int[Tensor, "batch steps"]
 
 @runtime_checkable
 class Budget(Protocol):
-    """A rule that plans how many blanks are revealed by the end of each step."""
+    """How many masked positions are unmasked by the end of each step."""
 
-    def plan(self, blanks: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise) -> Plan: ...
+    def plan(self, blanks: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise) -> Plan:
+        """Return the cumulative counts ``[B, S]``.
+
+        Args:
+            blanks: bool ``[B, L]``, the masked positions.
+            max_steps: int64 ``[B]``, steps of each row, at most.
+            noise: keyed by row.
+        """
+        ...
 
 
 def quotas(plan: Plan) -> Plan:
-    """How many blanks each step of a plan reveals."""
+    """Return the number of positions that each step of a plan unmasks."""
     return plan.diff(dim=1, prepend=torch.zeros_like(plan[:, :1]))
 
 
 def without_idle_steps(quotas: Int[Tensor, "batch all_steps"]) -> Plan:
-    """The plan of these quotas with the zeros taken out, every row closing up to the left."""
+    """Return the plan of these quotas without the zeros, left-aligned per row."""
     order = (quotas == 0).long().argsort(dim=1, stable=True)
-    longest = int((quotas > 0).sum(-1).max()) if quotas.numel() else 0
-    return quotas.gather(1, order)[:, :longest].cumsum(1)
+    steps = int((quotas > 0).sum(-1).max()) if quotas.numel() else 0
+    return quotas.gather(1, order)[:, :steps].cumsum(1)
 
 
 def _steps(blanks: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Blanks ``[B, 1]``, steps ``[B, 1]`` of each row, and the number ``[B, S]`` of its steps done after each step."""
+    """Return masked positions ``[B, 1]`` and steps ``[B, 1]`` of each row, and its finished steps ``[B, S]`` after each step."""
     count = blanks.sum(-1, keepdim=True)
     steps = torch.minimum(count, max_steps[:, None])
     longest = int(steps.max()) if len(steps) else 0
@@ -60,7 +67,7 @@ def _steps(blanks: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"]) 
 
 @dataclass(frozen=True)
 class UniformBudget:
-    """Quotas of a row differ by at most one; larger ``max_steps`` than blanks means one blank a step."""
+    """Quotas of a row differ by at most one; with more steps than masked positions, one position per step."""
 
     def plan(self, blanks: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise) -> Plan:
         count, steps, done = _steps(blanks, max_steps)
@@ -69,12 +76,12 @@ class UniformBudget:
 
 @dataclass(frozen=True)
 class ScheduleBudget:
-    """After step ``i`` of ``S`` a share ``alpha(1 - i/S)`` of the blanks is revealed, and at least ``i`` of them.
+    """After step ``i`` of ``S`` a fraction ``alpha(1 - i/S)`` of the masked positions is unmasked, and at least ``i`` of them.
 
-    A schedule that asks for less than one blank in a step gets one; what that borrows is returned by the steps after it.
+    A step for which the schedule plans less than one position unmasks one; later steps unmask fewer in return.
 
     Attributes:
-        schedule: its survival curve ``alpha``.
+        schedule: the schedule whose survival curve ``alpha`` is followed.
     """
 
     schedule: Schedule
@@ -82,59 +89,56 @@ class ScheduleBudget:
     def plan(self, blanks: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise) -> Plan:
         count, steps, done = _steps(blanks, max_steps)
         to_fill = (_alpha(self.schedule, done, steps) * count).round().long()
-        # What is revealed beyond one per step may only grow, and must leave one blank for every later step.
+        # The count beyond one per step must not fall, and must leave one masked position for every later step.
         beyond = (to_fill - done).clamp(min=0).cummax(dim=1).values
         return torch.minimum(beyond, count - steps) + done
 
 
 @dataclass(frozen=True)
 class AncestralBudget:
-    """Each blank is revealed at a step of its own, drawn from the schedule: step ``i`` of ``N = max_steps`` with probability
+    """Each position is unmasked at a step of its own, sampled from the schedule: step ``i`` of ``N = max_steps`` with probability
     ``alpha(t_i) - alpha(t_(i-1))``.
 
-    With the random order this is ancestral sampling of the reverse diffusion (MDLM, 2406.07524): a blank still hidden at
-    ``t`` is revealed by ``s`` with probability ``(alpha_s - alpha_t) / (1 - alpha_t)``. Steps that reveal nothing are left
-    out, since the network would say the same again: ``N (1 - (1 - 1/N)^M)`` evaluations are expected of the linear schedule.
+    With the random order this is ancestral sampling of the reverse diffusion (MDLM, 2406.07524): a position masked at
+    ``t`` is unmasked by ``s`` with probability ``(alpha_s - alpha_t) / (1 - alpha_t)``. Steps without an unmasked position are
+    skipped, since the network's output would not change. The linear schedule needs ``N (1 - (1 - 1/N)^M)`` forward passes on average.
 
     Attributes:
-        schedule: its survival curve ``alpha``; the linear one if not given.
+        schedule: the schedule whose survival curve ``alpha`` is followed; linear by default.
     """
 
     schedule: Schedule = linear
 
     def plan(self, blanks: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise) -> Plan:
-        longest = int(max_steps.max()) if len(max_steps) else 0
-        done = torch.arange(1, longest + 1, device=blanks.device)[None, :]
+        steps = int(max_steps.max()) if len(max_steps) else 0
+        done = torch.arange(1, steps + 1, device=blanks.device)[None, :]
         alpha = _alpha(self.schedule, torch.minimum(done, max_steps[:, None]), max_steps[:, None])
-        step = torch.searchsorted(alpha, noise.per_token(Stream.TIME, blanks.shape[1])).clamp(max=longest - 1)
-        counts = torch.zeros(len(blanks), longest, dtype=torch.int64, device=blanks.device)
+        step = torch.searchsorted(alpha, noise.per_token(Stream.TIME, blanks.shape[1])).clamp(max=steps - 1)
+        counts = torch.zeros(len(blanks), steps, dtype=torch.int64, device=blanks.device)
         return without_idle_steps(counts.scatter_add(1, step, blanks.long()))
 
 
 @dataclass(frozen=True)
 class OnePerStep:
-    """One blank a step. With an order chosen before the draw, samples follow the model's any-order distribution exactly.
+    """One position per step. If positions are chosen before tokens are sampled, samples follow the model's any-order distribution exactly.
 
-    First-hitting sampling (Zheng et al. 2024, 2409.02908) is this under the random order: its hitting times matter only to
-    a network that is told the time, and ours is not.
-
-    Raises:
-        ValueError: a row has more blanks than ``max_steps``.
+    With the random order this is first-hitting sampling (Zheng et al. 2024, 2409.02908). Its hitting times matter only to
+    a time-conditioned network.
     """
 
     def plan(self, blanks: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise) -> Plan:
         count, steps, done = _steps(blanks, max_steps)
         if bool((count > steps).any()):
             raise ValueError(
-                f"One token a step needs as many steps as blanks: a row has {int(count.max())} and max_steps is "
-                f"{int(max_steps.min())}. Raise max_steps, or use another budget (even, a schedule)."
+                f"One token per step needs as many steps as masked positions: a row has {int(count.max())} and max_steps is "
+                f"{int(max_steps.min())}. Raise max_steps (--steps), or choose order='random' (--order random)."
             )
         return done
 
 
 @dataclass(frozen=True)
 class MinOnePerStep:
-    """One blank a step and, if ``max_steps`` are too few, all that is left in the last: the floor under a threshold."""
+    """One position per step and the remaining ones in the last step: the minimum under a threshold."""
 
     def plan(self, blanks: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise) -> Plan:
         count, steps, done = _steps(blanks, max_steps)
@@ -143,13 +147,16 @@ class MinOnePerStep:
 
 @dataclass(frozen=True)
 class ScheduleWithRemasking:
-    """A share ``alpha`` of the blanks after each of exactly ``max_steps`` steps: for remasking, which has work to do in steps
-    that reveal nothing in sum.
+    """A fraction ``alpha`` of the masked positions is unmasked after each of exactly ``max_steps`` steps. Remasking needs steps whose
+    count stays the same.
 
     Attributes:
-        schedule: its survival curve ``alpha``; the linear one if not given.
-        hold_at: a share of revealed tokens at which the plan stands still (ReMDM-loop), or None.
-        hold_for: share of the steps spent standing there.
+        schedule: the schedule whose survival curve ``alpha`` is followed; linear by default.
+        hold_at: unmasked fraction at which the plan is constant for a while (ReMDM-loop), or None.
+        hold_for: fraction of the steps with a constant plan.
+
+    Raises:
+        ValueError: a fraction out of range.
     """
 
     schedule: Schedule = linear
@@ -158,9 +165,9 @@ class ScheduleWithRemasking:
 
     def __post_init__(self) -> None:
         if self.hold_at is not None and not 0.0 < self.hold_at < 1.0:
-            raise ValueError(f"hold_at={self.hold_at} is a share of revealed tokens and must lie between 0 and 1.")
+            raise ValueError(f"hold_at={self.hold_at} is a fraction of unmasked tokens: give a number between 0 and 1.")
         if not 0.0 <= self.hold_for < 1.0:
-            raise ValueError(f"hold_for={self.hold_for} is a share of the steps and must lie in [0, 1).")
+            raise ValueError(f"hold_for={self.hold_for} is a fraction of the steps: give a number in [0, 1).")
 
     def plan(self, blanks: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise) -> Plan:
         count = blanks.sum(-1, keepdim=True)
@@ -175,6 +182,6 @@ class ScheduleWithRemasking:
 
 
 def _alpha(schedule: Schedule, done: Tensor, steps: Tensor) -> Float[Tensor, "batch steps"]:
-    """The share revealed after ``done`` of ``steps`` steps; exactly 1 after the last, whatever the schedule rounds to."""
-    share = schedule.alpha(1.0 - done.double() / steps.clamp(min=1))
-    return torch.where(done >= steps, 1.0, share).clamp(0.0, 1.0)
+    """Return the unmasked fraction after ``done`` of ``steps`` steps; exactly 1 after the last, without the schedule's rounding."""
+    fraction = schedule.alpha(1.0 - done.double() / steps.clamp(min=1))
+    return torch.where(done >= steps, 1.0, fraction).clamp(0.0, 1.0)

@@ -1,13 +1,13 @@
-"""The canvas: what is given, what is blank, and where every token stands.
+"""``Canvas``: given tokens, masked positions, and the position ids of a batch.
 
-Three ways to make one, and the loop sees no difference between them:
+Three constructors, equivalent for the loop:
 
-    unconditional   all blank (between BOS and EOS if asked)
-    prefix          left-padded prompts, then blanks to continue them
-    infill          rows that already hold masks, anywhere
+    unconditional   all positions masked, optionally between BOS and EOS
+    prefix          left-padded prompts, followed by masked positions
+    infill          rows that contain masks anywhere
 
-Shapes: ``ids``, ``fixed``, ``attention_mask``, ``positions`` are ``[B, L]``, ``row_ids`` is ``[B]``. A position is blank
-where it is real (``attention_mask``), not ``fixed``, and holds the mask.
+Shapes: ``ids``, ``fixed``, ``attention_mask``, ``positions`` are ``[B, L]``, ``row_ids`` is ``[B]``. A position is a blank, that is, to be filled,
+if it is real (``attention_mask``), not ``fixed``, and holds the mask.
 """
 
 from __future__ import annotations
@@ -26,12 +26,20 @@ from unmask.ops.segments import positions_from_mask
 class Canvas:
     """Rows to decode.
 
-    Attributes:
-        ids: int64 ``[B, L]``; the mask where a token is wanted.
-        fixed: bool ``[B, L]``, True = never changes, not even a mask.
-        attention_mask: bool ``[B, L]``, True = real; elsewhere is padding.
-        positions: int64 ``[B, L]``, as the model counts them; 0 on padding.
-        row_ids: int64 ``[B]``, what the noise of a row is keyed by.
+    Args:
+        ids: int64 ``[B, L]``; the mask id at positions to fill.
+        fixed: bool ``[B, L]``, True = never changes, even if it holds the mask.
+        attention_mask: bool ``[B, L]``, True = real; False = padding.
+        positions: int64 ``[B, L]``, position ids of the model; 0 on padding.
+        row_ids: int64 ``[B]``, the keys of the rows' noise.
+
+    Example:
+        >>> import torch
+        >>> from unmask import Canvas, SpecialIds
+        >>> special = SpecialIds(mask=0, pad=1, vocab_size=20)
+        >>> canvas = Canvas.prefix(torch.tensor([[1, 5, 6]]), None, 2, special)
+        >>> canvas.ids.tolist(), canvas.blanks(special.mask).sum().item()
+        ([[1, 5, 6, 0, 0]], 2)
     """
 
     ids: Int[Tensor, "batch seq"]
@@ -41,17 +49,21 @@ class Canvas:
     row_ids: Int[Tensor, " batch"]
 
     def blanks(self, mask_id: int) -> Bool[Tensor, "batch seq"]:
-        """True where a token is wanted."""
+        """Return bool ``[B, L]``, True at the positions to fill.
+
+        Args:
+            mask_id: id of the mask.
+        """
         return (self.ids == mask_id) & self.attention_mask & ~self.fixed
 
     def to(self, device: torch.device) -> Canvas:
-        """The canvas on a device."""
+        """Return the canvas on a device."""
         return Canvas(
             *(part.to(device) for part in (self.ids, self.fixed, self.attention_mask, self.positions, self.row_ids))
         )
 
     def rows(self, index: Int[Tensor, " rows"]) -> Canvas:
-        """The canvas of some of the rows."""
+        """Return the canvas of the rows at ``index``."""
         return Canvas(
             self.ids[index], self.fixed[index], self.attention_mask[index], self.positions[index], self.row_ids[index]
         )
@@ -60,10 +72,16 @@ class Canvas:
     def unconditional(
         cls, rows: int, length: int, special: SpecialIds, add_bos: bool = False, add_eos: bool = False
     ) -> Canvas:
-        """``rows`` rows of ``length`` tokens, all blank but BOS and EOS where asked.
+        """Return fully masked rows.
+
+        Args:
+            rows: number of rows.
+            length: tokens per row.
+            special: the tokenizer's special ids.
+            add_bos, add_eos: True puts BOS first, EOS last.
 
         Raises:
-            ValueError: the tokenizer lacks the BOS or EOS that is asked for.
+            ValueError: the tokenizer has no BOS or EOS.
         """
         ids = torch.full((rows, length), special.mask)
         if add_bos:
@@ -82,20 +100,21 @@ class Canvas:
         row_ids: Int[Tensor, " batch"] | None = None,
         fixed: Tensor | None = None,
     ) -> Canvas:
-        """Left-padded prompts followed by ``new_tokens`` blanks each.
+        """Return left-padded prompts, each followed by ``new_tokens`` masked positions.
 
         Args:
-            prompts: int64 ``[B, P]``; masks inside a prompt are blanks too.
+            prompts: int64 ``[B, P]``; masks inside a prompt are filled too.
             attention_mask: ``[B, P]``, True (or 1) = real; None = see :meth:`infill`.
-            new_tokens: blanks appended to every row.
+            new_tokens: masked positions appended to every row, at least 1.
             special: the tokenizer's special ids.
             row_ids: keys of the rows; ``0..B-1`` if None.
-            fixed: ``[B, P]``, True = never changes, not even a mask of the prompt.
+            fixed: ``[B, P]``, True = never changes, even a mask in the prompt.
+
+        Raises:
+            ValueError: ``new_tokens`` below 1, or an attention mask of another shape.
         """
         if new_tokens < 1:
-            raise ValueError(
-                f"A prefix is continued by at least one token, and new_tokens is {new_tokens}: give 1 or more."
-            )
+            raise ValueError(f"new_tokens={new_tokens} appends nothing to the prompts: give 1 or more.")
         real = _real(prompts, attention_mask, special)
         blank = prompts.new_full((prompts.shape[0], new_tokens), special.mask)
         ids = torch.cat([prompts, blank], dim=1)
@@ -114,15 +133,18 @@ class Canvas:
         fixed: Tensor | None = None,
         row_ids: Int[Tensor, " batch"] | None = None,
     ) -> Canvas:
-        """Rows whose masks are to be filled, padded on either side.
+        """Return rows whose masks are to be filled, padded on either side.
 
         Args:
             ids: int64 ``[B, L]``.
             special: the tokenizer's special ids.
             attention_mask: ``[B, L]``, True (or 1) = real. If None, everything that is not PAD is real.
-            positions: as the model counts them; from each row's first real token if None.
+            positions: position ids of the model; None = counted from each row's first real token.
             fixed: ``[B, L]``, True = never changes. If None, everything that is not a mask.
             row_ids: keys of the rows; ``0..B-1`` if None.
+
+        Raises:
+            ValueError: an attention mask of another shape.
         """
         real = _real(ids, attention_mask, special)
         visible = ids != special.mask
@@ -140,7 +162,7 @@ def _real(ids: Tensor, attention_mask: Tensor | None, special: SpecialIds) -> Bo
         if attention_mask.shape != ids.shape:
             raise ValueError(
                 f"The attention mask is {list(attention_mask.shape)} and the ids are {list(ids.shape)}: give one entry per "
-                "token, True where the token is real."
+                "token, True for real tokens."
             )
         return attention_mask.bool()
     if special.pad is None or special.pad in (special.mask, special.bos, special.eos):

@@ -1,7 +1,7 @@
-"""What a caller hands to ``MLMPredictor.predict``, checked and made into tensors: a dictionary of ids and masks.
+"""Validation of the batch of ``MLMPredictor.predict``: a dictionary of ids and masks becomes tensors.
 
-Whole numbers of any width are taken as ids, numbers 0 and 1 as masks, and lists or NumPy arrays in place of tensors. What cannot be
-meant is refused in a sentence.
+Integers of any width are accepted as ids, numbers 0 and 1 as masks, and lists or NumPy arrays in place of tensors. All other input
+is refused with one sentence.
 
 Shapes: ids, masks and positions ``[B, L]``, example ids ``[B]``.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Given:
-    """A checked batch; what was absent is None.
+    """A checked batch; absent fields are None.
 
     Attributes:
         ids: int64 ``[B, L]``.
@@ -36,10 +36,13 @@ class Given:
 
 
 def read_batch(batch: Any) -> Given:
-    """Check a batch.
+    """Return the checked fields of a batch.
+
+    Args:
+        batch: a mapping with ``input_ids``, and optionally ``attention_mask``, ``fixed_positions_mask``, ``positions`` and ``example_id``.
 
     Raises:
-        ValueError: it is no dictionary with ``input_ids``, or one of its parts has another shape or other numbers.
+        ValueError: not a mapping with ``input_ids``, or a field of another shape or type.
     """
     if not isinstance(batch, Mapping) or "input_ids" not in batch:
         got = (
@@ -48,9 +51,9 @@ def read_batch(batch: Any) -> Given:
             else f"a {type(batch).__name__}"
         )
         raise ValueError(
-            f"predict takes a batch of token ids, such as {{'input_ids': ids}} with ids [B, L]; got {got}. Text is encoded first: tokenizer.encode(text)."
+            f"predict takes a batch of token ids, such as {{'input_ids': ids}} with ids [B, L]; got {got}. Encode text first: tokenizer.encode(text)."
         )
-    ids = _whole("input_ids", _tensor("input_ids", batch["input_ids"]))
+    ids = _integers("input_ids", _tensor("input_ids", batch["input_ids"]))
     if ids.dim() != 2:
         raise ValueError(f"input_ids has shape {list(ids.shape)}: give a batch [B, L]; one row is input_ids[None].")
     if ids.numel() and int(ids.min()) < 0:
@@ -58,25 +61,25 @@ def read_batch(batch: Any) -> Given:
             f"input_ids holds {int(ids.min())}, and ids begin at 0. (-100 marks positions of target_ids, not of input_ids.)"
         )
 
-    def beside(name: str) -> Tensor | None:
+    def optional(name: str) -> Tensor | None:
         part = batch.get(name)
         return None if part is None else _tensor(name, part).to(ids.device)
 
-    positions, row_ids = beside("positions"), beside("example_id")
+    positions, row_ids = optional("positions"), optional("example_id")
     if positions is not None and positions.shape != ids.shape:
         raise ValueError(
             f"positions has shape {list(positions.shape)} and input_ids {list(ids.shape)}: give one position per token."
         )
     if row_ids is not None and row_ids.shape != ids.shape[:1]:
         raise ValueError(
-            f"example_id has shape {list(row_ids.shape)} and input_ids {list(ids.shape)}: give one whole number per row."
+            f"example_id has shape {list(row_ids.shape)} and input_ids {list(ids.shape)}: give one integer per row."
         )
     return Given(
         ids,
-        _mask("attention_mask", beside("attention_mask"), ids, "True where the token is real"),
-        _mask("fixed_positions_mask", beside("fixed_positions_mask"), ids, "True where it must not change"),
-        None if positions is None else _whole("positions", positions),
-        None if row_ids is None else _whole("example_id", row_ids),
+        _mask("attention_mask", optional("attention_mask"), ids, "True for real tokens"),
+        _mask("fixed_positions_mask", optional("fixed_positions_mask"), ids, "True for tokens that must not change"),
+        None if positions is None else _integers("positions", positions),
+        None if row_ids is None else _integers("example_id", row_ids),
     )
 
 
@@ -84,19 +87,19 @@ def _tensor(name: str, part: Any) -> Tensor:
     if isinstance(part, Tensor):
         return part
     try:
-        made = torch.as_tensor(part)
+        tensor = torch.as_tensor(part)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"{name} ({type(part).__name__}) cannot be made a tensor: give a tensor, or lists of whole numbers of one length. Rows of unequal lengths "
-            "are padded first, and text is encoded first: tokenizer.encode(text)."
+            f"{name} ({type(part).__name__}) cannot be made a tensor: give a tensor, or lists of integers of one length. Pad rows of unequal lengths first, "
+            "and encode text first: tokenizer.encode(text)."
         ) from error
-    return made.long() if made.numel() == 0 else made  # an empty list has no type of its own
+    return tensor.long() if tensor.numel() == 0 else tensor  # an empty list becomes float32
 
 
-def _whole(name: str, part: Tensor) -> Tensor:
+def _integers(name: str, part: Tensor) -> Tensor:
     if part.is_floating_point() or part.is_complex() or part.dtype == torch.bool:
         raise ValueError(
-            f"{name} is a tensor of {str(part.dtype).removeprefix('torch.')}, and whole numbers are expected: give {name}.long()."
+            f"{name} is a tensor of {str(part.dtype).removeprefix('torch.')}, and integers are expected: give {name}.long()."
         )
     return part.long()
 

@@ -1,9 +1,9 @@
-"""Infilling when nobody says how long the blank is: every length is decoded, in one batch, and the likeliest is kept.
+"""``fill_any_length``: fill a blank of unknown length. Every length is decoded in one batch, and the likeliest is kept.
 
     score(k) = log p(tokens placed) / k ** power
 
-``log p`` sums what each token was given when it was placed, so under rules that place one token a step it is the joint
-log-probability of the filling along its order. A sum falls with every token and so prefers short fillings; ``power=1``
+``log p`` sums the log-probability of each token when it was placed. If rules place one token per step, it is the joint
+log-probability of the filling along its order. The sum falls with every token and so prefers short fillings; ``power=1``
 compares geometric means.
 
 Shapes: ``K`` lengths; the canvas ``[K, L]`` has the longest row's ``L``, padded on the right.
@@ -12,13 +12,13 @@ Shapes: ``K`` lengths; the canvas ``[K, L]`` has the longest row's ``L``, padded
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unmask.contracts import MLMStepResults, SpecialIds
+from unmask.contracts import MLMModel, MLMStepResults, SpecialIds
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import fill_canvas
 from unmask.decode.observers.base import Decoded
@@ -26,13 +26,13 @@ from unmask.decode.rules import Rules
 
 
 class AnyLength(NamedTuple):
-    """A blank filled at the best of several lengths.
+    """The best filling among several lengths.
 
     Attributes:
-        ids: int64 ``[L]``, the row with the blank filled.
-        length: tokens the blank took.
-        scores: float64 ``[K]``, one per length that was tried.
-        decoded: all rows and what they cost.
+        ids: int64 ``[L]``, the filled row.
+        length: tokens of the filling.
+        scores: float64 ``[K]``, one per length.
+        decoded: all rows and their cost.
     """
 
     ids: Int[Tensor, " seq"]
@@ -42,7 +42,7 @@ class AnyLength(NamedTuple):
 
 
 def fill_any_length(
-    model: Any,
+    model: MLMModel,
     before: Sequence[int],
     after: Sequence[int],
     lengths: Sequence[int],
@@ -53,25 +53,38 @@ def fill_any_length(
     power: float = 1.0,
     device: torch.device | str = "cpu",
 ) -> AnyLength:
-    """Fill the blank between two texts, of whichever length fits best.
+    """Fill the blank between two texts at the best of several lengths.
 
     Args:
         model: an ``MLMModel`` on ``device``.
-        before, after: ids around the blank; either may be empty. Masks among them are blanks of one token.
-        lengths: to try, each at least 1, such as ``range(1, 9)``.
+        before, after: ids around the blank; either may be empty. Mask ids among them are filled too, one token each.
+        lengths: candidate lengths, each at least 1, such as ``range(1, 9)``.
         rules: how to decode.
-        special: ids that are never placed.
-        seed: of all draws.
-        power: what the length counts for in the score; 0 is the joint log-probability, 1 its mean.
-        device: where the model is.
+
+    Other options:
+        special: special ids, which are never placed.
+        seed: of all draws; None takes one from torch's global generator.
+        power: exponent of the length in the score: 0 is the joint log-probability, 1 its mean.
+        device: the model's device.
+
+    Returns:
+        ``AnyLength(ids, length, scores, decoded)``: ``ids`` int64 ``[L]``, ``scores`` float64 ``[K]`` in nats.
 
     Raises:
         ValueError: no lengths, or one below 1.
+
+    Example:
+        >>> import torch
+        >>> from unmask import RotaryTransformerMLMModel, fill_any_length, make_rules
+        >>> from unmask.contracts import SpecialIds
+        >>> special = SpecialIds(mask=0, pad=1, vocab_size=20)
+        >>> model = RotaryTransformerMLMModel(20, 16, 1, 2, padding_idx=1, mask_idx=0)
+        >>> best = fill_any_length(model, [5, 6], [7], range(1, 4), make_rules(3), special=special, seed=0)
+        >>> len(best.ids) == 3 + best.length, best.scores.shape
+        (True, torch.Size([3]))
     """
     if not lengths or min(lengths) < 1:
-        raise ValueError(
-            f"The lengths to try are {list(lengths)}: give at least one, each 1 or more, such as range(1, 9)."
-        )
+        raise ValueError(f"lengths={list(lengths)}: give at least one length, each 1 or more, such as range(1, 9).")
     width = len(before) + max(lengths) + len(after)
     filler = special.mask if special.pad is None else special.pad
     rows = [[*before, *[special.mask] * n, *after] for n in lengths]
@@ -87,12 +100,13 @@ def fill_any_length(
 
 
 class _Placed:
-    """An observer: the log-probability of the token that stands at each position, 0 where it was given."""
+    """An observer that records the log-probability of each placed token; 0 at given positions."""
 
     def __init__(self, log_probs: Float[Tensor, "batch seq"]) -> None:
         self.log_probs = log_probs
 
     def update_history(self, step_results: MLMStepResults) -> None:
+        """Record the tokens of one step."""
         committed, rows = step_results["committed"], step_results["rows"]
         odds = step_results["probability"].double().masked_fill(~committed, 1.0)
         self.log_probs[rows] = torch.where(committed, odds.log(), self.log_probs[rows])

@@ -1,13 +1,13 @@
-"""THE decoding loop.
+"""The decoding loop: ``fill_canvas``.
 
-Each step, for the rows that still have blanks and for no others:
+Each step, for the rows that still contain masked positions:
 
-    where    a score ranks the blanks, an admission takes the best, a revision hides some of the revealed
-    what     one draw at each chosen position, from the logits there
-    commit   the tokens are placed, the observers told, the finished rows let go
+    choose   a score ranks the masked positions, a commit rule takes the best, remasking masks earlier tokens again
+    sample   one draw at each chosen position, from the logits there
+    commit   place the tokens, call the observers, drop the finished rows
 
-A score that reads no logits ranks before the network runs, and where nobody reads probabilities no softmax does. Draws are keyed by (seed, row id, step, position from the row's
-first real token): a row decodes to the same tokens alone, in any batch, under any padding.
+A score that reads no logits runs before the network. If no rule reads probabilities, the softmax is skipped. Draws are keyed by (seed, row id, step,
+position from the row's first real token): a row decodes to the same tokens alone, in any batch, and under any padding.
 
 Shapes: ``b`` unfinished rows of ``L`` positions; ``[N, V]`` over scored positions, row-major.
 """
@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unmask import allocator
-from unmask.contracts import MLMStepResults, SpecialIds
+from unmask.contracts import MLMModel, MLMStepResults, SpecialIds
 from unmask.decode.block_schedule import BlockSchedule
 from unmask.decode.budget import Plan
 from unmask.decode.canvas import Canvas
@@ -44,11 +44,11 @@ from unmask.ops.sampling import Logits
 from unmask.ops.segments import positions_from_mask
 from unmask.randomness import Noise, Stream, row_keys
 
-_MANY_STEPS = 8  # that pay for laying out the weights
+_MANY_STEPS = 8  # from this many steps on, prepacking the weights pays off
 
 
 def fill_canvas(
-    model: Any,
+    model: MLMModel,
     canvas: Canvas,
     rules: Rules,
     *,
@@ -56,21 +56,33 @@ def fill_canvas(
     seed: int | None = None,
     observers: Sequence[Any] = (),
 ) -> Decoded:
-    """Fill every blank of a canvas.
+    """Fill every masked position of a canvas.
 
     Args:
-        model: an ``MLMModel`` on the canvas's device. It is put in eval mode and left as it was.
-        canvas: what is given and what is blank.
+        model: an ``MLMModel`` on the canvas's device. It runs in eval mode; its mode is restored afterwards.
+        canvas: given tokens and positions to fill, ``[B, L]``.
         rules: how to decode.
-        special: ids that are never placed (EOS excepted, see ``Rules.allow_eos``), the mask among them.
+
+    Other options:
+        special: special ids, which are never placed (except EOS, see ``Rules.allow_eos``).
         seed: of all draws; None takes one from torch's global generator.
-        observers: told of every step (see ``unmask.decode.observers.base``).
+        observers: called after every step (``unmask.decode.observers.base``); they never change the samples.
 
     Returns:
-        The filled canvas and what it cost. A row takes part in at most ``rules.max_steps`` evaluations.
+        ``Decoded``: the filled ``ids`` int64 ``[B, L]``, and the cost. A row takes at most ``rules.max_steps`` forward passes.
 
     Raises:
-        ValueError: a hook or the special ids leave some position no token that may be placed.
+        ValueError: logits processors, constraints or special ids forbid every token at some position.
+
+    Example:
+        >>> import torch
+        >>> from unmask import Canvas, RotaryTransformerMLMModel, SpecialIds, fill_canvas, make_rules
+        >>> special = SpecialIds(mask=0, pad=1, vocab_size=20)
+        >>> model = RotaryTransformerMLMModel(20, 16, 1, 2, padding_idx=1, mask_idx=0)
+        >>> canvas = Canvas.infill(torch.tensor([[5, 0, 0, 6]]), special)
+        >>> decoded = fill_canvas(model, canvas, make_rules(2), special=special, seed=0)
+        >>> decoded.ids[0, [0, 3]].tolist(), int((decoded.ids == 0).sum()), decoded.forward_passes
+        ([5, 6], 0, 2)
     """
     started = time.perf_counter()
     if seed is None:
@@ -78,11 +90,11 @@ def fill_canvas(
     home = canvas.ids.device
     if not has_float64(home):
         canvas = canvas.to(torch.device("cpu"))
-    asked = reached(model, canvas.ids.device)
-    audience = CallbackList(observers)
-    audience.begin(canvas, special)
+    network = reached(model, canvas.ids.device)
+    callbacks = CallbackList(observers)
+    callbacks.begin(canvas, special)
     if not bool(canvas.blanks(special.mask).any()):
-        return _nothing_to_do(canvas, audience)
+        return _nothing_to_do(canvas, callbacks)
 
     session = rules.forward.start(len(canvas.ids), rules.block_schedule)
     state = _State.start(canvas, rules, special, seed)
@@ -103,10 +115,10 @@ def fill_canvas(
             view = view.take(acting.nonzero()[:, 0])
             positions_computed += session.positions(view)
             judged = rules.selector.asks(view)
-            choice = _step(asked, session, view, rules, special, audience)
+            choice = _step(network, session, view, rules, special, callbacks)
             after = _commit(view, choice, rules, special)
-            if audience:
-                audience.update_history(_results(view, after, choice))
+            if callbacks:
+                callbacks.update_history(_results(view, after, choice))
 
             state.ids[view.rows] = after
             if state.commit_prob is not None and view.commit_prob is not None:
@@ -121,26 +133,26 @@ def fill_canvas(
             time_taken[unfinished[~blank].cpu()] = time.perf_counter() - started
             unfinished = unfinished[blank]
 
-    assert not len(unfinished), "a budget left blanks"
+    assert not len(unfinished), "the budget left masked positions"
     decoded = Decoded(state.ids.to(home), steps_taken, time_taken, forward_passes, positions_computed)
-    audience.end(decoded)
+    callbacks.end(decoded)
     allocator.watch.look()
     return decoded
 
 
-def _nothing_to_do(canvas: Canvas, audience: CallbackList) -> Decoded:
-    """Rows without a blank, or no rows: they come back as they are, and the network is not run."""
+def _nothing_to_do(canvas: Canvas, callbacks: CallbackList) -> Decoded:
+    """Return rows without masked positions unchanged, without a forward pass."""
     rows = len(canvas.ids)
     decoded = Decoded(
         canvas.ids.clone(), torch.zeros(rows, dtype=torch.int64), torch.zeros(rows, dtype=torch.float64), 0, 0
     )
-    audience.end(decoded)
+    callbacks.end(decoded)
     return decoded
 
 
 @dataclass
 class _State:
-    """The whole batch as it stands; ``ids`` and ``certainty`` change from step to step, the rest does not."""
+    """The state of the whole batch; ``ids`` and ``commit_prob`` change in every step, the rest is constant."""
 
     canvas: Canvas
     mask: int
@@ -178,18 +190,21 @@ class _State:
             target_count=self.plan[rows, step],
             commit_prob=None if self.commit_prob is None else self.commit_prob[rows],
             noise=_noise(canvas, self.seed, step),
-            fraction_left=self._left(rows, step),
+            fraction_left=self._fraction_left(rows, step),
         )
 
-    def _left(self, rows: Int[Tensor, " rows"], step: int) -> Float[Tensor, " rows"]:
-        """The share of each row's steps that come after this one; its steps are those until its plan is fulfilled."""
+    def _fraction_left(self, rows: Int[Tensor, " rows"], step: int) -> Float[Tensor, " rows"]:
+        """Return the fraction of each row's steps after this one; its steps end when its plan is complete."""
         steps = (self.plan[rows] < self.to_fill[rows].sum(-1, keepdim=True)).sum(-1) + 1
         return (steps - 1 - step).clamp(min=0) / steps.double()
 
 
 class _Choice(NamedTuple):
-    """Where and what. ``log_probs`` at ``scored``, of which ``where`` is a part; ``placed`` are those of the tokens. Both are logits, known but
-    for a number a position, if nobody reads probabilities."""
+    """The positions and tokens of one step.
+
+    ``log_probs`` are at ``scored``, a superset of ``where``; ``placed`` are those of the sampled tokens. If no rule reads probabilities,
+    both are unnormalised logits (equal to log-probabilities up to a per-position constant).
+    """
 
     where: Bool[Tensor, "rows seq"]
     hidden: Bool[Tensor, "rows seq"]
@@ -200,16 +215,16 @@ class _Choice(NamedTuple):
     confidence: Float[Tensor, "rows seq"]
 
     def commit_prob(self, before: Float[Tensor, "rows seq"]) -> Float[Tensor, "rows seq"]:
-        """The probabilities revealed tokens were placed with, after this step."""
+        """Return the probability of each unmasked token when it was placed, after this step."""
         return spread(self.placed.exp().double(), self.where, 0.0) + before * ~self.hidden
 
 
 def _step(
-    model: Any, session: ForwardSession, view: StepView, rules: Rules, special: SpecialIds, audience: CallbackList
+    model: MLMModel, session: ForwardSession, view: StepView, rules: Rules, special: SpecialIds, callbacks: CallbackList
 ) -> _Choice:
-    """Choose the places, then draw the tokens: one network evaluation.
+    """Choose positions, then sample tokens, in one forward pass.
 
-    Tokens are drawn from the same numbers whether anybody watches or not: for an audience alone, logits are normalised afterwards.
+    Observers never change the samples: probabilities for observers alone are computed after the draw.
     """
     selector = rules.selector
     draft = None
@@ -227,7 +242,7 @@ def _step(
         where, hidden, confidence = selector.choose(view, log_probs, rules.remasking)
     else:
         where, hidden, confidence = selector.choose(view, None, rules.remasking)
-        scored = view.candidates if audience.wants_all_logits else where
+        scored = view.candidates if callbacks.wants_all_logits else where
         log_probs = _log_probs(model, session, view, scored, rules, special)
     chosen = log_probs if scored is where else log_probs[where[scored]]
     if draft is None:
@@ -236,40 +251,40 @@ def _step(
         tokens = draft.ids[where]
     placed = chosen.gather(-1, tokens[:, None])[:, 0]
     _refuse_impossible(placed - chosen.amax(-1), view, where)
-    if audience and not rules.reads_probabilities:
+    if callbacks and not rules.reads_probabilities:
         log_probs = _normalised(log_probs)
         placed = log_probs[where[scored]].gather(-1, tokens[:, None])[:, 0]
     return _Choice(where, hidden, tokens, placed, scored, log_probs, confidence)
 
 
 def _log_probs(
-    model: Any,
+    model: MLMModel,
     session: ForwardSession,
     view: StepView,
     where: Bool[Tensor, "rows seq"],
     rules: Rules,
     special: SpecialIds,
 ) -> LogProbs:
-    """Log-probabilities over the ids that may be placed, at ``where``; logits if the rules read none."""
+    """Return log-probabilities over the allowed ids at ``where``; logits if no rule reads probabilities."""
     logits = as_logits(session(model, view, where))
     ordinary = AllowedIds(special, rules.allow_eos)
     if rules.logits_processors:
         logits = ordinary(logits, view, where)
-        for adjust in rules.logits_processors:
-            logits = adjust(logits, view, where)
-        logits = logits.clone()  # what a hook returns may be its own, and what follows works in place
+        for processor in rules.logits_processors:
+            logits = processor(logits, view, where)
+        logits = logits.clone()  # a processor may return a tensor that it keeps, and the next lines work in place
     logits = ordinary(logits, view, where)
     logits = rules.constraint.restrict(logits, view, where)
     return _normalised(logits) if rules.reads_probabilities else logits
 
 
 def _normalised(logits: Logits) -> LogProbs:
-    """Log-softmax; in place on a CPU, where the fresh pages of a second ``[N, V]`` cost more than the sums."""
+    """Return the log-softmax; in place on a CPU, where allocating a second ``[N, V]`` costs more than the computation."""
     return torch.log_softmax(logits, -1, out=logits) if logits.device.type == "cpu" else logits.log_softmax(-1)
 
 
 def _commit(view: StepView, choice: _Choice, rules: Rules, special: SpecialIds) -> Int[Tensor, "rows seq"]:
-    """The rows after the step: tokens placed, revised ones hidden, and what follows a final EOS closed."""
+    """Return the rows after the step: tokens placed, remasked ones masked, positions after a final EOS filled with EOS."""
     after = view.ids.masked_scatter(choice.where, choice.tokens).masked_fill(choice.hidden, special.mask)
     if rules.stop_at_eos and special.eos is not None:
         blank = view.to_fill & (after == special.mask)
@@ -279,13 +294,13 @@ def _commit(view: StepView, choice: _Choice, rules: Rules, special: SpecialIds) 
 
 
 def _refuse_impossible(below: Float[Tensor, " chosen"], view: StepView, where: Bool[Tensor, "rows seq"]) -> None:
-    """``below``: how far each token's logit is from the largest of its position, which is no number where there is none."""
+    """Raise if a position has no allowed token. ``below`` is each token's logit minus the largest of its position, NaN if all are ``-inf``."""
     impossible = ~(below > -torch.inf)
     if bool(impossible.any()):
         row, position = where.nonzero()[impossible.nonzero()[0, 0]].tolist()
         raise ValueError(
-            f"No token may be placed at position {position} of row {int(view.rows[row])}: every id there has a logit of -inf "
-            "(or NaN) once the special ids are forbidden. Look at hooks and constraints, and at what the model returns."
+            f"No token may be placed at position {position} of row {int(view.rows[row])}: every id has a logit of -inf "
+            "(or NaN) after special ids are forbidden. Check the logits processors, the constraint and the model's logits."
         )
 
 

@@ -1,13 +1,13 @@
-"""A network on a device without float64, asked from the host.
+"""A proxy for networks on devices without float64.
 
-Decoding compares probabilities and draws in float64. Where the network's device has none (Apple's ``mps``), the loop runs on the host and
-only the network over there: so the same numbers lead to the same tokens everywhere.
+Decoding compares probabilities and draws in float64. If the network's device has none (Apple's ``mps``), the loop runs on the host and
+only the network runs on the device. The same numbers then yield the same tokens everywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -18,37 +18,44 @@ _STAYS = (
     "hidden_states",
     "hidden_states_where",
     "hidden_states_at",
-)  # what they return is for the network's own methods
+)  # their results are inputs of the network's own methods, and stay on its device
+
+Model = TypeVar("Model")
 
 
 class Reached:
-    """A network whose inputs are brought to its device and whose logits are brought back to the host."""
+    """A network whose inputs are moved to its device and whose logits are moved back to the host.
+
+    Args:
+        model: the network.
+    """
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.device = device_of(model)
 
-    def __call__(self, *given: Any, **named: Any) -> Any:
-        return self._asked(self.model, given, named, stays=False)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the network."""
+        return self._run(self.model, args, kwargs, stays=False)
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.model, name)
+        attribute = getattr(self.model, name)
         if name == "logits_at" or name in _STAYS:
-            return lambda *given, **named: self._asked(found, given, named, stays=name in _STAYS)
-        return found
+            return lambda *args, **kwargs: self._run(attribute, args, kwargs, stays=name in _STAYS)
+        return attribute
 
-    def _asked(self, function: Callable[..., Any], given: tuple[Any, ...], named: dict[str, Any], stays: bool) -> Any:
-        there = function(
-            *(_moved(x, self.device) for x in given), **{k: _moved(x, self.device) for k, x in named.items()}
+    def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], stays: bool) -> Any:
+        result = function(
+            *(_moved(x, self.device) for x in args), **{k: _moved(x, self.device) for k, x in kwargs.items()}
         )
-        return there if stays else _moved(there, torch.device("cpu"))
+        return result if stays else _moved(result, torch.device("cpu"))
 
 
 def _moved(x: Any, device: torch.device) -> Any:
     return x.to(device) if isinstance(x, Tensor) else x
 
 
-def reached(model: Any, device: torch.device) -> Any:
-    """The network, to be asked with tensors on ``device``: itself, or brought in reach of the host where its device has no float64."""
-    there = device_of(model)
-    return model if there == device or has_float64(there) else Reached(model)
+def reached(model: Model, device: torch.device) -> Model:
+    """Return a network that accepts tensors on ``device``: itself, or a proxy if its own device lacks float64."""
+    own = device_of(model)
+    return model if own == device or has_float64(own) else cast(Model, Reached(model))

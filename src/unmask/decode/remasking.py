@@ -1,14 +1,14 @@
-"""Second thoughts: which revealed tokens are hidden again.
+"""Remasking: which unmasked tokens are masked again.
 
-Remasking is no loop of its own. A revision widens the step's choice to the tokens revealed so far; for each it hides, one
-blank more is revealed, so that after every step exactly the budget's number is revealed, whatever was revised.
+Remasking needs no second loop. The step's choice includes the tokens unmasked so far; for each token masked again, one more position is
+unmasked. So after every step exactly the budget's count is unmasked, with or without remasking.
 
-    NoRevision   revealed tokens stay
-    Remasking    each is hidden by a coin, min(eta, most possible) or eta * most possible   (ReMDM, 2503.00307)
-    KeepSurest   of all tokens, old and new, the least sure are hidden                      (Mask-Predict, 1904.09324)
+    NoRemasking   unmasked tokens stay
+    ReMDM         each is masked independently with probability min(eta, largest) or eta * largest   (ReMDM, 2503.00307)
+    MaskPredict   the least confident of all tokens, old and new                                     (Mask-Predict, 1904.09324)
 
-Most possible is ``(1 - alpha_s) / alpha_t``, in counts ``(wanted - target) / revealed``: more would leave too few blanks to
-reach the target. Nothing is hidden in the last step.
+The largest possible probability is ``(1 - alpha_s) / alpha_t``, in counts ``(to_fill - target_count) / revealed``: more would leave too few masked
+positions to reach the target. Nothing is remasked in the last step.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from unmask.decode.reads import Reads
 from unmask.decode.view import StepView
 from unmask.ops.selection import select_top
 from unmask.randomness import Stream
@@ -28,115 +29,120 @@ from unmask.randomness import Stream
 
 @runtime_checkable
 class Remasking(Protocol):
-    """Which revealed tokens to hide again.
+    """Which unmasked tokens to mask again.
+
+    An optional attribute ``reads`` says what the strategy reads (``Reads``). ``Reads.CONFIDENCE`` requires an order by confidence.
 
     Attributes:
-        least: how few blanks an unfinished row that takes part reveals: 1, or 0 where its target may stand still.
-        needs_confidence: whether the candidates' scores must be confidences.
+        min_reveals: positions that each row of a step unmasks at least: 1, or 0 if the target count may stay the same.
     """
 
     @property
     def min_reveals(self) -> int: ...
 
-    @property
-    def needs_confidence(self) -> bool: ...
-
     def acts(self, view: StepView) -> Bool[Tensor, " rows"]:
-        """The rows that need the network in this step."""
+        """Return the rows that need a forward pass in this step."""
         ...
 
     def hide(self, view: StepView, confidence: Float[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
-        """The revealed positions to hide; ``confidence`` is the score of the candidates."""
+        """Return the unmasked positions to mask again; ``confidence`` is the score of the candidates."""
         ...
 
 
 @dataclass(frozen=True)
 class NoRemasking:
-    """Revealed tokens stay."""
+    """Unmasked tokens stay."""
 
     min_reveals: int = field(default=1, init=False)
-    needs_confidence: bool = field(default=False, init=False)
-    reads_probabilities: ClassVar[bool] = False
+    reads: ClassVar[Reads] = Reads.NOTHING
 
     def acts(self, view: StepView) -> Bool[Tensor, " rows"]:
+        """Return all rows."""
         return torch.ones_like(view.rows, dtype=torch.bool)
 
     def hide(self, view: StepView, confidence: Float[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
+        """Return no position."""
         return torch.zeros_like(view.to_fill)
 
 
 @dataclass(frozen=True)
-class ReMDMCap:
-    """ReMDM-cap: the same small probability throughout, where it is possible.
+class _Eta:
+    """A remasking probability with one parameter.
 
     Attributes:
         eta: in [0, 1].
+
+    Raises:
+        ValueError: eta outside [0, 1].
     """
 
     eta: float
 
     def __post_init__(self) -> None:
-        _share("eta", self.eta)
-
-    def __call__(self, most: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
-        return most.clamp(max=self.eta)
+        _require_fraction("eta", self.eta)
 
 
 @dataclass(frozen=True)
-class ReMDMRescale:
-    """ReMDM-rescale: a share of what is possible.
+class ReMDMCap(_Eta):
+    """ReMDM-cap: probability ``min(eta, largest)``."""
 
-    Attributes:
-        eta: in [0, 1].
-    """
+    def __call__(self, largest: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+        """Return the probability from the largest possible one."""
+        return largest.clamp(max=self.eta)
 
-    eta: float
 
-    def __post_init__(self) -> None:
-        _share("eta", self.eta)
+@dataclass(frozen=True)
+class ReMDMRescale(_Eta):
+    """ReMDM-rescale: probability ``eta * largest``."""
 
-    def __call__(self, most: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
-        return self.eta * most
+    def __call__(self, largest: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+        """Return the probability from the largest possible one."""
+        return self.eta * largest
 
 
 @dataclass(frozen=True)
 class ReMDM:
-    """Coins over the revealed tokens, cut to what the target leaves room for.
+    """Mask unmasked tokens again independently, limited to what the target count allows.
 
     Attributes:
-        rate: the most that is possible ``[b]`` -> the probability with which a token is hidden: ``Capped``, ``Rescaled``,
-            or any function that does not exceed it.
-        by_confidence: share that probability out by ``softmax(-certainty)``, so that tokens placed with little probability
-            are hidden first (ReMDM-conf; fewer tokens are hidden in all).
-        until: remask only while the share of revealed tokens is below this (ReMDM-switch).
+        rate: largest possible probability ``[b]`` -> probability of remasking a token: ``ReMDMCap``, ``ReMDMRescale``,
+            or any function that does not exceed its argument.
+        by_confidence: distribute that probability by ``softmax(-commit_prob)``, so that tokens placed with low probability
+            are masked more often (ReMDM-conf; fewer tokens are masked in total).
+        until: remask only while the unmasked fraction is below this value (ReMDM-switch).
+
+    Raises:
+        ValueError: ``until`` outside [0, 1].
     """
 
     rate: Callable[[Float[Tensor, " rows"]], Float[Tensor, " rows"]]
     by_confidence: bool = False
     until: float = 1.0
     min_reveals: int = field(default=0, init=False)
-    needs_confidence: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        _share("until", self.until)
+        _require_fraction("until", self.until)
 
     @property
-    def reads_probabilities(self) -> bool:
-        return self.by_confidence
+    def reads(self) -> Reads:
+        """``commit_prob`` if ``by_confidence``, else nothing."""
+        return Reads.PROBABILITIES if self.by_confidence else Reads.NOTHING
 
     def acts(self, view: StepView) -> Bool[Tensor, " rows"]:
-        behind = view.target_count > view.revealed.sum(-1)
-        return behind | self._coins(view).any(-1)
+        """Return the rows below their target count, and those with a token to mask again."""
+        below_target = view.target_count > view.revealed.sum(-1)
+        return below_target | self._sampled(view).any(-1)
 
     def hide(self, view: StepView, confidence: Float[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
-        return self._coins(view)
+        """Return the sampled positions."""
+        return self._sampled(view)
 
-    def _coins(self, view: StepView) -> Bool[Tensor, "rows seq"]:
+    def _sampled(self, view: StepView) -> Bool[Tensor, "rows seq"]:
         revealed, to_fill = view.revealed.sum(-1), view.to_fill.sum(-1)
         room = (to_fill - view.target_count).clamp(min=0)
-        most = (room.double() / revealed.clamp(min=1)).clamp(max=1.0)
+        largest = (room.double() / revealed.clamp(min=1)).clamp(max=1.0)
         active = revealed < self.until * to_fill
-        rate = (self.rate(most) * active)[:, None].expand(view.ids.shape)
+        rate = (self.rate(largest) * active)[:, None].expand(view.ids.shape)
         if self.by_confidence:
             assert view.commit_prob is not None
             doubt = (-view.commit_prob.double()).masked_fill(~view.revealed, -torch.inf)
@@ -147,25 +153,55 @@ class ReMDM:
 
 @dataclass(frozen=True)
 class MaskPredict:
-    """Keep the target's number of all tokens, old by the probability they were placed with and new by their confidence.
+    """Keep the target count of the most confident tokens: old ones by the probability they were placed with, new ones by their score.
 
-    Old and new compare best when the order is top probability.
+    Old and new compare best if the order is the top probability.
     """
 
     min_reveals: int = field(default=0, init=False)
-    needs_confidence: bool = field(default=True, init=False)
-    reads_probabilities: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads.CONFIDENCE | Reads.PROBABILITIES
 
     def acts(self, view: StepView) -> Bool[Tensor, " rows"]:
+        """Return the rows below their target count."""
         return view.target_count > view.revealed.sum(-1)
 
     def hide(self, view: StepView, confidence: Float[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq"]:
+        """Return the unmasked tokens that are not among the most confident."""
         assert view.commit_prob is not None
-        sure = torch.where(view.revealed, view.commit_prob.to(confidence.dtype), confidence)
-        kept = select_top(sure, view.revealed | view.candidates, view.target_count)
+        confidences = torch.where(view.revealed, view.commit_prob.to(confidence.dtype), confidence)
+        kept = select_top(confidences, view.revealed | view.candidates, view.target_count)
         return view.revealed & ~kept
 
 
-def _share(name: str, value: float) -> None:
+def remdm_cap(rate: float, until: float) -> ReMDM:
+    """Return ReMDM-cap with ``eta = rate``."""
+    return ReMDM(ReMDMCap(rate), until=until)
+
+
+def remdm_rescale(rate: float, until: float) -> ReMDM:
+    """Return ReMDM-rescale with ``eta = rate``."""
+    return ReMDM(ReMDMRescale(rate), until=until)
+
+
+def remdm_confidence(rate: float, until: float) -> ReMDM:
+    """Return ReMDM-conf on ReMDM-rescale with ``eta = rate``."""
+    return ReMDM(ReMDMRescale(rate), by_confidence=True, until=until)
+
+
+def mask_predict(rate: float, until: float) -> MaskPredict:
+    """Return Mask-Predict, which has no rate.
+
+    Raises:
+        ValueError: ``until`` below 1.
+    """
+    if until != 1.0:
+        raise ValueError(
+            f"remask_until={until} ends ReMDM's remasking, and mask_predict has no such option: choose one of cap, rescale and confidence, "
+            "or drop it."
+        )
+    return MaskPredict()
+
+
+def _require_fraction(name: str, value: float) -> None:
     if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name}={value} of a remasking is a share and must lie in [0, 1].")
+        raise ValueError(f"{name}={value} of a remasking is outside [0, 1]: give a fraction in that range.")

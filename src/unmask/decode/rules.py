@@ -1,11 +1,12 @@
-"""Everything a decode is asked to do, as one frozen value.
+"""``Rules``: all choices of a decode, as one frozen value.
 
-Each field is an axis of its own; any score goes with any budget, any way of drawing and any forward.
+Each field is an independent axis: any score works with any budget, any sampler and any forward.
 """
 
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 
 from unmask.decode.block_schedule import BlockSchedule, SingleBlock
 from unmask.decode.budget import Budget, UniformBudget
@@ -14,6 +15,7 @@ from unmask.decode.logits.constraints import Constraint, Unconstrained
 from unmask.decode.logits.processors import LogitsProcessor
 from unmask.decode.logits.sampler import Tokens
 from unmask.decode.orders.selector import Selector
+from unmask.decode.reads import Reads
 from unmask.decode.remasking import NoRemasking, Remasking
 
 
@@ -21,27 +23,32 @@ from unmask.decode.remasking import NoRemasking, Remasking
 class Rules:
     """How to decode.
 
-    A part (a score, an admission, a revision, a constraint, an adjustment) that has ``reads_probabilities = False`` promises to read
-    neither ``view.certainty`` nor its ``log_probs`` as more than logits. Where all do, none are made but for observers; one that says nothing, such as a function of the
-    caller's, is taken to read them.
+    If no part reads probabilities (``Reads``), the softmax is skipped, except for observers. Parts without the attribute ``reads``, such
+    as plain functions, are assumed to read them.
 
-    Attributes:
-        max_steps: network evaluations a row may take part in, at most.
-        selector: which blanks are revealed.
-        budget: how many at each step.
-        window: which blanks may be revealed yet.
-        revision: which revealed tokens are hidden again.
-        tokens: which token is put there.
-        constraint: which tokens may stand together.
-        adjustments: changes of the logits, in order, before they are scored.
-        forward: how the network is asked.
-        allow_eos: whether EOS may be placed (after all given text only).
-        stop_at_eos: once all before an EOS is filled, fill what follows it with EOS and let the row go: the text is the same
-            and the rest of the evaluations are saved.
+    Args:
+        max_steps: forward passes per row, at most (NFE).
+        selector: which masked positions are unmasked.
+        budget: how many per step.
+        block_schedule: which positions may be unmasked yet: all, or block by block.
+        remasking: which unmasked tokens are masked again.
+        tokens: how tokens are sampled.
+        constraint: which tokens may occur together.
+        logits_processors: functions of the logits, applied in order before scoring and sampling.
+        forward: how the network is run.
+        allow_eos: True permits EOS (after all given text only).
+        stop_at_eos: once no masked position precedes an EOS, fill the rest of the row with EOS and stop decoding it. The
+            text is the same, with fewer forward passes.
 
     Raises:
-        ValueError: ``max_steps`` below 1, a revision by confidence under an order that measures none, or a
-            revision of what blocks or ``stop_at_eos`` take as final.
+        ValueError: ``max_steps`` below 1, remasking by confidence with an order without one, or
+            remasking together with blocks or ``stop_at_eos``, which treat tokens as final.
+
+    Example:
+        >>> from unmask import Rules
+        >>> from unmask.decode.budget import OnePerStep
+        >>> Rules(max_steps=16, budget=OnePerStep()).max_steps
+        16
     """
 
     max_steps: int
@@ -57,30 +64,31 @@ class Rules:
     allow_eos: bool = True
     stop_at_eos: bool = False
 
+    @cached_property
+    def reads(self) -> Reads:
+        """What all parts together read. Sampling a token needs logits only."""
+        reads = self.selector.reads
+        for part in (self.remasking, self.constraint, *self.logits_processors):
+            reads |= Reads.of(part)
+        return reads
+
     @property
     def reads_probabilities(self) -> bool:
-        """Whether anything but observers reads how likely tokens are. Drawing one does not: logits are enough for it."""
-        parts = (
-            self.selector.score,
-            self.selector.commit_rule,
-            self.remasking,
-            self.constraint,
-            *self.logits_processors,
-        )
-        return self.selector.needs_logits or any(getattr(part, "reads_probabilities", True) for part in parts)
+        """True if some part reads normalised probabilities."""
+        return Reads.PROBABILITIES in self.reads
 
     def __post_init__(self) -> None:
         if self.max_steps < 1:
-            raise ValueError(f"max_steps={self.max_steps} leaves no network evaluation to decode with: give 1 or more.")
+            raise ValueError(f"max_steps={self.max_steps} allows no forward pass: give 1 or more.")
         if self.stop_at_eos and not isinstance(self.remasking, NoRemasking):
             raise ValueError(
-                "stop_at_eos takes the text before an EOS as final, and a revision may still change it. Choose one."
+                "stop_at_eos treats the text before an EOS as final, and remasking may still change it. Choose one."
             )
         if not isinstance(self.block_schedule, SingleBlock) and not isinstance(self.remasking, NoRemasking):
             raise ValueError(
-                "A block is finished when the next begins, and a revision would open it again. Choose blocks or remasking."
+                "A block is final when the next one begins, and remasking would open it again. Choose blocks or remasking."
             )
-        if self.remasking.needs_confidence and not self.selector.needs_logits:
+        if Reads.CONFIDENCE in Reads.of(self.remasking) and not self.selector.needs_logits:
             raise ValueError(
                 f"{type(self.remasking).__name__} compares tokens by confidence, and the order ({type(self.selector.score).__name__}) "
                 "measures none. Choose a confidence: top_prob, prob_diff or entropy."

@@ -1,4 +1,4 @@
-"""What the rules see of a step: the unfinished rows, and nothing of the others.
+"""``StepView``: the state of one step over the unfinished rows, as scores, commit rules and logits processors receive it.
 
 Shapes: ``b`` unfinished rows, ``L`` sequence; scored tensors ``[N, ...]`` hold one entry per True of a mask ``[b, L]``, in
 row-major order.
@@ -18,21 +18,21 @@ from unmask.randomness import Noise
 
 @dataclass(frozen=True)
 class StepView:
-    """One step of the loop, before anything is revealed.
+    """One step of the loop, before any token is placed.
 
     Attributes:
         number: the step, from 0.
         rows: int64 ``[b]``, the index of each row in the caller's batch.
-        ids: int64 ``[b, L]``, the rows as they stand.
-        canvas: the same rows as they were given.
-        wanted: bool ``[b, L]``, what was blank at the start.
-        blanks: bool ``[b, L]``, what still is (or is again).
-        candidates: bool ``[b, L]``, the blanks that may be revealed now.
-        target: int64 ``[b]``, how many of the wanted the budget wants revealed when the step is over.
-        certainty: float64 ``[b, L]``, the probability each revealed token had when it was placed; 0 elsewhere. None where no part of
-            the rules reads it (``Rules.reads_probabilities``).
+        ids: int64 ``[b, L]``, the current rows.
+        canvas: the same rows as given by the caller.
+        to_fill: bool ``[b, L]``, the positions that were masked at the start.
+        blanks: bool ``[b, L]``, the positions that are masked now.
+        candidates: bool ``[b, L]``, the masked positions that may be unmasked in this step.
+        target_count: int64 ``[b]``, how many of ``to_fill`` are unmasked after this step, by the budget.
+        commit_prob: float64 ``[b, L]``, the probability of each unmasked token when it was placed; 0 elsewhere. None if no part of
+            the rules reads probabilities (``Rules.reads``).
         noise: keyed by (seed, row id, step), counted from each row's first real token.
-        left: ``[b]``, the share of the row's steps that are still to come when this one is over; None where nobody planned.
+        fraction_left: ``[b]``, the fraction of the row's steps after this one; None if unplanned.
     """
 
     number: int
@@ -49,11 +49,11 @@ class StepView:
 
     @property
     def revealed(self) -> Bool[Tensor, "rows seq"]:
-        """The tokens placed so far."""
+        """The positions unmasked so far, bool ``[b, L]``."""
         return self.to_fill & ~self.blanks
 
     def take(self, which: Int[Tensor, " some"]) -> StepView:
-        """The view of the rows with these numbers, in their order."""
+        """Return the view of the rows with these indices, in their order."""
         counters = self.noise.counters
         return StepView(
             self.number,
@@ -73,7 +73,7 @@ class StepView:
 def spread(
     values: Float[Tensor, " scored"], where: Bool[Tensor, "rows seq"], elsewhere: float
 ) -> Float[Tensor, "rows seq"]:
-    """Lay ``[N]`` values out over the True positions of ``where``; the rest get ``elsewhere``."""
-    laid = torch.full(where.shape, elsewhere, dtype=values.dtype, device=values.device)
-    laid[where] = values
-    return laid
+    """Scatter ``[N]`` values to the True positions of ``where``; the other positions are ``elsewhere``."""
+    scattered = torch.full(where.shape, elsewhere, dtype=values.dtype, device=values.device)
+    scattered[where] = values
+    return scattered

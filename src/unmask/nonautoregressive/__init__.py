@@ -1,8 +1,11 @@
-"""MaskGIT-style training and generation in ten lines, on the parts of all other floors.
+"""MaskGIT-style training and generation for rows of one length.
 
-wrapper       NonAutoregressiveWrapper: a network, how it is trained, how it generates
-masking       what is hidden of a row: a scheduled count, and what stands there instead
-conditioning  what is added to embeddings: the last hidden states, the places of a grid
-critic        a judge of tokens, trained on the network's own guesses
-objective     the wrapper as the training loop sees it
+wrapper       NonAutoregressiveWrapper: a network, its training and its generation
+wrapper_loss  the wrapper's loss as the objective of the training loop
+wrapper_files weights of a wrapper in checkpoint folders
+masking       training corruption: a scheduled count of masked tokens
+schedules     mask-rate schedules from names, numbers and functions in either direction
+conditioning  additions to token embeddings: previous hidden states, grid positions
+critic        a token critic, trained on the network's own samples
+generation    the decoding rules of generate()
 """

@@ -1,9 +1,9 @@
-"""A critic: for every token of a filled row, the logit that it is *wrong* (Token-Critic, 2209.04439).
+"""Token critics: for every token of a filled row, the logit that it is *wrong* (Token-Critic, 2209.04439).
 
-It is trained on rows whose hidden tokens the network has guessed; a token is wrong where what was *placed* differs from what was
-there. In decoding it ranks the drawn tokens in place of their own probability.
+A critic is trained on rows whose masked tokens were sampled by the network. A token is wrong if the *placed* token differs from the
+original. In decoding, the critic ranks the sampled tokens instead of their probability.
 
-    HiddenCritic   one more output of a network's hidden states: of the generator itself (self-critic) or of one of its own
+    HiddenCritic   a linear output of a network's hidden states: the generator's (self-critic), or a separate network's
     a module       ids ``[B, L]`` -> logits ``[B, L]`` or ``[B, L, 1]``, such as a ``TransformerWrapper`` with ``logits_dim=1``
 """
 
@@ -26,74 +26,81 @@ from unmask.decode.view import StepView
 from unmask.models.adapters import as_network
 from unmask.models.hf import HuggingFaceMLM
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
-from unmask.nonautoregressive.conditioning import Conditioning
+from unmask.nonautoregressive.conditioning import Conditioning, Network
 from unmask.ops.sampling import draw
 from unmask.ops.selection import gumbel
 from unmask.randomness import Stream, fold, uniform
+
+_DRAFT, _DRAFT_TEMPERATURE = 102, 103  # fold constants of the draws of guessing_loss
 
 
 class HiddenCritic(nn.Module):
     """A linear output of hidden states.
 
     Args:
-        network: whose hidden states are judged by; no part of this module's state.
-        conditioning: what is added to its embeddings; no part of it either.
+        network: the network with the hidden states; not a submodule of the critic.
+        conditioning: additions to its embeddings; not a submodule either.
 
     Raises:
-        ValueError: the network shows no hidden states.
+        ValueError: a network without hidden states.
     """
 
-    def __init__(self, network: Any, conditioning: Conditioning) -> None:
+    def __init__(self, network: Network, conditioning: Conditioning) -> None:
         super().__init__()
         if network.width is None:
             raise ValueError(
-                f"A critic reads the hidden states of a network, and {type(network).__name__} shows none. Give token_critic= a network of its "
-                "own: a module ids [B, L] -> logits [B, L] that each token is wrong."
+                f"A critic reads the hidden states of a network, and {type(network).__name__} shows none. Give token_critic= a separate "
+                "module instead: ids [B, L] -> logits [B, L] that each token is wrong."
             )
-        self._parts = (network, conditioning)  # in a tuple: not registered
+        self._parts = (network, conditioning)  # a tuple, so that nn.Module does not register them
         self.wrong = nn.Linear(network.width, 1)
         nn.init.zeros_(self.wrong.bias)
 
     @classmethod
     def beside(cls, net: Any, grid: Grid | None) -> HiddenCritic:
-        """The output of a network of its own, with its own places of a grid; ``net`` itself is registered by the caller."""
-        network = as_network(net)
-        made = cls(network, Conditioning(network, False, grid))
-        made.places = made._parts[1]
-        return made
+        """Return the output of a separate network, with its own grid positions; the caller registers ``net`` itself."""
+        network: Network = as_network(net)
+        critic = cls(network, Conditioning(network, False, grid))
+        critic.places = critic._parts[1]
+        return critic
 
     def forward(self, ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
-        """Logits that each token is wrong."""
+        """Return the logits ``[B, L]`` that each token is wrong."""
         network, conditioning = self._parts
         hidden = network.hidden_states(ids, sum_embeds=conditioning(None, (ids.shape[0], ids.shape[1])))
-        return self.wrong(F.layer_norm(hidden, hidden.shape[-1:]))[..., 0]
+        logits: Tensor = self.wrong(F.layer_norm(hidden, hidden.shape[-1:]))
+        return logits[..., 0]
 
 
 @dataclass(frozen=True)
 class ModuleCritic:
-    """A module of the caller's that has an output of its own."""
+    """A critic module with its own output.
+
+    Attributes:
+        net: ids ``[B, L]`` -> logits ``[B, L]`` or ``[B, L, 1]``.
+    """
 
     net: Callable[[Tensor], Tensor]
 
     def __call__(self, ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
-        """Logits that each token is wrong.
+        """Return the logits ``[B, L]`` that each token is wrong.
 
         Raises:
-            ValueError: the module answers in another shape.
+            ValueError: logits of another shape.
         """
         logits = self.net(ids)
         if logits.shape == (*ids.shape, 1):
             logits = logits[..., 0]
         if logits.shape != ids.shape:
             raise ValueError(
-                f"A token critic answers one logit a token, [{ids.shape[0]}, {ids.shape[1]}] or with a last dimension of 1, and this one gave "
+                f"A token critic returns one logit per token, [{ids.shape[0]}, {ids.shape[1]}] or with a last dimension of 1, and this one returned "
                 f"{list(logits.shape)}. With x-transformers: TransformerWrapper(..., logits_dim=1)."
             )
         return logits
 
 
-def takes_output(net: Any) -> bool:
-    """Whether a critic is a network of this package or Hugging Face's, which has no output of one logit a token."""
+def needs_output(net: object) -> bool:
+    """Return whether a critic is a network of this package or Hugging Face's, which has no output of one logit per token."""
     return isinstance(net, RotaryTransformerMLMModel | HuggingFaceMLM) or (
         hasattr(net, "base_model") and hasattr(net, "config")
     )
@@ -105,36 +112,42 @@ def guessing_loss(
     where: Bool[Tensor, "batch seq"],
     targets: Int[Tensor, "batch seq"],
     keys: Int[Tensor, " batch"],
-    temperature: Float[Tensor, " batch"],
+    temperature: float | None,
     special: SpecialIds,
 ) -> Float[Tensor, ""]:
-    """Binary cross-entropy, over all tokens, of which tokens of a guessed row are wrong.
+    """Return the binary cross-entropy, over all tokens, of the wrong tokens in a sampled row.
 
     Args:
         critic: ids ``[B, L]`` -> logits ``[B, L]``.
-        logits: the generator's at the hidden positions, row-major.
-        where: the hidden positions, at which its guesses are placed.
-        targets: what was there, everywhere.
-        keys: of the rows' draws.
-        temperature: of each row's guesses.
-        special: ids that are not guessed.
+        logits: the generator's ``[N, V]`` at the masked positions, row-major.
+        where: bool ``[B, L]``, the masked positions, at which samples are placed.
+        targets: int64 ``[B, L]``, the original tokens.
+        keys: int64 ``[B]``, the keys of the rows.
+        temperature: of the samples; None = one per row, uniform in (0, 1).
+        special: special ids, which are not sampled.
     """
+    heat = (
+        uniform(fold(keys, _DRAFT_TEMPERATURE))
+        if temperature is None
+        else torch.full(keys.shape, temperature, device=keys.device)
+    )
+    drafts = fold(keys, _DRAFT)
     row = where.nonzero()[:, 0]
     allowed = logits.float().index_fill(1, torch.tensor(special.all, device=logits.device), -torch.inf)
     counters = torch.arange(where.shape[1], device=where.device).expand(where.shape)
-    uniforms = uniform(fold(keys[:, None].expand(where.shape), counters))[where]
-    guessed = draw(allowed / temperature[row].clamp(min=1e-3).to(allowed.dtype)[:, None], uniforms)
-    placed = targets.masked_scatter(where, guessed)
+    uniforms = uniform(fold(drafts[:, None].expand(where.shape), counters))[where]
+    sampled = draw(allowed / heat[row].clamp(min=1e-3).to(allowed.dtype)[:, None], uniforms)
+    placed = targets.masked_scatter(where, sampled)
     return F.binary_cross_entropy_with_logits(critic(placed), (placed != targets).float())
 
 
 @dataclass(frozen=True)
 class NoisyCritic:
-    """The tokens a critic believes first, with chance that fades over the row's steps.
+    """The tokens that a critic rates best first, with noise that decreases over the row's steps.
 
     Attributes:
         wrong: ids ``[b, L]`` -> logits ``[b, L]`` that each token is wrong.
-        noise: times Gumbel noise added to the logits in the first step; less in each further one, none in the last.
+        noise: scale of the Gumbel noise added to the logits; it decreases linearly to zero in the last step.
     """
 
     wrong: Callable[[Tensor], Tensor]
@@ -142,7 +155,7 @@ class NoisyCritic:
     judges_revealed: bool = field(default=True, init=False)
 
     def judge(self, view: StepView, draft: Draft) -> Float[Tensor, "rows seq"]:
-        """The belief in every token, in (0, 1)."""
+        """Return the probability that each token is right, in (0, 1)."""
         right = -reached(self.wrong, draft.ids.device)(draft.ids).double()
         if self.noise and view.fraction_left is not None:
             right = right + self.noise * view.fraction_left[:, None] * gumbel(

@@ -1,12 +1,12 @@
-"""The schedule that a caller of the wrapper means, from a name, a number, or a function in either direction.
+"""Mask-rate schedules of a wrapper, from a name, a number, or a function in either time direction.
 
-A function of time is the fraction hidden. Its ends say which way its time runs: this package hides all at 1, x-transformers at 0.
+A function of time is the fraction masked. Its end values decide the direction: this package masks everything at 1, x-transformers at 0.
 
-    s(0) <= s(1)   rate(t) = s(t)
+    s(0) <  s(1)   rate(t) = s(t)
     s(0) >  s(1)   rate(t) = s(1 - t)
-    s(0) == s(1)   a constant share: no likelihood weight, since that is the slope of the schedule
+    s(0) == s(1)   a constant mask rate: no likelihood weight, which is the slope of the schedule
 
-Without a likelihood weight the ends may also be others than 0 and 1.
+Without a likelihood weight the end values may differ from 0 and 1.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torch import Tensor
 from unmask.ops.schedule import Schedule, as_schedule, clipped, linear, schedule_from_callable
 
 Curve = Callable[[Tensor], Tensor]
-_NEGLIGIBLE = 1e-6  # what rounding leaves at an end, such as cos(pi / 2)
+_NEGLIGIBLE = 1e-6  # rounding error at an end, such as cos(pi / 2)
 
 
 @dataclass(frozen=True)
 class _Mirrored:
-    """A curve with its time reversed."""
+    """A curve with time reversed."""
 
     curve: Curve
 
@@ -35,7 +35,7 @@ class _Mirrored:
 
 @dataclass(frozen=True)
 class _Stretched:
-    """A curve from ``low`` to ``high``, brought to run from 0 to 1."""
+    """A curve from ``low`` to ``high``, rescaled to run from 0 to 1."""
 
     curve: Curve
     low: float
@@ -47,26 +47,26 @@ class _Stretched:
 
 @dataclass(frozen=True)
 class _Constant:
-    """The same share at all times."""
+    """A constant mask rate."""
 
-    share: float
+    fraction: float
 
     def rate(self, t: Tensor) -> Tensor:
-        return torch.full_like(t, self.share)
+        return torch.full_like(t, self.fraction)
 
     def slope(self, t: Tensor) -> Tensor:
         return torch.zeros_like(t)
 
 
 def wrapper_schedule(schedule: str | float | Schedule | Curve, weighted: bool) -> Schedule:
-    """The mask-rate curve of a wrapper's ``schedule``.
+    """Return the mask-rate schedule of a wrapper's ``schedule``.
 
     Args:
-        schedule: a name, a ``Schedule``, a constant share, or a function of a float64 tensor of times in [0, 1].
-        weighted: the loss is weighed by the slope of the schedule.
+        schedule: a name, a ``Schedule``, a constant mask rate, or a function of a float64 tensor of times in [0, 1].
+        weighted: True if the loss is weighted by the slope of the schedule.
 
     Raises:
-        ValueError: an unknown name, shares outside [0, 1], a curve that turns back, or one that has no likelihood weight.
+        ValueError: an unknown name, fractions outside [0, 1], a curve that is not monotonic, or one without a likelihood weight.
     """
     if isinstance(schedule, str | Schedule):
         return as_schedule(schedule)
@@ -82,10 +82,14 @@ def wrapper_schedule(schedule: str | float | Schedule | Curve, weighted: bool) -
     turns = bool((values.diff() * (end - start) < 0).any())
     if turns or low < -_NEGLIGIBLE or high > 1.0 + _NEGLIGIBLE or (weighted and not full):
         raise ValueError(
-            f"A schedule given as a function must be the fraction hidden at time t, between 0 and 1: rising from 0 to 1, or falling from 1 to 0, "
-            f"and never turning back. This one starts at {start:.4g} and ends at {end:.4g}"
-            + (", and turns back between." if turns else ".")
-            + (" Other ends within [0, 1] need use_simple_mdlm_loss_weight=False." if weighted and not turns else "")
+            f"A schedule given as a function is the fraction masked at time t, between 0 and 1: it must rise from 0 to 1, or fall from 1 to 0, "
+            f"monotonically. This one starts at {start:.4g} and ends at {end:.4g}"
+            + (", and is not monotonic." if turns else ".")
+            + (
+                " Other end values within [0, 1] need use_simple_mdlm_loss_weight=False."
+                if weighted and not turns
+                else ""
+            )
         )
     if full:
         return schedule_from_callable(curve)
@@ -93,31 +97,33 @@ def wrapper_schedule(schedule: str | float | Schedule | Curve, weighted: bool) -
 
 
 def reveal_plan(schedule: Schedule) -> Schedule:
-    """The schedule by which generation reveals tokens: the same, or the linear one where the share never changes."""
+    """Return the schedule of generation: the same, or the linear one for a constant mask rate."""
     start, end = schedule.rate(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
     return linear if start == end else schedule
 
 
 def _values(curve: Curve) -> Tensor:
-    """The curve at 1,001 times, float64."""
+    """Return the curve at 1,001 times, float64."""
     times = torch.linspace(0, 1, 1001, dtype=torch.float64)
     try:
         values = torch.as_tensor(curve(times), dtype=torch.float64).detach()
         return values.expand(times.shape) if values.dim() == 0 else values.reshape(times.shape)
     except (TypeError, RuntimeError, ValueError) as error:
         raise ValueError(
-            f"A schedule given as a function is called with a tensor of times and returns as many fractions hidden; this one failed ({error}). "
+            f"A schedule given as a function is called with a tensor of times and returns a fraction masked for each; this one failed ({error}). "
             "Write it with torch, such as lambda t: torch.cos(t * torch.pi / 2)."
         ) from error
 
 
-def _constant(share: float, weighted: bool) -> Schedule:
-    if not 0.0 < share <= 1.0:
-        raise ValueError(f"A constant schedule of {share:g} is no share of the tokens: give one above 0 and at most 1.")
+def _constant(fraction: float, weighted: bool) -> Schedule:
+    if not 0.0 < fraction <= 1.0:
+        raise ValueError(
+            f"A constant schedule of {fraction:g} is not a fraction of the tokens: give a number above 0 and at most 1."
+        )
     if weighted:
         raise ValueError(
-            f"A constant schedule ({share:g} of the tokens are hidden at all times) has no slope, and the likelihood weight is its slope. Give "
-            "use_simple_mdlm_loss_weight=False for the mean over hidden tokens, or a schedule that runs from 0 to 1."
+            f"A constant schedule ({fraction:g} of the tokens are masked at all times) has slope 0, and the likelihood weight is the slope. Give "
+            "use_simple_mdlm_loss_weight=False for the mean over masked tokens, or a schedule that runs from 0 to 1."
         )
-    made = _Constant(share)
-    return Schedule(f"constant({share:g})", made.rate, made.slope, made.slope)
+    constant = _Constant(fraction)
+    return Schedule(f"constant({fraction:g})", constant.rate, constant.slope, constant.slope)

@@ -1,6 +1,6 @@
-"""A wrapper's weights in sealed checkpoint folders.
+"""Weights of a wrapper in checkpoint folders with a manifest.
 
-Tensors that two names share (tied embeddings) are kept once, under the first, and are found again by the wrapper that they are for.
+Shared tensors (tied embeddings) are saved once, under their first name; the wrapper restores the other names.
 """
 
 from __future__ import annotations
@@ -18,17 +18,21 @@ from unmask.training.checkpoints import STATE, VerifiedCheckpointIO
 
 
 def read_weights(folder: Path, wrapper: NonAutoregressiveWrapper) -> None:
-    """Put the weights of a sealed folder into a wrapper built as the one that was saved.
+    """Load the weights of a checkpoint folder into a wrapper with the same options.
+
+    Args:
+        folder: the checkpoint.
+        wrapper: receives the weights.
 
     Raises:
-        ValueError: the folder is not whole, or its weights are those of another wrapper.
+        ValueError: an incomplete folder, or weights of another wrapper.
     """
     verify_manifest(folder)
     try:
         wrapper.load_state_dict(_complete(load_file(folder / WEIGHTS), wrapper))
     except (RuntimeError, KeyError) as error:
         raise ValueError(
-            f"The weights in {folder} are not those of this wrapper: {' '.join(str(error).split())[:300]}"
+            f"The weights in {folder} do not fit this wrapper: {' '.join(str(error).split())[:300]}"
         ) from error
 
 
@@ -42,11 +46,11 @@ def _complete(weights: dict[str, Tensor], wrapper: NonAutoregressiveWrapper) -> 
 
 
 class WrapperCheckpointIO(VerifiedCheckpointIO):
-    """Lightning's checkpoints of a wrapper, as sealed folders.
+    """Lightning checkpoints of a wrapper, as folders with a manifest.
 
     Args:
-        wrapper: what is trained.
-        config: what ``config.json`` says of it.
+        wrapper: the trained wrapper.
+        config: content of ``config.json``.
         extra_files: further files of the folder: name -> text.
     """
 
@@ -55,9 +59,10 @@ class WrapperCheckpointIO(VerifiedCheckpointIO):
         self.wrapper = wrapper
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Load a checkpoint after verifying its manifest."""
         path = Path(path)
         verify_manifest(path)
-        checkpoint = torch.load(path / STATE, map_location=map_location or "cpu", weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(path / STATE, map_location=map_location or "cpu", weights_only=True)
         weights = _complete(load_file(path / WEIGHTS), self.wrapper)
         checkpoint["state_dict"] = {f"model.{name}": tensor for name, tensor in weights.items()}
         return checkpoint

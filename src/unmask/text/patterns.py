@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unmask.data.tokenizing.tokenizers import Tokenizer
-    from unmask.decode.logits.constraints import Automaton
+    from unmask.decode.logits.automaton import Automaton
     from unmask.decode.rules import Rules
 
 
@@ -31,7 +31,7 @@ def fitted(
     """Return the rules for a left-padded batch of texts, with ``appended`` blanks after each; unchanged without a pattern."""
     import torch
 
-    from unmask.decode.logits.constraints import PLAIN, Automaton
+    from unmask.decode.logits.automaton import PLAIN, Automaton
 
     automaton = rules.constraint
     if not isinstance(automaton, Automaton) or not automaton.each_run:
@@ -51,7 +51,7 @@ def fitted_to_lengths(
     """
     import torch
 
-    from unmask.decode.logits.constraints import BEHIND_SPACE, OWN_SPACE, PLAIN, Automaton
+    from unmask.decode.logits.automaton import BEHIND_SPACE, OWN_SPACE, PLAIN, Automaton
 
     automaton = rules.constraint
     if not isinstance(automaton, Automaton) or not automaton.each_run:
@@ -68,13 +68,7 @@ def fitted_to_lengths(
     padded[0, position] = best
     return replace(rules, constraint=replace(automaton, layout=padded)), matching[best]
 
-
-def layout(automaton: Automaton, tokenizer: Tokenizer, text: str, row: Sequence[int], appended: int = 0) -> list[int]:
-    """Return the code of every position of a row and of ``appended`` blanks after it.
-
-    Blanks that are adjacent or separated by a single space form one run.
-    """
-    from unmask.decode.logits.constraints import BEHIND_SPACE, OWN_SPACE, PLAIN, SILENT
+    from unmask.decode.logits.automaton import Automaton
 
     mask = tokenizer.mask_token_id
     blanks = [position for position, id in enumerate(row) if id == mask] + [*range(len(row), len(row) + appended)]
@@ -101,10 +95,7 @@ def layout(automaton: Automaton, tokenizer: Tokenizer, text: str, row: Sequence[
             codes[first] = OWN_SPACE
     return codes
 
-
-def _begin(tokenizer: Tokenizer, before: str) -> int:
-    """Return the code of the first blank of a run from the text before it."""
-    from unmask.decode.logits.constraints import AT_START, BEHIND_SPACE, INSIDE_WORD, PLAIN
+    from unmask.decode.logits.automaton import Automaton
 
     if not before:
         return AT_START

@@ -17,9 +17,9 @@ from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 
 SIZE = 4
 ORDERS = {
-    "one by one": {"first_hitting": True},
+    "one by one": {"order": "first_hitting"},
     "two steps a block": {"max_steps": 6},
-    "ancestral": {"ancestral": True},
+    "ancestral": {"order": "ancestral"},
     "left to right": {"order": "left_to_right"},
     "surest": {"order": "prob_diff", "order_temperature": 0.5, "max_steps": 6},
     "threshold": {"order": "top_prob", "threshold": 0.3},

@@ -6,16 +6,16 @@ import torch
 from tests.decode.test_loop import SPECIAL, ragged
 from tests.naive.decoding import MASK, PAD
 from unmask.decode.canvas import Canvas
-from unmask.decode.forwards.cached import CACHES, VICINITY, CachedForward
+from unmask.decode.forwards.cached import KINDS, VICINITY, CachedForward
 from unmask.decode.forwards.plain import GuidedForward, PlainForward
 from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 
-every_kind = pytest.mark.parametrize("kind", CACHES)
+every_kind = pytest.mark.parametrize("kind", KINDS)
 AXES = {
     "one by one": {},
-    "ancestral": {"ancestral": True},
+    "ancestral": {"order": "ancestral"},
     "surest": {"order": "top_prob", "threshold": 0.3},
     "blocks": {"block_length": 3},
     "blocks, surest": {"block_length": 3, "order": "entropy"},
@@ -56,6 +56,9 @@ class Recording:
         self.calls.append(where)
         self.tokens.append(x_t)
         return self.model.hidden_states_at(x_t, where, *rest)
+
+    def __call__(self, *args, **kwargs):
+        raise AssertionError("a cached decode runs no whole forward pass")
 
     def logits_at(self, *args):
         return self.model.logits_at(*args)
@@ -161,7 +164,7 @@ def test_a_model_without_the_method_is_told_so(model):
         decode(lambda *args, **kwargs: model(*args, **kwargs), ragged(), cache="dual")
     with pytest.raises(ValueError, match="prefix, dual, vicinity, delayed"):
         CachedForward("all")
-    with pytest.raises(ValueError, match="Choose block"):
+    with pytest.raises(ValueError, match="Choose one of block, prefix"):
         make_rules(4, cache="all")
     with pytest.raises(ValueError, match="at least 1"):
         CachedForward("dual", 0)

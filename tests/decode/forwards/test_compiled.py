@@ -76,7 +76,7 @@ def test_shapes_are_powers_of_two_and_few(model, shapes, rows, order):
     ids[:, 1:25] = torch.where(
         torch.arange(24) < 24 * torch.arange(rows)[:, None] / rows, 6, MASK
     )  # 31 blanks down to 8
-    decode(model, Canvas.infill(ids, SPECIAL), {"order": order, "max_steps": 31, "first_hitting": True}, compiled=True)
+    decode(model, Canvas.infill(ids, SPECIAL), {"order": order, "max_steps": 31}, compiled=True)
     for b, columns, masked, read in shapes:
         assert b in (rows, *(2**n for n in range(6))) and b <= rows and columns == 32 and not masked
         assert read in (2**n for n in range(4, 11))
@@ -87,7 +87,7 @@ def test_shapes_are_powers_of_two_and_few(model, shapes, rows, order):
 
 def test_rows_and_positions_that_fill_up_are_cut_off_and_counted(model, shapes):
     given = canvas(5)  # row 2 is filled first: of five rows four are left, then three and one more of the last
-    found = decode(model, given, {"order": "left_to_right", "max_steps": 20, "first_hitting": True}, compiled=True)
+    found = decode(model, given, {"order": "left_to_right", "max_steps": 20}, compiled=True)
     blanks = given.blanks(MASK).sum(-1).tolist()
     left = [sum(n > step for n in blanks) for step in range(max(blanks))]
     assert [shape[0] for shape in shapes] == [5 if n == 5 else 1 << (n - 1).bit_length() for n in left]
@@ -122,7 +122,7 @@ def test_a_program_is_planned_without_reading_lengths(monkeypatch):
 def test_without_a_compiler_it_says_so_and_runs_uncompiled(model, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     compiled._programs.cache_clear()
-    with pytest.warns(UserWarning, match=r"want a C\+\+ compiler"):
+    with pytest.warns(UserWarning, match=r"need a C\+\+ compiler"):
         assert compiled._programs("cpu") == (compiled.encode, compiled.project)
     compiled._programs.cache_clear()
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_compiled_is_refused(model, shapes):
         def forward(self, x_t, attention_mask=None, positions=None):
             return model(x_t, attention_mask, positions)
 
-    with pytest.raises(ValueError, match=r"Plain does not name them.*compiled=False"):
+    with pytest.raises(ValueError, match=r"Plain does not expose them.*compiled=False"):
         decode(Plain(), canvas(2), {}, compiled=True)
     assert not hasattr(HuggingFaceMLM, "projection_of")
     short = network()

@@ -57,7 +57,7 @@ def decode(rows, seed=0, **options):
     [
         {}, {"order": "top_prob"}, {"order": "left_to_right"}, {"order": "drawn_prob"}, {"max_steps": 1}, {"temperature": 0.0},
         {"block_length": 2, "max_steps": 8}, {"remask": "cap", "max_steps": 12}, {"order": "top_prob", "remask": "confidence", "max_steps": 12}, {"order": "top_prob", "threshold": 0.1},
-        {"top_k": 2}, {"top_p": 0.5}, {"allow_eos": True}, {"ancestral": True}, {"first_hitting": True, "max_steps": 16},
+        {"top_k": 2}, {"top_p": 0.5}, {"allow_eos": True}, {"order": "ancestral"}, {"order": "first_hitting", "max_steps": 16},
     ],
     ids=str,
 )  # fmt: skip

@@ -107,7 +107,7 @@ EVERY_OPTION = [
     {"order": "top_prob", "threshold": 0.4}, {"order": "top_prob", "factor": 0.8}, {"order": "entropy", "entropy_bound": 1.5},
     {"order": "top_prob", "cumulative_error": 0.9}, {"order": "top_prob", "threshold": 1 - 1e-9}, {"order": "top_prob", "remask": "confidence"},
     {"order": "top_prob", "remask": "mask_predict"}, {"required_ids": [FIRST_WORD + 1]}, {"order": "critic"}, {"order": "critic", "critic": "shown"},
-    {"block_length": 3}, {"ancestral": True},
+    {"block_length": 3}, {"order": "ancestral"},
 ]  # fmt: skip
 
 

@@ -149,8 +149,8 @@ def test_contradictions_are_refused(model):
     for options, says in (
         ({"order": "critic"}, "give critic_model"),
         ({"order": "critic", "critic_model": model, "critic": "both"}, "hidden, shown"),
-        ({"critic": "shown"}, "has no judge"),
-        ({"order": "top_prob", "critic_model": model}, "has no judge"),
+        ({"critic": "shown"}, "has none"),
+        ({"order": "top_prob", "critic_model": model}, "has none"),
         ({"order": "critic", "critic_model": model, "special": None}, "special ids"),
     ):
         with pytest.raises(ValueError, match=says):

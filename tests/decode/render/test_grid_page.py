@@ -75,7 +75,7 @@ def test_a_view_says_what_it_cost_in_a_pipe(capsys):
     model = NonAutoregressiveWrapper(rotary(), mask_id=MASK_ID, layout=(2, 3), steps=3)
     with render.GridView(GRID, PALETTE, console=Console(force_terminal=False)) as view:
         model.generate(2, seed=0, observers=[view])
-    assert "2 pictures in 3 network evaluations" in capsys.readouterr().out
+    assert "2 pictures in 3 forward passes" in capsys.readouterr().out
     with render.GridView(GRID, PALETTE, console=Console(force_terminal=True, width=40)) as view:
         model.generate(2, seed=0, observers=[view])
     assert "▀" in capsys.readouterr().out

@@ -111,7 +111,7 @@ def test_text_after_eos_is_marked():
 def test_the_picture_is_a_png(trace, tmp_path, row):
     trace_png(tmp_path / "trace.png", trace, Bytes(), row=row, title="$x$")
     assert (tmp_path / "trace.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ValueError, match="row 3 was asked for"):
+    with pytest.raises(ValueError, match="row=3 is outside"):
         trace_png(tmp_path / "trace.png", trace, None, row=3)
 
 
@@ -133,7 +133,7 @@ def test_a_pipe_gets_plain_lines():
     out = io.StringIO()
     watch(Console(file=out, force_terminal=False, width=80))
     assert out.getvalue().splitlines() == [
-        "step 0 · 0 of 6 tokens", "step 1 · 3 of 6 tokens", "step 2 · 6 of 6 tokens", "6 tokens in 2 network evaluations"
+        "step 0 · 0 of 6 tokens", "step 1 · 3 of 6 tokens", "step 2 · 6 of 6 tokens", "6 tokens in 2 forward passes"
     ]  # fmt: skip
 
 

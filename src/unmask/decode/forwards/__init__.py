@@ -1,1 +1,1 @@
-"""How the network is run in a decode: plain, cached, compiled or self-conditioned."""
+"""How the network is run in a decode: plain, guided, cached, compiled or self-conditioned."""

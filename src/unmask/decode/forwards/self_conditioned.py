@@ -1,7 +1,6 @@
-"""Self-conditioning: each evaluation is handed what the one before made of the row.
+"""Self-conditioning: each forward pass receives the hidden states of the one before (Chen et al. 2022, 2208.04202).
 
-The network's hidden states of an evaluation come back in the next one, added to the embeddings of its tokens (Chen et al. 2022,
-2208.04202). The same way takes in whatever else is added to embeddings, such as the positions of a grid.
+The previous hidden states are added to the token embeddings. Other additions, such as embeddings of grid positions, use the same path.
 
 Shapes: hidden states ``[b, L, D]``; added embeddings ``[b, L, E]``.
 """
@@ -9,39 +8,58 @@ Shapes: hidden states ``[b, L, D]``; added embeddings ``[b, L, E]``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Protocol, cast
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from unmask.contracts import MLMModel
 from unmask.decode.block_schedule import BlockSchedule
 from unmask.decode.view import StepView
 
 Added = Callable[[Float[Tensor, "rows seq width"] | None, tuple[int, int]], Tensor | None]
 
 
+class Conditionable(Protocol):
+    """A network whose token embeddings accept an addition ``sum_embeds [b, L, E]``."""
+
+    def hidden_states(
+        self,
+        x_t: Tensor,
+        attention_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        *,
+        sum_embeds: Tensor | None = None,
+    ) -> Tensor:
+        """Return the encoder's output ``[b, L, D]``."""
+        ...
+
+    def logits_at(self, hidden: Tensor, where: Tensor) -> Tensor:
+        """Return the logits ``[N, V]`` at the True positions of ``where``."""
+        ...
+
+
 @dataclass(frozen=True)
 class ConditionedForward:
-    """The model, with something added to the embeddings of its tokens.
+    """The model, with an addition to its token embeddings.
 
     Attributes:
-        added: hidden states of the row's evaluation before this one, or None in the first, and the shape ``(b, L)`` -> what is
-            added, or None for nothing.
-        remembers: whether hidden states are kept for the next evaluation.
+        added: previous hidden states of the rows (None in the first pass) and the shape ``(b, L)`` -> the addition, or None.
+        remembers: True keeps hidden states for the next pass.
     """
 
     added: Added
     remembers: bool = True
-    passes: int = field(default=1, init=False)
 
-    def start(self, rows: int, block_schedule: BlockSchedule) -> _Conditioned:
-        return _Conditioned(self.added, self.remembers, rows)
+    def start(self, rows: int, block_schedule: BlockSchedule) -> _ConditionedSession:
+        """Return the session of one decode."""
+        return _ConditionedSession(self.added, self.remembers, rows)
 
 
 @dataclass
-class _Conditioned:
-    """At work: ``memory [B, L, D]`` holds the last hidden states of every row of the batch."""
+class _ConditionedSession:
+    """The state of one decode: ``memory [B, L, D]`` holds the last hidden states of every row of the batch."""
 
     added: Added
     remembers: bool
@@ -51,12 +69,15 @@ class _Conditioned:
     def positions(self, view: StepView) -> int:
         return int(view.canvas.attention_mask.sum())
 
-    def __call__(self, model: Any, view: StepView, where: Bool[Tensor, "rows seq"]) -> Float[Tensor, "scored vocab"]:
+    def __call__(
+        self, model: MLMModel, view: StepView, where: Bool[Tensor, "rows seq"]
+    ) -> Float[Tensor, "scored vocab"]:
+        network = cast(Conditionable, model)
         before = None if self.memory is None else self.memory[view.rows]
         added = self.added(before, (view.ids.shape[0], view.ids.shape[1]))
-        hidden = model.hidden_states(view.ids, view.canvas.attention_mask, view.canvas.positions, sum_embeds=added)
+        hidden = network.hidden_states(view.ids, view.canvas.attention_mask, view.canvas.positions, sum_embeds=added)
         if self.remembers:
-            if self.memory is None:  # every row takes part in the first evaluation
+            if self.memory is None:  # the first pass includes every row
                 self.memory = hidden.new_zeros(self.rows, *hidden.shape[1:])
             self.memory[view.rows] = hidden
-        return model.logits_at(hidden, where)
+        return network.logits_at(hidden, where)

@@ -1,1 +1,1 @@
-"""From logits to tokens: processors, samplers and constraints."""
+"""From logits to tokens: logits processors, constraints and samplers."""

@@ -1,12 +1,12 @@
 """From an automaton over characters to one over the bytes of UTF-8.
 
-    NFA  ->  DFA over kinds of characters (sets of states)  ->  a row of moves for every state, inside characters too
+    NFA  ->  DFA over kinds of characters (sets of states)  ->  transitions by byte for every state, also within characters
 
-A character of several bytes leads through states of its own, one behind each byte but the last; two that lead to the same places are
-one. Beside the 256 bytes there is one symbol more, ``JOINT``: where tokens are words, it stands between two of them and reads a space only
-where they would otherwise be read as one word.
+A character of several bytes passes through intermediate states, one after each byte but the last; equal ones are
+merged. Beside the 256 bytes there is one more symbol, ``JOINT``. If tokens are words, it separates two of them, and reads a space only
+if they would otherwise form one word.
 
-Shapes: ``S`` states; ``K`` kinds of characters; a table ``[S, 257]`` of states, -1 = no move.
+Shapes: ``S`` states; ``K`` kinds of characters; a table ``[S, 257]`` of states, -1 = no transition.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _LAST = 0x110000
 
 @dataclass(frozen=True)
 class ByteTable:
-    """Moves of the states by bytes.
+    """Transitions by bytes.
 
     Attributes:
         moves: int32 ``[S, 257]``.
         accepting: bool ``[S]``.
-        starts: the state of each start that was asked for.
+        starts: the state of each requested start.
     """
 
     moves: np.ndarray
@@ -41,13 +41,13 @@ class ByteTable:
 
 
 def byte_table(nfa: Nfa, starts: Sequence[tuple[int, bool]], words: np.ndarray | None, pattern: str) -> ByteTable:
-    """The table of an automaton.
+    """Return the table of an automaton.
 
     Args:
         nfa: over characters.
-        starts: states to begin in, and whether the text before ends inside a word.
-        words: runs ``[R, 2]`` of the characters that would make one word of two tokens; None where tokens bring their spaces.
-        pattern: for messages.
+        starts: start states, and whether the text before ends inside a word.
+        words: runs ``[R, 2]`` of the characters that join two tokens into one word; None if tokens contain their spaces.
+        pattern: for error messages.
 
     Raises:
         ValueError: the pattern needs too many states.
@@ -60,7 +60,7 @@ def byte_table(nfa: Nfa, starts: Sequence[tuple[int, bool]], words: np.ndarray |
     begun = [states.of(nfa.closure({state}), in_word) for state, in_word in starts]
     states.complete()
     return _Bytes(np.array(states.rows, dtype=np.int32).reshape(-1, len(kinds)), bounds, kind_of_run, pattern).table(
-        [nfa.end in found for found, _ in states.index],
+        [nfa.end in members for members, _ in states.index],
         begun,
         [
             int(row[states.space]) if in_word else n
@@ -70,7 +70,7 @@ def byte_table(nfa: Nfa, starts: Sequence[tuple[int, bool]], words: np.ndarray |
 
 
 def _kinds(sets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which sets each kind of characters is in ``[K, sets]``, where runs of one kind begin, and the kind of each run."""
+    """Return the membership of each kind in each set ``[K, sets]``, the starts of runs of one kind, and the kind of each run."""
     bounds = np.unique(np.concatenate([[0, 0xD800, 0xE000, _LAST], *(runs.flatten() for runs in sets)]))
     first = bounds[:-1]
     member = np.stack([np.searchsorted(runs.flatten(), first, side="right") % 2 == 1 for runs in sets], axis=1)
@@ -80,7 +80,7 @@ def _kinds(sets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 @dataclass
 class _Determinised:
-    """Sets of states as states; with whether the last character read was of a word."""
+    """The subset construction: a state is a set of states and whether the last character was part of a word."""
 
     nfa: Nfa
     number: dict[Atom, int]
@@ -92,11 +92,12 @@ class _Determinised:
 
     @property
     def space(self) -> int:
-        """The kind that a space is of."""
+        """The kind of the space character."""
         return int(np.flatnonzero(self.kinds[:, 0])[0])
 
-    def of(self, found: frozenset[int], in_word: bool) -> int:
-        key = found, in_word
+    def of(self, states: frozenset[int], in_word: bool) -> int:
+        """Return the index of a set of states, adding it if new."""
+        key = states, in_word
         if key not in self.index:
             if len(self.index) >= MOST_STATES * (1 + bool(self.inside.any())):
                 raise ValueError(
@@ -106,10 +107,11 @@ class _Determinised:
         return self.index[key]
 
     def complete(self) -> None:
+        """Compute the transitions of all reachable sets."""
         known = self.kinds.tolist()
         while len(self.rows) < len(self.index):
-            found, _ = list(self.index)[len(self.rows)]
-            moves = [(self.number[atom], end) for state in found for atom, end in self.nfa.reading[state]]
+            states, _ = list(self.index)[len(self.rows)]
+            moves = [(self.number[atom], end) for state in states for atom, end in self.nfa.reading[state]]
             row = []
             for kind, inside in zip(known, self.inside.tolist(), strict=True):
                 after = {end for atom, end in moves if kind[atom]}
@@ -118,32 +120,33 @@ class _Determinised:
 
 
 class _Bytes:
-    """Lays characters out as bytes: a block is the 64 characters that differ in their last byte."""
+    """Expands characters into bytes: a block is the 64 characters that differ in their last byte only."""
 
     def __init__(self, moves: np.ndarray, bounds: np.ndarray, kind_of_run: np.ndarray, pattern: str) -> None:
         self.pattern = pattern
         kinds = moves.shape[1]
-        padded = np.concatenate([moves, np.full((len(moves), 1), -1, np.int32)], axis=1)  # kind K: no character at all
+        padded = np.concatenate([moves, np.full((len(moves), 1), -1, np.int32)], axis=1)  # kind K: no character
         kind = np.repeat(kind_of_run, np.diff(bounds))
         kind[0xD800:0xE000] = kinds
         self.moves, self.ascii = padded, kind[:128]
         blocks = kind.reshape(-1, 64)
         mixed = (blocks.astype(np.uint64) * np.random.default_rng(0).integers(1, 2**63, 64, dtype=np.uint64)).sum(1)
-        _, one, self.block = np.unique(mixed, return_index=True, return_inverse=True)
-        self.contents = blocks[one]
+        _, first, self.block = np.unique(mixed, return_index=True, return_inverse=True)
+        self.contents = blocks[first]
         self.inner: dict[bytes, int] = {}
         self.rows: list[np.ndarray] = []
 
     def table(self, accepting: list[bool], starts: list[int], joints: list[int]) -> ByteTable:
+        """Return the table over bytes."""
         states = len(self.moves)
         outer = np.full((states, 257), -1, dtype=np.int32)
         for state, moves in enumerate(self.moves):
             row = outer[state]
             row[:128] = moves[self.ascii]
-            ends = self._states(moves[self.contents])[self.block]  # (17408,) by all bytes of a character but the last
+            ends = self._states(moves[self.contents])[self.block]  # (17408,), by all bytes of a character but the last
             row[0xC2:0xE0] = ends[2:32]
             three = ends[:1024].reshape(16, 64).copy()
-            three[0, :32] = -1  # would be shorter otherwise
+            three[0, :32] = -1  # overlong encodings
             row[0xE0:0xF0] = self._states(three)
             four = np.full((5, 64, 64), -1, dtype=np.int32)
             four.reshape(-1)[: len(ends)] = ends
@@ -159,8 +162,8 @@ class _Bytes:
         return ByteTable(moves, ends_here, starts)
 
     def _states(self, rows: np.ndarray) -> np.ndarray:
-        """The states inside a character from which the bytes 80 to BF lead where each of ``rows [n, 64]`` says."""
-        found = np.empty(len(rows), dtype=np.int32)
+        """Return the intermediate states whose transitions by the bytes 80 to BF are ``rows [n, 64]``."""
+        numbers = np.empty(len(rows), dtype=np.int32)
         for n, row in enumerate(np.ascontiguousarray(rows, dtype=np.int32)):
             key = row.tobytes()
             if key not in self.inner:
@@ -172,5 +175,5 @@ class _Bytes:
                 self.inner[key] = -1 if dead else len(self.moves) + len(self.rows)
                 if not dead:
                     self.rows.append(row.copy())
-            found[n] = self.inner[key]
-        return found
+            numbers[n] = self.inner[key]
+        return numbers

@@ -1,11 +1,11 @@
-"""No half of a character is placed: a constraint for tokenizers some of whose tokens are parts of characters.
+"""``WholeCharacters``: no filling contains part of a UTF-8 character, for tokenizers with byte tokens.
 
-What may stand at a blank depends on the blanks and the parts of characters right beside it:
+The ids allowed at a masked position depend on the masked positions and the partial characters next to it:
 
-    beside whole tokens only   a table by the number of blanks before and behind (three stands for more), for all rows at once
-    beside a part              the states of UTF-8 are followed through the row
+    next to whole tokens only     a table by the number of masked positions before and after (3 = more), for all rows at once
+    next to a partial character   the states of UTF-8 are followed through the row
 
-Shapes: logits ``[N, V]`` over a mask ``where [b, L]``, row-major; ``P`` parts of characters in ``C`` classes (``unmask.decode.logits.utf8``).
+Shapes: logits ``[N, V]`` over a mask ``where [b, L]``, row-major; ``P`` partial characters in ``C`` classes (``unmask.decode.logits.utf8``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,32 +23,33 @@ from torch.nn.functional import pad
 from unmask.data.tokenizing.token_bytes import parts_of_characters
 from unmask.decode.logits.sampler import Tokens
 from unmask.decode.logits.utf8 import ONLY_BETWEEN, Utf8
+from unmask.decode.reads import Reads
 from unmask.decode.view import StepView
 from unmask.ops.confidence import LogProbs
 from unmask.ops.sampling import Logits
 
-_FAR = 3  # blanks beside a position that count: no character has more than four bytes
+_FAR = 3  # masked positions next to a token that matter: a character has at most four bytes
 
 
 @dataclass(frozen=True, eq=False)
 class WholeCharacters:
-    """Fillings are whole characters, also where one character takes several tokens.
+    """Fillings consist of whole characters, including characters of several tokens.
 
     Attributes:
         utf8: the automaton of the tokenizer's tokens.
-        parts, classes: int64 ``[P]``, the ids that are parts of characters, ascending, and the class of each.
-        table: bool ``[4, 4, C]``, the classes allowed by the number of blanks before and behind.
+        parts, classes: int64 ``[P]``, the ids of partial characters, ascending, and the class of each.
+        table: bool ``[4, 4, C]``, the allowed classes by the number of masked positions before and after.
     """
 
     utf8: Utf8
     parts: Int[Tensor, " parts"]
     classes: Int[Tensor, " parts"]
     table: Bool[Tensor, "before behind classes"]
-    reads_probabilities: ClassVar[bool] = False
+    reads: ClassVar[Reads] = Reads.NOTHING
 
     @classmethod
-    def of(cls, tokenizer: Any) -> WholeCharacters | None:
-        """The constraint of a tokenizer; None where every token is whole characters."""
+    def of(cls, tokenizer: object) -> WholeCharacters | None:
+        """Return the constraint of a tokenizer; None if every token is whole characters."""
         parts = parts_of_characters(tokenizer)
         if not parts:
             return None
@@ -61,7 +62,7 @@ class WholeCharacters:
         return cls(utf8, torch.tensor(list(utf8.class_of)), torch.tensor(list(utf8.class_of.values())), table)
 
     def restrict(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
-        """Set to ``-inf``, in place, the parts of characters that no filling around them completes."""
+        """Set the logits of partial characters that no filling completes to ``-inf``, in place."""
         before, behind = _blanks_beside(view.blanks)
         beside = ((before > 0) | (behind > 0)) & ~view.blanks & view.canvas.attention_mask
         followed = (beside & self._are_parts(view.ids)).any(-1)
@@ -75,12 +76,12 @@ class WholeCharacters:
         if bool(followed.any()):
             class_of = self._class_of_each(logits)
             alike = defaultdict(list)
-            for row, places in _places(where, followed).items():
+            for row, columns in _flat_index(where, followed).items():
                 ids = _row(view, row)
                 states, ends = ONLY_BETWEEN, self.utf8.ends(ids)
                 for column, id in enumerate(ids):
-                    if column in places:
-                        alike[states, ends[column]].append(places[column])
+                    if column in columns:
+                        alike[states, ends[column]].append(columns[column])
                     states = self.utf8.step(states, id)
             for (start, end), numbers in alike.items():
                 logits[numbers] = logits[numbers].masked_fill(self._forbidden(start, end, class_of), -torch.inf)
@@ -94,43 +95,43 @@ class WholeCharacters:
         view: StepView,
         where: Bool[Tensor, "rows seq"],
     ) -> Int[Tensor, " scored"]:
-        """Draw everywhere at once; a row for which parts of characters were drawn is drawn again, one token after another."""
-        shares = tokens.shares(view, where)
-        drawn = tokens.draw(log_probs, uniforms, shares)
+        """Sample all positions at once; resample rows with a partial character sequentially."""
+        fractions = tokens.fractions(view, where)
+        drawn = tokens.draw(log_probs, uniforms, fractions)
         part = self._are_parts(drawn)
         if not bool(part.any()):
             return drawn
         class_of = self._class_of_each(log_probs)
         again = torch.zeros(len(view.rows), dtype=torch.bool, device=where.device)
         again[where.nonzero()[part, 0]] = True
-        for row, places in _places(where, again).items():
+        for row, columns in _flat_index(where, again).items():
             ids = _row(view, row)
             states, ends = ONLY_BETWEEN, self.utf8.ends(ids)
             for column, id in enumerate(ids):
-                if column in places:
-                    one = slice(places[column], places[column] + 1)
+                if column in columns:
+                    one = slice(columns[column], columns[column] + 1)
                     open_to = log_probs[one].masked_fill(self._forbidden(states, ends[column], class_of), -torch.inf)
                     if bool((open_to > -torch.inf).any()):
-                        drawn[one] = tokens.draw(open_to, uniforms[one], None if shares is None else shares[one])
+                        drawn[one] = tokens.draw(open_to, uniforms[one], None if fractions is None else fractions[one])
                     id = int(drawn[one])
                 states = self.utf8.step(states, id)
         return drawn
 
     @cached_property
     def _forbidden_parts(self) -> Bool[Tensor, "contexts parts"]:
-        """Where each part is forbidden, by blanks before and behind; the last row forbids none."""
+        """The forbidden partial characters by masked positions before and after; the last row forbids none."""
         rows = ~self.table[:, :, self.classes].flatten(0, 1)
         return torch.cat([rows, torch.zeros_like(rows[:1])])
 
     @cached_property
     def _marks(self) -> Bool[Tensor, " ids"]:
-        """True at the ids of parts; the last entry stands for every larger id."""
+        """True at the ids of partial characters; the last entry is for all larger ids."""
         marks = torch.zeros(int(self.parts.max()) + 2, dtype=torch.bool)
         marks[self.parts] = True
         return marks
 
     def _are_parts(self, ids: Tensor) -> Tensor:
-        """Which of ``ids`` are parts of characters; a look-up, as every step asks."""
+        """Return which of ``ids`` are partial characters, by table lookup, since every step needs it."""
         marks = self._marks.to(ids.device)
         return marks[ids.clamp(max=len(marks) - 1)]
 
@@ -145,23 +146,23 @@ class WholeCharacters:
 
 
 def _row(view: StepView, row: int) -> list[int]:
-    """The ids of a row, -1 at blanks. Padding is no part of a character."""
+    """Return the ids of a row, -1 at masked positions and 2**62 (a whole character) at padding."""
     ids = view.ids[row].masked_fill(~view.canvas.attention_mask[row], 2**62)
     return ids.masked_fill(view.blanks[row], -1).tolist()
 
 
-def _places(where: Bool[Tensor, "rows seq"], rows: Bool[Tensor, " rows"]) -> dict[int, dict[int, int]]:
-    """For each of ``rows``, its columns in ``where`` and the number of each among all of them."""
-    found: dict[int, dict[int, int]] = defaultdict(dict)
-    chosen = rows.tolist()
+def _flat_index(where: Bool[Tensor, "rows seq"], rows: Bool[Tensor, " rows"]) -> dict[int, dict[int, int]]:
+    """For each True of ``rows``: the columns of ``where``, and the index of each in row-major order."""
+    index: dict[int, dict[int, int]] = defaultdict(dict)
+    included = rows.tolist()
     for number, (row, column) in enumerate(where.nonzero().tolist()):
-        if chosen[row]:
-            found[row][column] = number
-    return found
+        if included[row]:
+            index[row][column] = number
+    return index
 
 
 def _blanks_beside(blanks: Bool[Tensor, "rows seq"]) -> tuple[Int[Tensor, "rows seq"], Int[Tensor, "rows seq"]]:
-    """How many blanks stand directly before and behind each position; three stands for more."""
+    """Return the number of masked positions directly before and after each position, 3 at most."""
     length, wide = blanks.shape[1], pad(blanks, (_FAR, _FAR))
     counts = []
     for step in (-1, 1):

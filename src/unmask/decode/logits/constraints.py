@@ -1,53 +1,42 @@
-"""Constraints that join positions: what may be placed here depends on what stands elsewhere in the row.
+"""Constraints on tokens that occur together: the ids allowed at a position depend on the rest of the row.
 
-A constraint narrows the logits before anything is scored, and draws the chosen positions of a step one after another, so
-that tokens placed in the same step agree with each other.
+A constraint masks logits before scoring, and samples the positions of a step sequentially, so
+that tokens placed in the same step agree. Others than ``Unconstrained`` are ``Automaton`` (``unmask.decode.logits.automaton``) and
+``WholeCharacters`` (``unmask.decode.logits.characters``).
 
-    Unconstrained   every position on its own
-    Automaton       the tokens from the first blank on are accepted by a finite automaton
-
-The automaton looks ahead through the blanks that remain: a token is allowed only if what is left can still be filled, so a
-pattern that fits the row at all is always completed.
-
-A layout says what the given text has before each blank, which ids alone do not show; it is code numbers ``[B, L]``:
-
-    PLAIN          nothing of its own: the token stands behind the tokens before it
-    BEHIND_SPACE   a space, which the token does not bring again
-    OWN_SPACE      a space that the tokens must bring themselves, for the mask took it
-    AT_START       nothing at all: the text begins here
-    INSIDE_WORD    the end of a word, which a token may continue
-    SILENT         at a given token between two blanks: it is a space that is already counted
-
-Shapes: ``[N, V]`` over a mask ``where [b, L]``, row-major; ``S`` states, ``C`` classes of ids that lead alike.
+Shapes: ``[N, V]`` over a mask ``where [b, L]``, row-major.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unmask.contracts import SpecialIds
 from unmask.decode.logits.sampler import Tokens
+from unmask.decode.reads import Reads
 from unmask.decode.view import StepView
 from unmask.ops.confidence import LogProbs
 from unmask.ops.sampling import Logits
 
-PLAIN, BEHIND_SPACE, OWN_SPACE, AT_START, INSIDE_WORD, SILENT = range(6)
-_PLACES = {BEHIND_SPACE: 1, AT_START: 2}  # the table of a code; the first for all others
-
 
 @runtime_checkable
 class Constraint(Protocol):
-    """What tokens may stand together. One with ``reads_probabilities = False`` may be given logits to draw from (see ``Rules``)."""
+    """Which tokens may occur together.
+
+    An optional attribute ``reads`` says what the constraint reads (``Reads``). With ``Reads.NOTHING`` it samples from unnormalised logits.
+    """
 
     def restrict(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
-        """Set to ``-inf`` what no filling of the row can have at each position."""
+        """Set the logits of ids that no completion of the row contains to ``-inf``.
+
+        Args:
+            logits: ``[N, V]`` at ``where``.
+            view: the step.
+            where: bool ``[b, L]``.
+        """
         ...
 
     def draw(
@@ -58,15 +47,23 @@ class Constraint(Protocol):
         view: StepView,
         where: Bool[Tensor, "rows seq"],
     ) -> Int[Tensor, " scored"]:
-        """One id per True of ``where``, all of which may stand together."""
+        """Sample one id per True of ``where``; together they satisfy the constraint.
+
+        Args:
+            tokens: the sampler.
+            log_probs: ``[N, V]`` at ``where``; logits if no part of the rules reads probabilities.
+            uniforms: float64 ``[N]`` in (0, 1).
+            view: the step.
+            where: bool ``[b, L]``.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Unconstrained:
-    """Every position on its own."""
+    """No constraint: positions are independent."""
 
-    reads_probabilities: ClassVar[bool] = False
+    reads: ClassVar[Reads] = Reads.NOTHING
 
     def restrict(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
         return logits
@@ -79,258 +76,4 @@ class Unconstrained:
         view: StepView,
         where: Bool[Tensor, "rows seq"],
     ) -> Int[Tensor, " scored"]:
-        return tokens.draw(log_probs, uniforms, tokens.shares(view, where))
-
-
-class Cell(NamedTuple):
-    """One token of a span: its column, the id (None = blank), the table it is read by, and the state it begins anew, or None."""
-
-    column: int
-    token: int | None
-    place: int = 0
-    begins: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Automaton:
-    """A deterministic finite automaton over token ids, run from each row's first blank to its last real token.
-
-    Special ids are never placed, EOS among them: the automaton, not EOS, says where the text ends. Given tokens inside the
-    span are read like any other. Hooks and filters act on what the automaton allows, so a hook that forbids all of it leaves
-    no token.
-
-    Attributes:
-        transitions: ``[S, C]``, the state after reading an id of a class; -1 = not allowed.
-        accepting: bool ``[S]``, the states a row may end in.
-        special: ids that are never placed.
-        start: the first state.
-        each_run: read every run of blanks by itself, from its start to an accepting state, and what is given around them not at
-            all.
-        columns: int64 ``[V]``, the class of each id; None where each is its own.
-        behind_space, at_start: ``[S, C]``, other transitions for blanks that a layout marks so; None = the same.
-        starts: by code of a run's first blank, the state it begins in; ``start`` for codes it lacks.
-        layout: int64 codes ``[B, L]`` over the caller's batch (or ``[1, L]`` for all rows); None = ``PLAIN`` throughout.
-    """
-
-    transitions: Int[Tensor, "states classes"]
-    accepting: Bool[Tensor, " states"]
-    special: SpecialIds
-    start: int = 0
-    each_run: bool = False
-    columns: Int[Tensor, " vocab"] | None = None
-    behind_space: Int[Tensor, "states classes"] | None = None
-    at_start: Int[Tensor, "states classes"] | None = None
-    starts: Mapping[int, int] = field(default_factory=dict)
-    layout: Int[Tensor, "batch seq"] | None = None
-    reads_probabilities: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        states = len(self.transitions)
-        if len(self.accepting) != states or not 0 <= self.start < states or int(self.transitions.max()) >= states:
-            raise ValueError(
-                f"An automaton of {states} states needs transitions to states below {states} (or -1), one accepting flag per "
-                f"state (got {len(self.accepting)}) and a start among them (got {self.start})."
-            )
-
-    @classmethod
-    def requiring(cls, ids: Sequence[int], special: SpecialIds) -> Automaton:
-        """Anything, as long as each of ``ids`` appears at least once. States are the sets seen so far (``2 ** len(ids)``).
-
-        Raises:
-            ValueError: more than ten ids, or one that is special or beyond the vocabulary.
-        """
-        ids = list(dict.fromkeys(ids))
-        wrong = [i for i in ids if i in special.all or not 0 <= i < special.vocab_size]
-        if wrong or len(ids) > 10:
-            raise ValueError(
-                f"Up to ten ordinary ids can be required; got {len(ids)}, of which {wrong} are special or unknown."
-            )
-        states = torch.arange(2 ** len(ids))
-        columns = torch.zeros(special.vocab_size, dtype=torch.int64)  # class 0: all that are not required
-        columns[list(ids)] = torch.arange(1, len(ids) + 1)
-        transitions = torch.stack([states, *(states | (1 << bit) for bit in range(len(ids)))], dim=1)
-        return cls(transitions, states == len(states) - 1, special, columns=columns)
-
-    @classmethod
-    def pattern(cls, allowed: Sequence[Sequence[int]], special: SpecialIds) -> Automaton:
-        """Exactly ``len(allowed)`` tokens from the first blank on, each out of its own set of ids."""
-        transitions = torch.full((len(allowed) + 1, special.vocab_size), -1)
-        for state, ids in enumerate(allowed):
-            transitions[state, list(ids)] = state + 1
-        return cls(transitions, torch.arange(len(allowed) + 1) == len(allowed), special)
-
-    @property
-    def possible(self) -> bool:
-        """Whether any sequence of tokens is accepted."""
-        return self.possible_from(PLAIN)
-
-    def possible_from(self, code: int) -> bool:
-        """Whether any sequence of tokens is accepted in a run whose first blank has this code."""
-        reached = self._after(self._only(self._start(code)), None, _PLACES.get(code, 0))
-        while not bool((reached & self.accepting).any()):
-            more = reached | self._after(reached, None, 0)
-            if bool((more == reached).all()):
-                return False
-            reached = more
-        return True
-
-    def accepts_length(self, tokens: int) -> bool:
-        """Whether some sequence of exactly so many tokens is accepted."""
-        return self.accepts([PLAIN] * tokens)
-
-    def accepts(self, codes: Sequence[int]) -> bool:
-        """Whether some filling of a run with these codes is accepted."""
-        reached = self._only(self._start(codes[0]) if len(codes) else self.start)
-        for code in codes:
-            reached = self._after(reached, None, _PLACES.get(code, 0))
-        return bool((reached & self.accepting).any())
-
-    def step(self, state: int, token: int, code: int = PLAIN) -> int:
-        """The state after one id; -1 = not allowed."""
-        return int(self._tables[_PLACES.get(code, 0)][state, self._column(token)])
-
-    @cached_property
-    def _tables(self) -> list[Int[Tensor, "states classes"]]:
-        return [
-            self.transitions,
-            *(self.transitions if table is None else table for table in (self.behind_space, self.at_start)),
-        ]
-
-    @cached_property
-    def _vocab(self) -> int:
-        return self.transitions.shape[1] if self.columns is None else len(self.columns)
-
-    def _column(self, token: int) -> int:
-        return token if self.columns is None else int(self.columns[token])
-
-    @cached_property
-    def _edges(self) -> list[tuple[Int[Tensor, " edges"], Int[Tensor, " edges"]]]:
-        """By table, the pairs of states that some id leads between which may be placed."""
-        placed = torch.ones(self._vocab, dtype=torch.bool)
-        placed[[i for i in self.special.all if i < self._vocab]] = False
-        classes = (
-            placed
-            if self.columns is None
-            else torch.bincount(self.columns[placed], minlength=self.transitions.shape[1]) > 0
-        )
-        edges = []
-        for table in self._tables:
-            begin, column = ((table >= 0) & classes).nonzero(as_tuple=True)
-            pairs = torch.unique(begin * len(table) + table[begin, column])
-            edges.append((pairs // len(table), pairs % len(table)))
-        return edges
-
-    def _only(self, state: int) -> Bool[Tensor, " states"]:
-        return torch.arange(len(self.accepting)) == state
-
-    def _start(self, code: int) -> int:
-        return self.starts.get(code, self.start)
-
-    def _after(self, states: Bool[Tensor, " states"], token: int | None, place: int) -> Bool[Tensor, " states"]:
-        """The states after one more token; None = any."""
-        after = torch.zeros_like(states)
-        if token is None:
-            begin, end = self._edges[place]
-            after[end[states[begin]]] = True
-        elif token < self._vocab:
-            reached = self._tables[place][states, self._column(token)]
-            after[reached[reached >= 0].long()] = True
-        return after
-
-    def _before(self, states: Bool[Tensor, " states"], cell: Cell) -> Bool[Tensor, " states"]:
-        """The states from which one more token leads into ``states``."""
-        before = torch.zeros_like(states)
-        if cell.token is None:
-            begin, end = self._edges[cell.place]
-            before[begin[states[end]]] = True
-        elif cell.token < self._vocab:
-            reached = self._tables[cell.place][:, self._column(cell.token)]
-            before = (reached >= 0) & states[reached.clamp(min=0).long()]
-        # What came before a run was accepted, or nothing was: every token so far left that open.
-        return before if cell.begins is None else self.accepting & before[cell.begins]
-
-    def _span(self, view: StepView, row: int) -> list[Cell]:
-        """The tokens that are read, from the first blank on."""
-        real = view.canvas.attention_mask[row].nonzero()[:, 0].tolist()
-        first = int(view.to_fill[row].long().argmax())
-        ids, blank, to_fill = view.ids[row].tolist(), view.blanks[row].tolist(), view.to_fill[row].tolist()
-        codes = None
-        if self.layout is not None:
-            codes = self.layout[int(view.rows[row]) if len(self.layout) > 1 else 0].tolist()
-        cells: list[Cell] = []
-        fresh = True
-        for column in real:
-            code = PLAIN if codes is None else codes[column]
-            if column < first or (self.each_run and not to_fill[column]):
-                fresh = fresh or code != SILENT
-                continue
-            begins = self._start(code) if fresh and (self.each_run or not cells) else None
-            cells.append(Cell(column, None if blank[column] else ids[column], _PLACES.get(code, 0), begins))
-            fresh = False
-        return cells
-
-    def _row(self, view: StepView, row: int) -> tuple[list[Cell], list[Bool[Tensor, " states"]]]:
-        """The span, and after each of its tokens the states from which the rest can be accepted."""
-        cells = self._span(view, row)
-        future = [self.accepting]
-        for cell in reversed(cells):
-            future.append(self._before(future[-1], cell))
-        future.reverse()
-        if not bool((future[0] & self.accepting).any()):
-            raise ValueError(
-                f"The automaton accepts no filling of row {int(view.rows[row])}: {sum(c.token is None for c in cells)} blanks in "
-                f"{len(cells)} tokens. Check the row's length and its given tokens against the pattern."
-            )
-        return cells, future[1:]
-
-    def _allowed(
-        self, states: Bool[Tensor, " states"], future: Bool[Tensor, " states"], place: int, vocab: int
-    ) -> Bool[Tensor, " vocab"]:
-        """The ids that lead from ``states`` to where the rest can be accepted."""
-        reached = self._tables[place][states]
-        known = ((reached >= 0) & future[reached.clamp(min=0).long()]).any(0)
-        known = known if self.columns is None else known[self.columns]
-        allowed = torch.zeros(vocab, dtype=torch.bool)
-        allowed[: len(known)] = known[:vocab]
-        allowed[[i for i in self.special.all if i < vocab]] = False
-        return allowed
-
-    def restrict(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
-        places = where.cpu()
-        allowed = []
-        for row in range(len(view.rows)):
-            cells, future = self._row(view, row)
-            states = self.accepting
-            for cell, rest in zip(cells, future, strict=True):
-                states = states if cell.begins is None else self._only(cell.begins)
-                if places[row, cell.column]:
-                    allowed.append(self._allowed(states, rest, cell.place, logits.shape[-1]))
-                states = self._after(states, cell.token, cell.place)
-        return logits.masked_fill(~torch.stack(allowed).to(logits.device), -torch.inf) if allowed else logits
-
-    def draw(
-        self,
-        tokens: Tokens,
-        log_probs: LogProbs,
-        uniforms: Float[Tensor, " scored"],
-        view: StepView,
-        where: Bool[Tensor, "rows seq"],
-    ) -> Int[Tensor, " scored"]:
-        places = where.cpu()
-        shares = tokens.shares(view, where)
-        drawn: list[Tensor] = []
-        for row in range(len(view.rows)):
-            cells, future = self._row(view, row)
-            states = self.accepting
-            for cell, rest in zip(cells, future, strict=True):
-                states = states if cell.begins is None else self._only(cell.begins)
-                token = cell.token
-                if places[row, cell.column]:
-                    n = len(drawn)
-                    allowed = self._allowed(states, rest, cell.place, log_probs.shape[-1]).to(log_probs.device)
-                    one = slice(n, n + 1)
-                    open_to = log_probs[one].masked_fill(~allowed, -torch.inf)
-                    drawn.append(tokens.draw(open_to, uniforms[one], None if shares is None else shares[one]))
-                    token = int(drawn[-1])
-                states = self._after(states, token, cell.place)
-        return torch.cat(drawn) if drawn else log_probs.new_zeros(0, dtype=torch.int64)
+        return tokens.draw(log_probs, uniforms, tokens.fractions(view, where))

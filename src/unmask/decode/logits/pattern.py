@@ -1,19 +1,19 @@
-"""A regular expression as a finite automaton over characters, with the meaning that ``re`` gives it.
+"""A regular expression as a finite automaton over characters, with the semantics of ``re``.
 
-The pattern is read by Python's own parser, and which characters an atom such as ``[\\x41-\\x5A]`` or ``\\w`` takes is looked up with
-``re`` itself, flags included. So a pattern means what ``re.fullmatch`` means by it. What no finite automaton can do is refused:
+Python's own parser reads the pattern, and ``re`` itself decides which characters an atom such as ``[\\x41-\\x5A]`` or ``\\w`` matches, flags
+included. So a pattern means what ``re.fullmatch`` means by it. Constructs beyond finite automata are refused:
 anchors and boundaries, look-arounds, back-references, possessive repetitions.
 
-    pattern  ->  tree (re's)  ->  NFA whose moves read one atom (Thompson 1968)
+    pattern  ->  tree of ``re``  ->  NFA whose transitions read one atom (Thompson 1968)
 
-Shapes: characters are code points; a set of them is its runs ``[R, 2]``, first and one past the last.
+Shapes: characters are code points; a set of characters is an array of runs ``[R, 2]``, first and one past the last.
 """
 
 from __future__ import annotations
 
 import re
-import re._constants as tree  # type: ignore[import-not-found]
-import re._parser as parser  # type: ignore[import-not-found]
+import re._constants as tree
+import re._parser as parser
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,25 +24,25 @@ import numpy as np
 
 MOST_REPEATS = 512
 _MOST_STATES = 1 << 16
-_LOCAL = re.IGNORECASE | re.ASCII | re.DOTALL  # flags that change what an atom takes
+_LOCAL = re.IGNORECASE | re.ASCII | re.DOTALL  # flags that change which characters an atom matches
 _CATEGORIES = {
     tree.CATEGORY_DIGIT: r"\d", tree.CATEGORY_NOT_DIGIT: r"\D", tree.CATEGORY_SPACE: r"\s", tree.CATEGORY_NOT_SPACE: r"\S",
     tree.CATEGORY_WORD: r"\w", tree.CATEGORY_NOT_WORD: r"\W",
 }  # fmt: skip
 _REFUSED = {
-    tree.AT: "anchors and boundaries (^, $, \\b) look beside what they match, and a pattern matches the whole text without them",
-    tree.ASSERT: "a look-around looks beside what it matches",
-    tree.ASSERT_NOT: "a look-around looks beside what it matches",
-    tree.GROUPREF: "a back-reference repeats what was matched before",
-    tree.GROUPREF_EXISTS: "a condition on a group looks at what was matched before",
-    tree.POSSESSIVE_REPEAT: "a possessive repetition gives nothing back",
-    tree.ATOMIC_GROUP: "an atomic group gives nothing back",
+    tree.AT: "anchors and boundaries (^, $, \\b) look outside the match, and a pattern matches the whole text without them",
+    tree.ASSERT: "a look-around looks outside the match",
+    tree.ASSERT_NOT: "a look-around looks outside the match",
+    tree.GROUPREF: "a back-reference repeats earlier text, which needs memory",
+    tree.GROUPREF_EXISTS: "a condition on a group depends on earlier text, which needs memory",
+    tree.POSSESSIVE_REPEAT: "a possessive repetition does not backtrack",
+    tree.ATOMIC_GROUP: "an atomic group does not backtrack",
 }
 
 
 @dataclass(frozen=True)
 class Atom:
-    """What takes one character: the source of a pattern of one character, and its flags."""
+    """A pattern that matches one character: its source and its flags."""
 
     source: str
     flags: int = 0
@@ -50,14 +50,18 @@ class Atom:
 
 @dataclass
 class Nfa:
-    """States ``0..n-1``, of which ``end`` accepts; ``free`` moves read nothing, ``reading`` moves one character of an atom."""
+    """States ``0..n-1``; ``end`` accepts. ``free`` transitions read nothing, ``reading`` transitions one character of an atom."""
 
     free: list[list[int]] = field(default_factory=list)
     reading: list[list[tuple[Atom, int]]] = field(default_factory=list)
     end: int = 0
 
     def state(self) -> int:
-        """A new state."""
+        """Add a state and return its index.
+
+        Raises:
+            ValueError: too many states.
+        """
         if len(self.free) >= _MOST_STATES:
             raise ValueError(
                 f"The pattern is too large: it repeats its parts more than {_MOST_STATES:,} times in all. Shorten it, or lower its counts."
@@ -67,7 +71,7 @@ class Nfa:
         return len(self.free) - 1
 
     def closure(self, states: set[int]) -> frozenset[int]:
-        """The states that these reach by free moves."""
+        """Return the states reachable by free transitions."""
         reached, todo = set(states), list(states)
         while todo:
             for after in self.free[todo.pop()]:
@@ -78,7 +82,7 @@ class Nfa:
 
 
 def read_pattern(pattern: str) -> tuple[Nfa, int]:
-    """The automaton of a pattern, and the state it begins in.
+    """Return the automaton of a pattern, and its start state.
 
     Raises:
         ValueError: a pattern that ``re`` cannot read, or that no finite automaton can match.
@@ -99,7 +103,7 @@ def read_pattern(pattern: str) -> tuple[Nfa, int]:
 
 
 class _Builder:
-    """Adds re's tree to an automaton, part behind part: a node and the state before it give the state behind it."""
+    """Adds ``re``'s tree to an automaton: from a node and the state before it to the state after it."""
 
     def __init__(self, nfa: Nfa, pattern: str) -> None:
         self.nfa, self.pattern = nfa, pattern
@@ -119,7 +123,7 @@ class _Builder:
             return self.sequence(inner, _with(flags, added, removed), state)
         if operation is tree.BRANCH:
             return self._either([partial(self.sequence, part, flags) for part in argument[1]], state)
-        if operation in (tree.MAX_REPEAT, tree.MIN_REPEAT):  # greedy or lazy, the same texts match whole
+        if operation in (tree.MAX_REPEAT, tree.MIN_REPEAT):  # greedy and lazy repetitions match the same whole texts
             least, most, inner = argument
             unbounded = most == tree.MAXREPEAT
             if max(int(least), 0 if unbounded else int(most)) > MOST_REPEATS:
@@ -129,7 +133,7 @@ class _Builder:
             return self._times(
                 partial(self.sequence, inner, flags), int(least), None if unbounded else int(most), state
             )
-        reason = _REFUSED.get(operation, f"re's {operation} is not known here")
+        reason = _REFUSED.get(operation, f"re's {operation} is not supported")
         raise ValueError(
             f"The pattern {self.pattern!r} cannot be used: {reason}. Patterns are made of literals, classes, groups, |, *, +, ? and {{m,n}}; they match the whole text."
         )
@@ -164,7 +168,7 @@ class _Builder:
 
 
 def _source(operation: Any, argument: Any) -> str:
-    """An atom of the tree as a pattern again."""
+    """Return an atom of the tree as a pattern."""
     if operation is tree.ANY:
         return "."
     if operation is tree.LITERAL:
@@ -203,6 +207,6 @@ def _every_character() -> str:
 
 @cache
 def characters_of(atom: Atom) -> np.ndarray:
-    """The characters that an atom takes, as runs ``[R, 2]``."""
+    """Return the characters that an atom matches, as runs ``[R, 2]``."""
     runs = [match.span() for match in re.finditer(f"(?:{atom.source})+", _every_character(), atom.flags)]
     return np.array(runs, dtype=np.int64).reshape(-1, 2)

@@ -1,8 +1,8 @@
-"""Changes of the logits before anything is scored or drawn.
+"""Logits processors: functions of the logits before scoring and sampling.
 
-An adjustment takes the logits ``[N, V]`` of the scored positions and returns them changed. Special ids are forbidden before the
-first adjustment, so that the logit of an id that is never placed cannot change the odds of the others. They are forbidden again after
-the last, so that no adjustment can bring one back. Between the two, adjustments run in the order given.
+A processor maps the logits ``[N, V]`` of the scored positions to logits of the same shape. Special ids are forbidden before the
+first processor, so that their logits cannot affect the probabilities of the others. They are forbidden again after the last one, so that no
+processor can allow them. Processors run in the order given.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from unmask.contracts import SpecialIds
 from unmask.decode.canvas import Canvas
+from unmask.decode.reads import Reads
 from unmask.decode.view import StepView
 from unmask.ops.sampling import Logits, forbid
 
@@ -26,7 +27,7 @@ from unmask.ops.sampling import Logits, forbid
 class LogitsProcessor(Protocol):
     """Logits ``[N, V]`` at the True positions of ``where [b, L]`` -> logits of the same shape; float32 or float64.
 
-    The tensor given is the callee's to change in place.
+    The input may be changed in place. An optional attribute ``reads`` says what the processor reads (``Reads``).
     """
 
     def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits: ...
@@ -34,10 +35,10 @@ class LogitsProcessor(Protocol):
 
 @dataclass(frozen=True)
 class AllowedIds:
-    """Only ids that are text may be placed, and EOS where it can end something.
+    """Allow ordinary ids, and EOS only after all given text.
 
-    The mask, PAD and every other special are forbidden everywhere, and so are ids beyond the tokenizer's vocabulary (a
-    padded embedding). EOS may appear only where nothing given follows it: an EOS before given text would hide that text.
+    The mask, PAD and all other special ids are forbidden, and so are ids beyond the tokenizer's vocabulary (a
+    padded embedding). An EOS before given text would end the text early, so it is allowed only where no given token follows.
 
     Attributes:
         special: the special ids.
@@ -63,14 +64,14 @@ class AllowedIds:
 
 @dataclass(frozen=True)
 class ForbiddenIds:
-    """Ids that are never placed.
+    """Forbid ids.
 
     Attributes:
-        ids: of ordinary tokens.
+        ids: ordinary ids that are never placed.
     """
 
     ids: tuple[int, ...]
-    reads_probabilities: ClassVar[bool] = False
+    reads: ClassVar[Reads] = Reads.NOTHING
 
     def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
         forbidden = torch.zeros(logits.shape[-1], dtype=torch.bool)
@@ -80,14 +81,14 @@ class ForbiddenIds:
 
 @dataclass(frozen=True, eq=False)
 class PositionVocabulary:
-    """A vocabulary of its own for every position.
+    """Allow a separate set of ids at every position.
 
     Attributes:
-        allowed: bool ``[B, L, V]`` over the caller's batch (or ``[1, L, V]`` for all rows), True = may be placed there.
+        allowed: bool ``[B, L, V]`` over the caller's batch (or ``[1, L, V]`` for all rows), True = allowed.
     """
 
     allowed: Bool[Tensor, "batch seq vocab"]
-    reads_probabilities: ClassVar[bool] = False
+    reads: ClassVar[Reads] = Reads.NOTHING
 
     def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
         rows, columns = where.nonzero(as_tuple=True)
@@ -97,20 +98,22 @@ class PositionVocabulary:
 
 @dataclass(frozen=True)
 class RepetitionPenalty:
-    """Tokens that already stand in the row become less likely (Keskar et al. 2019, 1909.05858).
+    """Lower the logits of tokens that occur in the row (Keskar et al. 2019, 1909.05858).
 
-    The rule is that of Hugging Face's ``RepetitionPenaltyLogitsProcessor``: a positive logit is divided by the penalty, a negative
-    one is multiplied by it. It reads the network's logits as they come, never normalised ones, and each by itself: no other id,
-    allowed or not, has a part in it.
+    As in Hugging Face's ``RepetitionPenaltyLogitsProcessor``, a positive logit is divided by the penalty and a negative
+    one is multiplied by it. The rule applies to the network's unnormalised logits, independently for each id.
 
     Attributes:
-        penalty: 1 changes nothing, above 1 discourages repetition.
-        special: ids that are not counted.
+        penalty: 1 changes nothing; above 1 discourages repetition.
+        special: special ids, which are never penalised.
+
+    Raises:
+        ValueError: a penalty of 0 or less.
     """
 
     penalty: float
     special: SpecialIds
-    reads_probabilities: ClassVar[bool] = False
+    reads: ClassVar[Reads] = Reads.NOTHING
 
     def __post_init__(self) -> None:
         if self.penalty <= 0:
@@ -121,7 +124,7 @@ class RepetitionPenalty:
     def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
         vocab = logits.shape[-1]
         text = view.canvas.attention_mask & (view.ids < vocab)
-        # One column more takes what is padding: scattering False over True would lose tokens.
+        # Padding is scattered to an extra column: scattering False over True would lose tokens.
         seen = torch.zeros(len(view.ids), vocab + 1, dtype=torch.bool, device=logits.device)
         seen = seen.scatter(1, view.ids.masked_fill(~text, vocab), True)[:, :vocab]
         seen[:, [i for i in self.special.all if i < vocab]] = False
@@ -131,14 +134,14 @@ class RepetitionPenalty:
 
 @dataclass(frozen=True)
 class EosLast:
-    """EOS only where no blank stands before it: it ends a text that is complete, and cannot win early.
+    """Allow EOS only where no masked position precedes it, so that it ends a complete text.
 
     Attributes:
-        special: the special ids; without EOS this changes nothing.
+        special: the special ids; without an EOS id the logits stay unchanged.
     """
 
     special: SpecialIds
-    reads_probabilities: ClassVar[bool] = False
+    reads: ClassVar[Reads] = Reads.NOTHING
 
     def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:
         if self.special.eos is None:
@@ -151,7 +154,7 @@ class EosLast:
 
 @dataclass(frozen=True)
 class HookOfLogits:
-    """A hook of the logits alone.
+    """A logits processor from a function of the logits alone.
 
     Attributes:
         hook: logits ``[N, V]`` -> logits.
@@ -164,7 +167,7 @@ class HookOfLogits:
 
 
 def as_logits_processor(hook: Callable[..., Logits]) -> LogitsProcessor:
-    """A hook of the logits alone is one that ignores the rest."""
+    """Return a logits processor from ``hook(logits, view, where)`` or ``hook(logits)``."""
     try:
         inspect.signature(hook).bind(None, None, None)
     except TypeError:
@@ -175,12 +178,12 @@ def as_logits_processor(hook: Callable[..., Logits]) -> LogitsProcessor:
 
 
 def last_run(canvas: Canvas, mask_id: int) -> Bool[Tensor, "rows seq"]:
-    """True at the blanks that no given token of their row follows."""
+    """Return the masked positions that no given token of their row follows."""
     given = (canvas.attention_mask & (canvas.fixed | (canvas.ids != mask_id))).long()
     following = given.flip(-1).cumsum(-1).flip(-1)
     return (following == 0) & canvas.attention_mask
 
 
 def as_logits(raw: Float[Tensor, "scored vocab"]) -> Logits:
-    """Logits in float32, or float64 if they came so: half-precision scores tie near 1."""
+    """Return logits in float32, or float64 if they are float64: half-precision confidences tie near 1."""
     return raw if raw.dtype == torch.float64 else raw.float()

@@ -1,14 +1,14 @@
 """From a regular expression over text to a finite automaton over token ids.
 
-    pattern  ->  NFA over characters (``pattern``)  ->  table over bytes (``byte_table``)  ->  read every token through it
+    pattern  ->  NFA over characters (``pattern``)  ->  table over bytes (``byte_table``)  ->  transitions by whole tokens
 
-The whole text must match, as with ``re.fullmatch``. Tokens are read byte by byte, so a token may be a part of a character, and is allowed
-only where all of it fits. ``Automaton`` looks ahead through the blanks that remain.
+The whole text must match, as with ``re.fullmatch``. Tokens are read byte by byte, so a token may be a partial character, and is allowed
+only if all of it fits. ``Automaton`` looks ahead through the remaining masked positions.
 
-How a token reads depends on what stands before it (``Spelling``), so there is a table for each of three places: behind other tokens, behind a
-space of the given text, and at the beginning of the text. A layout says which place is which (``unmask.decode.logits.constraints``).
+The bytes of a token depend on the text before it (``Spelling``). There is a table for each of three contexts: after other tokens, after a given
+space, and at the start of the text. A layout marks the context of each position (``unmask.decode.logits.automaton``).
 
-Shapes: ``S`` states, ``V`` tokens, ``C`` classes of tokens that lead alike.
+Shapes: ``S`` states, ``V`` tokens, ``C`` classes of tokens with equal transitions.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from unmask.contracts import SpecialIds
+from unmask.decode.logits.automaton import AT_START, BEHIND_SPACE, INSIDE_WORD, OWN_SPACE, PLAIN, Automaton
 from unmask.decode.logits.byte_table import JOINT, SPACE, ByteTable, byte_table
-from unmask.decode.logits.constraints import AT_START, BEHIND_SPACE, INSIDE_WORD, OWN_SPACE, PLAIN, Automaton
 from unmask.decode.logits.pattern import read_pattern
 from unmask.decode.logits.spelling import Spelling
 
@@ -28,17 +28,17 @@ _MOST_STATES = 1 << 15
 
 
 def regex_automaton(pattern: str, texts: Sequence[str | bytes | None] | Spelling, special: SpecialIds) -> Automaton:
-    """The automaton that accepts the token sequences whose text matches ``pattern`` whole.
+    """Return the automaton of token sequences whose whole text matches ``pattern``.
 
-    Every run of blanks is matched by itself, whatever is given around it.
+    Every contiguous masked span is matched by itself, independently of the given text.
 
     Args:
-        pattern: a regular expression as ``re`` reads it, without anchors, look-arounds, back-references and possessive repetitions.
-        texts: what each id writes, in the order of ids, as text or bytes; None = never placed. Or a ``Spelling``.
+        pattern: a regular expression of ``re``, without anchors, look-arounds, back-references and possessive repetitions.
+        texts: the text or bytes of each id, in the order of ids; None = never placed. Or a ``Spelling``.
         special: ids that are never placed.
 
     Raises:
-        ValueError: a pattern that is malformed, beyond a finite automaton or too large, or that no tokens can write.
+        ValueError: a pattern that is malformed, not regular or too large, or that no tokens can write.
     """
     spelling = texts if isinstance(texts, Spelling) else Spelling.of(texts)
     nfa, start = read_pattern(pattern)
@@ -52,8 +52,8 @@ def regex_automaton(pattern: str, texts: Sequence[str | bytes | None] | Spelling
     )
     plain, in_word, spaced = table.starts
     if np.flatnonzero(table.moves[plain, :JOINT] >= 0).tolist() == [0x20]:
-        spaced = plain  # a pattern that begins with a space means the one that is given
-    if spelling.continues is not None:  # at a beginning stands no piece that continues a word
+        spaced = plain  # a leading space of the pattern is the given one
+    if spelling.continues is not None:  # at the start of a text, no token continues a word
         table = _only(table, JOINT, plain)
         plain = len(table.moves) - 1
     places = [_Tokens(symbols) for symbols in _symbols(spelling)]
@@ -61,20 +61,20 @@ def regex_automaton(pattern: str, texts: Sequence[str | bytes | None] | Spelling
     automaton = _read(table, places, sorted({*starts.values()}), starts, special, pattern)
     if not any(automaton.possible_from(code) for code in starts):
         raise ValueError(
-            f"No sequence of this tokenizer's tokens matches the pattern {pattern!r}: look for characters it cannot write."
+            f"No sequence of this tokenizer's tokens matches the pattern {pattern!r}: check it for characters that the tokenizer cannot write."
         )
     return automaton
 
 
 def _only(table: ByteTable, symbol: int, state: int) -> ByteTable:
-    """The table with one state more, which does what ``state`` does after ``symbol``, and nothing else."""
+    """Return the table with one more state, whose only transition is that of ``state`` by ``symbol``."""
     row = np.full((1, table.moves.shape[1]), -1, dtype=np.int32)
     row[0, symbol] = table.moves[state, symbol]
     return ByteTable(np.concatenate([table.moves, row]), np.append(table.accepting, False), table.starts)
 
 
 def _symbols(spelling: Spelling) -> list[list[list[int] | None]]:
-    """The symbols that each token reads behind others, behind a given space, and at the beginning; None = never placed there."""
+    """Return the symbols of each token after others, after a given space, and at the start; None = never placed there."""
     joined: list[list[int] | None] = [list(part) if part else None for part in spelling.behind]
     starts: list[list[int] | None] = [list(part) if part else None for part in spelling.at_start]
     if spelling.continues is not None:
@@ -83,16 +83,16 @@ def _symbols(spelling: Spelling) -> list[list[list[int] | None]]:
             for part, inner in zip(joined, spelling.continues, strict=True)
         ]
         starts = joined
-    # Of a token that is the space alone nothing is left behind a space: it still stands for that one.
+    # A token that is a single space writes nothing after a given space: it stands for that space.
     spaced = [
-        [0x20, *part] if part is not None and whole else None
-        for part, whole in zip(spelling.behind_space, spelling.behind, strict=True)
+        [0x20, *part] if part is not None and data else None
+        for part, data in zip(spelling.behind_space, spelling.behind, strict=True)
     ]
     return [joined, spaced, starts]
 
 
 class _Tokens:
-    """Tokens as symbols, by their first one."""
+    """Tokens as sequences of symbols, sorted by the first one."""
 
     def __init__(self, symbols: Sequence[list[int] | None]) -> None:
         self.lengths = np.array([len(s or ()) for s in symbols], dtype=np.int64)
@@ -105,7 +105,7 @@ class _Tokens:
         self.bounds = np.searchsorted(first[order], np.arange(JOINT + 2))
 
     def read(self, moves: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The moves of every token that fits: from (a place in ``states``), token, to."""
+        """Return the transitions of every token that fits: index into ``states``, token, target state."""
         fits = moves[states] >= 0
         count = np.diff(self.bounds)
         pieces = [(n, symbol) for n, symbol in zip(*np.nonzero(fits & (count > 0)), strict=True)]
@@ -135,15 +135,15 @@ def _read(
     special: SpecialIds,
     pattern: str,
 ) -> Automaton:
-    """The automaton over ids: its states are those of the table that some tokens end in."""
+    """Return the automaton over ids: its states are the table's states at the ends of tokens."""
     number = {state: n for n, state in enumerate(begin)}
     todo = np.array(begin)
-    found: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = [[] for _ in places]
+    pieces: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = [[] for _ in places]
     while len(todo):
         for place, tokens in enumerate(places):
             origin, token, to = tokens.read(table.moves, todo)
-            found[place].append((todo[origin], token, to))
-        reached = np.unique(np.concatenate([moves[-1][2] for moves in found]))
+            pieces[place].append((todo[origin], token, to))
+        reached = np.unique(np.concatenate([moves[-1][2] for moves in pieces]))
         todo = np.array([state for state in reached.tolist() if state not in number], dtype=np.int64)
         number |= {state: len(number) + n for n, state in enumerate(todo.tolist())}
         if len(number) > _MOST_STATES:
@@ -152,7 +152,7 @@ def _read(
             )
     renamed = np.full(len(table.moves), -1, dtype=np.int64)
     renamed[list(number)] = list(number.values())
-    moves = [tuple(np.concatenate(parts) for parts in zip(*of_place, strict=True)) for of_place in found]
+    moves = [tuple(np.concatenate(parts) for parts in zip(*of_place, strict=True)) for of_place in pieces]
     columns, representatives = _classes(moves, len(places[0].lengths), renamed)
     tables = np.full((len(places), len(number), len(representatives)), -1, dtype=np.int32)
     stands_for = np.full(len(columns), -1)
@@ -174,7 +174,7 @@ def _read(
 
 
 def _classes(moves: Sequence[tuple[np.ndarray, ...]], vocab: int, renamed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The class of each token, and one token of each: tokens of a class lead alike from every state in every place."""
+    """Return the class of each token, and one token per class: tokens of a class have equal transitions in every context."""
     draw = np.random.default_rng(0)
     sums = np.zeros(vocab, dtype=np.uint64)
     for origin, token, to in moves:

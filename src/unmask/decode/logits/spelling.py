@@ -1,8 +1,8 @@
-"""What each token writes, by what stands before it: bytes of UTF-8, read off the tokenizer's own decoder.
+"""The bytes of UTF-8 that each token writes, by the text before it, read off the tokenizer's decoder.
 
-    byte-level              the bytes of the token; some are parts of a character
-    Metaspace, Unigram      ``▁`` is a space; ``<0xE4>`` is a byte; at the beginning of a text the first space may be dropped
-    WordPiece               ``##able`` continues a word; two words get a space between them where they would be read as one
+    byte-level              the bytes of the token; some are partial characters
+    Metaspace, Unigram      ``▁`` is a space; ``<0xE4>`` is a byte; the first space of a text may be dropped
+    WordPiece               ``##able`` continues a word; two words are separated by a space if they would otherwise form one word
 
 Shapes: ``V`` ids.
 """
@@ -17,22 +17,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from unmask.contracts import SpecialIds
-from unmask.data.tokenizing.tokenizers import _BYTE_OF, Tokenizer
+from unmask.data.tokenizing.token_bytes import BYTE_OF
+from unmask.data.tokenizing.tokenizers import Tokenizer
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 @dataclass(frozen=True)
 class Spelling:
-    """What each token writes, in the order of ids; None = never placed there.
+    """The bytes that each token writes, in the order of ids; None = never placed there.
 
     Attributes:
-        behind: behind other tokens, in UTF-8.
-        behind_space: behind a space that is given; that space is not written again.
-        at_start: where nothing stands before.
-        continues: by id, whether the token continues a word; None where tokens bring their spaces. Where it is given, two tokens of
-            which the second does not continue have a space between them if they would be one word without it.
-        words: runs ``[R, 2]`` of the characters that make one word of two tokens.
+        behind: after other tokens, in UTF-8.
+        behind_space: after a given space, which is not written again.
+        at_start: at the start of the text.
+        continues: by id, True if the token continues a word; None if tokens contain their spaces. Two tokens, the second
+            not a continuation, are separated by a space if they would otherwise form one word.
+        words: runs ``[R, 2]`` of the characters that join two tokens into one word.
     """
 
     behind: Sequence[bytes | None]
@@ -43,13 +44,13 @@ class Spelling:
 
     @classmethod
     def of(cls, texts: Sequence[str | bytes | None]) -> Spelling:
-        """Of tokens that bring their spaces and read alike everywhere."""
+        """Return the spelling of tokens that contain their spaces and are written alike everywhere."""
         data = [text.encode("utf-8") if isinstance(text, str) else text for text in texts]
         return cls(data, [None if part is None else part.removeprefix(b" ") for part in data], data)
 
     @classmethod
     def of_tokenizer(cls, tokenizer: Tokenizer) -> Spelling:
-        """Of a tokenizer's tokens. Special ids are never placed, nor is a token that writes nothing."""
+        """Return the spelling of a tokenizer's tokens. Special ids and empty tokens are never placed."""
         backend, special = tokenizer.backend, set(SpecialIds.of(tokenizer).all)
         decoder = "" if backend.decoder is None else json.dumps(json.loads(backend.to_str())["decoder"])
         ids = range(tokenizer.vocab_size)
@@ -80,7 +81,7 @@ class Spelling:
 
 
 def _byte_level(token: str) -> bytes:
-    data = [_BYTE_OF.get(character) for character in token]
+    data = [BYTE_OF.get(character) for character in token]
     return token.encode("utf-8") if None in data else bytes(byte for byte in data if byte is not None)
 
 
@@ -92,7 +93,7 @@ def _written(text: str, token: str | None, fallback: bool) -> bytes | None:
 
 
 def _decoded_behind(tokenizer: Tokenizer, tokens: Sequence[str | None]) -> list[str]:
-    """What each token adds to a text it follows: decoded behind an ordinary token of letters."""
+    """Return the text that each token adds after another: decoded after an ordinary token of letters."""
     backend = tokenizer.backend
     anchor = next(
         (i for i, token in enumerate(tokens) if token is not None and token.isascii() and token.isalpha()), None
@@ -104,12 +105,12 @@ def _decoded_behind(tokenizer: Tokenizer, tokens: Sequence[str | None]) -> list[
 
 
 def _begins_with_a_space(tokenizer: Tokenizer) -> bool:
-    """Whether every text comes back with a space in front that it did not have."""
+    """Return whether decoding adds a leading space to every text."""
     return tokenizer.decode(tokenizer.encode("a")).startswith(" ")
 
 
 def _word_characters(tokenizer: Tokenizer, words: Sequence[bytes | None]) -> np.ndarray:
-    """Of the characters that tokens write, those that stay in one word behind a letter."""
+    """Return the characters of tokens that form one word with a letter before them."""
     backend = tokenizer.backend
     characters = sorted(set("".join(word.decode("utf-8", "ignore") for word in words if word)))
 

@@ -1,7 +1,7 @@
-"""UTF-8 as a finite automaton over tokens that are parts of characters.
+"""UTF-8 as a finite automaton over tokens that are partial characters.
 
-Eight states: between characters, one to three bytes to come, and four behind lead bytes whose next byte is restricted (Unicode, table
-3-7). Tokens that move it alike are one class; class 0 are the tokens of whole characters, which stand between characters only.
+Eight states: between characters, one to three bytes missing, and four after lead bytes whose next byte is restricted (Unicode, table
+3-7). Tokens with equal transitions form a class; class 0 is all tokens of whole characters, which occur between characters only.
 Sets of states are the bits of an integer.
 """
 
@@ -22,7 +22,7 @@ _LEADS = (
     (0xF4, 0xF4, 7),
     (0xF1, 0xF3, 3),
 )
-# States 1 to 3 wait for as many bytes; 4 to 7 stand behind E0, ED, F0, F4: the bytes each takes, and the state after one.
+# In states 1 to 3 as many bytes are missing; 4 to 7 follow E0, ED, F0, F4: allowed bytes (first, last), and the next state.
 _TAILS = {
     1: (0x80, 0xBF, 0),
     2: (0x80, 0xBF, 1),
@@ -36,10 +36,10 @@ _TAILS = {
 
 @dataclass(frozen=True)
 class Utf8:
-    """How classes of tokens move sets of states.
+    """Transitions of sets of states by classes of tokens.
 
     Attributes:
-        class_of: the class of each id that is a part of a character; all others are of class 0.
+        class_of: the class of each id that is a partial character; all others are of class 0.
         after: by class and set, the states after a token of the class.
         before: by class and set, the states from which a token of the class leads into the set.
         after_any, before_any: by set, the same for a token of any class.
@@ -53,7 +53,7 @@ class Utf8:
 
     @classmethod
     def of(cls, parts: Mapping[int, bytes]) -> Utf8:
-        """The automaton of the tokens with these bytes."""
+        """Return the automaton of tokens with these bytes."""
         moves = {(BETWEEN, *[-1] * (_STATES - 1)): 0}
         class_of = {id: moves.setdefault(_moves(data), len(moves)) for id, data in sorted(parts.items())}
         sets = range(1 << _STATES)
@@ -74,33 +74,33 @@ class Utf8:
         )
 
     def allowed(self, start: int, end: int) -> list[bool]:
-        """By class, whether a token leads from a state of ``start`` to one of ``end``; class 0 alone where none does."""
-        found = [bool(step[start] & end) for step in self.after]
-        return found if any(found) else [True, *[False] * (len(found) - 1)]
+        """Return, by class, whether a token leads from a state of ``start`` to one of ``end``; class 0 alone if none does."""
+        leads = [bool(step[start] & end) for step in self.after]
+        return leads if any(leads) else [True, *[False] * (len(leads) - 1)]
 
     def step(self, states: int, id: int) -> int:
-        """The states after a token, or after a blank (-1). Behind what is no UTF-8, reading starts again between characters."""
+        """Return the states after a token, or after a masked position (-1). Invalid UTF-8 resets to between characters."""
         return (self.after_any[states] if id < 0 else self.after[self.class_of.get(id, 0)][states]) or ONLY_BETWEEN
 
     def ends(self, ids: list[int]) -> list[int]:
-        """The states behind each token of a row (-1 = blank) from which the rest of the row can be completed."""
-        found = [ONLY_BETWEEN]
+        """Return the states after each token of a row (-1 = masked) from which the rest can be completed."""
+        ends = [ONLY_BETWEEN]
         for id in reversed(ids):
-            found.append(
-                (self.before_any[found[-1]] if id < 0 else self.before[self.class_of.get(id, 0)][found[-1]])
+            ends.append(
+                (self.before_any[ends[-1]] if id < 0 else self.before[self.class_of.get(id, 0)][ends[-1]])
                 or ONLY_BETWEEN
             )
-        return found[-2::-1]
+        return ends[-2::-1]
 
 
 def _moves(data: bytes) -> tuple[int, ...]:
-    """The state after ``data`` from each state; -1 = no UTF-8."""
-    found = []
+    """Return the state after ``data`` from each state; -1 = invalid."""
+    moves = []
     for state in range(_STATES):
         for byte in data:
             state = _next(state, byte) if state >= 0 else -1
-        found.append(state)
-    return tuple(found)
+        moves.append(state)
+    return tuple(moves)
 
 
 def _next(state: int, byte: int) -> int:
@@ -111,7 +111,7 @@ def _next(state: int, byte: int) -> int:
 
 
 def _union(sets: Iterable[int]) -> int:
-    found = 0
+    union = 0
     for states in sets:
-        found |= states
-    return found
+        union |= states
+    return union

@@ -1,1 +1,1 @@
-"""Callbacks of a decode: record, replay and inspect its steps."""
+"""Observers of a decode: record, replay and inspect its steps."""

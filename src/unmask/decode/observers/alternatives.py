@@ -1,6 +1,6 @@
-"""What else a blank could be: the likeliest tokens of every blank, when it first might have been filled.
+"""``Alternatives``: the likeliest tokens of every masked position, in the first step in which it was a candidate.
 
-An observer, so it costs no evaluation of its own. Without blocks that is the first step: the text as it was given.
+It costs no forward pass. Without blocks, that step is the first one, with the text as given.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from unmask.contracts import MLMStepResults
 
 @dataclass
 class Alternatives:
-    """The ``k`` likeliest tokens of every blank; fewer where fewer are possible.
+    """An observer that keeps the ``k`` likeliest tokens of every masked position; fewer if fewer are allowed.
 
     Attributes:
-        k: how many to keep.
+        k: tokens per position.
         found: (row of the batch, position) -> ids and their probabilities, the likeliest first.
     """
 
@@ -24,7 +24,7 @@ class Alternatives:
     wants_all_logits: bool = field(default=True, init=False)
 
     def update_history(self, step_results: MLMStepResults) -> None:
-        """Keep what is new; of a blank seen before, the context has changed since."""
+        """Record positions that were not recorded before; later steps have a different context."""
         rows, positions = step_results["scored"].nonzero(as_tuple=True)
         places = list(zip(step_results["rows"][rows].tolist(), positions.tolist(), strict=True))
         new = [n for n, place in enumerate(places) if place not in self.found]
@@ -33,5 +33,5 @@ class Alternatives:
         log_probs = step_results["log_probs"][new]
         best = log_probs.topk(min(self.k, log_probs.shape[-1]), dim=-1)
         for n, ids, odds in zip(new, best.indices.tolist(), best.values.exp().tolist(), strict=True):
-            possible = sum(p > 0 for p in odds)  # what may not be placed has no probability, and comes last
+            possible = sum(p > 0 for p in odds)  # forbidden ids have probability 0, and come last
             self.found[places[n]] = (ids[:possible], odds[:possible])

@@ -1,10 +1,10 @@
-"""Who is told of each step, and at what price.
+"""Observers: callbacks of a decode.
 
-An observer is any object with ``update_history(step_results)``. It may also have ``begin(canvas, special)``, called before
-the first step, and ``end(decoded)``, called after the last; ``every_candidate = True`` asks for logits at every blank even
-where the rules need them at fewer positions (it costs the projection there, and changes no result).
+An observer is any object with ``update_history(step_results)``. Two methods are optional: ``begin(canvas, special)``, called before
+the first step, and ``end(decoded)``, called after the last. An attribute ``wants_all_logits = True`` requests logits at every candidate, even
+if the rules need fewer. It costs the projection there, and changes no result.
 
-Without observers nothing of this is computed.
+Without observers none of this is computed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from unmask.decode.canvas import Canvas
 
 @dataclass(frozen=True)
 class Decoded:
-    """What the loop returns.
+    """The result of a decode.
 
     Attributes:
-        ids: int64 ``[B, L]``, the canvas with every blank filled; padding as it was given.
-        steps_taken: int64 ``[B]``, network evaluations each row took part in.
-        time_taken: float64 ``[B]``, seconds from the start until the row was finished.
-        evaluations: calls of the network, each over the rows unfinished then.
-        positions_computed: real tokens run through the network, over all calls.
+        ids: int64 ``[B, L]``, the canvas with every masked position filled; padding unchanged.
+        steps_taken: int64 ``[B]``, forward passes per row (NFE).
+        time_taken: float64 ``[B]``, seconds from the start until the row was complete.
+        forward_passes: calls of the network, each over the unfinished rows.
+        positions_computed: real tokens processed by the network, over all calls.
     """
 
     ids: Int[Tensor, "batch seq"]
@@ -41,13 +41,18 @@ class Decoded:
 
 @runtime_checkable
 class Observer(Protocol):
-    """The one method an observer must have; see the module for the others."""
+    """The required method of an observer; see the module for the optional ones."""
 
-    def update_history(self, step_results: MLMStepResults) -> None: ...
+    def update_history(self, step_results: MLMStepResults) -> None:
+        """Receive the results of one step."""
+        ...
 
 
 class CallbackList:
-    """The observers of one decode, told together.
+    """The observers of one decode.
+
+    Args:
+        observers: objects with ``update_history``.
 
     Raises:
         ValueError: an observer without ``update_history``.
@@ -66,20 +71,20 @@ class CallbackList:
     def __bool__(self) -> bool:
         return bool(self.observers)
 
-    def _tell(self, method: str, *facts: Any) -> None:
+    def _call(self, method: str, *arguments: Any) -> None:
         for observer in self.observers:
-            hear = getattr(observer, method, None)
-            if hear is not None:
-                hear(*facts)
+            callback = getattr(observer, method, None)
+            if callback is not None:
+                callback(*arguments)
 
     def begin(self, canvas: Canvas, special: SpecialIds) -> None:
-        """Before the first step."""
-        self._tell("begin", canvas, special)
+        """Call ``begin`` before the first step."""
+        self._call("begin", canvas, special)
 
     def update_history(self, step_results: MLMStepResults) -> None:
-        """After each step."""
-        self._tell("update_history", step_results)
+        """Call ``update_history`` after each step."""
+        self._call("update_history", step_results)
 
     def end(self, decoded: Decoded) -> None:
-        """After the last."""
-        self._tell("end", decoded)
+        """Call ``end`` after the last step."""
+        self._call("end", decoded)

@@ -1,13 +1,13 @@
-"""HistoryTopKPlugin: the most likely tokens of every position at every step, kept and read back.
+"""``HistoryTopKPlugin``: the top k tokens of every position at every step, saved and read back.
 
-On disk there is one folder per sample, named by its ``fid``, with a file of three tensors for every step:
+On disk there is one folder per sample, named by its ``fid``, with one file of three tensors per step:
 
-    step-00000.safetensors   p     float32 [L, k]   probabilities, falling; over the ids that may be placed, before temperature and filters
+    step-00000.safetensors   p     float32 [L, k]   probabilities, descending; over the allowed ids, before temperature and filters
                              pids  int64   [L, k]   their ids
-                             x     int64   [L]      the row as it stood after the step
-    history.json             how many steps there are; written last
+                             x     int64   [L]      the row after the step
+    history.json             the number of steps; written last
 
-A position that was not blank has probability 1 for the token it holds; unused places have ``p = 0`` and ``pids = -1``.
+A position that was not masked has probability 1 for its token; unused entries have ``p = 0`` and ``pids = -1``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FORMAT = "unmask history 1"
 
 
 class StepHistory(TypedDict):
-    """One step of one sample."""
+    """One step of one sample: ``p`` and ``pids`` ``[L, k]``, ``x`` ``[L]``."""
 
     p: Float[Tensor, "seq k"]
     pids: Int[Tensor, "seq k"]
@@ -39,18 +39,27 @@ class StepHistory(TypedDict):
 
 
 class HistoryTopKPlugin:
-    """An observer that records the top k of every step.
+    """An observer that records the top k tokens of every step.
 
     Args:
-        output_dir: folder that receives one folder per sample.
-        k: tokens kept per position; None keeps the whole vocabulary (large).
-        max_new_tokens: record only the last so many positions of a row; None records all.
+        output_dir: folder of the saved samples, one folder each.
+        k: tokens per position; None keeps the whole vocabulary (large).
+        max_new_tokens: record the last positions of each row only, this many; None records all.
+
+    Raises:
+        ValueError: ``k`` or ``max_new_tokens`` below 1.
 
     Example:
-        >>> history = HistoryTopKPlugin("histories", k=5)
-        >>> MLMPredictor(max_steps=8, model=model, tokenizer=tokenizer, observers=[history]).predict(batch)
-        >>> saved = history.to_dict()                      # [{"fid": ...}, ...], one per sample
-        >>> HistoryTopKPlugin.from_serialized("histories", saved[0]["fid"]).get(0)["p"]
+        >>> import tempfile, torch
+        >>> from unmask import HistoryTopKPlugin, MLMPredictor, RotaryTransformerMLMModel, SpecialIds
+        >>> folder = tempfile.mkdtemp()
+        >>> model = RotaryTransformerMLMModel(20, 16, 1, 2, padding_idx=1, mask_idx=0)
+        >>> history = HistoryTopKPlugin(folder, k=5)
+        >>> predictor = MLMPredictor(2, model=model, special=SpecialIds(mask=0, pad=1, vocab_size=20), observers=[history])
+        >>> ids = predictor.predict({"input_ids": [[5, 0, 0, 0]]})["ids"]
+        >>> saved = history.to_dict()  # [{"fid": ...}], one per sample
+        >>> HistoryTopKPlugin.from_serialized(folder, saved[0]["fid"]).get(0)["p"].shape
+        torch.Size([4, 5])
     """
 
     wants_all_logits = True
@@ -60,24 +69,24 @@ class HistoryTopKPlugin:
     ) -> None:
         for name, value in (("k", k), ("max_new_tokens", max_new_tokens)):
             if value is not None and value < 1:
-                raise ValueError(f"{name}={value} would record nothing: give 1 or more, or None for everything.")
+                raise ValueError(f"{name}={value} records nothing: give 1 or more, or None for everything.")
         self.output_dir = Path(output_dir)
         self.k = k
         self.max_new_tokens = max_new_tokens
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything recorded; what was saved stays on disk."""
+        """Delete all recorded steps from memory; saved files stay."""
         self._steps: list[list[StepHistory]] = []
         self._fids: list[str] = []
 
     def begin(self, canvas: Canvas, special: SpecialIds) -> None:
-        """A new batch takes the place of the last one."""
+        """Start a new batch, replacing the last one."""
         self.reset()
         self._reserve(len(canvas.ids))
 
     def update_history(self, step_results: MLMStepResults) -> None:
-        """Record one step of the rows that took part."""
+        """Record one step of the unfinished rows."""
         rows = step_results["rows"].tolist()
         self._reserve(max(rows) + 1)
         k = min(self.k or step_results["log_probs"].shape[-1], step_results["log_probs"].shape[-1])
@@ -89,8 +98,8 @@ class HistoryTopKPlugin:
         p[scored] = best.values.exp().float()
         pids[scored] = best.indices.masked_fill(best.values == -torch.inf, -1)
         arrays = (self._recorded(a) for a in (p, pids, step_results["output_ids"]))
-        for row, *one in zip(rows, *arrays, strict=True):
-            self._steps[row].append(StepHistory(p=one[0], pids=one[1], x=one[2]))
+        for row, *parts in zip(rows, *arrays, strict=True):
+            self._steps[row].append(StepHistory(p=parts[0], pids=parts[1], x=parts[2]))
 
     def _recorded(self, rows: Tensor) -> Tensor:
         return (rows if self.max_new_tokens is None else rows[:, -self.max_new_tokens :]).cpu()
@@ -101,9 +110,10 @@ class HistoryTopKPlugin:
             self._fids.append(uuid4().hex[:16])
 
     def to_dict(self) -> list[dict[str, str]]:
-        """Save every sample of the batch; one ``{"fid": folder name}`` per sample, in the batch's order.
+        """Save every sample of the batch. A sample without masked positions has no steps.
 
-        A sample that had nothing to fill has a history of no steps.
+        Returns:
+            One ``{"fid": folder name}`` per sample, in the order of the batch.
         """
         for fid, steps in zip(self._fids, self._steps, strict=True):
             for number, step in enumerate(steps):
@@ -117,34 +127,42 @@ class HistoryTopKPlugin:
 
     @classmethod
     def from_serialized(cls, output_dir: str | os.PathLike[str], full_id: str) -> HistoryTopKPlugin:
-        """One saved sample.
+        """Read one saved sample.
+
+        Args:
+            output_dir: the folder given to the constructor.
+            full_id: the ``fid`` of the sample.
 
         Raises:
-            ValueError: there is no such sample, it was not saved to its end, or a file of it is damaged or missing.
+            ValueError: an unknown or incomplete sample, or a damaged or missing file.
         """
         folder = Path(output_dir) / full_id
         index = folder / "history.json"
         if not index.exists():
             raise ValueError(
-                f"There is no history {full_id!r} in {output_dir}: {index} does not exist. It is written last, by to_dict(), which also gives the fids."
+                f"There is no history {full_id!r} in {output_dir}: {index} does not exist. It is written last, by to_dict(), which also returns the fids."
             )
-        found = read_json(index)
-        if not isinstance(found, dict) or found.get("format") != _FORMAT or not isinstance(found.get("steps"), int):
+        content = read_json(index)
+        if (
+            not isinstance(content, dict)
+            or content.get("format") != _FORMAT
+            or not isinstance(content.get("steps"), int)
+        ):
             raise ValueError(f"{index} is not a history of unmask (no {_FORMAT!r} in it). Decode again to replace it.")
-        history = cls(output_dir, k=found.get("k"))
+        history = cls(output_dir, k=content.get("k"))
         history._fids = [full_id]
-        history._steps = [[_read(_file(folder, number)) for number in range(found["steps"])]]
+        history._steps = [[_read(_file(folder, number)) for number in range(content["steps"])]]
         return history
 
     def get_num_steps(self, sample: int = 0) -> int:
-        """Steps that ``sample`` of the batch took part in."""
+        """Return the number of recorded steps of a sample."""
         return len(self._sample(sample))
 
     def get(self, step: int, sample: int = 0) -> StepHistory:
-        """One step of one sample of the batch (a history read back holds one).
+        """Return one step of one sample; a saved history holds one sample.
 
         Raises:
-            ValueError: there is no such step, or no such sample.
+            ValueError: an unknown step or sample.
         """
         steps = self._sample(sample)
         if not 0 <= step < len(steps):
@@ -172,11 +190,11 @@ def _parts(step: StepHistory) -> dict[str, Tensor]:
 
 def _read(path: Path) -> StepHistory:
     try:
-        found = load_file(path)
-        return StepHistory(p=found["p"], pids=found["pids"], x=found["x"])
+        tensors = load_file(path)
+        return StepHistory(p=tensors["p"], pids=tensors["pids"], x=tensors["x"])
     except FileNotFoundError as error:
         raise ValueError(f"A step is missing: {path} does not exist. Decode again to replace the history.") from error
     except (SafetensorError, KeyError, OSError) as error:
         raise ValueError(
-            f"{path} is not a step of a history ({error}). It was damaged or is not ours: decode again to replace it."
+            f"{path} is not a step of a history ({error}). It is damaged or of another format: decode again to replace it."
         ) from error

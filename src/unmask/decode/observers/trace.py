@@ -1,10 +1,10 @@
-"""A trace: which token appeared where, when and how surely. It can be saved, read back, replayed and compared.
+"""``Trace``: every token placed in a decode, with its step and probability. It can be saved, loaded, replayed and compared.
 
     initial   the canvas before the first step        [B][L] ids
-    events    row, position, token, probability, step  in the order in which they happened
-    final     the canvas after the last
+    events    row, position, token, probability, step  in order
+    final     the canvas after the last step
 
-``probability`` is that of the token placed, over the ids that may be placed, before temperature and filters.
+``probability`` is that of the placed token, over the allowed ids, before temperature and filters.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _FORMAT = "unmask trace 1"
 
 @dataclass(frozen=True)
 class Event:
-    """One token placed, or hidden again.
+    """One token placed or masked again.
 
     Attributes:
         row: of the batch.
         position: column of the canvas.
-        token: the id placed; the mask if a token was hidden again.
+        token: the placed id; the mask id if a token was masked again.
         probability: of that token; 0 for the mask.
         step: from 0.
     """
@@ -46,7 +46,7 @@ class Event:
 
 
 class Difference(NamedTuple):
-    """A position that two decodes filled differently: its last token and step in each."""
+    """A position that two decodes filled differently: its last token and last step in each."""
 
     row: int
     position: int
@@ -56,15 +56,24 @@ class Difference(NamedTuple):
 
 @dataclass
 class Trace:
-    """An observer that remembers a decode.
-
-    A trace holds one decode: a second one takes the place of the first.
+    """An observer that records one decode; the next decode replaces it.
 
     Attributes:
-        mask_id: the id that marks a blank.
+        mask_id: id of the mask.
         initial, final: ids ``[B][L]``.
         real: ``[B][L]``, True = not padding.
-        events: every change, step by step.
+        events: every change, in order.
+
+    Example:
+        >>> from unmask import MLMPredictor, RotaryTransformerMLMModel, SpecialIds, Trace
+        >>> model = RotaryTransformerMLMModel(20, 16, 1, 2, padding_idx=1, mask_idx=0)
+        >>> trace = Trace()
+        >>> predictor = MLMPredictor(2, model=model, special=SpecialIds(mask=0, pad=1, vocab_size=20), observers=[trace])
+        >>> ids = predictor.predict({"input_ids": [[5, 0, 0, 6]]})["ids"]
+        >>> trace.num_steps, [event.position for event in trace.row_events(0)] in ([1, 2], [2, 1])
+        (2, True)
+        >>> trace.replay(0).tolist()
+        [[5, 0, 0, 6]]
     """
 
     mask_id: int = -1
@@ -74,7 +83,7 @@ class Trace:
     final: list[list[int]] = field(default_factory=list)
 
     def begin(self, canvas: Canvas, special: SpecialIds) -> None:
-        """Remember the canvas as given."""
+        """Record the canvas as given."""
         self.mask_id = special.mask
         self.initial = canvas.ids.tolist()
         self.real = canvas.attention_mask.tolist()
@@ -82,33 +91,33 @@ class Trace:
         self.final = []
 
     def update_history(self, step_results: MLMStepResults) -> None:
-        """Remember what one step placed."""
+        """Record the changes of one step."""
         changed = step_results["committed"] | step_results["hidden"]
         row, position = changed.nonzero(as_tuple=True)
-        places = zip(
+        changes = zip(
             step_results["rows"][row].tolist(),
             position.tolist(),
             step_results["output_ids"][changed].tolist(),
             step_results["probability"][changed].nan_to_num(0.0).tolist(),
             strict=True,
         )
-        self.events += [Event(*place, step_results["step"]) for place in places]
+        self.events += [Event(*change, step_results["step"]) for change in changes]
 
     def end(self, decoded: Decoded) -> None:
-        """Remember the result."""
+        """Record the result."""
         self.final = decoded.ids.tolist()
 
     @property
     def num_steps(self) -> int:
-        """Steps of the row that took most."""
+        """The number of steps of the row with most steps."""
         return max((e.step for e in self.events), default=-1) + 1
 
     def row_events(self, row: int) -> list[Event]:
-        """What happened in one row."""
+        """Return the events of one row, in order."""
         return [e for e in self.events if e.row == row]
 
     def replay(self, steps: int) -> Int[Tensor, "batch seq"]:
-        """The canvas ``[B, L]`` after the first ``steps`` steps; 0 gives it as it was."""
+        """Return the canvas, int64 ``[B, L]``, after the first ``steps`` steps; 0 is the initial canvas."""
         ids = torch.tensor(self.initial, dtype=torch.int64)
         for event in self.events:
             if event.step < steps:
@@ -116,10 +125,10 @@ class Trace:
         return ids
 
     def differences(self, other: Trace) -> list[Difference]:
-        """Where two decodes of the same canvas part: another token, or the same one at another step.
+        """Return the positions at which two decodes of the same canvas differ in the token or its step.
 
         Raises:
-            ValueError: the canvases were not the same.
+            ValueError: different initial canvases.
         """
         if (self.initial, self.real) != (other.initial, other.real):
             raise ValueError(
@@ -133,12 +142,12 @@ class Trace:
         ]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the trace as JSON, whole or not at all."""
+        """Write the trace as JSON, atomically."""
         write_text(path, json.dumps({"format": _FORMAT, **asdict(self)}) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Trace:
-        """Read a saved trace.
+        """Load a saved trace.
 
         Raises:
             ValueError: the file is not a trace.

@@ -1,1 +1,1 @@
-"""Which blanks next: scores that rank them, commit rules that say how many, critics that judge drawn tokens."""
+"""The order of unmasking: scores that rank positions, commit rules that choose how many, critics that rate sampled tokens."""

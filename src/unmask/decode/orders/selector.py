@@ -1,7 +1,7 @@
-"""Which blanks to reveal: a score, how much chance to mix into it, and an admission.
+"""The choice of positions to unmask: a score, Gumbel noise, and a commit rule.
 
-The place is chosen before the token is drawn, which keeps one-at-a-time decoding exact; only a ``DraftScore`` chooses among
-tokens already drawn, and that does not.
+The position is chosen before its token is sampled, so one token per step is exact. A ``DraftScore`` chooses among tokens already
+sampled, which is not exact.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unmask.decode.orders.commit_rules import CommitRule, StepScores, TopK
 from unmask.decode.orders.scores import Draft, DraftScore, NetworkScore, RandomOrder, Score
+from unmask.decode.reads import Reads
 from unmask.decode.remasking import Remasking
 from unmask.decode.view import StepView
 from unmask.ops.confidence import LogProbs
@@ -23,7 +24,13 @@ from unmask.randomness import Stream
 
 
 class Selection(NamedTuple):
-    """Positions ``[b, L]`` to reveal, revealed positions to hide again, and every candidate's score."""
+    """The choice of one step.
+
+    Attributes:
+        where: bool ``[b, L]``, positions to unmask.
+        hidden: bool ``[b, L]``, unmasked positions to mask again.
+        confidence: ``[b, L]``, every candidate's score.
+    """
 
     where: Bool[Tensor, "rows seq"]
     hidden: Bool[Tensor, "rows seq"]
@@ -32,16 +39,24 @@ class Selection(NamedTuple):
 
 @dataclass(frozen=True)
 class Selector:
-    """A score, an admission, and the temperature between them.
+    """Which masked positions to unmask in a step.
 
-    Attributes:
-        score: how early each blank should be revealed.
-        admission: how many of the best are.
-        temperature: of the choice of places. 0 takes the best; above, the best of ``log score + temperature * Gumbel``
-            (scores of the random order and of the caller's are left as they are).
+    Args:
+        score: the order of the candidates, highest first.
+        commit_rule: how many of them are unmasked.
+        temperature: of the choice of positions. 0 takes the highest scores; above 0, the highest
+            ``log score + temperature * Gumbel``. Orders that read no logits are not perturbed.
 
     Raises:
-        ValueError: a negative temperature, or an admission by confidence over a score that is none.
+        ValueError: a negative temperature, or a commit rule by confidence with an order without one.
+
+    Example:
+        >>> from unmask import Selector
+        >>> from unmask.decode.orders.commit_rules import Threshold
+        >>> from unmask.decode.orders.scores import ConfidenceOrder
+        >>> from unmask.ops.confidence import top_prob
+        >>> Selector(ConfidenceOrder(top_prob), Threshold(0.9)).commit_rule.min_confidence
+        0.9
     """
 
     score: Score | DraftScore = RandomOrder()
@@ -51,35 +66,50 @@ class Selector:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(
-                f"confidence_temperature={self.temperature} is not a number of at least 0: give 0 (the surest first) or more."
+                f"The temperature of the order is {self.temperature}, and a finite number of at least 0 is expected: give 0 (the most "
+                "confident first) or more (order_temperature in make_rules, confidence_temperature in MLMPredictor)."
             )
-        if self.commit_rule.needs_confidence and not self.needs_logits:
+        if Reads.CONFIDENCE in Reads.of(self.commit_rule) and not self.needs_logits:
             raise ValueError(
-                f"{type(self.commit_rule).__name__} admits positions by confidence, and {type(self.score).__name__} measures "
+                f"{type(self.commit_rule).__name__} unmasks positions by confidence, and the order {type(self.score).__name__} measures "
                 "none. Choose a confidence: top_prob, prob_diff or entropy."
             )
 
     @property
+    def reads(self) -> Reads:
+        """What the score and the commit rule read; a draft is sampled from normalised logits."""
+        drafted = Reads.LOGITS | Reads.PROBABILITIES if self.draws_first else Reads.NOTHING
+        return Reads.of(self.score) | Reads.of(self.commit_rule) | drafted
+
+    @property
     def needs_logits(self) -> bool:
-        return self.draws_first or self.score.needs_logits  # type: ignore[union-attr]
+        """True if the network runs before positions are chosen."""
+        return self.draws_first or Reads.LOGITS in Reads.of(self.score)
 
     @property
     def draws_first(self) -> bool:
-        """Whether a draft has to be drawn before places are chosen."""
+        """True if tokens are sampled before positions are chosen."""
         return isinstance(self.score, DraftScore)
 
     def steps(self, max_steps: int) -> int:
-        """How many steps so many evaluations are enough for: a network that judges is asked in all of them but the last."""
+        """Return the number of steps that ``max_steps`` forward passes allow: a critic network doubles all steps but the last."""
         return (max_steps + 1) // 2 if isinstance(self.score, NetworkScore) else max_steps
 
     def asks(self, view: StepView) -> Int[Tensor, " rows"] | None:
-        """How many tokens of each row judging runs through a network; None where no network judges."""
+        """Return the number of tokens per row that a critic's network processes; None without such a critic."""
         return self.score.asks(view) if isinstance(self.score, NetworkScore) else None
 
     def choose(
         self, view: StepView, log_probs: LogProbs | None, remasking: Remasking, draft: Draft | None = None
     ) -> Selection:
-        """What to reveal and what to hide again, so that the row meets its target."""
+        """Choose what to unmask and what to mask again, so that each row reaches its target count.
+
+        Args:
+            view: the step.
+            log_probs: ``[N, V]`` at the candidates; None for a score that reads no logits.
+            remasking: which unmasked tokens may be masked again.
+            draft: the sampled tokens, for a ``DraftScore``.
+        """
         if isinstance(self.score, DraftScore):
             assert draft is not None
             confidence = self.score.judge(view, draft)
@@ -93,7 +123,7 @@ class Selector:
             noise = gumbel(view.noise.per_token(Stream.ORDER, view.ids.shape[1]))
             smallest = torch.finfo(torch.float64).tiny
             ranking = confidence.double().clamp(min=smallest).log() + self.temperature * noise
-        evidence = StepScores(
+        scores = StepScores(
             view,
             quota.clamp(min=remasking.min_reveals),
             confidence,
@@ -101,4 +131,4 @@ class Selector:
             log_probs,
             getattr(self.score, "doubt", None),
         )
-        return Selection(self.commit_rule(evidence), hidden, confidence)
+        return Selection(self.commit_rule(scores), hidden, confidence)

@@ -1,8 +1,9 @@
-"""A trace made visible.
+"""Pictures of a decode.
 
-pieces    the text of each token, as it reads in its row
-colour    how sure, as a colour
-page      one self-contained HTML page that animates the unmasking
-picture   a PNG: which token appeared at which step
-terminal  a live view while the decoder runs
+pieces     the text of each token in its row
+colour     probabilities as colours
+page       a self-contained HTML page that animates a trace
+picture    a PNG: which token appeared at which step
+terminal   a live view of a running decode
+grid_page  canvases that are pictures: PNG, GIF, terminal
 """

@@ -1,6 +1,6 @@
 """Canvases that are pictures: a sheet as PNG, the unmasking as an animation, its order as a map, a live view in the terminal.
 
-A palette gives every id a colour; ids without one, the mask among them, are shown as a checkered grey. Rows of ids are cells in
+A palette has a colour for every id; ids without one, such as the mask, are shown as a checkered grey. Rows of ids are cells in
 reading order.
 
 Shapes: ids ``[N, height * width]``; pictures uint8 ``[H, W, 3]``.
@@ -35,10 +35,10 @@ _BLANK, _BLANK_DARK, _PAPER = (208, 208, 212), (192, 192, 198), (250, 250, 250)
 
 
 def picture(ids: Any, grid: Grid, palette: Palette, scale: int = 8) -> Picture:
-    """One row of ids as a picture, ``scale`` pixels a cell.
+    """Return one row of ids as a picture, ``scale`` pixels per cell.
 
     Raises:
-        ValueError: the row has not as many cells as the grid.
+        ValueError: a row of another length than the grid has cells.
     """
     cells = np.asarray(ids).reshape(-1)
     if cells.size != grid.cells:
@@ -54,20 +54,20 @@ def picture(ids: Any, grid: Grid, palette: Palette, scale: int = 8) -> Picture:
 
 
 def sheet(pictures: Sequence[Picture], columns: int = 8, gap: int = 6) -> Picture:
-    """Pictures of one size side by side, ``columns`` a row."""
+    """Return pictures of one size side by side, ``columns`` per row."""
     height, width, _ = pictures[0].shape
     rows = math.ceil(len(pictures) / columns)
     columns = min(columns, len(pictures))
     out = np.empty((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), np.uint8)
     out[:] = _PAPER
-    for number, one in enumerate(pictures):
+    for number, each in enumerate(pictures):
         top, left = gap + number // columns * (height + gap), gap + number % columns * (width + gap)
-        out[top : top + height, left : left + width] = one
+        out[top : top + height, left : left + width] = each
     return out
 
 
 def save_png(path: str | os.PathLike[str], image: Picture) -> None:
-    """Write a picture with as few colours as it has, whole or not at all."""
+    """Write a picture with a palette of its colours, atomically."""
     from PIL import Image
 
     with atomic_file(path) as temporary:
@@ -79,14 +79,14 @@ def save_png(path: str | os.PathLike[str], image: Picture) -> None:
 def sheet_png(
     path: str | os.PathLike[str], ids: Any, grid: Grid, palette: Palette, columns: int = 8, scale: int = 8
 ) -> None:
-    """Rows of ids ``[N, L]`` as a sheet of pictures."""
+    """Write rows of ids ``[N, L]`` as a sheet of pictures."""
     save_png(path, sheet([picture(row, grid, palette, scale) for row in np.asarray(ids)], columns))
 
 
 def trace_frames(
     trace: Trace, grid: Grid, palette: Palette, columns: int = 8, scale: int = 8, most: int = 48
 ) -> list[Picture]:
-    """The sheet after every step of a decode, from the canvas as given to the result; at most ``most`` of them, evenly spread."""
+    """Return the sheet after each step of a decode, from the initial canvas to the result; at most ``most``, evenly spaced."""
     steps = np.unique(np.linspace(0, trace.num_steps, min(most, trace.num_steps + 1)).round().astype(int))
     return [
         sheet([picture(row, grid, palette, scale) for row in trace.replay(int(step)).numpy()], columns)
@@ -103,17 +103,15 @@ def trace_gif(
     scale: int = 8,
     seconds: float = 4.0,
 ) -> None:
-    """The unmasking as an animation that repeats and rests on its last frame.
+    """Write the unmasking as a looping animation that pauses on its last frame.
 
     Raises:
-        ValueError: the trace is of no finished decode.
+        ValueError: an unfinished trace.
     """
     from PIL import Image
 
     if not trace.final:
-        raise ValueError(
-            "This trace is of no finished decode, so there is nothing to show. Give it as an observer first."
-        )
+        raise ValueError("This trace has no finished decode. Record one first: wrapper.generate(observers=[trace]).")
     shown = trace_frames(trace, grid, palette, columns, scale)
     frames = [Image.fromarray(frame).convert("P", palette=Image.Palette.ADAPTIVE, colors=64) for frame in shown]
     pause = [max(20, round(1000 * seconds / len(frames)))] * (len(frames) - 1) + [2000]
@@ -124,7 +122,7 @@ def trace_gif(
 
 
 def order_picture(trace: Trace, grid: Grid, row: int = 0, scale: int = 8) -> Picture:
-    """When each cell of one row was revealed for good: rust early, teal late; given cells are grey."""
+    """Return the final step of each cell of one row as colours: rust early, teal late; given cells are grey."""
     shown = np.empty((grid.cells, 3), np.uint8)
     shown[:] = _BLANK
     for event in trace.row_events(row):
@@ -134,7 +132,7 @@ def order_picture(trace: Trace, grid: Grid, row: int = 0, scale: int = 8) -> Pic
 
 
 def terminal_picture(ids: Any, grid: Grid, palette: Palette) -> Text:
-    """A row of ids as text, two cells a character, one above the other."""
+    """Return a row of ids as text, two cells per character, one above the other."""
     cells = picture(ids, grid, palette, scale=1)
     text = Text()
     for top in range(0, grid.height, 2):
@@ -148,11 +146,11 @@ def terminal_picture(ids: Any, grid: Grid, palette: Palette) -> Text:
 
 @dataclass
 class GridView(LiveView):
-    """An observer that draws one row of the batch as a picture while it is decoded; in a pipe it says how far it is.
+    """An observer that draws one row of the batch as a picture while it is decoded; a context manager.
 
     Attributes:
-        grid, palette: shape and colours.
-        console: where to draw.
+        grid, palette: shape and colours of the picture.
+        console: of rich.
         row: of the batch.
     """
 
@@ -167,15 +165,13 @@ class GridView(LiveView):
 
     def update_history(self, step_results: MLMStepResults) -> None:
         """Draw one step."""
-        mine = (step_results["rows"] == self.row).nonzero()[:, 0]
-        if len(mine):
-            self._draw(step_results["output_ids"][int(mine[0])])
+        index = (step_results["rows"] == self.row).nonzero()[:, 0]
+        if len(index):
+            self._draw(step_results["output_ids"][int(index[0])])
 
     def end(self, decoded: Decoded) -> None:
-        """Say what it cost."""
-        self.console.print(
-            f"{len(decoded.ids)} pictures in {decoded.forward_passes} network evaluations", highlight=False
-        )
+        """Print the cost."""
+        self.console.print(f"{len(decoded.ids)} pictures in {decoded.forward_passes} forward passes", highlight=False)
 
     def _draw(self, ids: torch.Tensor) -> None:
         if self._live is not None:

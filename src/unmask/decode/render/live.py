@@ -1,4 +1,4 @@
-"""Drawing in place on a terminal: a view that is entered while a decode runs, and draws nothing in a pipe."""
+"""``LiveView``: a context manager that redraws in place on a terminal, and draws nothing into a pipe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ View = TypeVar("View", bound="LiveView")
 
 
 class LiveView:
-    """What views share; a view has a ``console``, and draws with ``_live`` while there is one."""
+    """Base of live views. A subclass sets ``console`` and draws with ``_live``, which is None outside a terminal."""
 
     console: Console
     _live: Live | None = None

@@ -1,8 +1,8 @@
-"""A trace as one self-contained HTML page: style, script and data inline, nothing loaded from anywhere.
+"""A trace as one self-contained HTML page, with style, script and data inline.
 
-The page gets, per row of the batch, its tokens in order; each has the text it ends with and its moments, ``[step, text,
-probability, id]``, in the order in which they happened. Token text reaches the page only as JSON with ``<`` escaped, and is
-shown only through ``textContent``: no token can become markup.
+Per row of the batch, the page contains the tokens in order; each has its final text and its events ``[step, text,
+probability, id]``, in order. Token text is embedded as JSON with ``<`` escaped and shown through ``textContent`` only, so that
+no token can become markup.
 """
 
 from __future__ import annotations
@@ -31,25 +31,23 @@ def _template() -> str:
 def trace_html(
     trace: Trace, tokenizer: Any, title: str = "Unmasking", subtitle: str = "", labels: Sequence[str] | None = None
 ) -> str:
-    """The page of a decode.
+    """Return the HTML page of a decode.
 
     Args:
         trace: a finished decode.
-        tokenizer: turns ids into text; None shows ids.
+        tokenizer: decodes ids into text; None shows ids.
         title: heading and window title.
-        subtitle: one line under it, such as the model and the order.
+        subtitle: one line below the title, such as the model and the order.
         labels: names of the samples; numbers if None.
 
     Returns:
-        The whole HTML document.
+        The HTML document.
 
     Raises:
-        ValueError: the trace is empty, or there is not one label per row.
+        ValueError: an unfinished trace, or another number of labels than rows.
     """
     if not trace.final:
-        raise ValueError(
-            "This trace is of no finished decode, so there is nothing to show. Pass it to unmask(observers=[trace]) first."
-        )
+        raise ValueError("This trace has no finished decode. Record one first: fill_canvas(..., observers=[trace]).")
     names = list(labels) if labels is not None else [str(i + 1) for i in range(len(trace.final))]
     if len(names) != len(trace.final):
         raise ValueError(f"There are {len(names)} labels for {len(trace.final)} rows: give one per row.")
@@ -63,7 +61,7 @@ def trace_html(
 
 
 def save_trace_html(path: str | os.PathLike[str], trace: Trace, tokenizer: Any, **options: Any) -> None:
-    """Write :func:`trace_html` to a file, whole or not at all."""
+    """Write :func:`trace_html` to a file, atomically."""
     write_text(path, trace_html(trace, tokenizer, **options))
 
 
@@ -73,12 +71,12 @@ def _row(trace: Trace, row: int, name: str, pieces: Pieces, eos: int | None) -> 
     texts = dict(zip(kept, pieces([final[i] for i in kept]), strict=True))
     moments: dict[int, list[list[Any]]] = {}
     for event in trace.row_events(row):
-        at = event.position
+        column = event.position
         if event.token == trace.mask_id:
             text = None
         else:
-            text = texts[at] if event.token == final[at] else pieces([event.token])[0]
-        moments.setdefault(at, []).append([event.step, text, round(event.probability, 6), event.token])
+            text = texts[column] if event.token == final[column] else pieces([event.token])[0]
+        moments.setdefault(column, []).append([event.step, text, round(event.probability, 6), event.token])
     ended = False
     tokens = []
     for at in kept:

@@ -1,4 +1,4 @@
-"""A trace as a PNG: tokens across, steps down, a square where a token appeared, coloured by its probability."""
+"""A trace as a PNG: tokens across, steps down, a square where a token was placed, coloured by its probability."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ def trace_png(path: str | os.PathLike[str], trace: Trace, tokenizer: Any, row: i
     """Draw one row of a decode.
 
     Args:
-        path: where the PNG goes; written whole or not at all.
+        path: of the PNG, written atomically.
         trace: a finished decode.
-        tokenizer: turns ids into text; None shows ids.
+        tokenizer: decodes ids into text; None shows ids.
         row: of the batch.
-        title: above the picture.
+        title: above the plot.
 
     Raises:
-        ValueError: the trace has no such row.
+        ValueError: a row that the trace does not have.
     """
     if not 0 <= row < len(trace.final):
-        raise ValueError(f"The trace has {len(trace.final)} finished rows and row {row} was asked for.")
+        raise ValueError(
+            f"row={row} is outside the trace, which has {len(trace.final)} finished rows: give 0 to {len(trace.final) - 1}."
+        )
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, Normalize
     from matplotlib.figure import Figure
@@ -79,7 +81,7 @@ def trace_png(path: str | os.PathLike[str], trace: Trace, tokenizer: Any, row: i
         for side in ("top", "right", "bottom"):
             ax.spines[side].set_visible(False)
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), colours), ax=list(axes), fraction=0.02, pad=0.01, aspect=30)
-    bar.set_label("probability of the token placed", fontsize=8)
+    bar.set_label("probability of the placed token", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_visible(False)
     if title:

@@ -1,8 +1,8 @@
-"""The text of each token, as it reads in its row.
+"""The text of each token in its row.
 
-Decoding a token alone loses what its neighbours give it: the space before a word, the other bytes of a character. A token's
-piece is what the decoded text grows by when it is added to the tokens before it. A token that leaves a character unfinished
-has an empty piece; the one that finishes it has the character.
+A token decoded alone loses its context: the space before a word, the other bytes of a character. A token's
+piece is the text that it appends to the decoded tokens before it. A token that leaves a character incomplete
+has an empty piece; the token that completes it has the character.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ _UNFINISHED = "\ufffd"
 
 
 class Pieces:
-    """Splits rows of ids into pieces of text; remembers what it has decoded.
+    """Splits rows of ids into pieces of text, with a cache.
 
     Args:
-        tokenizer: anything with ``decode(ids, skip_special_tokens=False)``; None writes ids as numbers.
+        tokenizer: anything with ``decode(ids, skip_special_tokens=False)``; None shows ids as numbers.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -33,9 +33,9 @@ class Pieces:
         return self._decoded[ids]
 
     def __call__(self, ids: Sequence[int]) -> list[str]:
-        """One piece per id; joined, they are the text of the row."""
+        """Return one piece per id; joined, they are the text of the row."""
         pieces: list[str] = []
-        context, start = 0, 0  # ids[context:start] are read; from start on, a character may be unfinished
+        context, start = 0, 0  # ids[context:start] are decoded; from start on, a character may be incomplete
         for end in range(1, len(ids) + 1):
             before = self._decode(tuple(ids[context:start]))
             text = self._decode(tuple(ids[context:end]))

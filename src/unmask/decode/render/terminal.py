@@ -1,6 +1,6 @@
-"""A decode as it happens, in the terminal; plain lines where there is none.
+"""``TerminalView``: a running decode in the terminal; plain lines without a terminal.
 
-Given text is dim, blanks are shaded, tokens have the colour of their probability; those of the last step are bold.
+Given text is dim, masked positions are shaded, and tokens have the colour of their probability; those of the last step are bold.
 """
 
 from __future__ import annotations
@@ -23,17 +23,24 @@ _BLANK = "░░"
 
 
 class TerminalView(LiveView):
-    """An observer that draws every step.
+    """An observer that draws every step; a context manager.
 
     Args:
-        tokenizer: turns ids into text; None shows ids.
-        console: where to draw; rich's standard output if None.
-        pause: seconds to wait after each step, so that a fast decode can be followed.
-        max_rows: rows of the batch that are drawn.
+        tokenizer: decodes ids into text; None shows ids.
+        console: of rich; standard output if None.
+        pause: seconds to wait after each step.
+        max_rows: rows of the batch to draw.
 
     Example:
-        >>> with TerminalView(tokenizer, pause=0.05) as view:
-        ...     MLMPredictor(max_steps=32, model=model, tokenizer=tokenizer, observers=[view]).predict(batch)
+        >>> import io
+        >>> from rich.console import Console
+        >>> from unmask import MLMPredictor, RotaryTransformerMLMModel, SpecialIds
+        >>> model = RotaryTransformerMLMModel(20, 16, 1, 2, padding_idx=1, mask_idx=0)
+        >>> special, lines = SpecialIds(mask=0, pad=1, vocab_size=20), io.StringIO()
+        >>> with TerminalView(None, console=Console(file=lines)) as view:
+        ...     out = MLMPredictor(2, model=model, special=special, observers=[view]).predict({"input_ids": [[5, 0, 0]]})
+        >>> print(lines.getvalue().splitlines()[-1])
+        2 tokens in 2 forward passes
     """
 
     def __init__(self, tokenizer: Any, console: Console | None = None, pause: float = 0.0, max_rows: int = 4) -> None:
@@ -41,7 +48,7 @@ class TerminalView(LiveView):
         self.pause = pause
         self.max_rows = max_rows
         self._pieces = Pieces(tokenizer)
-        self._wanted = 0
+        self._to_fill = 0
 
     def begin(self, canvas: Canvas, special: SpecialIds) -> None:
         """Draw the canvas as given."""
@@ -51,7 +58,7 @@ class TerminalView(LiveView):
         self._real = canvas.attention_mask.cpu()
         self._given = self._real & ~self._blank
         self._probability = self._ids.double() * 0
-        self._wanted = int(blanks.sum())
+        self._to_fill = int(blanks.sum())
         self._step = 0
         self._draw(self._blank & ~self._blank)
 
@@ -70,15 +77,13 @@ class TerminalView(LiveView):
             time.sleep(self.pause)
 
     def end(self, decoded: Decoded) -> None:
-        """Say what it cost."""
+        """Print the cost, without a terminal."""
         if self._live is None:
-            self.console.print(
-                f"{self._wanted} tokens in {decoded.forward_passes} network evaluations", highlight=False
-            )
+            self.console.print(f"{self._to_fill} tokens in {decoded.forward_passes} forward passes", highlight=False)
 
     def _draw(self, fresh: Tensor) -> None:
         left = int(self._blank.sum())
-        status = f"step {self._step} · {self._wanted - left} of {self._wanted} tokens"
+        status = f"step {self._step} · {self._to_fill - left} of {self._to_fill} tokens"
         if self._live is None:
             self.console.print(status, highlight=False)
             return

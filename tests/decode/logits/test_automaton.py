@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.naive.decoding import EOS, FIRST_WORD, MASK, PAD, TableModel, accepted, specials, table
 from unmask.decode.canvas import Canvas
-from unmask.decode.logits.constraints import Automaton
+from unmask.decode.logits.automaton import Automaton
 from unmask.decode.loop import fill_canvas
 from unmask.decode.orders.scores import ConfidenceOrder, LeftToRight
 from unmask.decode.orders.selector import Selector
