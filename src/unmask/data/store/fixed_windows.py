@@ -15,9 +15,9 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from unmask.collate.shared_counts import SharedCounts
 from unmask.data.store.token_array import token_stream
 from unmask.randomness import Stream, fold, row_keys, uniform
+from unmask.shared_counts import SharedCounts
 
 _PIECE = 1 << 24  # tokens looked through together
 _MOST_SCANNED = 1 << 28
