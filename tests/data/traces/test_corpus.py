@@ -113,7 +113,7 @@ def test_what_is_skipped_is_counted_with_its_reason(made):
     )  # a link is the file it leads to
     found = summary.functions + sum(summary.left_out.values())
     assert summary.functions_found == found == 4 * (len(NAMES) + 1) + 1
-    assert summary.left_out == {"the same as another": found - summary.functions}
+    assert summary.left_out == {"duplicates of another": found - summary.functions}
 
 
 def test_workers_change_nothing(made, folder, tmp_path):
@@ -141,7 +141,7 @@ def test_a_share_takes_functions_by_their_code():
     assert len(taken[0]) == len(taken[1]) == 10 and taken[0] != taken[1]
     assert taken[0] == sorted(taken[0], key=lambda name: int(name[1:]))
     traced = trace_binary("x", data, 20, 0)
-    assert traced.instructions < 40 and traced.left_out == {"beyond the number of instructions asked for": 40}
+    assert traced.instructions < 40 and traced.left_out == {"beyond max_instructions": 40}
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_some_binaries_are_held_out_whatever_the_fraction():
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [({"test_fraction": 0}, "between 0 and 1"), ({"max_instructions": 0}, "1 or more"), ({"workers": 0}, "more than nothing"), ({"seconds": 0}, "more than nothing")],
+    [({"test_fraction": 0}, "between 0 and 1"), ({"max_instructions": 0}, "at least 1"), ({"workers": 0}, "greater than zero"), ({"seconds": 0}, "more than nothing")],
 )  # fmt: skip
 def test_limits_that_mean_nothing_are_taught(folder, tmp_path, wrong, said):
     with pytest.raises(ValueError, match=said):
@@ -184,7 +184,7 @@ def test_nothing_found_writes_nothing(tmp_path):
     assert not list((tmp_path / "out").iterdir())
     with pytest.raises(ValueError, match=r"no file or folder.*Did you mean"):
         disassemble([tmp_path / "scrip"], tmp_path / "x.parquet")
-    with pytest.raises(ValueError, match="Give it alone"):
+    with pytest.raises(ValueError, match="Pass it alone"):
         disassemble(["python", str(tmp_path)], tmp_path / "x.parquet")
 
 

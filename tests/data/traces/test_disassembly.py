@@ -112,7 +112,7 @@ def test_remembered_words_are_the_words(monkeypatch):
     """The memory of texts changes nothing, full or empty."""
     code = b"".join(g.code for g in GOLDEN["x86-64"]) * 3
     expected = Sweep("x86-64")(0, code)
-    monkeypatch.setattr("unmask.data.traces.instruction_text._REMEMBERED", 1)
+    monkeypatch.setattr("unmask.data.traces.instruction_text._CACHED", 1)
     sweep = Sweep("x86-64")
     assert sweep(0, code) == expected == sweep(0, code)
     assert len(sweep._text.known) <= 1
@@ -160,7 +160,7 @@ def test_stubs_of_the_linker_are_no_functions():
     golden = GOLDEN["x86-64"]
     binary = read_binary(write_elf("x86-64", golden, stubs=b"\xff\x25\x00\x00\x00\x00" * 4))
     assert [f.name for f in binary.functions] == [g.name for g in golden] and binary.left_out == {
-        "stub of the linker": 1
+        "linker stubs": 1
     }
 
 
