@@ -44,12 +44,12 @@ def test_json_lines_keep_every_character(end, mark):
     assert [d.text for d in documents("jsonl", data[: -len(end)])] == rows
 
 
-def test_a_carriage_return_between_the_tokens_of_an_object_ends_no_line():
+def test_a_carriage_return_inside_a_json_object_does_not_end_the_line():
     found = documents("jsonl", b'{"text":\r"one"}\r\n{"text": "two"}\n')
     assert [(d.name, d.text) for d in found] == [("n:1", "one"), ("n:2", "two")]
 
 
-def test_the_text_of_a_row_is_left_as_it_is():
+def test_the_text_of_a_row_is_unchanged():
     assert [d.text for d in documents("jsonl", b'{"text": "a\\r\\nb\\n"}\n{"text": null}\n{"text": ""}\n')] == [
         "a\r\nb\n",
         "",
@@ -60,7 +60,7 @@ def test_the_text_of_a_row_is_left_as_it_is():
     ('{"text": "x"} {"text": "y"}', "not valid JSON"), ('{"text": ' + "9" * 5000 + "}", "cannot be read as JSON"),
     ('{"text": ' + "[" * 200_000, "JSON"), ("7", "holds a int"), ('{"txt": 1}', "no field 'text'.*Write it so"), ('{"text": 1}', "holds int.*Write it so"),
 ])  # fmt: skip
-def test_a_line_that_is_no_row_is_named(line, message):
+def test_an_invalid_line_is_named(line, message):
     with pytest.raises(ValueError, match=rf"the input, line 4.*{message}"):
         documents("jsonl", ('{"text": "x"}\n\r\n{"text": "\u2028"}\n' + line + "\n").encode(), advice="Write it so.")
 
@@ -158,11 +158,11 @@ def test_the_page_of_formats_shows_the_registry():
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.CSV", "a.fasta.gz", "a.tar.gz", "a.a3m", "a.pdf", "a.arrow"])
-def test_names_that_announce_no_prose(name):
+def test_suffixes_that_are_not_prose(name):
     assert not_prose(Path(name)) and format_of(Path(name)) is None
 
 
-def test_suffixes_are_seen_through_compression():
+def test_suffixes_include_that_of_compression():
     assert [suffix_of(Path(n)) for n in ("a", "a.txt", "a.tar.GZ", "a.zst", "b.c/a.jsonl.zst")] == [
         "",
         ".txt",
