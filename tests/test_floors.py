@@ -27,6 +27,7 @@ FLOORS = [
         "devices",
         "registry",
         "special_ids",
+        "shared_counts",
     },
     {"ops"},
     {"nn"},

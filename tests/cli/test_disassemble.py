@@ -54,7 +54,7 @@ def test_limits_are_kept(unmask, binaries, tmp_path):
     ]
     assert len(set(map(str, splits))) > 1
     answer = unmask("disassemble", binaries, "-o", out, "--seconds", 0)
-    assert answer.code == 1 and "more than nothing" in answer.err
+    assert answer.code == 1 and "greater than zero" in answer.err
 
 
 def test_errors_teach(unmask, binaries, tmp_path, monkeypatch):

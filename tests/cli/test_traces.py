@@ -114,7 +114,9 @@ def test_unknown_words_are_named_before_a_fill_and_at_and_t_syntax_is_refused(un
     assert answer.code == 0 and len(json.loads(answer.out)) == 1
     for part in ("'eax,' (write 'eax')", "'ptr' (leave it out)", "(write '[ rbx + 8 ]')"):
         assert part in answer.err
-    assert "hardly have" not in unmask("fill", "push rbx [NEXT] pop [MASK] [NEXT] ret", "--model", traced, "--json").err
+    assert (
+        "rare or absent" not in unmask("fill", "push rbx [NEXT] pop [MASK] [NEXT] ret", "--model", traced, "--json").err
+    )
     refused = unmask("fill", "push %rbx [NEXT] pop [MASK]", "--model", traced)
     assert refused.code == 1 and "AT&T" in refused.err and not refused.out
 

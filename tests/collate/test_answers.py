@@ -1,4 +1,4 @@
-"""Fine-tuning rows and chats: loss on answers only."""
+"""Supervised fine-tuning rows and chats: only answers are masked and scored."""
 
 import pytest
 import tokenizers
@@ -63,7 +63,7 @@ def test_a_chats_answers_are_learnt_with_their_end_and_its_headers_are_given(cha
     assert learnt == ["good", "day", "</s>", "me", "</s>"]
 
 
-def test_only_answers_are_hidden_and_the_last_survives_truncation(chat_tokenizer):
+def test_only_answers_are_masked_and_the_last_survives_truncation(chat_tokenizer):
     collator = SupervisedMLMCollator(chat_tokenizer, 9, ALL)
     batch = collator([chat_row(CHAT, chat_tokenizer), chat_row(CHAT[:2], chat_tokenizer)])
     assert batch["input_ids"].shape == (2, 9)
@@ -73,17 +73,17 @@ def test_only_answers_are_hidden_and_the_last_survives_truncation(chat_tokenizer
 
 
 @pytest.mark.parametrize("make, message", [
-    (lambda t: chat_row(CHAT[:1], t), "no answer to learn"),
+    (lambda t: chat_row(CHAT[:1], t), "no answer to train on"),
     (lambda t: SupervisedMLMCollator(SPECIAL, 8)([{"input_ids": [5, 6], "loss_mask": [1]}]), "as long as"),
     (lambda t: SupervisedMLMCollator(SPECIAL, 8)([{"input_ids": [5, 6]}]), "'loss_mask'"),
     (lambda t: SupervisedMLMCollator(SPECIAL, 10, pad_to_multiple_of=4), "do not fit"),
 ])  # fmt: skip
-def test_errors_teach(chat_tokenizer, make, message):
+def test_errors_name_the_remedy(chat_tokenizer, make, message):
     with pytest.raises(ValueError, match=message):
         make(chat_tokenizer)
 
 
-def test_a_template_that_rewrites_the_past_is_refused(chat_tokenizer):
+def test_a_template_that_rewrites_earlier_messages_is_refused(chat_tokenizer):
     chat_tokenizer.chat_template = "{{ messages[-1]['content'] }} " + TEMPLATE
     with pytest.raises(ValueError, match="only append"):
         chat_row(CHAT, chat_tokenizer)

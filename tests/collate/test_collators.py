@@ -1,4 +1,4 @@
-"""Collators: what may be hidden, how rows lie, and noise that belongs to the row alone."""
+"""Collators: maskable positions, layout, and noise that depends on the row alone."""
 
 import inspect
 import pickle
@@ -151,7 +151,7 @@ def test_a_batch_shares_no_memory_with_a_matrix_of_columns():
 
 
 def test_special_ids_may_lie_anywhere_in_the_vocabulary():
-    """Ordinary ids are told by one range where they are one; here they are three."""
+    """Ordinary ids usually form one range, which one comparison tests; here they form three."""
     scattered = SpecialIds(mask=17, vocab_size=VOCAB, pad=0, eos=VOCAB - 1, others=(5, 6))
     ids = torch.randint(0, VOCAB, (50, 8), generator=torch.Generator().manual_seed(0))
     expected = ~torch.isin(ids, torch.tensor(scattered.all))
@@ -167,7 +167,7 @@ def test_special_ids_may_lie_anywhere_in_the_vocabulary():
             PackedMLMCollator(scattered, 2)([{"input_ids": [7, wrong]}])
 
 
-def test_rows_may_carry_their_own_epoch():
+def test_an_epoch_in_the_rows_replaces_the_collators():
     later = default(seed=3)
     later.set_epoch(5)
     assert same(later(rows_of(6, 9)), default(seed=3)([{**row, "epoch": 5} for row in rows_of(6, 9)]))
@@ -220,7 +220,7 @@ def test_specials_are_never_hidden():
     assert torch.equal(batch["p_mask"], torch.tensor(hidden).float())
 
 
-def test_padding_is_an_ordinary_token_when_asked():
+def test_loss_on_padding_makes_padding_an_ordinary_token():
     batch = DefaultMLMCollator(SPECIAL, 6, ALL)([{"input_ids": [8]}])
     assert batch["input_ids"].tolist() == [[BOS, MASK, EOS, MASK, MASK, MASK]]
     assert batch["target_ids"].tolist() == [[-100, 8, -100, PAD, PAD, PAD]]
@@ -229,7 +229,7 @@ def test_padding_is_an_ordinary_token_when_asked():
 
 @pytest.mark.parametrize("truncate, widths", [("block", (12, 12)), ("max", (7, 12)), (None, (7, 27))])
 def test_truncation_keeps_bos_and_eos(truncate, widths):
-    """The specials count: without them the longest row would lose its end, and 'max' would never truncate."""
+    """BOS and EOS count towards the width; otherwise the longest row would be truncated wrongly."""
     collator = default(
         truncate=truncate, noise_schedule=Corruption(ConstantMaskRate(0.0), bernoulli, Replacement(MASK))
     )
@@ -247,7 +247,7 @@ def test_the_noise_schedule_is_used():
     assert list(shares.values()) == pytest.approx([1 / 2, 2 / np.pi, 1 / 3, 1 / 4], abs=0.02)
 
 
-def test_places_in_the_epoch_spread_the_levels_over_every_global_batch():
+def test_epoch_places_spread_the_mask_rates_over_every_global_batch():
     rows = [{"input_ids": text(10), "example_id": 90 - i, "epoch_place": i} for i in range(16)]
     p = default(seed=2)(rows)["p_mask"][:, 1]
     cut = torch.cat([default(seed=2)(part)["p_mask"][:, 1] for part in (rows[:3], rows[3:11], rows[11:])])
@@ -258,7 +258,7 @@ def test_places_in_the_epoch_spread_the_levels_over_every_global_batch():
 
 
 def test_packed_rows_never_hide_separators_or_padding():
-    """The packed collator of the field hides and scores PAD."""
+    """A common published packed collator masks and scores PAD; this one must not."""
     batch = packed(noise_schedule=ALL)([{"input_ids": [5, 6, EOS, 7, EOS, 8, PAD, PAD]}])
     assert batch["input_ids"].tolist() == [[MASK, MASK, EOS, MASK, EOS, MASK, PAD, PAD]]
     assert batch["target_ids"].tolist() == [[5, 6, -100, 7, -100, 8, -100, -100]]
@@ -273,14 +273,14 @@ def test_packed_rows_for_flex_are_plain_tensors_of_the_contract():
     assert same(batch, {k: v for k, v in packed()(packed_rows()).items() if k in batch})
 
 
-def test_a_packers_segments_are_believed_and_padding_is_kept_apart():
+def test_segment_ids_of_a_packer_are_used_and_padding_is_its_own_segment():
     rows = [{"input_ids": [5, 6, 7, 8, 9, PAD], "segment_ids": [0, 0, 0, 1, 1, 1]}]
     batch = packed(6)(rows)
     assert batch["segment_ids"].tolist() == [[0, 0, 0, 1, 1, 2]]
     assert batch["positions"].tolist() == [[0, 1, 2, 0, 1, 0]]
 
 
-def test_rows_that_say_their_segments_need_no_eos():
+def test_rows_with_segment_ids_need_no_eos():
     batch = PackedMLMCollator(SpecialIds(MASK, VOCAB, pad=PAD), 4)(
         [{"input_ids": [5, 6, 7, PAD], "segment_ids": [0, 0, 1, 2]}]
     )
@@ -304,7 +304,7 @@ def test_masked_lm_batches_have_tokens_mask_and_labels():
     assert batch["mask"].tolist() == [[1, 1, 0, 1], [1, 1, 0, 0]]
 
 
-def test_masked_lm_reads_the_specials_off_a_tokenizer():
+def test_masked_lm_uses_the_special_ids_of_a_tokenizer():
     rows = masked_rows(*[30] * 200)
     by_ids, by_tokenizer = masked(), MaskedLMCollator(MASK, VOCAB, 0.5, tokenizer=SPECIAL)
     assert same(by_ids(rows), by_tokenizer(rows))
@@ -328,7 +328,7 @@ ragged = st.lists(st.lists(st.integers(0, VOCAB - 1), max_size=30), min_size=1, 
 @given(ragged, st.sampled_from(["block", "max", None]), st.booleans(), st.booleans(), st.booleans(), st.integers(3, 16))
 @settings(max_examples=80, deadline=None)
 def test_any_ragged_rows_keep_the_contract(rows, truncate, bos, eos, on_padding, block):
-    """Empty rows, one-token rows, rows of nothing but specials, rows longer than the block."""
+    """Empty rows, one-token rows, rows of special tokens only, rows longer than the block."""
     exact = uniform_corruption(MASK, exact=True)
     collator = DefaultMLMCollator(SPECIAL, block, exact, on_padding, truncate, bos, eos)
     batch = collator([{"input_ids": row} for row in rows])
@@ -352,7 +352,7 @@ def test_any_ragged_rows_keep_the_contract(rows, truncate, bos, eos, on_padding,
 @pytest.mark.parametrize("call, message", [
     (lambda: default()([]), "at least one row"),
     (lambda: default()([{"text": "hello"}]), "need the field 'input_ids' and these have 'text'"),
-    (lambda: default()([{"input_ids": ["a", "b"]}]), "whole numbers"),
+    (lambda: default()([{"input_ids": ["a", "b"]}]), "must be integers"),
     (lambda: default()([{"input_ids": [5, VOCAB]}]), "token id 40"),
     (lambda: default()([{"input_ids": [5, -1]}]), "token id -1"),
     (lambda: default()([{"input_ids": [5], "example_id": 1}, {"input_ids": [5]}]), "1 of 2 rows carry 'example_id'"),
@@ -367,17 +367,17 @@ def test_any_ragged_rows_keep_the_contract(rows, truncate, bos, eos, on_padding,
     (lambda: DefaultMLMCollator(object(), 8), "no mask token"),
     (lambda: default(noise_schedule="linaer"), "no schedule named"),
 ])  # fmt: skip
-def test_errors_teach(call, message):
+def test_errors_name_the_remedy(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_rows_of_nothing_are_one_pad_wide():
+def test_empty_rows_are_padded_to_width_one():
     batch = default(add_bos=False, add_eos=False, truncate=None)([{"input_ids": []}, {"input_ids": []}])
     assert batch["input_ids"].tolist() == [[PAD], [PAD]] and not batch["attention_mask"].any()
 
 
-def test_widths_are_rounded_up_and_fields_handed_on():
+def test_widths_are_rounded_up_and_fields_passed_through():
     collator = default(truncate=None, pad_to_multiple_of=8, pass_through=["weight", "name"])
     batch = collator(
         [{"input_ids": text(3), "weight": 0.5, "name": "a"}, {"input_ids": text(9), "weight": 2.0, "name": "b"}]
@@ -387,7 +387,7 @@ def test_widths_are_rounded_up_and_fields_handed_on():
     assert default(block_size=16, truncate="max", pad_to_multiple_of=8)(rows_of(3))["input_ids"].shape == (1, 8)
     with pytest.raises(ValueError, match="do not fit"):
         default(block_size=12, pad_to_multiple_of=8)
-    with pytest.raises(ValueError, match="has already"):
+    with pytest.raises(ValueError, match="already has"):
         default(pass_through=["input_ids"])(rows_of(3))
     with pytest.raises(ValueError, match="'label'"):
         default(pass_through=["label"])(rows_of(3))
@@ -420,7 +420,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("kind, needed", EVERY, ids=lambda x: getattr(x, "__name__", ""))
 def test_a_collators_options_are_in_its_signature_and_stay_with_it(kind, needed):
-    """Also through a pickle, as loader workers and checkpoints make one."""
+    """Also after pickling, as in loader workers and checkpoints."""
     parameters = inspect.signature(kind).parameters
     assert {p.kind for p in parameters.values()} <= {
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -435,7 +435,7 @@ def test_a_collators_options_are_in_its_signature_and_stay_with_it(kind, needed)
             assert getattr(one, name) == OTHERS[name]
 
 
-def test_masked_lm_keeps_what_it_was_made_of():
+def test_masked_lm_keeps_its_arguments_as_attributes():
     collator = MaskedLMCollator(MASK, VOCAB, tokenizer=SPECIAL)
     assert (
         MaskedLMCollator.PROBABILITY == collator.probability == 0.15
@@ -444,7 +444,7 @@ def test_masked_lm_keeps_what_it_was_made_of():
     )
 
 
-def test_a_pickled_collator_goes_on_with_its_own_noise():
+def test_a_pickled_collator_continues_its_own_noise():
     bare = [{"input_ids": text(9)} for _ in range(4)]
     collator = default(seed=1)
     collator(bare)
@@ -455,6 +455,6 @@ def test_a_pickled_collator_goes_on_with_its_own_noise():
     assert collator.epoch == 3
 
 
-def test_exact_counts_hide_at_least_one_token_of_every_row():
+def test_fixed_counts_mask_at_least_one_token_of_every_row():
     exact = Corruption(ConstantMaskRate(0.0), fixed_count, Replacement(MASK))
     assert (default(noise_schedule=exact)(rows_of(1, 5, 9))["noise_mask"].sum(-1) == 1).all()

@@ -1,4 +1,4 @@
-"""Segments and positions from ends of documents: the same as token by token."""
+"""Segment ids and positions from document ends equal those computed token by token."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Rows of other tools: padding that came with them is no text, in any collator, and excluded tokens stay excluded."""
+"""Rows prepared by other tools: every collator ignores their padding and never masks excluded tokens."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ ONES = {"prompt_ids": "prompt_attention_mask", "target_ids": "target_attention_m
 
 
 def padded(row, left, right, flag):
-    """The row as a tokenizer pads it, with PAD on either side and the mask of what is real."""
+    """Return the row with PAD on either side and an attention mask, as a tokenizer pads it."""
     made = {}
     for name, value in row.items():
         if not isinstance(value, list):
@@ -108,7 +108,7 @@ def test_padding_of_given_rows_changes_no_logit():
 @pytest.mark.parametrize("segments", [False, True])
 @pytest.mark.parametrize("left", [False, True])
 def test_packed_rows_are_padded_by_their_mask_too(shared, segments, left):
-    """Also where PAD is EOS, and where another id fills the row."""
+    """Also if PAD is EOS, and if another id fills the row."""
     special = SpecialIds(mask=MASK, vocab_size=VOCAB, pad=EOS if shared else PAD, eos=EOS)
     text, fill = [5, 6, EOS, 7, EOS], [9, 9, 9]
     row = {
@@ -151,7 +151,7 @@ def test_what_special_tokens_and_labels_exclude_is_never_hidden_or_scored():
     assert both["noise_mask"][0].tolist() == [False, False, False, True, False, True]
 
 
-def test_a_class_label_of_the_row_is_no_label_of_its_tokens():
+def test_a_class_label_of_a_row_masks_no_tokens():
     rows = [{"input_ids": ids(0, 4), "labels": 1}, {"input_ids": ids(1, 4), "labels": 0}]
     bare = [{"input_ids": row["input_ids"]} for row in rows]
     for columns in (rows, {"input_ids": [r["input_ids"] for r in rows], "labels": np.array([1, 0])}):
@@ -173,15 +173,15 @@ def test_a_class_label_of_the_row_is_no_label_of_its_tokens():
     (lambda: DefaultMLMCollator(SPECIAL, 8)([{"input_ids": 5}]), "one sequence of tokens"),
     (lambda: DefaultMLMCollator(SPECIAL, 8)([{"input_ids": [[5], [6]]}]), "one sequence of tokens"),
     (lambda: DefaultMLMCollator(SPECIAL, 8)({"input_ids": []}), "at least one row"),
-    (lambda: DefaultMLMCollator(SPECIAL, 8)([{"input_ids": [True, False]}]), "whole numbers"),
+    (lambda: DefaultMLMCollator(SPECIAL, 8)([{"input_ids": [True, False]}]), "must be integers"),
 ])  # fmt: skip
-def test_what_cannot_be_read_is_refused(call, message):
+def test_unreadable_fields_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_a_row_of_one_row_is_that_row():
-    """tokenizer(text, return_tensors="pt") returns such."""
+def test_a_batch_of_one_row_is_read_as_that_row():
+    """``tokenizer(text, return_tensors="pt")`` returns such rows."""
     expected = DefaultMLMCollator(SPECIAL, 8, ALL)([{"input_ids": [5, 6]}])
     found = DefaultMLMCollator(SPECIAL, 8, ALL)(
         [{"input_ids": torch.tensor([[5, 6]], dtype=torch.int32), "attention_mask": torch.ones(1, 2)}]
@@ -200,7 +200,7 @@ def test_masks_may_be_of_any_type(flag):
     assert SupervisedMLMCollator(SPECIAL, 3, ALL)(rows)["noise_mask"].tolist() == [[False, True, True]]
 
 
-def test_rows_of_nothing_are_taken():
+def test_rows_of_padding_only_are_accepted():
     empty = {"input_ids": [], "loss_mask": [], "prompt_ids": [], "tokens": [], "mask": []}
     for make in (
         lambda: DefaultMLMCollator(SPECIAL, 6), lambda: SupervisedMLMCollator(SPECIAL, 6), lambda: DefaultInfillMLMCollator(SPECIAL, 6),

@@ -1,4 +1,4 @@
-"""Infilling: only the prompt's own masks, never BOS, EOS, PAD or a given word."""
+"""Infilling: only the prompt's own masks are masked and scored, never BOS, EOS, PAD or a given token."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_padding_is_attended_when_asked_and_never_hidden_or_scored(collator):
     assert batch["attention_mask"].all() and not collator(SPECIAL, 6)(ROWS[1:])["attention_mask"][0, 4:].any()
 
 
-def test_an_unequal_truth_is_refused_and_a_missing_one_is_fine_for_prediction():
+def test_a_target_of_another_length_is_refused_and_prediction_needs_none():
     for collator in (DefaultInfillMLMCollator, MLMInfillWithExactTargetPredCollator):
         with pytest.raises(ValueError, match="equally long"):
             collator(SPECIAL, 8)([{"prompt_ids": [MASK, 5], "input_ids": [5, 6, 7]}])
@@ -78,7 +78,7 @@ def test_workers_see_every_all_mask_row_once():
 
 
 @pytest.mark.parametrize("count, length", [(-1, 3), (2, 0), (2, [])])
-def test_impossible_all_mask_sets_are_refused(count, length):
+def test_invalid_all_mask_datasets_are_refused(count, length):
     with pytest.raises(ValueError, match="rows of masks"):
         AllMaskDataset(SPECIAL, count, length)
     with pytest.raises(IndexError):

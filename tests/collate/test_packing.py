@@ -1,4 +1,4 @@
-"""Packing: every token once, documents whole where they fit, bounded memory, little padding."""
+"""Packing: every token once, no document cut unless it is longer than a row, bounded memory, little padding."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ PAD = 0
 
 
 def documents_of(rows):
-    """The documents that packed rows hold, in no order."""
+    """Return the documents in packed rows, sorted."""
     found = []
     for row in rows:
         real = row["input_ids"] != PAD
@@ -40,15 +40,15 @@ def test_every_token_once_and_documents_whole_where_they_fit(lengths, block, ope
     assert packer.efficiency == (sum(lengths) / (len(rows) * block) if rows else 1.0)
 
 
-def test_a_document_goes_where_it_fits_best():
-    """Room of 4 and of 3 is left: 3 tokens go to the second row, though the first is older."""
+def test_a_document_is_added_to_the_row_with_the_best_fit():
+    """With 4 and 3 free positions, 3 tokens are added to the second row, although the first is older."""
     rows = list(Packer(10, PAD).pack([[1] * 6, [2] * 7, [3] * 3, [4] * 4]))
     assert documents_of(rows[:1]) == [(2,) * 7, (3,) * 3]
     assert documents_of(rows[1:]) == [(1,) * 6, (4,) * 4]
 
 
-def test_memory_is_bounded_by_the_rows_under_way():
-    """A stream without end is packed as it comes: rows leave while at most ``open_rows`` are kept."""
+def test_memory_is_bounded_by_the_open_rows():
+    """An infinite stream is packed incrementally, with at most ``open_rows`` rows in memory."""
     taken = 0
 
     def endless():
@@ -73,7 +73,7 @@ def test_real_text_fills_98_percent_of_the_slots(tokenizer):
     assert packer.cut < 0.7 * cut_everywhere
 
 
-def test_packed_rows_are_what_the_packed_collator_reads():
+def test_the_packed_collator_reads_packed_rows():
     special = SpecialIds(mask=1, vocab_size=50, pad=PAD, eos=3)
     rows = list(Packer(8, PAD).pack([[5, 6, 7], [8, 9], [10] * 4, [11]]))
     batch = PackedMLMCollator(special, 8)(rows)
@@ -83,6 +83,6 @@ def test_packed_rows_are_what_the_packed_collator_reads():
 
 
 @pytest.mark.parametrize("block, open_rows", [(0, 1), (4, 0)])
-def test_impossible_packers_are_refused(block, open_rows):
-    with pytest.raises(ValueError, match="at least 1 token"):
+def test_packers_without_room_are_refused(block, open_rows):
+    with pytest.raises(ValueError, match="at least 1: tokens per row"):
         Packer(block, PAD, open_rows)

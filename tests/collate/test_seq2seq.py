@@ -1,4 +1,4 @@
-"""Prompts and answers: their layouts, truncation that spares the answer, and nothing but answers hidden."""
+"""Prompts and answers: layouts, truncation that never shortens the answer, and masks only in answers."""
 
 import pytest
 import torch
@@ -54,7 +54,7 @@ def test_a_training_row_is_prompt_bos_target_eos():
 )
 @pytest.mark.parametrize("on_padding", [False, True])
 def test_training_rows_differ_from_aligned_ones_in_their_padding_alone(options, on_padding):
-    """The same tokens, targets, noise and number of slots, whatever the widths."""
+    """The same tokens, targets, noise and number of positions for any widths."""
     rows = [
         {"prompt_ids": [*range(10, 10 + i % 7)], "target_ids": [*range(20, 20 + i % 9)], "example_id": i}
         for i in range(40)
@@ -123,7 +123,7 @@ def test_widths_are_rounded_up_of_prompts_and_of_answers(collator):
         collator(SPECIAL, NONE, 16, 5, pad_to_multiple_of=8)
 
 
-def test_no_prompt_at_all_is_one_pad_wide():
+def test_an_empty_prompt_is_padded_to_width_one():
     batch = MLMSeq2SeqPredCollator(SPECIAL, add_bos=False)([{"prompt_ids": []}])
     assert batch["input_ids"].tolist() == [[PAD]] and not batch["attention_mask"].any()
 
@@ -131,7 +131,7 @@ def test_no_prompt_at_all_is_one_pad_wide():
 LONG = [{"prompt_ids": [*range(10, 30)], "target_ids": [30, 31, 32]}]
 
 
-def test_a_long_prompt_loses_its_left_and_never_the_answers_slots():
+def test_a_long_prompt_is_truncated_on_the_left_and_never_shortens_the_answer():
     (ids,) = MLMSeq2SeqTrainCollator(SPECIAL, NONE, 5, 3)(LONG)["input_ids"].tolist()
     assert ids == [27, 28, 29, BOS, 30, 31, 32, EOS]
     (ids,) = MLMSeq2SeqTrainCollator(SPECIAL, NONE, 8, input_block_size=2, truncate="max")(LONG)["input_ids"].tolist()
@@ -151,8 +151,8 @@ def test_an_answer_too_long_for_its_block_keeps_its_eos():
 
 
 @pytest.mark.parametrize("collator", [MLMSeq2SeqTrainCollator, MLMSeq2SeqCollator])
-def test_noise_does_not_move_with_padding(collator):
-    """Left padding grows with the longest prompt of the batch; a row's noise stays."""
+def test_noise_does_not_depend_on_padding(collator):
+    """Left padding grows with the longest prompt of the batch, and the noise of a row stays the same."""
     make = lambda: collator(SPECIAL, None, 12, truncate="max", seed=5, loss_on_padding=False)  # noqa: E731
     rows = [{"prompt_ids": [10] * (1 + 3 * i), "target_ids": [*range(20, 27)], "example_id": i} for i in range(3)]
     if collator is MLMSeq2SeqTrainCollator:
@@ -199,6 +199,6 @@ def test_any_rows_keep_the_contract(pairs, truncate, bos, eos, on_padding):
     (lambda: MLMSeq2SeqTrainCollator(SPECIAL, None, 2), "no room"),
     (lambda: MLMSeq2SeqPredCollator(SPECIAL)([{"prompt_ids": [VOCAB]}]), "token id 40"),
 ])  # fmt: skip
-def test_errors_teach(call, message):
+def test_errors_name_the_remedy(call, message):
     with pytest.raises(ValueError, match=message):
         call()

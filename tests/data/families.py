@@ -19,7 +19,7 @@ def special(token: str, **options: bool) -> AddedToken:
 
 
 def family(name: str) -> Tokenizer:
-    """A tokenizer of the family; roles by their usual names."""
+    """Return a tokenizer of the family, with conventional names of special tokens."""
     if name == "ours":
         return Tokenizer.train(SENTENCES, 330)
     roles = {"pad": "<pad>", "mask": "<mask>", "eos": "</s>", "unk": "<unk>"}

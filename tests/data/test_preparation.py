@@ -1,4 +1,4 @@
-"""Preparing: a fair split that order cannot change, a tokenizer that never saw the held-out text, and no work twice."""
+"""Preparation: a split independent of order, a tokenizer trained without held-out text, and no repeated work."""
 
 import json
 import random
@@ -73,7 +73,7 @@ def test_neither_side_is_empty_however_few_documents(tmp_path, count, fraction):
     assert train and valid and len(train) + len(valid) == count
 
 
-def test_the_tokenizer_learns_from_training_documents_only(tmp_path, documents):
+def test_the_tokenizer_is_trained_on_training_documents_only(tmp_path, documents):
     source = Source.parse(write_jsonl(tmp_path / "a.jsonl", [document.text for document in documents]))
     training = [document.text for document in HeldOut.find(source, 0.2, 0).training()]
     prepared = build(source, tmp_path / "out")
@@ -131,7 +131,7 @@ def test_running_again_does_nothing_and_other_arguments_are_refused(corpus, tmp_
         build(corpus, tmp_path / "out")
 
 
-def test_progress_tells_the_stages_and_the_total(corpus, tmp_path):
+def test_progress_reports_the_stages_and_the_total(corpus, tmp_path):
     seen = []
     prepared = build(corpus, tmp_path / "out", progress=lambda *event: seen.append(event))
     assert [stage for i, (_, _, stage) in enumerate(seen) if not i or seen[i - 1][2] != stage] == [
@@ -144,7 +144,7 @@ def test_progress_tells_the_stages_and_the_total(corpus, tmp_path):
     assert seen[-1] == (prepared.valid_documents, None, "valid")
 
 
-def test_a_huge_corpus_trains_its_tokenizer_on_its_front(corpus, tmp_path, monkeypatch):
+def test_the_tokenizer_of_a_large_corpus_is_trained_on_its_start(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare_module, "TOKENIZER_TRAINING_CHARACTERS", 100)
     seen = []
     build(corpus, tmp_path / "out", progress=lambda *event: seen.append(event))
@@ -161,7 +161,7 @@ def test_a_huge_corpus_trains_its_tokenizer_on_its_front(corpus, tmp_path, monke
     (["a", "b"], {"workers": 0}, "at least 1"),
     (["a", "b"], {"tokenizer": "missing.json"}, "no tokenizer at"),
 ])  # fmt: skip
-def test_bad_requests_are_explained_and_leave_nothing_that_opens(tmp_path, texts, options, message):
+def test_bad_arguments_are_explained_and_leave_no_readable_folder(tmp_path, texts, options, message):
     path = write_jsonl(tmp_path / "a.jsonl", texts)
     with pytest.raises(ValueError, match=message):
         build(path, tmp_path / "out", **options)
@@ -171,7 +171,7 @@ def test_bad_requests_are_explained_and_leave_nothing_that_opens(tmp_path, texts
     assert build(Source.parse(tmp_path / "good.txt", unit="paragraph"), tmp_path / "out").train_documents in (1, 2)
 
 
-def test_a_folder_with_somebody_elses_tokenizer_is_left_alone(corpus, tmp_path, tokenizer):
+def test_a_folder_with_a_foreign_tokenizer_is_not_overwritten(corpus, tmp_path, tokenizer):
     tokenizer.save(tmp_path / "model")
     before = contents(tmp_path / "model")
     with pytest.raises(ValueError, match="new or empty folder"):
@@ -180,7 +180,7 @@ def test_a_folder_with_somebody_elses_tokenizer_is_left_alone(corpus, tmp_path, 
 
 
 def test_processes_that_prepare_the_same_folder_share_one_result(corpus, tmp_path):
-    """As the ranks of a run do: one works, the others wait and find it."""
+    """Like the ranks of a run: one process prepares, the others wait for its result."""
     build(corpus, tmp_path / "alone")
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: build(corpus, tmp_path / "out"), range(4)))

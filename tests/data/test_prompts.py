@@ -1,4 +1,4 @@
-"""Text round a blank comes back as it was written, in every family of tokenizers, and is read as what it is."""
+"""The text around a mask is returned as it was written and tokenised correctly, for every family of tokenizers."""
 
 import re
 
@@ -20,7 +20,7 @@ prompts = st.lists(written, min_size=2, max_size=4)
 @pytest.mark.parametrize("name", FAMILIES)
 @given(prompts, st.data())
 @settings(max_examples=40, deadline=None)
-def test_the_text_round_blanks_is_returned_letter_for_letter(name, pieces, data):
+def test_the_text_around_masks_is_returned_unchanged(name, pieces, data):
     tokenizer = ALL[name]
     pieces = [piece.replace(tokenizer.mask_token, "") for piece in pieces]
     text = tokenizer.mask_token.join(pieces)
@@ -35,7 +35,7 @@ def test_the_text_round_blanks_is_returned_letter_for_letter(name, pieces, data)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_filling_behind_a_space_brings_no_second_one_and_inside_a_word_none(name):
+def test_a_filling_after_a_space_adds_no_second_space_and_inside_a_word_none(name):
     tokenizer = ALL[name]
     whole = tokenizer.encode("the house")
     house = whole[len(tokenizer.encode("the")) :]
@@ -46,7 +46,7 @@ def test_a_filling_behind_a_space_brings_no_second_one_and_inside_a_word_none(na
     assert Prompt.of(tokenizer, "☃ The").filled_with([house]) == "☃ The house", "a continuation brings its space"
 
 
-def test_pieces_of_words_join_words_and_words_keep_apart():
+def test_word_pieces_join_words_and_words_stay_separate():
     words = ALL["words"]
     story, mask = words.encode("story"), words.mask_token
     pieces = words.encode("unbelievable")
@@ -62,7 +62,7 @@ def test_pieces_of_words_join_words_and_words_keep_apart():
     assert Prompt.of(words, f"an {mask}.").filled_with([pieces]) == "an unbelievable."
 
 
-def test_a_text_ends_at_the_first_eos_of_a_filling_and_a_given_one_is_text():
+def test_a_text_ends_at_the_first_eos_of_a_filling_but_a_given_eos_is_text():
     ours = ALL["ours"]
     house, eos = ours.encode(" house"), ours.eos_token_id
     assert Prompt.of(ours, "a [MASK] [MASK]").filled_with([house, [eos]]) == "a house "
@@ -70,7 +70,7 @@ def test_a_text_ends_at_the_first_eos_of_a_filling_and_a_given_one_is_text():
     assert Prompt.of(ours, "a").filled_with([[*house, eos, *house]]) == "a house"
 
 
-def test_a_character_of_several_tokens_may_fill_several_blanks():
+def test_a_character_of_several_tokens_may_fill_several_masks():
     ours = ALL["ours"]
     star = ours.encode("☃")
     assert len(star) == 3
@@ -81,7 +81,7 @@ def test_a_character_of_several_tokens_may_fill_several_blanks():
 @pytest.mark.parametrize(
     "masked", ["the cat sees {}.", "the {}, and a dog", "an un{}able story", "{} likes", "{}s", "a {} {} b", "a{}"]
 )
-def test_text_behind_a_mask_is_read_without_a_space_it_does_not_have(name, masked):
+def test_text_after_a_mask_gets_no_leading_space(name, masked):
     tokenizer = ALL[name]
     text = masked.format(*[tokenizer.mask_token] * 2)
     read = tokenizer.decode(tokenizer.encode(text, allow_mask=True), skip_special_tokens=False)
@@ -89,7 +89,7 @@ def test_text_behind_a_mask_is_read_without_a_space_it_does_not_have(name, maske
     assert [part.rstrip(" ") for part in got[1:]] == [part.rstrip(" ") for part in parts[1:]]
 
 
-def test_letters_behind_a_mask_continue_its_word_where_the_vocabulary_can():
+def test_letters_after_a_mask_continue_its_word_if_the_vocabulary_can():
     words = ALL["words"]
     ids = words.encode(f"un{words.mask_token}able STORY", allow_mask=True)
     behind = [words.token_text(i) for i in ids[ids.index(words.mask_token_id) + 1 :]]
@@ -101,7 +101,7 @@ def test_letters_behind_a_mask_continue_its_word_where_the_vocabulary_can():
 
 
 @pytest.mark.parametrize("name", ["bytes", "never", "first", "ours"])
-def test_prompts_have_the_ids_that_the_tokenizers_library_gives(name):
+def test_prompts_have_the_ids_of_the_tokenizers_library(name):
     tokenizer = ALL[name]
     theirs = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
     for masked in ("the cat {} a house.", "{} is", "the {}", "{}", "the {}{} x", "a dog {}ing", "an un{}able"):
@@ -109,7 +109,7 @@ def test_prompts_have_the_ids_that_the_tokenizers_library_gives(name):
         assert tokenizer.encode(text, allow_mask=True) == theirs.encode(text, add_special_tokens=False).ids, text
 
 
-def test_reserved_tokens_are_special_and_tokens_in_brackets_that_texts_have_are_not():
+def test_reserved_tokens_are_special_unless_text_contains_them():
     vocabulary = {
         token: id
         for id, token in enumerate(

@@ -1,4 +1,4 @@
-"""A store stands for itself: it opens where its source is gone, says what it was made of, and is not taken for another."""
+"""A prepared store opens without its source, records its settings, and is refused for other settings."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def test_a_store_opens_without_its_source(store, corpus, monkeypatch):
     assert opened(f"data.store={store}", f"data.source={corpus}", "data.vocab_size=300", "data.field=body") == before
 
 
-def test_a_source_that_was_moved_is_the_same(store, corpus):
+def test_a_moved_source_is_recognised(store, corpus):
     moved = corpus.with_name("elsewhere")
     moved.mkdir()
     shutil.move(corpus, moved / corpus.name)
@@ -63,13 +63,13 @@ def test_a_store_made_with_other_settings_is_refused(store, corpus, override, wo
         opened(f"data.store={store}", override)
 
 
-def test_a_source_that_changed_is_refused_where_it_is_named(store, corpus):
+def test_a_changed_source_is_refused_if_it_is_given(store, corpus):
     corpus.write_text(corpus.read_text() + '{"body": "more"}\n')
     with pytest.raises(ValueError, match="A source differs when its files were changed"):
         opened(f"data.store={store}", f"data.source={corpus}")
 
 
-def test_a_config_is_filled_in_from_its_store(store, corpus):
+def test_a_config_takes_missing_settings_from_its_store(store, corpus):
     data = with_store(load_config(overrides=[f"data.store={store}", "data.block_size=16"])).data
     assert (data.source, data.field, data.vocab_size, data.valid_fraction, data.seed) == (
         str(corpus),
@@ -83,7 +83,7 @@ def test_a_config_is_filled_in_from_its_store(store, corpus):
     assert with_store(load_config(overrides=["data.store=nowhere"])).data.source == "python-docs"
 
 
-def test_a_given_tokenizer_may_be_gone(corpus, tmp_path, tokenizer):
+def test_a_given_tokenizer_may_be_deleted(corpus, tmp_path, tokenizer):
     tokenizer.save(tmp_path / "mine")
     made = prepare(Source.parse(corpus, field="body"), tmp_path / "store", tokenizer=tmp_path / "mine", workers=1)
     shutil.rmtree(tmp_path / "mine")

@@ -1,4 +1,4 @@
-"""The built-in corpora: enough text, in a fixed order, clean, and no text twice."""
+"""Built-in corpora: enough text, in a fixed order, normalised, and distinct."""
 
 import re
 

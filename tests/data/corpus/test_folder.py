@@ -1,4 +1,4 @@
-"""Folders: every file once, whatever the links, and what is not read is counted."""
+"""Folders: every file once despite links, and counts of everything that is not read."""
 
 import os
 import warnings
@@ -36,7 +36,7 @@ def test_links_are_followed_and_each_file_is_read_once(tmp_path):
 
 
 def test_a_linked_file_counts_by_the_name_of_the_link(tmp_path):
-    """As in a cache, whose files have names of digits and links that tell what they are."""
+    """Like a cache of files named by digits, with links that have the actual names."""
     fill(tmp_path, ["blobs/0a1b", "blobs/2c3d"])
     (tmp_path / "first").mkdir()
     for link, target in (
@@ -50,7 +50,7 @@ def test_a_linked_file_counts_by_the_name_of_the_link(tmp_path):
     assert source.left_out() == ""
 
 
-def test_loops_end_and_what_is_no_file_is_counted(tmp_path):
+def test_loops_end_and_other_entries_are_counted(tmp_path):
     root = tmp_path / "c"
     fill(root, ["a/1.txt", "a/2.txt", ".git/x.txt", ".hidden.txt"])
     os.symlink("..", root / "a/up")
@@ -85,13 +85,13 @@ def test_other_suffixes_are_counted_in_a_warning(tmp_path):
         Source.parse(tmp_path / "whole").warn_left_out()
 
 
-def test_a_prefix_leaves_the_other_format_out_by_name(tmp_path):
+def test_a_prefix_selects_one_format_and_the_warning_names_the_other(tmp_path):
     fill(tmp_path, ["a.txt", "b.jsonl"])
     assert Source.parse(f"text:{tmp_path}").left_out() == "1 .jsonl file"
 
 
 @pytest.mark.parametrize("name", ["table.csv", "protein.fasta", "all.tar.gz", "paper.pdf"])
-def test_what_is_no_prose_is_not_taken_for_it(tmp_path, name):
+def test_files_that_are_not_prose_are_refused(tmp_path, name):
     fill(tmp_path, [name])
     for path in (tmp_path / name, tmp_path):
         with pytest.raises(ValueError, match=f"`text:{path}`"):
@@ -102,12 +102,12 @@ def test_what_is_no_prose_is_not_taken_for_it(tmp_path, name):
     assert names(Source.parse(tmp_path)) == ["code.py"]
 
 
-def test_a_pipe_is_no_corpus(tmp_path):
+def test_a_pipe_is_refused_as_a_corpus(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="read several times"):
         Source.parse(tmp_path / "pipe")
 
 
-def test_counts_in_words():
+def test_counts_are_listed_in_words():
     assert counted(Counter({"link": 1, ".csv file": 1200})) == "1,200 .csv files, 1 link"
     assert counted(Counter({f".{i} file": 20 - i for i in range(10)}), most=1) == "20 .0 files and 135 more"

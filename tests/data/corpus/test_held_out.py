@@ -1,4 +1,4 @@
-"""The held-out share is one of bytes: near the one asked for, or a warning gives both figures; no text is on both sides."""
+"""The held-out fraction of the bytes is near its target, or a warning states both; no text is on both sides."""
 
 import json
 import random
@@ -7,8 +7,8 @@ import warnings
 import numpy as np
 import pytest
 
-from unmask.data.corpus import byte_share
-from unmask.data.corpus.byte_share import TOLERANCE, ByteSketch
+from unmask.data.corpus import byte_fraction
+from unmask.data.corpus.byte_fraction import TOLERANCE, ByteSketch
 from unmask.data.corpus.held_out import HeldOut
 from unmask.data.corpus.sources import Source
 
@@ -43,11 +43,11 @@ def size(documents):
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("fraction", [0.05, 0.3, 0.9])
-def test_the_share_is_near_or_a_warning_gives_both_figures(source, fraction, seed):
+def test_the_fraction_is_near_its_target_or_a_warning_states_both(source, fraction, seed):
     split = HeldOut.find(source, fraction, seed)
     training, validation = list(split.training()), list(split.validation())
     share = size(validation) / (size(validation) + size(training))
-    assert training and validation and share == pytest.approx(split.choice.share)
+    assert training and validation and share == pytest.approx(split.choice.fraction)
     assert size(validation) + size(training) == size(source.documents())
     assert not {d.text for d in training} & {d.text for d in validation}
     with warnings.catch_warnings(record=True) as caught:
@@ -60,15 +60,15 @@ def test_the_share_is_near_or_a_warning_gives_both_figures(source, fraction, see
 
 
 @pytest.mark.parametrize("sizes", [[34_000, 66_000], [100_000], [500_000] + [500] * 1000, [5_000] * 20])
-def test_large_documents_are_no_reason_to_miss_the_share(tmp_path, sizes):
+def test_the_fraction_is_met_despite_large_documents(tmp_path, sizes):
     (tmp_path / "c").mkdir()
     for number, length in enumerate(sizes):
         (tmp_path / "c" / f"{number}.txt").write_text("".join(f"{number} line {i}\n" for i in range(length // 10)))
     split = HeldOut.find(Source.parse(tmp_path / "c"), 0.05, 0)
-    assert abs(split.choice.share - 0.05) <= TOLERANCE * 0.05
+    assert abs(split.choice.fraction - 0.05) <= TOLERANCE * 0.05
 
 
-def test_whole_documents_are_held_out_where_that_meets_the_share(tmp_path):
+def test_documents_are_not_cut_if_the_fraction_is_met_without(tmp_path):
     (tmp_path / "a.jsonl").write_text(
         "".join(json.dumps({"text": f"{i} " + "word " * 1000}) + "\n" for i in range(100))
     )
@@ -77,7 +77,7 @@ def test_whole_documents_are_held_out_where_that_meets_the_share(tmp_path):
 
 
 def test_neither_order_nor_a_second_copy_changes_the_split(source):
-    """Where documents are cut, the length of the pieces follows the size of the corpus, so only the order is free."""
+    """If documents are cut, the length of the pieces depends on the corpus size, so only the order is varied."""
     split = HeldOut.find(source, 0.3, 0)
     path = source.path + ".shuffled.jsonl"
     with open(source.path) as file:
@@ -89,16 +89,16 @@ def test_neither_order_nor_a_second_copy_changes_the_split(source):
     assert {d.text for d in again.validation()} == {d.text for d in split.validation()}
 
 
-def test_a_split_is_saved_and_found_again(source):
+def test_a_split_is_saved_and_restored(source):
     split = HeldOut.find(source, 0.3, 3)
     assert HeldOut.from_dict(source, 3, json.loads(json.dumps(split.as_dict()))) == split
 
 
 @pytest.mark.parametrize("fraction", [0.002, 0.05, 0.5])
 @pytest.mark.parametrize("skewed", [False, True])
-def test_a_sketch_of_bounded_memory_cuts_as_near(monkeypatch, fraction, skewed):
-    """Past so many sums positions are merged; the share of the real documents is what the sketch says."""
-    monkeypatch.setattr(byte_share, "MOST", 4096)
+def test_a_sketch_of_bounded_memory_is_as_accurate(monkeypatch, fraction, skewed):
+    """Beyond the limit of sums, positions are merged; the fraction of the actual documents equals the sketch's."""
+    monkeypatch.setattr(byte_fraction, "MOST", 4096)
     numbers = np.random.default_rng(1)
     sizes = (numbers.lognormal(4, 2, 30_000) if skewed else numbers.integers(1, 100, 30_000)).astype(int) + 1
     documents = list(
@@ -110,11 +110,11 @@ def test_a_sketch_of_bounded_memory_cuts_as_near(monkeypatch, fraction, skewed):
         assert len(sketch._sums) <= 4096
     choice = sketch.choose()
     held = sum(length for position, length in documents if choice.holds(position, length))
-    assert held / sizes.sum() == pytest.approx(choice.share) and choice.is_near(fraction)
+    assert held / sizes.sum() == pytest.approx(choice.fraction) and choice.is_near(fraction)
 
 
-def test_the_plain_cut_stays_where_it_is_near():
-    """So more documents move none of those there were, while the share stays near."""
+def test_the_plain_cut_is_kept_while_it_is_near():
+    """Additional documents therefore move no earlier one while the fraction stays near its target."""
     sketch = ByteSketch(0.25)
     for position in range(0, 100):
         sketch.add(position * 2**64 // 100, 10)

@@ -1,4 +1,4 @@
-"""Cutting a text: the pieces join to the text, none is longer than allowed, and they end where a reader would."""
+"""Cutting a text: the pieces join to the text, respect the limit, and end after paragraphs, lines or words."""
 
 from hypothesis import given
 from hypothesis import strategies as st

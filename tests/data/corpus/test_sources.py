@@ -1,4 +1,4 @@
-"""Sources: every format yields its documents once, in order, and every bad input says what to do."""
+"""Sources: every format yields its documents once and in order, and errors name the remedy."""
 
 import gzip
 import json
@@ -137,7 +137,7 @@ def test_an_empty_corpus_is_refused(tmp_path, content):
             texts(path)
 
 
-def test_missing_things_name_what_is_near(tmp_path):
+def test_error_messages_suggest_near_names(tmp_path):
     (tmp_path / "articles.txt").write_text("x")
     with pytest.raises(ValueError, match=r"no file or folder.*articles\.txt"):
         Source.parse(tmp_path / "artcles.txt")
@@ -153,7 +153,7 @@ def test_missing_things_name_what_is_near(tmp_path):
         list(source.documents())
 
 
-def test_kinds_are_guessed_and_prefixes_decide(tmp_path):
+def test_kinds_are_guessed_unless_a_prefix_selects_one(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     write_jsonl(tmp_path / "b.jsonl", [{"text": "y"}])
     with pytest.raises(ValueError, match=r"mixes jsonl and text.*`jsonl:"):
@@ -201,7 +201,7 @@ def test_a_fingerprint_follows_the_text_and_the_way_it_is_read(tmp_path):
     assert Source.parse("python-docs").fingerprint() != Source.parse("python-code").fingerprint()
 
 
-def test_a_suggestion_is_a_name_spelled_alike_and_not_one_beside_it():
+def test_a_suggestion_is_similar_in_spelling():
     from unmask.suggestions import nearest
 
     assert (

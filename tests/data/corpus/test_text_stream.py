@@ -1,4 +1,4 @@
-"""Text streams: what is compressed reads like what is not, a byte-order mark is no text, and every fault has its place."""
+"""Text streams: compressed and plain files read alike, byte-order marks are removed, and faults are located."""
 
 import bz2
 import codecs
@@ -70,7 +70,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path, encoding, mark):
     assert read(tmp_path / "a.txt") == "one é\ntwo 😀\n"
 
 
-def test_line_ends_and_what_is_none():
+def test_line_ends_are_converted_and_other_separators_kept():
     text = "a\u2028b\u2029c\x85d\x0ce\x0bf\x1cg\x1dh\x1ei\rj\r\nk\n"
     first = text[: text.index("\r")]
     for end, lines in (("anywhere", [first + "\n", "j\n", "k\n"]), ("at \\n", [first + "\rj\r\n", "k\n"])):
@@ -80,7 +80,7 @@ def test_line_ends_and_what_is_none():
 
 @pytest.mark.parametrize("before", [0, 1, 70_000, 65_535, 65_536, 200_000])
 @pytest.mark.parametrize("compressed", [False, True])
-def test_a_bad_byte_has_a_line_a_column_and_an_offset(tmp_path, before, compressed):
+def test_an_invalid_byte_is_reported_with_line_column_and_offset(tmp_path, before, compressed):
     data = (
         b"x" * (before % 7)
         + b"\n" * (before // 2)
@@ -104,12 +104,12 @@ def test_a_bad_byte_has_a_line_a_column_and_an_offset(tmp_path, before, compress
 
 
 @pytest.mark.parametrize("data, message", [
-    ("wide".encode("utf-16-le"), "zero bytes, as UTF-16 without a byte-order mark"),
+    ("wide".encode("utf-16-le"), "zero bytes, like UTF-16 without a byte-order mark"),
     (codecs.BOM_UTF16_LE + b"a\x00\x00\xd8b\x00", r"byte-order mark of UTF-16.*offset 4\)"),
     (gzip.compress(b"text", mtime=0), r"begins like a \.gz file"),
     (b"cut \xe2\x82", r"line 1, byte 0xe2 at column 5, offset 4\)"),
 ])  # fmt: skip
-def test_what_is_not_utf8_says_what_it_is_like(tmp_path, data, message):
+def test_the_error_for_other_encodings_names_the_likely_one(tmp_path, data, message):
     (tmp_path / "a.txt").write_bytes(data)
     with pytest.raises(ValueError, match=message):
         read(tmp_path / "a.txt")
@@ -137,7 +137,7 @@ def test_an_empty_file_is_empty_text(tmp_path):
         assert read(tmp_path / name) == ""
 
 
-def test_a_file_that_cannot_be_opened_is_no_damaged_one(tmp_path):
+def test_an_unreadable_file_is_not_reported_as_damaged(tmp_path):
     for suffix in ("", *COMPRESSED):
         with pytest.raises(FileNotFoundError):
             read(tmp_path / f"absent.txt{suffix}")

@@ -1,4 +1,4 @@
-"""Windows of a fixed length: exactly so long, anywhere, the same with any workers, and never the mask."""
+"""Fixed-length windows: exact length, any offset, independent of workers, and never with the mask."""
 
 import pickle
 
@@ -16,7 +16,7 @@ def rows_of(dataset, **loader):
     return torch.cat(list(DataLoader(dataset, batch_size=5, **loader)))
 
 
-def test_a_row_is_a_window_of_the_data_and_there_are_as_many_as_tile_it():
+def test_rows_are_windows_of_the_data_as_many_as_non_overlapping_ones():
     data = torch.arange(1003)
     dataset = MaskedTokenDataset(data, 17)
     assert len(dataset) == 1003 // 17
@@ -27,7 +27,7 @@ def test_a_row_is_a_window_of_the_data_and_there_are_as_many_as_tile_it():
         dataset[59]
 
 
-def test_every_place_is_equally_likely_and_every_token_can_appear():
+def test_every_offset_is_equally_likely_and_every_token_can_appear():
     length, tokens = 4, 12
     dataset = MaskedTokenDataset(torch.arange(tokens), length)
     counts = torch.zeros(tokens - length + 1)
@@ -52,7 +52,7 @@ def test_sequential_windows_lie_end_to_end_in_every_epoch():
 
 
 def test_passes_and_seeds_move_the_windows_and_nothing_else_does():
-    """Pass ``n`` of a plain loop is epoch ``n``, whatever the order and the batches."""
+    """Pass ``n`` of a plain loop is epoch ``n``, for any order and any batches."""
     data = torch.arange(5000)
     first, again, other = (
         MaskedTokenDataset(data, 10),
@@ -71,7 +71,7 @@ def test_passes_and_seeds_move_the_windows_and_nothing_else_does():
     assert torch.equal(passes[0], rows_of(again))
 
 
-def test_a_plain_loop_comes_to_see_all_of_the_data():
+def test_a_plain_loop_covers_all_of_the_data():
     dataset, seen = MaskedTokenDataset(torch.arange(640), 32), torch.zeros(640, dtype=torch.bool)
     loader = DataLoader(dataset, batch_size=5, shuffle=True, drop_last=True)
     for _ in range(60):
@@ -107,7 +107,7 @@ def test_workers_change_nothing_in_any_pass(workers, persistent, identified):
     assert one_pass(list(loader)) == one_pass(list(DataLoader(alone, batch_size=4)))
 
 
-def test_a_pickled_set_goes_on_in_spawned_workers():
+def test_a_pickled_dataset_continues_in_spawned_workers():
     shared, alone = (
         pickle.loads(pickle.dumps(MaskedTokenDataset(torch.arange(90), 10))),
         MaskedTokenDataset(torch.arange(90), 10),
@@ -127,7 +127,7 @@ def test_a_pickled_set_goes_on_in_spawned_workers():
         lambda x: x.T.contiguous().T,
     ],
 )
-def test_rows_are_rows(convert):
+def test_data_of_rows_yield_these_rows(convert):
     """Windows across the ends of rows would mix pictures, melodies or genes."""
     rows = torch.arange(60).view(12, 5)
     for dataset in (MaskedTokenDataset(convert(rows), 5), MaskedTokenDataset(convert(rows), sequential=True)):
@@ -155,7 +155,7 @@ def test_a_store_is_read_across_its_shards(tmp_path, documents, tokenizer):
     assert torch.equal(rows_of(MaskedTokenDataset(store, 600, mask_id=tokenizer.mask_token_id)), rows_of(flat))
 
 
-def test_rows_may_say_who_they_are():
+def test_rows_can_include_their_example_id_and_epoch():
     dataset = MaskedTokenDataset(torch.arange(40), 10, identified=True)
     dataset.set_epoch(2)
     start, row = dataset.start(3), dataset[3]
@@ -177,14 +177,14 @@ def test_the_mask_in_the_data_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("data, length, message", [
-    (torch.rand(10), 4, "flat row of integers"),
-    (torch.arange(24).view(2, 3, 4), 4, "flat row of integers"),
+    (torch.rand(10), 4, "flat array of integers"),
+    (torch.arange(24).view(2, 3, 4), 4, "flat array of integers"),
     (torch.arange(3), 4, "at least one row"),
-    (torch.arange(12).view(2, 6), 4, "rows of another length"),
-    (torch.arange(12), None, "give max_seq_len"),
+    (torch.arange(12).view(2, 6), 4, "but max_seq_len=4"),
+    (torch.arange(12), None, "pass max_seq_len"),
     (torch.arange(0).view(0, 4), 4, "at least one row"),
 ])  # fmt: skip
-def test_what_is_no_row_of_tokens_is_refused(data, length, message):
+def test_invalid_token_data_are_refused(data, length, message):
     with pytest.raises(ValueError, match=message):
         MaskedTokenDataset(data, length)
 

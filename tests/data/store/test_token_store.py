@@ -1,4 +1,4 @@
-"""Token stores: the same tokens as one naive array, written whole or not at all, and damage is always noticed."""
+"""Token stores: the same tokens as one naive array, atomic writing, and detection of any damage."""
 
 import errno
 import json
@@ -145,7 +145,7 @@ def test_an_interrupted_build_continues_to_the_same_bytes(
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
-def test_a_full_disk_leaves_nothing_half_written(tmp_path, documents, tokenizer, monkeypatch):
+def test_a_full_disk_leaves_no_partial_store(tmp_path, documents, tokenizer, monkeypatch):
     real, left = open, [3]
 
     class Full:
@@ -229,7 +229,7 @@ def test_a_missing_folder_and_a_foreign_tokenizer_are_explained(tmp_path, store,
         store.check_tokenizer(Tokenizer.train(["x"], 300))
 
 
-def test_a_corpus_that_really_holds_the_mask_is_refused(tmp_path):
+def test_a_corpus_with_mask_tokens_is_refused(tmp_path):
     words = {"[MASK]": 0, "[PAD]": 1, "[EOS]": 2, "word": 3}
     backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="word"))
     backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
@@ -253,7 +253,7 @@ def test_progress_counts_every_document_once(tmp_path, documents, tokenizer, mon
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_held_out_store_notes_which_documents_its_tokens_spell(tmp_path, documents, tokenizer, workers):
+def test_a_validation_store_records_which_documents_round_trip(tmp_path, documents, tokenizer, workers):
     lower = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
     lower.normalizer = tokenizers.normalizers.Lowercase()
     given = Tokenizer(lower, tokenizer.special_tokens)

@@ -1,4 +1,4 @@
-"""Special roles: what a folder says survives, in the same words, wherever the tokenizer is saved again."""
+"""Roles of special tokens survive saving a tokenizer into another folder."""
 
 import json
 import pickle
@@ -50,7 +50,7 @@ ROLES = ("mask", "pad", "bos", "eos", "unk", "cls", "sep")
 
 
 def folder_of(path, settings):
-    """A tokenizer folder whose vocabulary holds the special tokens of many families, so that names alone mislead."""
+    """Create a tokenizer whose vocabulary has the special tokens of many families, so that names alone are ambiguous."""
     vocabulary = {token: id for id, token in enumerate([*TOKENS, "a", "b"])}
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -105,7 +105,7 @@ def test_settings_in_files_of_their_own_are_kept(tmp_path):
     assert Tokenizer.load(tmp_path / "again").special_tokens == {"mask": "<blank>", "eos": "</s>"}
 
 
-def test_where_nothing_is_said_the_usual_names_have_the_roles_and_keep_them(tmp_path):
+def test_without_settings_conventional_names_have_the_roles(tmp_path):
     loaded = Tokenizer.load(folder_of(tmp_path / "given", None))
     assert loaded.special_tokens == {"mask": "[MASK]", "pad": "[PAD]", "bos": "[CLS]", "eos": "</s>", "unk": "[UNK]"}
     loaded.save(tmp_path / "again")
@@ -114,7 +114,7 @@ def test_where_nothing_is_said_the_usual_names_have_the_roles_and_keep_them(tmp_
     assert (theirs.cls_token, theirs.bos_token, theirs.eos_token) == ("[CLS]", None, "</s>")
 
 
-def test_tokens_that_only_the_settings_call_special_are_special(tmp_path):
+def test_tokens_declared_special_by_settings_alone_are_special(tmp_path):
     backend = tokenizers.Tokenizer(
         models.WordLevel({"a": 0, "[MASK]": 1, "<user>": 2, "<turn>": 3, "[UNK]": 4}, unk_token="[UNK]")
     )

@@ -1,4 +1,4 @@
-"""What is said of an older tokenizer is a command that works."""
+"""The advice for an older tokenizer is a command that works."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def follow(text: str) -> None:
 
 
 @pytest.mark.parametrize("given", ["vocab.txt", ""])
-def test_a_vocabulary_of_word_pieces_is_converted_by_what_is_said(tmp_path, given):
+def test_the_advice_converts_a_word_piece_vocabulary(tmp_path, given):
     folder = tmp_path / "a model's"
     folder.mkdir()
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
@@ -37,14 +37,14 @@ def test_a_vocabulary_of_word_pieces_is_converted_by_what_is_said(tmp_path, give
 
 
 @pytest.mark.slow
-def test_the_folder_of_an_older_model_is_converted_by_what_is_said(tmp_path):
+def test_the_advice_converts_the_folder_of_an_older_model(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     follow(advice(tmp_path))
     assert Tokenizer.load(tmp_path).mask_token == "[MASK]"
 
 
-def test_a_byte_level_vocabulary_with_merges_is_converted_by_what_is_said(tmp_path):
+def test_the_advice_converts_a_byte_level_vocabulary_with_merges(tmp_path):
     from tests.data.families import family
 
     family("bytes").backend.model.save(str(tmp_path))
@@ -52,7 +52,7 @@ def test_a_byte_level_vocabulary_with_merges_is_converted_by_what_is_said(tmp_pa
     assert Tokenizer.load(tmp_path).encode("the cat")
 
 
-def test_a_sentencepiece_model_and_a_stranger_are_named(tmp_path):
+def test_sentencepiece_models_and_unknown_files_get_their_own_advice(tmp_path):
     (tmp_path / "spiece.model").write_bytes(b"\x0a")
     assert "save_pretrained" in advice(tmp_path / "spiece.model")
     (tmp_path / "poem.md").write_text("roses")

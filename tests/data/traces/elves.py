@@ -10,7 +10,7 @@ MACHINES = {"x86": (3, False), "x86-64": (62, True), "aarch64": (183, True)}
 
 @dataclass(frozen=True)
 class Code:
-    """A function: its name, its bytes, and the trace they must give."""
+    """A function: its name, its bytes, and its expected trace."""
 
     name: str
     code: bytes
@@ -64,7 +64,7 @@ def _cie(pad: int) -> bytes:
 
 
 def frames(ranges: list[tuple[int, int]], address: int, pad: int = 3) -> bytes:
-    """An ``.eh_frame`` at ``address`` for functions ``(begin, length)``."""
+    """Return an ``.eh_frame`` at ``address`` for functions ``(begin, length)``."""
     table = _cie(pad)
     for begin, length in ranges:
         place = len(table)

@@ -1,4 +1,4 @@
-"""Tasks that go well, and tasks that do what hostile files do to a process. Light, because workers import it."""
+"""Tasks that succeed, and tasks that fail like hostile files do. Few imports, because workers load this module."""
 
 import os
 import time

@@ -51,7 +51,7 @@ def test_modules_are_traced_once_each(tmp_path):
     (tmp_path / "bad.py").write_text("def (")
     traced = trace_module(Candidate(str(tmp_path / "m.py"), "m", 1))
     assert traced.architecture == architecture() and [f.name for f in traced.functions] == ["<module>", "f", "C", "C.h"]
-    assert traced.found == 5 and traced.left_out == {"the same as another": 1}  # g is f with other names
+    assert traced.found == 5 and traced.left_out == {"duplicates of another": 1}  # g is f with other names
     assert [f.address for f in traced.functions][1:] == [1, 7, 8]
     assert trace_module(Candidate(str(tmp_path / "bad.py"), "bad", 1)).reason == "does not compile"
     texts = [f.trace.text for f in traced.functions]
@@ -69,4 +69,4 @@ def test_the_standard_library_is_a_corpus(tmp_path, monkeypatch):
         "train",
         "test",
     }
-    assert 1000 < done.instructions <= 3000 and done.left_out["beyond the number of instructions asked for"] > 0
+    assert 1000 < done.instructions <= 3000 and done.left_out["beyond max_instructions"] > 0

@@ -1,4 +1,4 @@
-"""Laws of a corpus of traces: each function once, none on both sides, the same for any number of workers; failures stay alone."""
+"""A corpus of traces: each function once and on one side, independent of the number of workers, with isolated failures."""
 
 import os
 import random
@@ -23,7 +23,7 @@ NAMES = ["abacus", "bell", "candle", "door", "elm", "fern", "gate", "hill", "ink
 
 
 def _binary(seed: int) -> bytes:
-    """Two functions of its own, and two that every binary has."""
+    """Return two functions of this binary alone and two functions shared by every binary."""
     own = random.Random(seed)
     functions = [Code(f"own{n}", b"\xb8" + own.randbytes(4) + b"\xc3") for n in range(2)]  # mov eax, number; ret
     shared = [Code("shared", bytes.fromhex("31c0c3")), *GOLDEN["x86-64"][:1]]
@@ -72,7 +72,7 @@ def test_every_function_is_there_once_and_on_one_side(made):
     assert next(r for r in rows if r["disassembly"] == "xor eax eax [NEXT] ret")["split"] == "train"
 
 
-def test_what_both_sides_hold_is_in_training_however_names_sort(tmp_path):
+def test_traces_of_both_sides_are_kept_in_training_only(tmp_path):
     names = ["bell", "candle", "door", "elm"]
     assert held_out_families(names, 0.4, 0) == {"bell", "candle"}, (
         "or the order of names is that of the sides, and this says nothing"
@@ -89,7 +89,7 @@ def test_what_both_sides_hold_is_in_training_however_names_sort(tmp_path):
     assert shared == ["train", "train"]
 
 
-def test_rows_say_what_they_are(made, folder):
+def test_the_columns_describe_each_function(made, folder):
     _, _, rows = made
     for row in rows:
         assert set(row) == set(COLUMNS)
@@ -99,7 +99,7 @@ def test_rows_say_what_they_are(made, folder):
         assert (row["disassembly"], row["instructions"], row["undecoded"]) == function.trace
 
 
-def test_what_is_skipped_is_counted_with_its_reason(made):
+def test_skipped_files_are_counted_with_their_reasons(made):
     _, summary, _ = made
     assert summary.skipped == {
         "not an ELF file": 1,
@@ -113,7 +113,7 @@ def test_what_is_skipped_is_counted_with_its_reason(made):
     )  # a link is the file it leads to
     found = summary.functions + sum(summary.left_out.values())
     assert summary.functions_found == found == 4 * (len(NAMES) + 1) + 1
-    assert summary.left_out == {"the same as another": found - summary.functions}
+    assert summary.left_out == {"duplicates of another": found - summary.functions}
 
 
 def test_workers_change_nothing(made, folder, tmp_path):
@@ -124,7 +124,7 @@ def test_workers_change_nothing(made, folder, tmp_path):
     assert [r["split"] for r in read_traces(tmp_path / "seed.parquet")] != [r["split"] for r in rows]
 
 
-def test_at_most_so_many_instructions(folder, tmp_path):
+def test_max_instructions_is_a_limit(folder, tmp_path):
     counts = []
     for most in (40, 10**9):
         done = disassemble([folder], tmp_path / "few.parquet", max_instructions=most, workers=1, megabytes=0.5)
@@ -135,13 +135,13 @@ def test_at_most_so_many_instructions(folder, tmp_path):
     assert 2 <= counts[0] < counts[1] == 2 * len(NAMES) + 3
 
 
-def test_a_share_takes_functions_by_their_code():
+def test_max_instructions_selects_functions_by_their_code():
     data = write_elf("x86-64", [Code(f"f{n}", b"\xb8" + bytes([n, 0, 0, 0]) + b"\xc3") for n in range(50)])
     taken = {seed: [f.name for f in trace_binary("x", data, 20, seed).functions] for seed in (0, 1)}
     assert len(taken[0]) == len(taken[1]) == 10 and taken[0] != taken[1]
     assert taken[0] == sorted(taken[0], key=lambda name: int(name[1:]))
     traced = trace_binary("x", data, 20, 0)
-    assert traced.instructions < 40 and traced.left_out == {"beyond the number of instructions asked for": 40}
+    assert traced.instructions < 40 and traced.left_out == {"beyond max_instructions": 40}
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_versions_are_one_family(names, same):
     assert (family(names[0]) == family(names[1])) == same
 
 
-def test_some_binaries_are_held_out_whatever_the_fraction():
+def test_neither_side_is_empty_whatever_the_fraction():
     for fraction in (1e-9, 0.5, 1 - 1e-9):
         for seed in range(5):
             held_out = held_out_families(NAMES, fraction, seed)
@@ -170,25 +170,25 @@ def test_some_binaries_are_held_out_whatever_the_fraction():
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [({"test_fraction": 0}, "between 0 and 1"), ({"max_instructions": 0}, "1 or more"), ({"workers": 0}, "more than nothing"), ({"seconds": 0}, "more than nothing")],
+    [({"test_fraction": 0}, "between 0 and 1"), ({"max_instructions": 0}, "at least 1"), ({"workers": 0}, "greater than zero"), ({"seconds": 0}, "greater than zero")],
 )  # fmt: skip
-def test_limits_that_mean_nothing_are_taught(folder, tmp_path, wrong, said):
+def test_invalid_limits_are_explained(folder, tmp_path, wrong, said):
     with pytest.raises(ValueError, match=said):
         disassemble([folder], tmp_path / "x.parquet", **wrong)
 
 
-def test_nothing_found_writes_nothing(tmp_path):
+def test_without_functions_no_file_is_written(tmp_path):
     (tmp_path / "script").write_text("#!/bin/sh\n")
     with pytest.raises(ValueError, match=r"No function .* 1 not an ELF file \(such as script\)"):
         disassemble([tmp_path / "script"], tmp_path / "out" / "x.parquet", workers=1)
     assert not list((tmp_path / "out").iterdir())
     with pytest.raises(ValueError, match=r"no file or folder.*Did you mean"):
         disassemble([tmp_path / "scrip"], tmp_path / "x.parquet")
-    with pytest.raises(ValueError, match="Give it alone"):
+    with pytest.raises(ValueError, match="Pass it alone"):
         disassemble(["python", str(tmp_path)], tmp_path / "x.parquet")
 
 
-def test_prepare_reads_the_file_and_keeps_its_division(made, tmp_path):
+def test_prepare_keeps_the_split_of_the_file(made, tmp_path):
     out, summary, rows = made
     assert is_traces(out)
     done = prepare(out, tmp_path / "prepared", workers=1)
@@ -204,7 +204,7 @@ def test_prepare_reads_the_file_and_keeps_its_division(made, tmp_path):
     ) == len(rows)
 
 
-def test_one_binary_has_no_other_side(folder, tmp_path):
+def test_a_single_binary_cannot_be_split(folder, tmp_path):
     disassemble([folder / "bell"], tmp_path / "one.parquet", workers=1)
     with pytest.raises(ValueError, match="one side of its split"):
         prepare(tmp_path / "one.parquet", tmp_path / "prepared", workers=1)

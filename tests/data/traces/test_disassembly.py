@@ -1,4 +1,4 @@
-"""Laws of disassembly: golden traces, every byte accounted for, and nothing that depends on where code lies or what it is called."""
+"""Disassembly: golden traces, every byte accounted for, and independence of addresses and names."""
 
 import struct
 import sysconfig
@@ -36,7 +36,7 @@ def test_golden_traces(architecture):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("other", [{"base": 0x7F0000}, {"base": 0x400000, "fixed": True}, {"gap": 21}, {"symbols": False},
                                    {"with_frames": False}, {"symbols": False, "sections": False}])  # fmt: skip
-def test_place_and_names_change_no_trace(architecture, other):
+def test_addresses_and_names_change_no_trace(architecture, other):
     golden = GOLDEN[architecture]
     assert traces(write_elf(architecture, golden, **other)) == [g.trace for g in golden]
     renamed = [Code(f"another_{n}", g.code) for n, g in enumerate(golden)]
@@ -66,7 +66,7 @@ def test_addresses_of_a_fixed_binary_are_not_in_its_traces():
 
 @given(st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=5), st.sampled_from(ARCHITECTURES))
 @settings(max_examples=20, deadline=None)
-def test_whatever_the_code_stripping_changes_no_trace(codes, architecture):
+def test_stripping_changes_no_trace(codes, architecture):
     functions = [Code(f"n{n}", code) for n, code in enumerate(codes)]
     whole = traces(write_elf(architecture, functions))
     assert whole == traces(write_elf(architecture, functions, symbols=False, base=0x10000))
@@ -108,11 +108,11 @@ def _canonical(text: str) -> str:
     return re.sub(r"[\s,#\[]", "", text)
 
 
-def test_remembered_words_are_the_words(monkeypatch):
-    """The memory of texts changes nothing, full or empty."""
+def test_the_cache_of_words_changes_no_trace(monkeypatch):
+    """The cache of texts changes no words, full or empty."""
     code = b"".join(g.code for g in GOLDEN["x86-64"]) * 3
     expected = Sweep("x86-64")(0, code)
-    monkeypatch.setattr("unmask.data.traces.instruction_text._REMEMBERED", 1)
+    monkeypatch.setattr("unmask.data.traces.instruction_text._CACHED", 1)
     sweep = Sweep("x86-64")
     assert sweep(0, code) == expected == sweep(0, code)
     assert len(sweep._text.known) <= 1
@@ -146,7 +146,7 @@ def test_words_of_aarch64(mnemonic, operands, words):
     assert InstructionText("aarch64")(mnemonic, operands, 0x1000, 0x1000, 0x1100) == words
 
 
-def test_frames_decide_where_they_cover_the_code():
+def test_frames_define_functions_if_they_cover_the_code():
     long, short = Code("long", b"\x90" * 60 + b"\xc3"), Code("short", bytes.fromhex("31c0c3"))
     whole, stripped = (
         traces(write_elf("x86-64", [long, short], frameless=1, symbols=symbols)) for symbols in (True, False)
@@ -156,12 +156,10 @@ def test_frames_decide_where_they_cover_the_code():
     assert thin == ["xor eax eax [NEXT] ret", "nop [NEXT] " * 60 + "ret"]
 
 
-def test_stubs_of_the_linker_are_no_functions():
+def test_linker_stubs_are_left_out():
     golden = GOLDEN["x86-64"]
     binary = read_binary(write_elf("x86-64", golden, stubs=b"\xff\x25\x00\x00\x00\x00" * 4))
-    assert [f.name for f in binary.functions] == [g.name for g in golden] and binary.left_out == {
-        "stub of the linker": 1
-    }
+    assert [f.name for f in binary.functions] == [g.name for g in golden] and binary.left_out == {"linker stubs": 1}
 
 
 def test_overlong_and_overlapping_functions_are_counted():
@@ -184,7 +182,7 @@ def test_overlong_and_overlapping_functions_are_counted():
         (write_elf("x86-64", GOLDEN["x86-64"]).replace(struct.pack("<HH", 3, 62), struct.pack("<HH", 3, 8), 1), "of another architecture"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_has_a_reason(data, reason):
+def test_unreadable_files_have_a_reason(data, reason):
     with pytest.raises(Unreadable, match=reason):
         read_binary(data)
 
@@ -192,7 +190,7 @@ def test_what_cannot_be_read_has_a_reason(data, reason):
 @given(st.data(), st.sampled_from(ARCHITECTURES))
 @settings(max_examples=120, deadline=None)
 def test_damaged_files_are_read_or_refused(data, architecture):
-    """Bytes of headers, tables and code are overwritten, the end is cut off: a result or a reason, at once."""
+    """Overwritten headers, tables and code, and truncated files, yield a result or a reason without delay."""
     whole = bytearray(write_elf(architecture, GOLDEN[architecture]))
     ends = [0, 64, 0x200, 0x240, len(whole)]
     for _ in range(data.draw(st.integers(1, 6))):
@@ -214,14 +212,14 @@ def test_damaged_files_are_read_or_refused(data, architecture):
 
 @given(st.binary(max_size=400), st.booleans())
 @settings(max_examples=200, deadline=None)
-def test_any_bytes_may_be_a_frame_table(table, wide):
+def test_arbitrary_bytes_are_safe_as_a_frame_table(table, wide):
     assert all(0 <= begin < 2**64 and 0 <= length < 2**64 for begin, length in frame_ranges(table, 0, wide))
     prefix = frames([(0x1000, 16)], 0)[:-4]
     assert next(frame_ranges(prefix + table, 0, wide)) == (0x1000, 16)
 
 
-def test_frames_under_an_augmentation_that_is_not_known_are_left_out():
-    """What such a common entry says before its encoding cannot be skipped; its frames would be read wrongly."""
+def test_frames_with_an_unknown_augmentation_are_left_out():
+    """The fields before the encoding of such a common entry have unknown size, so its frames would be misread."""
     table = frames([(0x1000, 16)], 0)
     assert list(frame_ranges(table, 0, True)) == [(0x1000, 16)]
     assert list(frame_ranges(table.replace(b"zR\0", b"zX\0"), 0, True)) == []

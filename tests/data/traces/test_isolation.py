@@ -1,4 +1,4 @@
-"""Whatever a task does to its process, the other tasks do not notice."""
+"""A failing task does not affect the other tasks."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.data.traces.tasks import task
 from unmask.data.traces.isolation import Failure, isolated
 
 
-def test_a_task_that_dies_hangs_or_eats_memory_stays_alone(monkeypatch):
+def test_a_task_that_crashes_hangs_or_exhausts_memory_fails_alone(monkeypatch):
     monkeypatch.setattr("unmask.data.traces.isolation._CLOCK", 4)
     tasks = [1, "die", 2, "hang", 3, "eat", "sleep", 4]
     results = list(isolated(task, tasks, workers=2, seconds=1, memory=2**32))
@@ -22,7 +22,7 @@ def test_a_bug_in_a_task_is_raised_here():
         list(isolated(task, [1, "bug", 2], workers=1, seconds=5, memory=2**32))
 
 
-def test_results_come_in_order_and_few_are_held():
+def test_results_are_ordered_and_few_are_buffered():
     given = []
 
     def tasks():

@@ -1,4 +1,4 @@
-"""Laws of a damaged or absent section table: loaders do not read it, so it changes no trace. Programs come from the C compiler."""
+"""A damaged or absent section table changes no trace, as loaders do not read it. Programs come from the C compiler."""
 
 import shutil
 import struct
@@ -53,7 +53,7 @@ def traces(data):
 
 
 def damaged(data):
-    """The file with each field of its section table changed: ``(what, bytes)``."""
+    """Yield the file with each field of its section table changed, as ``(field, bytes)``."""
     wide = data[4] == 2
     word, entry = (8, 64) if wide else (4, 40)
     table_at, entry_at = (40, 58) if wide else (32, 46)
@@ -103,7 +103,7 @@ def test_exported_names_are_read_without_sections(tmp_path):
     assert {"add", "by_pointer", "tail", "go"} <= {function.name for function in read_binary(bare).functions}
 
 
-def test_a_static_program_has_no_header_of_its_frames(tmp_path):
+def test_frames_of_a_static_program_are_located_without_a_header(tmp_path):
     if not shutil.which("gcc"):
         pytest.skip("there is no gcc here")
     (tmp_path / "a.c").write_text(
@@ -120,22 +120,22 @@ def test_a_static_program_has_no_header_of_its_frames(tmp_path):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_frames_without_header_or_section_are_found_by_their_look(architecture):
+def test_frames_without_header_or_section_are_located_by_their_contents(architecture):
     golden = GOLDEN[architecture]
     whole = write_elf(architecture, golden, symbols=False, sections=False)
     unnamed = whole.replace(struct.pack("<I", 0x6474E550), struct.pack("<I", 0), 1)  # the segment of the header
     assert traces(unnamed) == sorted(g.trace for g in golden)
 
 
-def test_what_is_no_section_table_is_not_read_as_one():
+def test_invalid_section_tables_are_ignored():
     whole = bytearray(write_elf("x86-64", GOLDEN["x86-64"]))
     assert [s.name for s in read_headers(bytes(whole)).sections][:2] == ["", ".text"]
     whole[40:48] = struct.pack("<Q", 64)  # the program headers, whose first entry is not empty
     assert read_headers(bytes(whole)).sections == ()
 
 
-def test_what_lies_behind_the_last_listed_frame_is_not_read():
-    """A table without a terminator: the next bytes in memory happen to read as one more entry."""
+def test_bytes_after_the_last_listed_frame_are_not_read():
+    """The table has no terminator, and the bytes after it happen to be a valid entry."""
     ranges = [(0x1000, 16), (0x1020, 8), (0x1040, 4)]
     table = frames(ranges, 0x2000)[:-4]
     entries = [n for n in range(0, len(table), 4) if struct.unpack_from("<I", table, n)[0] in (16, 20)]
@@ -182,12 +182,12 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("code", STUBS.values(), ids=STUBS)
-def test_stubs_are_told_by_their_shape(code):
+def test_stubs_are_recognised_by_their_shape(code):
     assert is_stub(code, 0x1000, "x86-64", lambda slot: 0x2000 <= slot < 0x3000)
     assert not is_stub(code, 0x1000, "x86-64", lambda slot: False), "what they jump through is data"
     assert not is_stub(code, 0x1000, "aarch64", lambda slot: True)
 
 
 @pytest.mark.parametrize("code", FUNCTIONS.values(), ids=FUNCTIONS)
-def test_functions_that_jump_through_pointers_are_no_stubs(code):
+def test_functions_that_jump_through_pointers_are_not_stubs(code):
     assert not is_stub(code, 0x1000, "x86-64", lambda slot: True)

@@ -1,4 +1,4 @@
-"""The file of traces is checked when it is read, and whole or absent when it is written."""
+"""The file of traces is checked when read and written atomically."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +20,7 @@ def made(tmp_path):
     return tmp_path / "t.parquet"
 
 
-def test_rows_come_back(made):
+def test_rows_survive_writing_and_reading(made):
     assert [TraceRow(**row) for row in read_traces(made)] == ROWS
     assert [set(row) for row in read_traces(made, ["name"])] == [{"name", "split"}] * 3
     assert is_traces(made)
@@ -34,7 +34,7 @@ def test_many_rows_are_several_groups(monkeypatch, tmp_path):
     assert [TraceRow(**row) for row in read_traces(tmp_path / "t.parquet")] == ROWS
 
 
-def test_a_failure_leaves_what_was_there(made):
+def test_a_failed_write_keeps_the_old_file(made):
     before = made.read_bytes()
     with pytest.raises(RuntimeError), write_traces(made) as writer:
         writer.write(ROWS[:1])
@@ -58,13 +58,13 @@ def test_a_failure_leaves_what_was_there(made):
         (lambda t: t.set_column(7, "disassembly", pa.array(["ret", None, "ret"])), "row 1: a field is empty"),
     ],
 )
-def test_other_columns_are_taught(made, change, said):
+def test_wrong_columns_are_explained(made, change, said):
     pq.write_table(change(pq.read_table(made)), made)
     with pytest.raises(ValueError, match=said):
         list(read_traces(made))
 
 
-def test_the_same_columns_in_other_clothes_are_read(made):
+def test_equivalent_column_types_are_read(made):
     table = pq.read_table(made)
     table = table.set_column(8, "split", table["split"].dictionary_encode()).set_column(
         7, "disassembly", table["disassembly"].cast(pa.large_string())
@@ -73,7 +73,7 @@ def test_the_same_columns_in_other_clothes_are_read(made):
     assert [row["disassembly"] for row in read_traces(made)] == [row.disassembly for row in ROWS]
 
 
-def test_what_is_no_parquet_is_taught(tmp_path):
+def test_files_that_are_not_parquet_are_explained(tmp_path):
     (tmp_path / "t.parquet").write_text("nothing")
     assert not is_traces(tmp_path / "t.parquet")
     with pytest.raises(ValueError, match="unmask disassemble"):

@@ -1,4 +1,4 @@
-"""Laws of the trace tokenizer: every trace round-trips, every 64-bit integer is short, nothing is unknown."""
+"""The trace tokenizer: every trace round-trips, every 64-bit integer is short, and no word is unknown."""
 
 import random
 
@@ -62,7 +62,7 @@ traces = st.lists(words, max_size=30).map(" ".join)
 
 @given(traces)
 @settings(max_examples=300, deadline=None)
-def test_every_trace_comes_back(tokenizer, trace):
+def test_every_trace_round_trips(tokenizer, trace):
     ids = tokenizer.encode(trace)
     assert tokenizer.decode(ids) == trace
     assert tokenizer.encode_batch([trace]) == [ids]
@@ -78,7 +78,7 @@ def test_an_integer_is_its_groups_of_three_digits(tokenizer, value):
     assert f"{abs(value):,}" == ",".join(texts[value < 0 :]).strip()
 
 
-def test_a_word_is_one_token_wherever_it_stands(tokenizer):
+def test_a_word_is_one_token_at_any_position(tokenizer):
     first, after_next, after_mask = (
         tokenizer.encode(t, allow_mask=True) for t in ("mov rax", "ret [NEXT] mov rax", "[MASK] mov rax")
     )
@@ -87,7 +87,7 @@ def test_a_word_is_one_token_wherever_it_stands(tokenizer):
     assert after_next[1] == tokenizer.next_token_id
 
 
-def test_a_prompt_with_masks_reads_back(tokenizer):
+def test_a_prompt_with_masks_round_trips(tokenizer):
     prompt = "mov rax [MASK] [MASK] [NEXT] [MASK] [NEXT] ret"
     ids = tokenizer.encode(prompt, allow_mask=True)
     assert [tokenizer.token_text(id).strip() for id in ids] == prompt.split()
@@ -96,7 +96,7 @@ def test_a_prompt_with_masks_reads_back(tokenizer):
     assert tokenizer.decode(tokenizer.encode(prompt)) == prompt
 
 
-def test_specials_have_their_roles(tokenizer, tmp_path):
+def test_special_tokens_have_their_roles(tokenizer, tmp_path):
     tokenizer.save(tmp_path)
     again = Tokenizer.load(tmp_path)
     assert again.fingerprint == tokenizer.fingerprint
@@ -122,7 +122,7 @@ def test_transformers_read_it(tokenizer, tmp_path):
     assert theirs.mask_token_id == tokenizer.mask_token_id
 
 
-def test_rare_words_are_spelled_and_room_goes_to_the_frequent():
+def test_rare_words_are_spelled_and_frequent_words_get_the_ids():
     whole = trace_tokenizer(["a a a b b c"], min_count=1)
     assert [len(whole.encode(w)) for w in "abc"] == [1, 1, 1]
     assert [len(trace_tokenizer(["a a a b b c"]).encode(w)) for w in "abc"] == [1, 1, 2]
@@ -139,7 +139,7 @@ def test_the_order_of_traces_does_not_matter():
 
 
 @pytest.mark.parametrize(("wrong", "said"), [({"vocab_size": 100}, "needs at least"), ({"min_count": 0}, "1 or more")])
-def test_bad_sizes_are_taught(wrong, said):
+def test_bad_sizes_are_explained(wrong, said):
     with pytest.raises(ValueError, match=said):
         trace_tokenizer(TRACES, **wrong)
 
@@ -164,7 +164,7 @@ def test_token_stores_are_made_with_it(tokenizer, tmp_path):
     assert store.n_documents == done.train_documents and done.train_documents + done.valid_documents == 60
 
 
-def test_classes_by_place(tokenizer):
+def test_classes_by_position(tokenizer):
     trace = "lock xadd dword [ rbp - 4 ] rax [NEXT] rep stosq [NEXT] jne rel -7151620 [NEXT] unseen13 zz9 -5 + 28 [NEXT] rax v0.16b"
     ids = tokenizer.encode(trace)
     names = TokenClasses(tokenizer).names(ids)

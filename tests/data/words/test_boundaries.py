@@ -1,4 +1,4 @@
-"""Unicode's word boundaries, against another implementation and the annex's own examples."""
+"""Unicode word boundaries, compared with another implementation and the examples of the annex."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Words, for every tokenizer family, and masking that respects them."""
+"""Word boundaries for every tokenizer family, and whole-word masking."""
 
 import json
 import pickle
@@ -49,7 +49,7 @@ def families():
 
 
 def with_bytes(letters, options):
-    """Metaspace BPE, as SentencePiece exports it, in which characters that are not in the vocabulary are bytes."""
+    """Return a Metaspace BPE as exported by SentencePiece, with byte fallback for unknown characters."""
     kept = [letter for letter in letters if not "一" <= letter <= "鿿" and letter not in "ия👍"]
     texts = ["".join(c for c in text if c in kept or c == " ") for text in TEXT]
     made = tokenizers.Tokenizer(models.BPE(unk_token="[UNK]", byte_fallback=True))
@@ -69,7 +69,7 @@ TABLES = {name: word_table(backend) for name, backend in FAMILIES.items()}
 
 
 def expected(backend, text):
-    """Word starts by definition: the text has a boundary of UAX #29 where a token begins, and white space goes with what follows."""
+    """Return word starts by definition: UAX #29 boundaries of the text, with white space joined to the next word."""
     encoded = backend.encode(text, add_special_tokens=False)
     boundaries = set(word_boundaries(text))
     begun, starts, reached = set(), [], 0
@@ -110,7 +110,7 @@ def test_words_begin_at_unicodes_word_boundaries_and_never_inside_a_character(na
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_word_is_hidden_whole_in_every_script(name):
+def test_a_word_is_masked_as_a_whole_in_every_script(name):
     backend, table = FAMILIES[name], TABLES[name]
     for text, word in [
         ("привет мир, новый", "новый"),
@@ -130,14 +130,14 @@ def test_a_word_is_hidden_whole_in_every_script(name):
         assert len(own) == 1 or (name == "word-piece" and not word.isalpha())  # its pre-tokenizer cuts 3.14
 
 
-def test_what_may_not_be_hidden_ends_words_in_every_script():
+def test_tokens_that_are_not_maskable_end_words_in_every_script():
     ids = torch.tensor([FAMILIES["byte-level 260"].encode("приветмир", add_special_tokens=False).ids])
     eligible = torch.ones_like(ids, dtype=torch.bool)
     eligible[0, 4:6] = False
     assert TABLES["byte-level 260"](ids, eligible).unique().tolist() == [0, 4, 5, 6]
 
 
-def test_a_suffix_ends_words_and_a_table_travels_to_workers():
+def test_a_suffix_ends_words_and_a_table_can_be_pickled():
     backend = tokenizers.Tokenizer(
         models.BPE({"un": 0, "mask</w>": 1, "ed</w>": 2, "a": 3}, [], end_of_word_suffix="</w>")
     )
@@ -172,6 +172,6 @@ def test_word_level_tokens_are_words_and_specials_end_them():
     assert piece(torch.full((1, 5), continuing), eligible).tolist() == [[0, 0, 2, 3, 3]]
 
 
-def test_what_is_no_fast_tokenizer_is_refused():
-    with pytest.raises(ValueError, match="no fast tokenizer"):
+def test_slow_tokenizers_are_refused():
+    with pytest.raises(ValueError, match="need a fast tokenizer"):
         word_table(object())

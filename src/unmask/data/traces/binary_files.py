@@ -1,4 +1,4 @@
-"""Files and folders to the traces of each binary in them; what runs inside the worker processes."""
+"""From files and folders to the traces of each binary; this module runs inside the worker processes."""
 
 from __future__ import annotations
 
@@ -15,32 +15,42 @@ from unmask.data.traces.split import keyed_position
 from unmask.data.traces.sweep import Sweep, Trace
 from unmask.suggestions import nearest
 
-_BYTES_PER_INSTRUCTION = 4  # about, in every architecture
+_BYTES_PER_INSTRUCTION = 4  # roughly, on every architecture
 T = TypeVar("T")
-_BEYOND = "beyond the number of instructions asked for"
+DUPLICATES = "duplicates of another"
+_BEYOND = "beyond max_instructions"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file that may be a binary: its path, the name it goes by in the corpus, and its size in bytes; and how many
-    instructions of it are wanted, None = all, the choice among them being keyed with ``seed``."""
+    """A file that may be a binary.
+
+    Attributes:
+        path: path of the file.
+        name: name of the binary in the corpus.
+        size: size in bytes.
+        max_instructions: largest number of instructions to keep; None = all.
+        seed: key of the choice among its functions.
+    """
 
     path: str
     name: str
     size: int
-    share: int | None = None
+    max_instructions: int | None = None
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that gave no traces, and why, in a few words."""
+    """A file without traces, and the reason in a few words."""
 
     name: str
     reason: str
 
 
 class TracedFunction(NamedTuple):
+    """A function and its trace; ``code`` lies at ``address``."""
+
     name: str
     address: int
     code: bytes
@@ -52,9 +62,12 @@ class TracedBinary:
     """The distinct functions of one binary.
 
     Attributes:
-        found: how many functions it holds, with repetitions.
-        instructions, undecoded: of all that were disassembled: instructions, and bytes that are none.
-        left_out: functions that are not among ``functions``, by reason.
+        name: name of the binary in the corpus.
+        architecture: its architecture.
+        functions: the functions that were kept.
+        found: number of functions in the binary, repetitions included.
+        instructions, undecoded: numbers of disassembled instructions, and of bytes that are no instruction.
+        left_out: numbers of other functions, by reason.
     """
 
     name: str
@@ -67,12 +80,16 @@ class TracedBinary:
 
 
 def find_files(paths: Iterable[str | os.PathLike[str]], most_bytes: int) -> tuple[list[Candidate], list[Skipped]]:
-    """The ELF files among ``paths`` and in the folders among them, sorted by name, and what is none.
+    """List the ELF files in paths and folders, sorted by name, and the files that are skipped.
 
-    A folder is walked without following links. A file in it is called by its path inside the folder.
+    Folders are walked without following links. The name of a file is its path inside the folder.
+
+    Args:
+        paths: files and folders.
+        most_bytes: larger files are skipped.
 
     Raises:
-        ValueError: a path that does not exist.
+        ValueError: a path does not exist.
     """
     candidates: dict[str, Candidate] = {}
     skipped: dict[str, Skipped] = {}
@@ -85,22 +102,22 @@ def find_files(paths: Iterable[str | os.PathLike[str]], most_bytes: int) -> tupl
         else:
             beside = [str(path.parent / other.name) for other in path.parent.iterdir()] if path.parent.is_dir() else []
             raise ValueError(
-                f"There is no file or folder '{path}'.{nearest(str(path), beside)} Give binaries, or folders that hold some."
+                f"There is no file or folder '{path}'.{nearest(str(path), beside)} Pass binaries, or folders that hold some."
             )
         for file, name in named:
-            place = os.path.realpath(file)
-            looked = _look(file, os.fsencode(name).decode("utf-8", "replace"), most_bytes)
-            if isinstance(looked, Skipped):
-                skipped[place] = looked
+            real = os.path.realpath(file)
+            result = _inspect(file, os.fsencode(name).decode("utf-8", "replace"), most_bytes)
+            if isinstance(result, Skipped):
+                skipped[real] = result
             else:
-                candidates[place] = looked
+                candidates[real] = result
     return sorted(candidates.values(), key=lambda c: (c.name, c.path)), sorted(skipped.values(), key=lambda s: s.name)
 
 
-def _look(file: Path, name: str, most_bytes: int) -> Candidate | Skipped:
+def _inspect(file: Path, name: str, most_bytes: int) -> Candidate | Skipped:
     try:
         status = file.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would block
             return Skipped(name, "not a regular file")
         with open(file, "rb") as opened:
             magic = opened.read(4)
@@ -114,31 +131,34 @@ def _look(file: Path, name: str, most_bytes: int) -> Candidate | Skipped:
 
 
 def trace_file(candidate: Candidate) -> TracedBinary | Skipped:
-    """Read, find, disassemble: one file, in a worker."""
+    """Read and disassemble one file, in a worker."""
     try:
         with open(candidate.path, "rb") as file:
             data = file.read(candidate.size + 1)
     except OSError as error:
         return Skipped(candidate.name, f"not readable ({error.strerror})")
     try:
-        return trace_binary(candidate.name, data, candidate.share, candidate.seed)
+        return trace_binary(candidate.name, data, candidate.max_instructions, candidate.seed)
     except Unreadable as reason:
         return Skipped(candidate.name, str(reason))
 
 
-def trace_binary(name: str, data: bytes, share: int | None = None, seed: int = 0) -> TracedBinary:
-    """Traces of the functions of an ELF file, each once, by address.
+def trace_binary(name: str, data: bytes, max_instructions: int | None = None, seed: int = 0) -> TracedBinary:
+    """Trace the functions of an ELF file, each distinct trace once, by address.
 
     Args:
-        share, seed: see ``distinct_traces``.
+        name: name of the binary in the corpus.
+        data: contents of the file.
+        max_instructions, seed: see ``distinct_traces``.
 
     Raises:
-        Unreadable: there are none, or they cannot be read.
+        Unreadable: the file holds no function, or cannot be read.
     """
     binary = read_binary(data)
     sweep = Sweep(binary.architecture, binary.image)
+    functions = [(f, f) for f in binary.functions]
     traced = distinct_traces(
-        name, binary.architecture, [(f, f) for f in binary.functions], lambda f: sweep(f.address, f.code), share, seed
+        name, binary.architecture, functions, lambda f: sweep(f.address, f.code), max_instructions, seed
     )
     traced.left_out.update(binary.left_out)
     return traced
@@ -149,37 +169,39 @@ def distinct_traces(
     architecture: str,
     functions: list[tuple[Function, T]],
     trace: Callable[[T], Trace],
-    share: int | None,
+    max_instructions: int | None,
     seed: int,
 ) -> TracedBinary:
-    """The distinct traces of the functions of one binary, in its order.
+    """Trace the functions of one binary and keep each distinct trace once, in the binary's order.
 
     Args:
-        functions: each with what ``trace`` makes its trace of.
-        share: at most how many instructions to take, None = all. Functions are tried in the order of a keyed hash of their
-            code; those that do not fit are left out, mostly without being disassembled.
-        seed: the key.
+        name, architecture: of the binary.
+        functions: each with the argument of ``trace``.
+        trace: disassembles one function.
+        max_instructions: largest number of instructions to keep; None = all. Functions are tried in the order of a keyed hash
+            of their code; those that do not fit are left out, mostly without being disassembled.
+        seed: key of the hash.
     """
     order = list(range(len(functions)))
-    if share is not None:
+    if max_instructions is not None:
         order.sort(key=lambda n: (keyed_position(seed, functions[n][0].code), n))
     taken: dict[str, tuple[int, TracedFunction]] = {}
     left_out: Counter[str] = Counter()
     instructions = undecoded = used = 0
     for number in order:
         function, source = functions[number]
-        if share is not None and len(function.code) // _BYTES_PER_INSTRUCTION > share - used:
+        if max_instructions is not None and len(function.code) // _BYTES_PER_INSTRUCTION > max_instructions - used:
             left_out[_BEYOND] += 1
             continue
-        made = trace(source)
-        instructions += made.instructions
-        undecoded += made.undecoded
-        if made.text in taken:
-            left_out["the same as another"] += 1
-        elif share is not None and made.instructions > share - used:
+        traced = trace(source)
+        instructions += traced.instructions
+        undecoded += traced.undecoded
+        if traced.text in taken:
+            left_out[DUPLICATES] += 1
+        elif max_instructions is not None and traced.instructions > max_instructions - used:
             left_out[_BEYOND] += 1
         else:
-            taken[made.text] = (number, TracedFunction(*function, made))
-            used += made.instructions
+            taken[traced.text] = (number, TracedFunction(*function, traced))
+            used += traced.instructions
     kept = [function for _, function in sorted(taken.values(), key=lambda pair: pair[0])]
     return TracedBinary(name, architecture, kept, len(functions), instructions, undecoded, left_out)

@@ -1,10 +1,10 @@
-"""CPython bytecode of the standard library in the format of traces: a corpus that needs nothing but Python.
+"""CPython bytecode of the standard library in the format of traces: a corpus that requires only Python.
 
     load_fast 0 [NEXT] load_const 42 [NEXT] binary_op + [NEXT] pop_jump_if_false rel 18 [NEXT] return_value
 
-A jump says how many bytes on it goes, as in machine code; comparisons and arithmetic name their operator; an integer constant
-is itself, another constant its type; everything else is the number that the bytecode holds. There are no names of variables,
-as there are none in machine code. A "binary" is a module, its "name" a function's qualified name, the "address" its line.
+The operand of a jump is its distance in bytes, as in machine code. Comparisons and arithmetic have their operator, integer
+constants their value, other constants their type, and all other instructions the number in the bytecode. Names of variables are
+omitted, as in machine code. A "binary" is a module, the "name" a function's qualified name, the "address" its line.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ _INTEGERS = range(-(2**63), 2**64)
 
 
 def architecture() -> str:
-    """What these traces are called: bytecode changes with every version."""
+    """Return the architecture of these traces, which includes the version: ``python-3.11``."""
     return f"python-{'.'.join(platform.python_version_tuple()[:2])}"
 
 
 def module_files() -> list[Candidate]:
-    """The modules of the standard library, by name."""
+    """List the modules of the standard library, by name."""
     return [Candidate(str(path), name, path.stat().st_size) for name, path in module_paths()]
 
 
 def trace_module(module: Candidate) -> TracedBinary | Skipped:
-    """The distinct code objects of one module, by line."""
+    """Trace the distinct code objects of one module, by line."""
     try:
         code = SourceFileLoader(module.name, module.path).get_code(module.name)
     except (SyntaxError, ValueError, OSError):
         return Skipped(module.name, "does not compile")
     codes = list(_codes(code)) if isinstance(code, CodeType) else []
     functions = [(Function(c.co_qualname, max(c.co_firstlineno, 0), c.co_code), c) for c in codes]
-    return distinct_traces(module.name, architecture(), functions, trace_code, module.share, module.seed)
+    return distinct_traces(module.name, architecture(), functions, trace_code, module.max_instructions, module.seed)
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -56,7 +56,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def trace_code(code: CodeType) -> Trace:
-    """The trace of one code object, without those inside it."""
+    """Trace one code object, without the code objects inside it."""
     texts = [
         " ".join([instruction.opname.lower(), *_operand(instruction)]) for instruction in dis.get_instructions(code)
     ]

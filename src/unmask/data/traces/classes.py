@@ -1,12 +1,13 @@
-"""What kind of thing each token of a trace is, for reports by class.
+"""The class of each token of a trace, for reports by class.
 
     mnemonic   the first word of an instruction, and the one after a prefix (``rep stosq``, ``lock xadd``)
     register   rax, xmm0, v0.16b, …      immediate   the groups of an integer and its sign
     bracket    [ ] { } ( ) !             operator    + - * inside brackets
     size       byte, dword, xmmword, …   special     [MASK], [NEXT] and the like
-    other      rel, ext, shifts, conditions, and the spelling of words that are not in the vocabulary
+    other      rel, ext, shifts, conditions, and the pieces of words outside the vocabulary
 
-Most of it is a table by id; the mnemonic depends on the place, so a row is asked as a whole. Ids are integer ``[…, L]``.
+Most classes depend on the id alone. A mnemonic depends on its position, so rows are classified as a whole. Ids are integer
+``[…, L]``.
 """
 
 from __future__ import annotations
@@ -38,8 +39,18 @@ _REGISTER = re.compile(
 class TokenClasses:
     """Classes of the tokens of a trace tokenizer.
 
+    Args:
+        tokenizer: a trace tokenizer.
+
     Attributes:
-        by_id: int64 ``[V]``, index into ``TOKEN_CLASSES`` where the place does not matter; a mnemonic alone is ``other``.
+        by_id: int64 ``[V]``, index into ``TOKEN_CLASSES`` regardless of position; a mnemonic is ``other``.
+
+    Example:
+        >>> from unmask.data.traces.classes import TokenClasses
+        >>> from unmask.data.traces.trace_tokenizer import trace_tokenizer
+        >>> tokenizer = trace_tokenizer(["mov eax 7 [NEXT] ret"] * 2)
+        >>> TokenClasses(tokenizer).names(tokenizer.encode("mov eax 7"))
+        ['mnemonic', 'register', 'immediate']
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -53,8 +64,13 @@ class TokenClasses:
         self._sign = np.array([text in ("-", " -") for text in texts])
 
     def __call__(self, ids: Any) -> NDArray[np.int64]:
-        """Class of every token, ``[…, L]`` like ``ids``: that of the word it is part of. A row begins an instruction, and so
-        does what follows a special other than the mask."""
+        """Return the class of every token's word, int64 ``[…, L]``.
+
+        An instruction begins at the start of a row and after every special token except the mask.
+
+        Args:
+            ids: integer ``[…, L]``.
+        """
         ids = np.asarray(ids)
         classes = self.by_id[ids]
         special = classes == _SPECIAL
@@ -71,7 +87,7 @@ class TokenClasses:
         return np.take_along_axis(classes, beginning, axis=-1)
 
     def names(self, ids: Any) -> list[str]:
-        """The classes of one row, in words."""
+        """Return the names of the classes of one row."""
         return [TOKEN_CLASSES[number] for number in self(ids)]
 
 

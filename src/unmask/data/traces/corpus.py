@@ -3,8 +3,8 @@
 Two corpora are built in (``BUILT_IN_TRACES``): ``wheels``, the native libraries of installed packages, and ``python``, CPython
 bytecode of the standard library.
 
-Binaries of the training side come first, then those of the test, each side by name. A trace that was seen before is a
-duplicate and is left out; so whatever a training binary holds is not in the test, whichever way the files were found.
+Training binaries come first, then test binaries, each by name. A trace that already occurred is a duplicate and left out, so no
+trace of a training binary is in the test set, in whatever order files are found.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ from functools import cache
 from hashlib import blake2b
 from importlib import import_module
 
-from unmask.data.traces.binary_files import Candidate, Skipped, TracedBinary, TracedFunction, find_files, trace_file
+from unmask.data.cores import available_cores
+from unmask.data.traces.binary_files import (
+    DUPLICATES,
+    Candidate,
+    Skipped,
+    TracedBinary,
+    TracedFunction,
+    find_files,
+    trace_file,
+)
 from unmask.data.traces.bytecode import module_files, trace_module
 from unmask.data.traces.isolation import Failure, isolated
 from unmask.data.traces.split import family, held_out_families
@@ -27,17 +36,17 @@ from unmask.data.traces.table import BUILT_IN_TRACES, TraceRow, write_traces
 from unmask.data.traces.wheels import wheel_libraries, wheel_versions
 from unmask.suggestions import nearest
 
-BUILT_IN_INSTRUCTIONS = 1_000_000  # of a built-in corpus that is read as a source
+BUILT_IN_INSTRUCTIONS = 1_000_000  # size of a built-in corpus that is read as a source
 TEST_FRACTION = 0.1
-_FILE_BYTES_PER_INSTRUCTION = 3  # a file is seldom denser: the instructions themselves are four bytes
-VERSION = 1  # raise it when the traces change for unchanged binaries
+_FILE_BYTES_PER_INSTRUCTION = 3  # files are rarely denser, as an instruction has about four bytes
+VERSION = 1  # increment when the traces change for unchanged binaries
 
-Progress = Callable[[int, int, int], None]  # files done, files in all, instructions so far
+Progress = Callable[[int, int, int], None]  # files done, total files, instructions so far
 
 
 @dataclass
 class Summary:
-    """What was read and what was not. ``functions`` and ``instructions`` are those that were written."""
+    """Counts of everything that was read, written and left out; ``functions`` and ``instructions`` were written."""
 
     files: int = 0
     binaries: int = 0
@@ -55,6 +64,7 @@ class Summary:
     seconds: float = 0.0
 
     def skip(self, skipped: Skipped) -> None:
+        """Count a skipped file."""
         self.skipped[skipped.reason] += 1
         self.skipped_examples.setdefault(skipped.reason, skipped.name)
 
@@ -74,68 +84,79 @@ def disassemble(
     """Disassemble binaries into a file of traces.
 
     Args:
-        paths: ELF files, and folders that hold some; or one name of ``BUILT_IN_TRACES``.
-        out: the Parquet file to write; it appears when all is done.
-        test_fraction: share of the binaries that are held out; see ``unmask.data.traces.split``.
-        seed: chooses which, and which functions are kept under ``max_instructions``.
-        max_instructions: at most this many are written, shared among the binaries; None = all. The rest is mostly not even
-            disassembled.
-        workers: processes (None = one per core); the file is the same for any number. In a script, call this under
+        paths: ELF files and folders of them, or one name of ``BUILT_IN_TRACES``.
+        out: the Parquet file to write; it appears once complete.
+
+        Other options:
+
+        test_fraction: fraction of the binaries that form the test set; see ``unmask.data.traces.split``.
+        seed: seed of that choice, and of the functions kept under ``max_instructions``.
+        max_instructions: largest number of instructions to write, divided among the binaries; None = all. The others are mostly
+            not even disassembled.
+        workers: processes (None = one per core); the file does not depend on it. In a script, call this under
             ``if __name__ == "__main__":``.
-        seconds: a file that takes longer is skipped.
-        megabytes: a file that is larger is skipped.
-        progress: called with ``(files done, files in all, instructions so far)``.
+        seconds: processor time per file; slower files are skipped.
+        megabytes: larger files are skipped.
+        progress: called with ``(files done, total files, instructions so far)``.
+
+    Returns:
+        Counts of everything read, written and left out.
 
     Raises:
-        ValueError: a path that does not exist, a limit that means nothing, or no function anywhere.
+        ValueError: a path does not exist, a limit is not positive, or no function was found.
         ImportError: Capstone is not installed.
     """
     if seconds <= 0 or megabytes <= 0 or (workers is not None and workers < 1):
         raise ValueError(
-            f"The limits are {seconds} seconds, {megabytes} MiB and {workers} workers; each must be more than nothing."
+            f"The limits are {seconds} seconds, {megabytes} MiB and {workers} workers; each must be greater than zero."
         )
-    begun = time.monotonic()
+    started = time.monotonic()
     work = _work([os.fspath(path) for path in paths], int(megabytes * 2**20), test_fraction, seed, max_instructions)
     summary = Summary(files=len(work.ordered) + len(work.skipped))
     for skipped in work.skipped:
         summary.skip(skipped)
     with write_traces(out) as writer:
-        traced = work.traced(workers or cores(), seconds, _memory(megabytes))
+        traced = work.traced(workers or available_cores(), seconds, _memory(megabytes))
         for number, rows in enumerate(gather(traced, work.held_out, summary), 1):
             writer.write(rows)
             if progress is not None:
                 progress(number, len(work.ordered), summary.instructions_found)
         if not summary.functions:
             raise ValueError(_nothing(summary))
-    summary.seconds = time.monotonic() - begun
+    summary.seconds = time.monotonic() - started
     return summary
 
 
 @cache
 def built_in_rows(name: str, max_instructions: int = BUILT_IN_INSTRUCTIONS) -> tuple[TraceRow, ...]:
-    """The rows of a built-in corpus; some tens of megabytes, made once in a process.
+    """Return the rows of a built-in corpus: some tens of megabytes, computed once per process.
+
+    Args:
+        name: one of ``BUILT_IN_TRACES``.
+        max_instructions: largest number of instructions.
 
     Raises:
-        ValueError: there is no such corpus, or not on this system.
+        ValueError: there is no such corpus, or not on this operating system.
     """
     if name not in BUILT_IN_TRACES:
         raise ValueError(
-            f"There is no built-in corpus of traces '{name}'.{nearest(name, BUILT_IN_TRACES)} There are: {', '.join(BUILT_IN_TRACES)}."
+            f"There is no built-in corpus of traces '{name}'.{nearest(name, BUILT_IN_TRACES)} The built-in ones are: "
+            f"{', '.join(BUILT_IN_TRACES)}."
         )
     work = _work([name], 2**26, TEST_FRACTION, 0, max_instructions)
-    rows = gather(work.traced(cores(), 60.0, _memory(64)), work.held_out, Summary())
+    rows = gather(work.traced(available_cores(), 60.0, _memory(64)), work.held_out, Summary())
     return tuple(row for some in rows for row in some)
 
 
 def built_in_version(name: str) -> str:
-    """What the traces of a built-in corpus depend on."""
+    """Return the versions that the traces of a built-in corpus depend on."""
     code = f"python {platform.python_version()}" if name == "python" else wheel_versions()
     return f"traces:{name}/{VERSION}/{code}"
 
 
 @dataclass(frozen=True)
 class _Work:
-    """Files in the order they are written, how each becomes traces, and what was skipped already."""
+    """Files in the order of writing, the function that traces each, the held-out families, and the skipped files."""
 
     function: Callable[[Candidate], TracedBinary | Skipped]
     ordered: list[Candidate]
@@ -151,11 +172,13 @@ class _Work:
 def _work(paths: list[str], most_bytes: int, test_fraction: float, seed: int, max_instructions: int | None) -> _Work:
     if max_instructions is not None and max_instructions < 1:
         raise ValueError(
-            f"max_instructions is {max_instructions}; at most how many instructions to keep, 1 or more, or None for all."
+            f"max_instructions is {max_instructions}; pass the largest number of instructions to keep, at least 1, or None."
         )
     built_in = [path for path in paths if path in BUILT_IN_TRACES and not os.path.exists(path)]
     if built_in and len(paths) > 1:
-        raise ValueError(f"'{built_in[0]}' is a corpus of its own, and {len(paths)} paths were given. Give it alone.")
+        raise ValueError(
+            f"'{built_in[0]}' is a built-in corpus and cannot be combined with other paths ({len(paths)} were given). Pass it alone."
+        )
     function: Callable[[Candidate], TracedBinary | Skipped] = trace_file
     skipped: list[Skipped] = []
     if built_in == ["python"]:
@@ -169,20 +192,19 @@ def _work(paths: list[str], most_bytes: int, test_fraction: float, seed: int, ma
     held_out = held_out_families((c.name for c in candidates), test_fraction, seed)
     ordered = sorted(candidates, key=lambda c: (family(c.name) in held_out, c.name, c.path))
     if max_instructions is not None:
-        ordered = _shared(ordered, max_instructions, seed)
+        ordered = _with_limits(ordered, max_instructions, seed)
     return _Work(function, ordered, held_out, skipped)
 
 
-def _shared(candidates: list[Candidate], instructions: int, seed: int) -> list[Candidate]:
-    """Give each binary its share: all that the small ones can hold, judged by their size, and an equal part of what that leaves
-    to the others."""
+def _with_limits(candidates: list[Candidate], instructions: int, seed: int) -> list[Candidate]:
+    """Divide a number of instructions among binaries: small ones get what they can hold, the others equal parts of the rest."""
     left = instructions
-    shares = {}
+    limits = {}
     smallest_first = sorted(candidates, key=lambda c: (c.size, c.name, c.path))
     for number, candidate in enumerate(smallest_first):
-        shares[candidate] = min(candidate.size // _FILE_BYTES_PER_INSTRUCTION, left // (len(candidates) - number))
-        left -= shares[candidate]
-    return [replace(candidate, share=shares[candidate], seed=seed) for candidate in candidates]
+        limits[candidate] = min(candidate.size // _FILE_BYTES_PER_INSTRUCTION, left // (len(candidates) - number))
+        left -= limits[candidate]
+    return [replace(candidate, max_instructions=limits[candidate], seed=seed) for candidate in candidates]
 
 
 def gather(
@@ -190,7 +212,13 @@ def gather(
     held_out: set[str],
     summary: Summary,
 ) -> Iterator[list[TraceRow]]:
-    """The rows of each binary in turn, without duplicates; ``summary`` is brought up to date on the way."""
+    """Yield the rows of each binary in turn, without duplicates, and update ``summary``.
+
+    Args:
+        traced: traced or skipped binaries, training side first.
+        held_out: families of the test set.
+        summary: counts to update.
+    """
     seen: set[bytes] = set()
     for binary in traced:
         if isinstance(binary, Skipped):
@@ -206,7 +234,7 @@ def gather(
         summary.instructions_found += binary.instructions
         summary.undecoded_bytes += binary.undecoded
         summary.left_out.update(binary.left_out)
-        summary.left_out["the same as another"] += len(binary.functions) - len(taken)
+        summary.left_out[DUPLICATES] += len(binary.functions) - len(taken)
         summary.functions += len(taken)
         summary.instructions += written
         summary.train_functions += len(taken) if side == "train" else 0
@@ -241,13 +269,13 @@ def _nothing(summary: Summary) -> str:
         for reason, count in summary.skipped.most_common(4)
     )
     return (
-        f"No function was found in {summary.files:,} files{f': {reasons}' if reasons else ''}. Give linked ELF programs or libraries for "
-        "x86, x86-64 or AArch64, or folders that hold some; the file for traces was not written."
+        f"No function was found in {summary.files:,} files{f': {reasons}' if reasons else ''}. Pass linked ELF programs or "
+        "libraries for x86, x86-64 or AArch64, or folders of them; no file of traces was written."
     )
 
 
 def _require_libraries() -> None:
-    """Find out at once what every worker would.
+    """Check for Capstone before any worker starts.
 
     Raises:
         ImportError: Capstone is not installed.
@@ -261,9 +289,5 @@ def _require_libraries() -> None:
 
 
 def _memory(megabytes: float) -> int:
-    """Address space for one worker: its libraries, the file, its instructions as text, and the copy that is sent back."""
+    """Return the address space for one worker: libraries, the file, its instructions as text, and the copy sent back."""
     return int(2 * 2**30 + 40 * megabytes * 2**20)
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,7 +1,7 @@
-"""Exported symbols as the loader finds them: by the segment ``PT_DYNAMIC``, without a section table.
+"""Exported symbols, located as a loader does: by the segment ``PT_DYNAMIC``, without a section table.
 
-The dynamic table says where symbols and their strings lie. How many symbols there are, only a hash table tells: ``DT_HASH``
-outright, ``DT_GNU_HASH`` by the end of its last chain. System V ABI, chapter 5.
+The dynamic table holds the addresses of symbols and strings. The number of symbols follows from a hash table: ``DT_HASH`` stores
+it, ``DT_GNU_HASH`` implies it by the end of its last chain. System V ABI, chapter 5.
 """
 
 from __future__ import annotations
@@ -20,41 +20,43 @@ _ALL = 2**63
 
 
 def dynamic_symbols(headers: Headers, bytes_at: Callable[[int, int], bytes]) -> tuple[bytes, bytes] | None:
-    """The bytes of the dynamic symbol table and of its strings; None where segments do not tell.
+    """Return the bytes of the dynamic symbol table and of its strings; None if the segments do not locate them.
 
     Args:
-        headers: of the file.
-        bytes_at: ``(address, size)`` to the bytes there, fewer where the file has no more.
+        headers: headers of the file.
+        bytes_at: maps ``(address, size)`` to bytes, fewer at the end of the file.
     """
     segment = next((s for s in headers.segments if s.kind == PT_DYNAMIC), None)
     if segment is None:
         return None
     entry = struct.Struct("<QQ" if headers.wide else "<II")
     raw = bytes_at(segment.address, min(segment.size, _MOST_ENTRIES * entry.size))
-    found: dict[int, int] = {}
+    tags: dict[int, int] = {}
     for tag, value in entry.iter_unpack(raw[: len(raw) // entry.size * entry.size]):
         if tag == 0:
             break
-        found.setdefault(tag, value)
-    if not {_SYMBOLS, _STRINGS} <= found.keys():
+        tags.setdefault(tag, value)
+    if not {_SYMBOLS, _STRINGS} <= tags.keys():
         return None
     count = None
-    if _HASH in found:
-        counts = bytes_at(found[_HASH], 8)
+    if _HASH in tags:
+        counts = bytes_at(tags[_HASH], 8)
         count = struct.unpack("<II", counts)[1] if len(counts) == 8 else None
-    elif _GNU_HASH in found:
-        count = _hashed(bytes_at(found[_GNU_HASH], _ALL), headers.wide)
+    elif _GNU_HASH in tags:
+        count = _gnu_hash_count(bytes_at(tags[_GNU_HASH], _ALL), headers.wide)
     if count is None:
         return None
-    return bytes_at(found[_SYMBOLS], count * _SYMBOL_SIZE[headers.wide]), bytes_at(
-        found[_STRINGS], found.get(_STRINGS_SIZE, _ALL)
+    return bytes_at(tags[_SYMBOLS], count * _SYMBOL_SIZE[headers.wide]), bytes_at(
+        tags[_STRINGS], tags.get(_STRINGS_SIZE, _ALL)
     )
 
 
-def _hashed(table: bytes, wide: bool) -> int | None:
-    """Number of symbols under a GNU hash table: one more than the last of the chain that begins last."""
+def _gnu_hash_count(table: bytes, wide: bool) -> int | None:
+    """Return the number of symbols under a GNU hash table: one more than the last symbol of the last chain."""
     if len(table) < 16:
         return None
+    buckets: int
+    first: int
     buckets, first, words, _ = struct.unpack_from("<4I", table)
     begin = 16 + words * (8 if wide else 4)
     if begin + 4 * buckets > len(table):

@@ -1,14 +1,14 @@
-"""ELF files: which functions they hold, and the bytes of each.
+"""ELF files: locate the functions and the bytes of each.
 
-    with .eh_frame    it says where functions begin and end; symbols only give their names. A stripped binary keeps it, so
-                      stripping changes no trace. Exported symbols, which stripping keeps too, add what it does not cover.
-    without, or       the symbols say it, with their sizes
-    with a thin one   (less than half of the code)
+    with .eh_frame        it holds the ranges of functions; symbols only name them. Stripped binaries keep it, so stripping
+                          changes no trace. Exported symbols, which stripping keeps too, add functions it does not cover.
+    without, or if it     symbols and their sizes hold the ranges
+    covers less than half
 
-Segments are read first: the table is found by ``.eh_frame_hdr``, exported symbols by the dynamic table. Sections add what only
-they have: ``.symtab``, and ``.eh_frame`` without a header. Stubs of the linker (``.plt``) are no functions, whether a section
-is so called or the code has that shape. Files come from anywhere: whatever is wrong with one is an ``Unreadable``
-with a reason of a few words, so that reasons can be counted. Everything read is a slice of the file's own bytes.
+Segments are read first: ``.eh_frame_hdr`` locates the table, the dynamic table locates exported symbols. Sections add only
+``.symtab``, and ``.eh_frame`` without a header. Linker stubs (``.plt``) are no functions, recognised by section name or by shape.
+Files are untrusted: any fault is an ``Unreadable`` with a short reason, so that reasons can be counted. All results are slices of
+the file's bytes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from unmask.data.traces.stubs import is_stub
 
 LONGEST_FUNCTION = 2**18  # bytes
 _COVERED_ENOUGH = 0.5
-_STUB = "stub of the linker"
+_STUB = "linker stubs"
 _MACHINES = {3: "x86", 62: "x86-64", 183: "aarch64"}  # EM_386, EM_X86_64, EM_AARCH64
 _OBJECT, _PROGRAM, _LIBRARY = 1, 2, 3  # ET_REL, ET_EXEC, ET_DYN
 _FUNCTION_TYPES = (2, 10)  # STT_FUNC, STT_GNU_IFUNC
@@ -53,11 +53,11 @@ _SYMBOL = {
 
 
 class Unreadable(Exception):
-    """A file that cannot be disassembled; its text is the reason, in a few words."""
+    """A file that cannot be disassembled; the message is the reason in a few words."""
 
 
 class Function(NamedTuple):
-    """A piece of code: what it is called (``f_401000`` if that is not known), where it begins, and its bytes."""
+    """A function: its name (``f_401000`` if unknown), its first address, and its bytes."""
 
     name: str
     address: int
@@ -70,9 +70,9 @@ class Binary:
 
     Attributes:
         architecture: ``x86``, ``x86-64`` or ``aarch64``.
-        functions: by address, none overlapping another.
-        image: address ranges of the memory image if it is linked for a fixed place, otherwise empty.
-        left_out: how many functions were not taken, by reason.
+        functions: by address, without overlaps.
+        image: address ranges of the memory image if it is linked for a fixed address, otherwise empty.
+        left_out: numbers of other functions, by reason.
     """
 
     architecture: str
@@ -82,13 +82,13 @@ class Binary:
 
 
 def read_binary(data: bytes) -> Binary:
-    """Find the functions of an ELF file.
+    """Locate the functions of an ELF file.
 
     Args:
-        data: the whole file.
+        data: contents of the file.
 
     Raises:
-        Unreadable: it is no ELF file, damaged, not linked, of another architecture, or holds no function.
+        Unreadable: the file is not ELF, damaged, not linked, of another architecture, or without functions.
     """
     if data[:4] != b"\x7fELF":
         raise Unreadable("not an ELF file")
@@ -106,7 +106,7 @@ def read_binary(data: bytes) -> Binary:
         functions = layout.functions(layout.function_ranges(), left_out)
     except (Unreadable, MemoryError):
         raise
-    except Exception as error:  # a hostile file raises anything
+    except Exception as error:  # a hostile file can raise anything
         raise Unreadable("cut off or damaged") from error
     if not functions:
         raise Unreadable("no function found")
@@ -115,7 +115,7 @@ def read_binary(data: bytes) -> Binary:
 
 
 class _Layout:
-    """Segments, sections and symbols of one file, and the bytes at its addresses."""
+    """The segments, sections and symbols of one file, and the bytes at its addresses."""
 
     def __init__(self, headers: Headers, data: bytes, architecture: str) -> None:
         self.data, self.wide, self.architecture = data, headers.wide, architecture
@@ -125,7 +125,7 @@ class _Layout:
         self._dynamic = dynamic_symbols(headers, self.bytes_at)
 
     def bytes_at(self, address: int, size: int, executable: bool = False) -> bytes:
-        """What the file puts there; fewer bytes, or none, where it puts nothing."""
+        """Return the bytes loaded at an address; fewer, or none, outside the segments."""
         for segment in self.segments:
             into = address - segment.address
             if 0 <= into < segment.size and (segment.flags & PF_X or not executable):
@@ -134,21 +134,21 @@ class _Layout:
         return b""
 
     def is_data(self, address: int) -> bool:
-        """Whether the address is in memory that is written to and not run."""
+        """Return whether an address is in writable, non-executable memory."""
         return any(0 <= address - s.address < s.memory and s.flags & (PF_W | PF_X) == PF_W for s in self.segments)
 
     def function_ranges(self) -> list[tuple[int, int]]:
-        """``(begin, length)`` by address; may overlap or lie outside the code."""
+        """Return ``(begin, length)`` by address; ranges may overlap or lie outside the code."""
         frames = sorted(set(self._frames()))
-        whole = sum(section.size for section in self.code)
+        code_size = sum(section.size for section in self.code)
         covered = _covered(frames)
-        tables = [SHT_DYNSYM] if covered and covered >= _COVERED_ENOUGH * whole else [SHT_DYNSYM, SHT_SYMTAB]
+        tables = [SHT_DYNSYM] if covered and covered >= _COVERED_ENOUGH * code_size else [SHT_DYNSYM, SHT_SYMTAB]
         symbols = {r for table in tables for r in self._symbol_ranges(table) if r[1] > 0}
         return _outside(frames, symbols)
 
     def _frames(self) -> list[tuple[int, int]]:
-        """What ``.eh_frame`` says: found by its header in the segments, by its section, or by its look."""
-        return self._frames_by_header() or self._frames_by_section() or self._frames_by_look()
+        """Return the ranges in ``.eh_frame``, located by its header, by its section, or by its contents."""
+        return self._frames_by_header() or self._frames_by_section() or self._frames_by_contents()
 
     def _frames_by_header(self) -> list[tuple[int, int]]:
         if self.frame_header is None:
@@ -167,8 +167,8 @@ class _Layout:
             return []
         return list(frame_ranges(self.data[section.offset : section.offset + section.size], section.address, self.wide))
 
-    def _frames_by_look(self) -> list[tuple[int, int]]:
-        """The first bytes that read as a table whose every range is code: a static program has no header of it."""
+    def _frames_by_contents(self) -> list[tuple[int, int]]:
+        """Return the first table whose every range is code; static programs have no header for it."""
         for segment in self.segments:
             held = self.bytes_at(segment.address, segment.size)
             for begin in possible_tables(held):
@@ -178,7 +178,7 @@ class _Layout:
         return []
 
     def _symbols(self, kind: int) -> tuple[NDArray[Any], bytes] | None:
-        """The defined function symbols of one table, and the bytes of its strings."""
+        """Return the defined function symbols of one table, and the bytes of its strings."""
         if kind == SHT_DYNSYM and self._dynamic is not None:
             raw, strings = self._dynamic
             return _function_symbols(raw, self.wide), strings
@@ -190,32 +190,34 @@ class _Layout:
         return None
 
     def _symbol_ranges(self, kind: int) -> list[tuple[int, int]]:
-        found = self._symbols(kind)
-        return [] if found is None else list(zip(found[0]["value"].tolist(), found[0]["size"].tolist(), strict=True))
+        symbols = self._symbols(kind)
+        if symbols is None:
+            return []
+        return list(zip(symbols[0]["value"].tolist(), symbols[0]["size"].tolist(), strict=True))
 
-    def _names(self, wanted: set[int]) -> dict[int, str]:
-        """Names of the functions at these addresses: a global one before a local one, then the first by alphabet."""
+    def _names(self, functions: set[int]) -> dict[int, str]:
+        """Return names of the functions at these addresses: global before local names, then the alphabetically first."""
         best: dict[int, tuple[bool, str]] = {}
-        addresses = np.array(sorted(wanted), dtype=np.uint64)
+        addresses = np.array(sorted(functions), dtype=np.uint64)
         for kind in (SHT_SYMTAB, SHT_DYNSYM):
-            found = self._symbols(kind)
-            if found is None:
+            symbols = self._symbols(kind)
+            if symbols is None:
                 continue
-            table, strings = found
+            table, strings = symbols
             table = table[np.isin(table["value"], addresses)]
-            for address, place, info in zip(
+            for address, offset, info in zip(
                 table["value"].tolist(), table["name"].tolist(), table["info"].tolist(), strict=True
             ):
-                if place < len(strings):
-                    end = strings.find(b"\0", place, place + 4096)
-                    name = strings[place : end if end >= 0 else place + 4096].decode("utf-8", "replace")
+                if offset < len(strings):
+                    end = strings.find(b"\0", offset, offset + 4096)
+                    name = strings[offset : end if end >= 0 else offset + 4096].decode("utf-8", "replace")
                     if name:
                         candidate = (info >> 4 == 0, name)
                         best[address] = min(best.get(address, candidate), candidate)
         return {address: name for address, (_, name) in best.items()}
 
     def functions(self, ranges: list[tuple[int, int]], left_out: Counter[str]) -> list[Function]:
-        """The code in these ranges; what cannot be taken is counted by reason."""
+        """Return the code in these ranges, and count the others by reason in ``left_out``."""
         stubs = [(s.address, s.address + s.size) for s in self.code if s.name.startswith(".plt")]
         taken = []
         last_end = 0
@@ -240,11 +242,12 @@ class _Layout:
 def _function_symbols(raw: bytes, wide: bool) -> NDArray[Any]:
     dtype = _SYMBOL[wide]
     table = np.frombuffer(raw, dtype, count=len(raw) // dtype.itemsize)
-    return table[np.isin(table["info"] & 0xF, _FUNCTION_TYPES) & (table["section"] != 0)]
+    functions: NDArray[Any] = table[np.isin(table["info"] & 0xF, _FUNCTION_TYPES) & (table["section"] != 0)]
+    return functions
 
 
 def _covered(ranges: list[tuple[int, int]]) -> int:
-    """Bytes in sorted ``(begin, length)`` ranges, each counted once."""
+    """Count the bytes in sorted ``(begin, length)`` ranges, each once."""
     total = end = 0
     for begin, length in ranges:
         total += max(0, begin + length - max(begin, end))
@@ -253,7 +256,7 @@ def _covered(ranges: list[tuple[int, int]]) -> int:
 
 
 def _outside(frames: list[tuple[int, int]], symbols: set[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The frames, and those symbols that begin in none of them, the longest at each address; sorted."""
+    """Return the frames and the symbols that begin outside them, the longest at each address, sorted."""
     longest: dict[int, int] = {}
     for begin, length in symbols:
         longest[begin] = max(length, longest.get(begin, 0))

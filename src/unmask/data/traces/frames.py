@@ -1,8 +1,8 @@
-"""Where functions begin and end, from ``.eh_frame``: the unwinding table that stripped binaries keep.
+"""Ranges of functions from ``.eh_frame``, the unwinding table that stripped binaries keep.
 
-The table is a list of entries. A common entry (CIE) says how its frames write addresses; a frame entry (FDE) says that one
-function covers ``[begin, begin + length)``. Everything else in them (how to unwind) is skipped, which makes this some fifty
-times faster than a library that reads it. Linux Standard Base Core 5.0, sections 10.5 and 10.6.
+The table is a list of entries. A common entry (CIE) defines the encoding of addresses; a frame entry (FDE) states that one
+function covers ``[begin, begin + length)``. The unwinding instructions are skipped, which makes this about fifty times faster
+than a complete parser. Linux Standard Base Core 5.0, sections 10.5 and 10.6.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ _FIRST_ENTRY = re.compile(
     rb"[\x0c-\x40]\0{3}\0{4}\x01z[PLRSBG]{0,6}\0"
 )  # a common entry: length, 0, version 1, augmentation
 _MOST_CANDIDATES = 16
-_COUNT, _PAIRS = 0x03, 0x3B  # udata4; sdata4 relative to the header: what linkers write
+_COUNT, _PAIRS = 0x03, 0x3B  # udata4; sdata4 relative to the header: the encodings that linkers use
 
 
 def frame_ranges(table: bytes, address: int, wide: bool, last: int | None = None) -> Iterator[tuple[int, int]]:
-    """``(begin, length)`` of the functions that an ``.eh_frame`` describes, in the table's order.
+    """Yield ``(begin, length)`` of the functions in an ``.eh_frame``, in the table's order.
 
-    Ends quietly where the table does, at its terminator, behind ``last``, or at the first entry that makes no sense.
+    The iteration ends with the table, at its terminator, after ``last``, or at the first invalid entry.
 
     Args:
-        table: its bytes, little-endian.
-        address: where it lies in memory: its addresses are relative to themselves.
-        wide: True = the binary has 64-bit addresses.
-        last: offset of the last entry, where that is known.
+        table: bytes of the table, little-endian.
+        address: address of the table in memory, to which its addresses are relative.
+        wide: True = 64-bit addresses.
+        last: offset of the last entry, if known.
     """
     encodings: dict[int, int] = {}
     place = 0
@@ -49,16 +49,16 @@ def frame_ranges(table: bytes, address: int, wide: bool, last: int | None = None
             if back == 0:
                 encodings[place] = _address_encoding(table[body : body + length], wide)
             elif (encoding := encodings.get(body - back, _OMITTED)) != _OMITTED:
-                found = _range(table, body + 4, encoding, address, wide)
-                if found is not None:
-                    yield found
+                function = _range(table, body + 4, encoding, address, wide)
+                if function is not None:
+                    yield function
         except (struct.error, IndexError):
             return
         place = body + length
 
 
 def _address_encoding(entry: bytes, wide: bool) -> int:
-    """How the frames of this common entry write their first address; ``_OMITTED`` if that cannot be known."""
+    """Return the address encoding of the frames of a common entry; ``_OMITTED`` if it is unknown."""
     end = entry.index(0, 5) if 0 in entry[5:] else len(entry)
     augmentation = entry[5:end]
     if augmentation == b"":
@@ -88,16 +88,20 @@ def _skip_leb(entry: bytes, place: int) -> int:
 
 
 def _kind(encoding: int, wide: bool) -> str | None:
-    """The ``struct`` letter of an address; None where it has no fixed size."""
+    """Return the ``struct`` letter of an address; None for an encoding without fixed size."""
     return ("q" if wide else "i") if encoding & 0x0F == 0 else _KINDS.get(encoding & 0x0F)
 
 
 def _value(data: bytes, place: int, encoding: int, address: int, wide: bool) -> int | None:
-    """The address that is written at ``data[place]``, which lies in memory at ``address + place``; None for what functions
-    never use: the address of an address, or one relative to text, data or function."""
+    """Decode the address at ``data[place]``, which is at ``address + place`` in memory.
+
+    Returns:
+        The address; None for encodings that functions never use: indirect, or relative to text, data or function.
+    """
     kind = _kind(encoding, wide)
     if kind is None or encoding & 0xE0:
         return None
+    value: int
     (value,) = struct.unpack_from("<" + kind, data, place)
     return (value + (address + place if encoding & 0x10 else 0)) & (2**64 - 1 if wide else 2**32 - 1)
 
@@ -111,16 +115,16 @@ def _range(table: bytes, place: int, encoding: int, address: int, wide: bool) ->
 
 
 def frame_table_address(header: bytes, address: int, wide: bool) -> int | None:
-    """Where ``.eh_frame`` lies, as ``.eh_frame_hdr`` (the segment ``PT_GNU_EH_FRAME``, at ``address``) says; None if it does not."""
+    """Return the address of ``.eh_frame`` from ``.eh_frame_hdr`` (the segment ``PT_GNU_EH_FRAME``, at ``address``), or None."""
     if len(header) < 12 or header[0] != 1:
         return None
     return _value(header, 4, header[1], address, wide)
 
 
 def last_listed_frame(header: bytes, address: int) -> int | None:
-    """Address of the last frame entry that the search table of ``.eh_frame_hdr`` lists; None without such a table.
+    """Return the address of the last frame entry in the search table of ``.eh_frame_hdr``; None without such a table.
 
-    Not every linker writes a terminator behind ``.eh_frame``, so this bounds what is read of the memory behind it.
+    Not every linker writes a terminator after ``.eh_frame``, so this bounds the reading.
     """
     if len(header) < 12 or header[1] & 0x0F not in (0x03, 0x0B) or header[2] != _COUNT or header[3] != _PAIRS:
         return None
@@ -132,6 +136,6 @@ def last_listed_frame(header: bytes, address: int) -> int | None:
 
 
 def possible_tables(memory: bytes) -> list[int]:
-    """Offsets at which an ``.eh_frame`` may begin, a few at most: those that look like its first entry, aligned to words."""
-    aligned = (found.start() for found in _FIRST_ENTRY.finditer(memory) if found.start() % 4 == 0)
+    """Return a few offsets at which an ``.eh_frame`` may begin: word-aligned bytes that match its first entry."""
+    aligned = (match.start() for match in _FIRST_ENTRY.finditer(memory) if match.start() % 4 == 0)
     return list(islice(aligned, _MOST_CANDIDATES))

@@ -1,4 +1,4 @@
-"""What of a trace is hidden together: its operands or its instructions, from the tokenizer of the traces."""
+"""Masking granularity of traces: whole operands or whole instructions."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import torch
 from unmask.data.traces.classes import TOKEN_CLASSES, TokenClasses
 from unmask.ops.instructions import WholeInstructions, WholeOperands
 
-_LEADING = TOKEN_CLASSES.index("size")  # and `rel`, which says that the integer after it is a distance
+_LEADING = TOKEN_CLASSES.index("size")  # beside `rel`, the prefix of a distance
 
 
-def trace_granularity(tokenizer: Any, grain: Literal["operand", "instruction"]) -> WholeOperands | WholeInstructions:
-    """The units of a corruption (``unmask.ops.corruption.whole_words``) over traces.
+def trace_granularity(
+    tokenizer: Any, granularity: Literal["operand", "instruction"]
+) -> WholeOperands | WholeInstructions:
+    """Return the masking granularity of a corruption over traces, for ``unmask.ops.corruption.whole_words``.
 
     Args:
-        tokenizer: of traces (``unmask.data.traces.trace_tokenizer``).
-        grain: ``"operand"`` = a mnemonic, a register, an integer, all of ``dword [ rbp - 4 ]``; ``"instruction"`` = up to
-            ``[NEXT]``.
+        tokenizer: a trace tokenizer (``unmask.data.traces.trace_tokenizer``).
+        granularity: ``"operand"``: a mnemonic, a register, an integer, all of ``dword [ rbp - 4 ]``. ``"instruction"``:
+            everything up to ``[NEXT]``.
 
     Raises:
         ValueError: the tokenizer has no ``[NEXT]``.
     """
-    next_id = require_next(tokenizer, f"objective.granularity={grain}")
-    if grain == "instruction":
+    next_id = require_next(tokenizer, f"objective.granularity={granularity}")
+    if granularity == "instruction":
         return WholeInstructions(next_id)
     texts = [tokenizer.token_text(id) for id in range(len(tokenizer))]
 
@@ -36,12 +38,20 @@ def trace_granularity(tokenizer: Any, grain: Literal["operand", "instruction"]) 
     return WholeOperands(next_id, spaced & ~where("!"), where("[", "{"), where("]", "}"), leads)
 
 
-def require_next(tokenizer: Any, wanted_by: str) -> int:
-    """The id of ``[NEXT]``, or a ``ValueError`` that says what needs it."""
-    found = getattr(tokenizer, "next_token_id", None)
-    if found is None:
+def require_next(tokenizer: Any, setting: str) -> int:
+    """Return the id of ``[NEXT]``.
+
+    Args:
+        tokenizer: any tokenizer.
+        setting: the setting that requires the token, for the error message.
+
+    Raises:
+        ValueError: the tokenizer has no such token.
+    """
+    next_id = getattr(tokenizer, "next_token_id", None)
+    if next_id is None:
         raise ValueError(
-            f"{wanted_by} is about instructions, and this tokenizer has no [NEXT] token to tell them apart. Train on instruction traces "
-            "(`unmask disassemble PATH -o traces.parquet`), whose tokenizer has one, or leave the setting at its default."
+            f"{setting} applies to instructions, but this tokenizer has no [NEXT] token between them. Train on instruction "
+            "traces (`unmask disassemble PATH -o traces.parquet`), whose tokenizer has one, or leave the setting at its default."
         )
-    return int(found)
+    return int(next_id)

@@ -1,8 +1,8 @@
-"""ELF headers as a loader reads them: segments are required, the section table is optional.
+"""ELF headers, read as a loader does: segments are required, the section table is optional.
 
-A section table that cannot be true (beyond the end of the file, of another entry size, with a first entry that is not empty)
-counts as none, since no loader reads it. Of a readable table, an executable section is kept only where a segment confirms it.
-All numbers are little-endian. Formats: System V ABI, chapters 4 and 5.
+An invalid section table (beyond the end of the file, of another entry size, with a non-empty first entry) is ignored, since no
+loader reads it. In a readable table, an executable section is kept only if a segment confirms it. All numbers are little-endian.
+Formats: System V ABI, chapters 4 and 5.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Segment(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A section header; ``name`` is empty where the names cannot be read."""
+    """A section header; ``name`` is empty if the names cannot be read."""
 
     name: str
     kind: int
@@ -47,11 +47,11 @@ class Section(NamedTuple):
 
 @dataclass(frozen=True)
 class Headers:
-    """What the headers of one file say.
+    """The headers of one file.
 
     Attributes:
-        wide: 64-bit addresses.
-        little: little-endian; otherwise nothing below is filled in.
+        wide: True = 64-bit addresses.
+        little: True = little-endian; otherwise the other attributes are empty.
         kind, machine: ``e_type`` and ``e_machine``.
         segments: in the order of the file.
         sections: empty without a usable section table.
@@ -66,7 +66,7 @@ class Headers:
 
     @property
     def loaded(self) -> tuple[Segment, ...]:
-        """The segments that are mapped into memory."""
+        """The segments mapped into memory."""
         return tuple(s for s in self.segments if s.kind == PT_LOAD)
 
 
@@ -74,10 +74,10 @@ def read_headers(data: bytes) -> Headers:
     """Read the headers of an ELF file.
 
     Args:
-        data: the whole file.
+        data: contents of the file.
 
     Raises:
-        ValueError: the ELF header or the program headers are cut off or damaged, or the file ends before what they load.
+        ValueError: the ELF header or the program headers are truncated or damaged, or the file ends before its segments.
     """
     if len(data) < 16 or data[4] not in (1, 2) or data[5] not in (1, 2):
         raise ValueError("the ELF header is damaged")
@@ -111,7 +111,7 @@ def _segment(data: bytes, place: int, wide: bool) -> Segment:
 
 
 def _sections(data: bytes, at: int, count: int, names_in: int, wide: bool) -> list[Section]:
-    """The entries of the section table; none where it is absent or cannot be one."""
+    """Return the entries of the section table; none for an absent or invalid table."""
     entry = _SECTION[wide]
     if not at or not 0 < count <= MOST_HEADERS or at + count * entry.size > len(data):
         return []
@@ -128,9 +128,9 @@ def _name(names: bytes, place: int) -> str:
 
 
 def _confirmed(sections: list[Section], segments: Iterable[Segment]) -> list[Section]:
-    """The sections without the executable ones that no segment holds at that place, or that overlap another.
+    """Drop executable sections that no segment confirms or that overlap another.
 
-    Indices stay: a section that is left out becomes an empty one.
+    Indices are preserved: a dropped section becomes an empty one.
     """
     loaded = [s for s in segments if s.kind == PT_LOAD and s.flags & PF_X]
     code = sorted((s.address, s.address + s.size, n) for n, s in enumerate(sections) if is_code(s) and s.size)
@@ -146,11 +146,11 @@ def _confirmed(sections: list[Section], segments: Iterable[Segment]) -> list[Sec
 
 
 def is_code(section: Section) -> bool:
-    """Whether the section holds instructions of the memory image."""
+    """Return whether a section holds instructions of the memory image."""
     return section.kind == SHT_PROGBITS and bool(section.flags & SHF_EXECINSTR) and bool(section.flags & SHF_ALLOC)
 
 
 def holds(segment: Segment, section: Section) -> bool:
-    """Whether the file and the memory of the segment both hold the section, at one and the same place."""
+    """Return whether a segment holds a section at the same offset in the file and in memory."""
     into = section.address - segment.address
     return 0 <= into <= segment.size - section.size and section.offset - segment.offset == into

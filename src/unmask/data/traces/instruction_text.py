@@ -1,17 +1,17 @@
-"""From Capstone's text of an instruction to the words of a trace.
+"""Convert Capstone's text of an instruction to the words of a trace.
 
     mov eax, dword ptr [rbp - 4]      mov eax dword [ rbp - 4 ]
     mov rax, qword ptr fs:[0x28]      mov rax qword [ fs + 40 ]
     vpaddq zmm3 {k3} {z}, zmm3, zmm14 vpaddq zmm3 { k3 } { z } zmm3 zmm14
     ldp x29, x30, [sp, #-0x10]!       ldp x29 x30 [ sp -16 ] !
 
-Integers are decimal, with the sign Capstone gives them, and never shortened. Nothing says where the code lies in memory:
+Integers are decimal, with Capstone's sign, and never shortened. Traces do not depend on the address of the code:
 
-    rel N   a place in the same function, N bytes from the beginning of this instruction (jumps, ``adr``, literals)
-    ext     a place outside it: the targets of calls and of other jumps, ``[ rip + ext ]``, the page of ``adrp``, and in a
-            binary with a fixed place any integer that is an address of it
+    rel N   an address in the same function, N bytes from the start of this instruction (jumps, ``adr``, literals)
+    ext     an address outside it: targets of calls and of other jumps, ``[ rip + ext ]``, the page of ``adrp``, and, in a
+            binary with a fixed address, any integer inside its memory image
 
-The words of an instruction are remembered by its text, which repeats: parsing costs nothing for nearly all of them.
+The words of an instruction are cached by its text. Texts repeat, so parsing is rare.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _X86_JUMPS = frozenset(["call", "loop", "loope", "loopne", "xbegin"])
 _ARM_JUMPS = frozenset(
     ["b", "bl", "cbz", "cbnz", "tbz", "tbnz", "adr", "ldr", "ldrsw", "prfm"]
 )  # the last three: literals
-_REMEMBERED = 2**16  # texts; then it starts afresh, so memory stays bounded
+_CACHED = 2**16  # texts; a full cache is cleared, which bounds memory
 
 
 class InstructionText:
@@ -39,8 +39,8 @@ class InstructionText:
 
     Args:
         architecture: one of ``ARCHITECTURES``.
-        image: ``(first, end)`` address ranges of a binary that is linked for a fixed place, whose integers in these ranges
-            are addresses; empty where the loader chooses the place.
+        image: ``(first, end)`` address ranges of a binary linked for a fixed address, in which integers are addresses; empty
+            for position-independent binaries.
     """
 
     def __init__(self, architecture: str, image: tuple[tuple[int, int], ...] = ()) -> None:
@@ -49,12 +49,12 @@ class InstructionText:
         self.known: dict[tuple[str, str], str] = {}
 
     def __call__(self, mnemonic: str, operands: str, at: int, start: int, end: int) -> str:
-        """The words of one instruction.
+        """Return the words of one instruction.
 
         Args:
-            mnemonic, operands: as Capstone writes them.
-            at: its address.
-            start, end: first address of its function, and the one behind it.
+            mnemonic, operands: in Capstone's notation.
+            at: address of the instruction.
+            start, end: address range of its function, ``end`` exclusive.
         """
         if self._x86:
             if operands.startswith("0x") and _is_x86_jump(mnemonic):
@@ -70,17 +70,17 @@ class InstructionText:
         text = self.known.get(key)
         if text is None:
             text = " ".join([mnemonic, *self.words(operands)])
-            if len(self.known) >= _REMEMBERED:
+            if len(self.known) >= _CACHED:
                 self.known.clear()
             self.known[key] = text
         return text
 
     def words(self, operands: str) -> list[str]:
-        """The words of operands in Capstone's notation, none of which is a place."""
+        """Return the words of operands in Capstone's notation, without jump targets."""
         words = []
-        for found in _WORD.finditer(_SEGMENT.sub(r"[\1 + ", operands)):
-            word = found[0]
-            if found["number"] is not None:
+        for match in _WORD.finditer(_SEGMENT.sub(r"[\1 + ", operands)):
+            word = match[0]
+            if match["number"] is not None:
                 word = self._number(word)
             if word != "ptr":
                 words.append(word)
@@ -94,7 +94,7 @@ class InstructionText:
 
 
 def _is_x86_jump(mnemonic: str) -> bool:
-    last = mnemonic.rpartition(" ")[2]  # behind prefixes
+    last = mnemonic.rpartition(" ")[2]  # after prefixes
     return last.startswith("j") or last in _X86_JUMPS
 
 

@@ -1,10 +1,10 @@
-"""Work on untrusted files: each in a process that may fail, hang or eat memory without harm to the others.
+"""Run tasks on untrusted files in separate processes that may crash, hang or exhaust memory without affecting the others.
 
-Every worker takes one task at a time, so when one dies or exceeds its time the task to blame is known: it is reported as a
-``Failure``, the process is replaced, and the rest goes on. Results come in the order of the tasks, and only a few are held.
+Every worker runs one task at a time. When a worker dies or exceeds its time, its task is reported as a ``Failure``, the process
+is replaced, and the other tasks continue. Results have the order of the tasks, and only a few are buffered.
 
-Time is that of the processor, so that a busy machine gives the same results; a task that only waits is stopped after ten times
-as long on the clock, which stands still while we do (a laptop that sleeps).
+The limit is processor time, so that results do not depend on the machine's load. A task that only waits is stopped after ten
+times as long on a wall clock, which excludes the time in which this process is suspended (a sleeping laptop).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-_CLOCK = 10  # seconds on the clock for each second of the processor
-_TICK = 1.0  # seconds between looks at the clock
-_STARTING = 120.0  # seconds that a process may take to be ready
+_CLOCK = 10  # wall-clock seconds per second of processor time
+_TICK = 1.0  # seconds between checks of the clock
+_STARTING = 120.0  # longest start of a process, in seconds
 _READY = "ready"
-_HELD = 4  # finished results per worker that may wait for their turn
+_HELD = 4  # buffered results per worker
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A task that gave no result, and why, in a few words."""
+    """A task without a result, and the reason in a few words."""
 
     reason: str
 
@@ -41,20 +41,21 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     task: int | None = None
-    left: float = _STARTING  # seconds on the clock
+    left: float = _STARTING  # wall-clock seconds
     ready: bool = False
 
 
 def isolated(
     function: Callable[[Any], Any], tasks: Iterable[Any], workers: int, seconds: float, memory: int
 ) -> Iterator[Any]:
-    """``function`` of every task, in order; where there is no result, a ``Failure``.
+    """Yield ``function(task)`` for every task, in order, or a ``Failure``.
 
     Args:
-        function: picklable, as are tasks and results. What it raises is a bug and is raised here.
-        workers: processes.
-        seconds: of processor time for one task (rounded up).
-        memory: bytes of address space for one process (where the system can limit it).
+        function: picklable, like tasks and results. An exception in it is a bug and is raised here.
+        tasks: read lazily.
+        workers: number of processes.
+        seconds: processor time per task, rounded up.
+        memory: bytes of address space per process, enforced on Linux.
     """
     context = multiprocessing.get_context("spawn")
     waiting = enumerate(tasks)
@@ -71,7 +72,7 @@ def isolated(
         return _Worker(process, ours)
 
     def assign(worker: _Worker) -> bool:
-        """Give it the next task, if there is one and results are not piling up."""
+        """Send the next task to a worker, unless there is none or too many results are buffered."""
         nonlocal exhausted
         if exhausted or len(finished) >= _HELD * workers:
             return False
@@ -82,7 +83,7 @@ def isolated(
         worker.task = number
         if worker.ready:
             worker.left = _CLOCK * seconds
-        with suppress(BrokenPipeError):  # it died; found out below
+        with suppress(BrokenPipeError):  # the worker died, which the loop below detects
             worker.pipe.send(task)
         return True
 
@@ -102,9 +103,9 @@ def isolated(
                 if exhausted:
                     return
                 continue
-            begun = time.monotonic()
+            started = time.monotonic()
             ready = wait([worker.pipe for worker in busy], timeout=_TICK)
-            passed = min(time.monotonic() - begun, 2 * _TICK)
+            passed = min(time.monotonic() - started, 2 * _TICK)
             for worker in busy:
                 worker.left -= passed
                 if worker.pipe not in ready and worker.left > 0:
@@ -117,7 +118,8 @@ def isolated(
                     continue
                 if isinstance(result, Exception):
                     raise result
-                finished[worker.task] = result  # type: ignore[index]
+                assert worker.task is not None
+                finished[worker.task] = result
                 worker.task = None
                 if isinstance(result, Failure):
                     _end(worker)
@@ -144,7 +146,7 @@ def _end(worker: _Worker) -> None:
 
 
 def _serve(function: Callable[[Any], Any], pipe: Connection, seconds: float, memory: int) -> None:
-    """In the worker: answer tasks until the pipe closes."""
+    """Run tasks in the worker until the pipe closes."""
     _limit("RLIMIT_AS", memory)
     pipe.send(_READY)
     while True:
@@ -169,7 +171,7 @@ def _serve(function: Callable[[Any], Any], pipe: Connection, seconds: float, mem
 
 
 def _limit(what: str, value: int) -> None:
-    """Let the system enforce a limit on this process, where it can."""
+    """Set a resource limit on this process, on Linux."""
     if sys.platform == "linux":
         import resource
 

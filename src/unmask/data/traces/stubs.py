@@ -1,13 +1,13 @@
-"""Stubs of the linker, by their shape: the code of ``.plt``, ``.plt.got`` and ``.plt.sec`` on x86 and x86-64.
+"""Recognise linker stubs by their shape: the code of ``.plt``, ``.plt.got`` and ``.plt.sec`` on x86 and x86-64.
 
-A linker describes each of these sections with one frame, so a function that is a stub consists of entries alone:
+A linker describes each of these sections with one frame, so a stub "function" consists only of these entries:
 
     first      push [slot]; jmp [slot]; padding
     lazy       jmp [slot]; push number; jmp first          with CET: endbr; push number; jmp first; padding
     direct     jmp [slot]; padding                         with CET: endbr; jmp [slot]; padding
 
-Every entry has 8 or 16 bytes, and a slot lies in memory that is written to. A tail call through a pointer is no stub: a compiler
-never counts padding as part of a function. On AArch64 only a section's name tells: stubs there are expected to have no frames.
+Every entry has 8 or 16 bytes, and its slot is in writable memory. A tail call through a pointer is not a stub: compilers do not
+count padding as part of a function. On AArch64, stubs have no frames and are recognised by their section's name only.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _ENTRY = re.compile(
     re.DOTALL,
 )  # fmt: skip
 _ARCHITECTURES = ("x86", "x86-64")
-_BASED = 0xA3  # jmp [ebx + slot], on x86: where the slot lies cannot be told
+_BASED = 0xA3  # jmp [ebx + slot], on x86: the address of the slot is unknown
 
 
 def is_stub(code: bytes, address: int, architecture: str, is_data: Callable[[int], bool]) -> bool:
-    """Whether a range of code consists of entries of a linkage table.
+    """Return whether a range of code consists of linker stubs.
 
     Args:
-        code: its bytes.
-        address: where they lie in memory.
+        code: bytes of the range.
+        address: address of the range.
         architecture: ``x86``, ``x86-64`` or ``aarch64``.
-        is_data: whether an address is in memory that is written to.
+        is_data: returns whether an address is in writable memory.
     """
     if architecture not in _ARCHITECTURES or not code or len(code) % 8:
         return False

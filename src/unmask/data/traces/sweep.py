@@ -1,8 +1,8 @@
-"""The linear sweep: the code of a function to its trace, every byte accounted for.
+"""Linear-sweep disassembly: convert the code of a function to its trace, accounting for every byte.
 
-Capstone decodes one instruction after the other, without operand detail (which costs ten times as much and says nothing that
-the text does not). Where bytes are no instruction, the sweep goes on behind them and the trace says ``.byte 6``, so the sizes
-of what is written always add up to the size of the function.
+Capstone decodes one instruction after another, without operand detail, which is ten times slower and adds no information to the
+text. Bytes that are no instruction are skipped and written as ``.byte 6``, so that the sizes in a trace always add up to the size
+of the function.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _BETWEEN = f" {NEXT} "
 
 
 class Trace(NamedTuple):
-    """What a function does: its words, how many instructions they are, and how many bytes were none (``.byte``)."""
+    """The words of a function, the number of instructions, and the number of bytes that are none (``.byte``)."""
 
     text: str
     instructions: int
@@ -28,7 +28,7 @@ class Sweep:
 
     Args:
         architecture: one of ``unmask.data.traces.instruction_text.ARCHITECTURES``.
-        image: address ranges of a binary that is linked for a fixed place (see ``InstructionText``).
+        image: address ranges of a binary linked for a fixed address (see ``InstructionText``).
 
     Raises:
         ImportError: Capstone is not installed.
@@ -39,7 +39,12 @@ class Sweep:
         self._text = InstructionText(architecture, image)
 
     def __call__(self, address: int, code: bytes) -> Trace:
-        """The trace of the ``code`` of a function that begins at ``address``; at least one byte."""
+        """Trace a function.
+
+        Args:
+            address: first address of the function.
+            code: its bytes, at least one.
+        """
         text, known, end = self._text, self._text.known, address + len(code)
         texts = []
         undecoded, at, size = 0, address, 0
@@ -56,7 +61,7 @@ class Sweep:
 
 
 def capstone(architecture: str) -> Any:
-    """A Capstone handle that skips what it cannot decode.
+    """Return a Capstone handle that skips undecodable bytes.
 
     Raises:
         ImportError: Capstone is not installed.

@@ -1,14 +1,14 @@
-"""The file of traces: Parquet, one row per distinct function, checked when it is read.
+"""The Parquet file of traces: one row per distinct function, checked when it is read.
 
 architecture  string   x86, x86-64, aarch64, python-3.11
-binary        string   the file it is from
-name          string   of the function, or f_401000
-address       uint64   where it begins
+binary        string   name of the file
+name          string   name of the function, or f_401000
+address       uint64   first address of the function
 bytes         binary   its code
-instructions  int32    how many there are
-undecoded     int32    how many of its bytes are no instruction (``.byte`` in the trace)
+instructions  int32    number of instructions
+undecoded     int32    number of bytes that are no instruction (``.byte`` in the trace)
 disassembly   string   the trace
-split         string   train or test; a binary is on one side as a whole
+split         string   train or test, the same for all functions of a binary
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ COLUMNS = {
     "instructions": "int32", "undecoded": "int32", "disassembly": "string", "split": "string",
 }  # fmt: skip
 SPLITS = ("train", "test")
-BUILT_IN_TRACES = ("wheels", "python")  # corpora of traces that need no file
-_GROUP_CHARACTERS = 2**25  # of traces in a row group
+BUILT_IN_TRACES = ("wheels", "python")  # built-in corpora of traces
+_GROUP_CHARACTERS = 2**25  # size of a row group
 
 
 class TraceRow(NamedTuple):
-    """One row; the fields are the columns of the file."""
+    """One row of the file; the fields are its columns."""
 
     architecture: str
     binary: str
@@ -52,7 +52,7 @@ def _schema() -> Any:
 
 
 class TraceWriter:
-    """Takes rows and puts them into row groups; see ``write_traces``."""
+    """Writer of rows in row groups, see ``write_traces``."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow.parquet as pq
@@ -63,6 +63,7 @@ class TraceWriter:
         self._characters = 0
 
     def write(self, rows: Sequence[TraceRow]) -> None:
+        """Append rows."""
         for row in rows:
             self._rows.append(row)
             self._characters += len(row.disassembly) + len(row.bytes)
@@ -79,13 +80,14 @@ class TraceWriter:
             self._rows, self._characters = [], 0
 
     def close(self) -> None:
+        """Write buffered rows and close the file."""
         self._flush()
         self._file.close()
 
 
 @contextmanager
 def write_traces(path: str | os.PathLike[str]) -> Iterator[TraceWriter]:
-    """Write a file of traces; it is there when the block ends well, and as before when it does not."""
+    """Open a writer of a file of traces; the file is replaced only if the block succeeds."""
     with atomic_file(path) as temporary:
         writer = TraceWriter(temporary)
         try:
@@ -95,7 +97,7 @@ def write_traces(path: str | os.PathLike[str]) -> Iterator[TraceWriter]:
 
 
 def is_traces(path: str | os.PathLike[str]) -> bool:
-    """Whether a Parquet file has the columns of traces (of whatever type); False for what is no Parquet file."""
+    """Return whether a file is Parquet with the columns of traces, whatever their types."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -106,10 +108,14 @@ def is_traces(path: str | os.PathLike[str]) -> bool:
 
 
 def read_traces(path: str | os.PathLike[str], columns: Sequence[str] = tuple(COLUMNS)) -> Iterator[dict[str, Any]]:
-    """The rows of a file of traces as dictionaries of ``columns``, a batch in memory at a time.
+    """Yield the rows of a file of traces as dictionaries of ``columns``; one batch is in memory at a time.
+
+    Args:
+        path: the Parquet file.
+        columns: columns to read.
 
     Raises:
-        ValueError: it is no file of traces: no Parquet, a column missing or of another type, or another split.
+        ValueError: the file is not Parquet, a column is missing or of another type, or a split is neither train nor test.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -118,7 +124,7 @@ def read_traces(path: str | os.PathLike[str], columns: Sequence[str] = tuple(COL
         file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(
-            f"{path} is not a Parquet file of traces ({error}). Make one: unmask disassemble PATH -o traces.parquet"
+            f"{path} is not a Parquet file of traces ({error}). Create one: unmask disassemble PATH -o traces.parquet"
         ) from error
     with file:
         _check(path, file.schema_arrow)
@@ -128,7 +134,7 @@ def read_traces(path: str | os.PathLike[str], columns: Sequence[str] = tuple(COL
                 if row["split"] not in SPLITS or None in row.values():
                     raise ValueError(
                         f"{path}, row {number}: a field is empty, or split is {row['split']!r} where train or test was expected. "
-                        "Make the file anew: unmask disassemble PATH -o traces.parquet"
+                        "Create the file again: unmask disassemble PATH -o traces.parquet"
                     )
                 yield row
                 number += 1
@@ -141,14 +147,14 @@ def _check(path: str | os.PathLike[str], schema: Any) -> None:
         if name not in schema.names:
             raise ValueError(
                 f"{path} has no column '{name}'.{nearest(name, schema.names)} A file of traces has {', '.join(COLUMNS)}. "
-                "Make one with `unmask disassemble PATH -o traces.parquet`, or read another column as text with `parquet:` "
+                "Create one with `unmask disassemble PATH -o traces.parquet`, or read another column as text with `parquet:` "
                 "before the path and field=…."
             )
-        found = schema.field(name).type
-        if pa.types.is_dictionary(found):
-            found = found.value_type
-        same = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}.get(found, found)
-        if same != pa.type_for_alias(kind):
+        actual = schema.field(name).type
+        if pa.types.is_dictionary(actual):
+            actual = actual.value_type
+        plain = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}.get(actual, actual)
+        if plain != pa.type_for_alias(kind):
             raise ValueError(
-                f"{path}: column '{name}' holds {found}, and {kind} was expected. Make the file anew, or convert the column."
+                f"{path}: column '{name}' holds {actual}, and {kind} was expected. Create the file again, or convert the column."
             )

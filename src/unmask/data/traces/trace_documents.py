@@ -1,4 +1,4 @@
-"""Instruction traces as documents: one function is one document."""
+"""Instruction traces as documents, one per function."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from unmask.data.document import Document
 
 
 def read_traces(path: str | Path) -> Iterator[Document]:
-    """The traces of a file that ``unmask disassemble`` wrote, each on the side of the split that its binary is on."""
+    """Yield the traces of a file written by ``unmask disassemble``, each on the side of its binary in the split.
+
+    Raises:
+        ValueError: the file is not a file of traces.
+    """
     from unmask.data.traces import table
 
     for row in table.read_traces(path, ("binary", "name", "disassembly")):
@@ -17,7 +21,7 @@ def read_traces(path: str | Path) -> Iterator[Document]:
 
 
 def built_in_traces(name: str) -> Iterator[Document]:
-    """The traces of a built-in corpus, ``wheels`` or ``python``."""
+    """Yield the traces of a built-in corpus, ``wheels`` or ``python``."""
     from unmask.data.traces.corpus import built_in_rows
 
     for row in built_in_rows(name):

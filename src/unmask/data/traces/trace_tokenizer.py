@@ -1,13 +1,13 @@
-"""The trace tokenizer: a word is one token, a number a few, and nothing is unknown.
+"""The trace tokenizer: one token per word, a few per number, and no unknown words.
 
-    word       `` mov``, `` rax``, `` [``, `` dword``: one token with the space before it, if the corpus has it often enough
-    integer    groups of three digits from the right, `` 7 151 620`` for 7151620, after a sign of its own: any 64-bit
-               immediate is at most eight tokens out of some two thousand
-    the rest   bytes: a word that was never seen is spelled
-    [NEXT]     one token between instructions; it is part of a trace, and special all the same: never hidden, never drawn
+    word       `` mov``, `` rax``, `` [``, `` dword``: one token with the space before it, if frequent enough in the corpus
+    integer    groups of three digits from the right, `` 7 151 620`` for 7151620, after a separate sign: any 64-bit immediate
+               is at most eight tokens from a set of about two thousand
+    other      bytes: words outside the vocabulary are spelled
+    [NEXT]     one token between instructions: part of the text, but special, so never masked and never sampled
 
-It is a standard ``tokenizer.json`` (byte-level BPE without merges, which takes whole words from its vocabulary), so
-everything that reads those reads this. ``decode(encode(trace)) == trace``; of other texts only a space in front is lost.
+The tokenizer is a standard ``tokenizer.json`` (byte-level BPE without merges, which matches complete words of its vocabulary),
+so every library that reads this format reads it. ``decode(encode(trace)) == trace``; other texts lose at most a leading space.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from unmask.data.tokenizing.tokenizers import Tokenizer
 NEXT = "[NEXT]"
 TRACE_SPECIALS = {"pad": "[PAD]", "unk": "[UNK]", "bos": "[CLS]", "eos": "[SEP]", "mask": "[MASK]", "next": NEXT}
 
-_SPACE = "Ġ"  # what byte-level BPE writes for a space
+_SPACE = "Ġ"  # a space in byte-level BPE
 _STRUCTURE = ("[", "]", "+", "-", "*")  # whole words in every vocabulary
 
 # A sign; a first group of one to three digits with whole groups behind it (the look-ahead is bounded, so that a long
@@ -40,7 +40,7 @@ def _numbers() -> list[str]:
 
 
 def _base() -> dict[str, int]:
-    """Specials, bytes, numbers, brackets: what every trace vocabulary begins with."""
+    """Return the first entries of every trace vocabulary: special tokens, bytes, numbers, brackets."""
     specials = ["[PAD]", "[UNK]", "[SEP]", "[CLS]", "[MASK]", NEXT]
     structure = [_SPACE + word for word in _STRUCTURE]
     every = [*specials, *sorted(pre_tokenizers.ByteLevel.alphabet()), *_numbers(), *structure]
@@ -51,38 +51,44 @@ SMALLEST_TRACE_VOCABULARY = len(_base())
 
 
 def _piece_of(word: str) -> str:
-    """How byte-level BPE writes the word and the space before it."""
+    """Return the byte-level form of a word and the space before it."""
     return "".join(
         piece
         for piece, _ in pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(f" {word}")
     )
 
 
-def _is_whole(word: str) -> bool:
-    """Whether the word reaches the vocabulary in one piece: no number, and no special token in it."""
+def _is_one_piece(word: str) -> bool:
+    """Return whether pre-tokenisation keeps a word in one piece: not a number, and without special tokens."""
     return re.match(r"-?[0-9]", word) is None and not any(special in word for special in TRACE_SPECIALS.values())
 
 
 def trace_tokenizer(traces: Iterable[str], vocab_size: int = 8192, min_count: int = 2) -> Tokenizer:
-    """Make the tokenizer of a corpus of traces; the order of the traces does not matter.
+    """Build the tokenizer of a corpus of traces; their order does not matter.
 
     Args:
         traces: words separated by single spaces, as ``unmask disassemble`` writes them.
-        vocab_size: at most this many ids. Those that are left after specials, bytes and numbers
-            (``SMALLEST_TRACE_VOCABULARY``) go to the most frequent words; a corpus with fewer words gives fewer ids.
-        min_count: a word that is seen less often is spelled, so that a model learns what to make of spelled words.
+        vocab_size: largest number of ids. Ids beyond the special tokens, bytes and numbers (``SMALLEST_TRACE_VOCABULARY``) are
+            assigned to the most frequent words.
+        min_count: rarer words are spelled in bytes, so that a model trains on spelled words too.
 
     Raises:
-        ValueError: ``vocab_size`` has no room for what every trace needs.
+        ValueError: ``vocab_size`` is below ``SMALLEST_TRACE_VOCABULARY``, or ``min_count`` below 1.
+
+    Example:
+        >>> from unmask.data.traces.trace_tokenizer import trace_tokenizer
+        >>> tokenizer = trace_tokenizer(["mov eax 1234 [NEXT] ret"] * 2)
+        >>> [tokenizer.token_text(id) for id in tokenizer.encode("mov eax 1234")]
+        [' mov', ' eax', ' 1', '234']
     """
     if vocab_size < SMALLEST_TRACE_VOCABULARY:
         raise ValueError(
             f"vocab_size is {vocab_size}, and a trace tokenizer needs at least {SMALLEST_TRACE_VOCABULARY}: the special tokens, "
-            "256 bytes, the groups of three digits and the brackets. 8192 has room for the words of three architectures."
+            "256 bytes, the groups of three digits and the brackets. 8192 suffices for the words of three architectures."
         )
     if min_count < 1:
         raise ValueError(
-            f"min_count is {min_count}; it is how often a word must be seen to become a token of its own: 1 or more."
+            f"min_count is {min_count}; it is the least number of occurrences of a word that gets its own token: 1 or more."
         )
     counts: Counter[str] = Counter()
     for trace in traces:
@@ -91,14 +97,14 @@ def trace_tokenizer(traces: Iterable[str], vocab_size: int = 8192, min_count: in
     for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         if len(vocabulary) >= vocab_size or count < min_count:
             break
-        if _is_whole(word):
+        if _is_one_piece(word):
             vocabulary.setdefault(_piece_of(word), len(vocabulary))
     return Tokenizer(_backend(vocabulary), TRACE_SPECIALS)
 
 
 def _backend(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
-    # Every stretch of text between specials begins with exactly one space, so `mov` is one token wherever it stands.
+    # Every piece of text between special tokens begins with exactly one space, so `mov` is the same token everywhere.
     one_space = normalizers.Replace(tokenizers.Regex("^  "), " ")
     backend.normalizer = normalizers.Sequence([normalizers.Prepend(" "), one_space])
     pieces = pre_tokenizers.Split(tokenizers.Regex(_PIECES), "isolated")

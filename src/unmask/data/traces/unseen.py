@@ -1,8 +1,8 @@
-"""Words of a prompt that the tokenizer of traces never saw, with a likelier spelling for each.
+"""Detect words of a prompt that are not in the vocabulary of a trace tokenizer, and suggest a likelier spelling.
 
-The tokenizer spells such a word in bytes, so a fill runs without an error and means little. Most come from another notation:
-Intel's (``mov eax, dword ptr [rbp-0x4]``) can be rewritten word by word; AT&T's (``movl -4(%rbp), %eax``) is refused, because its
-operands stand in the opposite order.
+The tokenizer spells such words in bytes, so filling raises no error but means little. Most come from another notation. Intel
+syntax (``mov eax, dword ptr [rbp-0x4]``) can be rewritten word by word. AT&T syntax (``movl -4(%rbp), %eax``) is refused,
+because its operands have the opposite order.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from unmask.data.traces.instruction_text import InstructionText
 _AT_AND_T = re.compile(r"(?:(?<![^\s,(*])%[a-z]{2}[a-z0-9]*\b|(?<![^\s,*])\$-?(?:0x[0-9a-f]+|[0-9]+)\b)", re.IGNORECASE)
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _TIGHT_SIGN = re.compile(r"(?<=[\w\]])([+\-*])(?=\w)")  # rbp-4 in brackets
-_ALWAYS_WORDS = frozenset([" 0", " 999", " [", " ]"])  # of every trace vocabulary
+_ALWAYS_WORDS = frozenset([" 0", " 999", " [", " ]"])  # in every trace vocabulary
 _MOST_NAMED = 8
 
 
 def unseen_words(tokenizer: Any, texts: Iterable[str]) -> str | None:
-    """Name the words of ``texts`` that are not in a trace tokenizer's vocabulary.
+    """Return a warning about words that are not in a trace tokenizer's vocabulary.
 
     Args:
-        tokenizer: any; only that of traces (``unmask.data.traces.trace_tokenizer``) has words.
+        tokenizer: any tokenizer; only trace tokenizers (``unmask.data.traces.trace_tokenizer``) are checked.
         texts: prompts.
 
     Returns:
-        One paragraph, or None if there is nothing to say.
+        One paragraph, or None without such words.
 
     Raises:
-        ValueError: a text in AT&T syntax.
+        ValueError: a text is in AT&T syntax.
     """
     if getattr(tokenizer, "next_token_id", None) is None:
         return None
@@ -46,12 +46,12 @@ def unseen_words(tokenizer: Any, texts: Iterable[str]) -> str | None:
     unseen: dict[str, None] = {}
     for text in texts:
         plain = special.sub(" ", text)
-        found = _AT_AND_T.search(plain)
-        if found is not None and found[0] not in known:
+        match = _AT_AND_T.search(plain)
+        if match is not None and match[0] not in known:
             raise ValueError(
-                f"{found[0]!r} is AT&T syntax, which objdump prints unless told otherwise, and traces have Intel's order: the destination "
-                "first, without % and $, every sign a word. For `movl $0x10,-4(%rbp)` write `mov dword [ rbp - 4 ] 16`; "
-                "`unmask disassemble FILE -o traces.parquet` writes whole traces."
+                f"{match[0]!r} is AT&T syntax, the default of objdump, but traces have Intel's order: the destination first, "
+                "without % and $, every sign a word. For `movl $0x10,-4(%rbp)` write `mov dword [ rbp - 4 ] 16`; "
+                "`unmask disassemble FILE -o traces.parquet` writes complete traces."
             )
         for word in plain.split():
             hexadecimal = word.lower().startswith("0x")
@@ -62,8 +62,8 @@ def unseen_words(tokenizer: Any, texts: Iterable[str]) -> str | None:
     named = [f"{word!r}{_suggestion(word, known)}" for word in list(unseen)[:_MOST_NAMED]]
     more = f" and {len(unseen) - len(named)} more" if len(unseen) > len(named) else ""
     return (
-        f"The traces that this model learned from hardly have these words: {', '.join(named)}{more}. They are spelled in bytes, and "
-        "what is filled beside them is a guess."
+        f"These words are rare or absent in the model's training data: {', '.join(named)}{more}. They are spelled in bytes, and "
+        "tokens filled beside them are unreliable."
     )
 
 

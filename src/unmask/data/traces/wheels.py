@@ -1,4 +1,4 @@
-"""The native libraries inside installed packages: binaries that every installation has, the same with the same versions."""
+"""The native libraries of installed packages: binaries on every installation, identical for identical versions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ PACKAGES = ("numpy", "tokenizers", "safetensors", "pydantic-core", "hf-xet", "re
 
 
 def wheel_libraries() -> list[Candidate]:
-    """The libraries of ``PACKAGES``, each called ``package/file``, sorted by that name.
+    """List the libraries of ``PACKAGES``, named ``package/file`` and sorted by name.
 
     Raises:
-        ValueError: none of them is an ELF file (another operating system, or nothing installed).
+        ValueError: there is no ELF file among them (another operating system, or nothing installed).
     """
-    found = []
+    libraries = []
     for package in PACKAGES:
         try:
             files = metadata.files(package) or []
@@ -25,17 +25,17 @@ def wheel_libraries() -> list[Candidate]:
         for file in files:
             path = Path(str(file.locate()))
             if ".so" in file.suffixes and path.is_file() and path.open("rb").read(4) == b"\x7fELF":
-                found.append(Candidate(str(path), f"{package}/{file.name}", path.stat().st_size))
-    if not found:
+                libraries.append(Candidate(str(path), f"{package}/{file.name}", path.stat().st_size))
+    if not libraries:
         raise ValueError(
-            f"None of the installed packages ({', '.join(PACKAGES)}) holds a library in ELF format, which is that of Linux. "
-            "On other systems give ELF files of your own, or take the bytecode of Python: `python` in place of `wheels`."
+            f"None of the installed packages ({', '.join(PACKAGES)}) holds a library in ELF, the format of Linux. On other "
+            "systems pass ELF files, or use the bytecode of Python: `python` in place of `wheels`."
         )
-    return sorted(found, key=lambda c: c.name)
+    return sorted(libraries, key=lambda c: c.name)
 
 
 def wheel_versions() -> str:
-    """What the code of these libraries depends on: the packages' versions."""
+    """Return the versions of the packages, which determine the code of these libraries."""
     versions = []
     for package in PACKAGES:
         try:
