@@ -72,7 +72,14 @@ def commands() -> str:
     """Tabulate every command's arguments and options."""
     lines: list[str] = []
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
-        lines += [f"## unmask {name}", "", _cell(command.help or ""), "", "| option | default | meaning |", "|---|---|---|"]
+        lines += [
+            f"## unmask {name}",
+            "",
+            _cell(command.help or ""),
+            "",
+            "| option | default | meaning |",
+            "|---|---|---|",
+        ]
         for parameter in command.params:
             if parameter.name == "help":
                 continue
