@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export VENV PYTHON
 
-.PHONY: help setup demo test test-slow bench lint clean
+.PHONY: help setup demo test test-slow bench lint docs clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -28,5 +28,8 @@ bench: setup  ## speed and memory beside other libraries, in up to 15 minutes; r
 lint: setup  ## style and types
 	@$(BIN)/ruff check src tests benchmarks && $(BIN)/ruff format --check -q src tests benchmarks && $(BIN)/mypy
 
+docs: setup  ## the documentation site, in build/site; warnings are errors
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
 clean:  ## remove the environment and the runs
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs build
