@@ -60,7 +60,9 @@ class Place:
 
     def run(self, language: str, block: str) -> None:
         """Run one block; a failure shows what it printed."""
-        lines = [shorter(line).replace(". .venv/", f". {self.tools.parent}/") for line in block.splitlines() if line.strip()]
+        lines = [
+            shorter(line).replace(". .venv/", f". {self.tools.parent}/") for line in block.splitlines() if line.strip()
+        ]
         script = "set -e\n" + "\n".join(lines) if language == "bash" else block
         program = ["bash", "-c", script] if language == "bash" else [sys.executable, "-c", script]
         done = subprocess.run(program, cwd=self.copy, env=self.environment, capture_output=True, text=True, timeout=600)

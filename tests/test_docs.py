@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -32,7 +31,9 @@ def test_every_block_of_a_page_runs(page, place):
 
 
 def test_a_test_shortens_what_takes_long_and_nothing_else():
-    assert shorter("unmask train --preset tiny run=runs/a train.steps=900").startswith("unmask train --preset tiny run=runs/a train.steps=900 train.steps=2")
+    assert shorter("unmask train --preset tiny run=runs/a train.steps=900").startswith(
+        "unmask train --preset tiny run=runs/a train.steps=900 train.steps=2"
+    )
     for line in ("unmask train run=runs/a", "unmask train --print-config > my.yaml", "unmask evaluate --model runs/a"):
         assert shorter(line) == line
 
@@ -40,7 +41,10 @@ def test_a_test_shortens_what_takes_long_and_nothing_else():
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     reference = (tmp_path / "site" / "reference" / "python" / "index.html").read_text(encoding="utf-8")
@@ -54,7 +58,9 @@ PUBLIC = [name for name in unmask.__all__ if callable(getattr(unmask, name))]
 def documented_names(docstring: str) -> set[str]:
     """The names that the ``Args`` and ``Other options`` of a docstring describe."""
     names: set[str] = set()
-    for section in re.findall(r"^(?:Args|Other options|Attributes):\n((?:(?:    .*)?\n)*)", docstring + "\n", flags=re.MULTILINE):
+    for section in re.findall(
+        r"^(?:Args|Other options|Attributes):\n((?:(?:    .*)?\n)*)", docstring + "\n", flags=re.MULTILINE
+    ):
         for line in re.findall(r"^    ([\w*]+(?:, [\w*]+)*):", section, flags=re.MULTILINE):
             names |= {name.strip().lstrip("*") for name in line.split(",")}
     return names
@@ -72,7 +78,9 @@ def test_a_docstring_names_the_arguments_that_there_are(name):
     parameters = {p for p in inspect.signature(value).parameters if p not in {"self", "args", "kwargs"}}
     described = documented_names(docstring)
     fields = set(getattr(value, "__annotations__", {})) | {n for n, _ in inspect.getmembers(value)}
-    assert described <= parameters | fields, f"{name} describes what it has not: {sorted(described - parameters - fields)}"
+    assert described <= parameters | fields, (
+        f"{name} describes what it has not: {sorted(described - parameters - fields)}"
+    )
     assert parameters <= described, f"{name} does not describe {sorted(parameters - described)}"
 
 
@@ -81,7 +89,11 @@ def test_the_example_of_a_public_name_runs(name, tmp_path, monkeypatch):
     value = getattr(unmask, name)
     monkeypatch.chdir(tmp_path)
     finder = doctest.DocTestFinder(recurse=inspect.isclass(value))
-    tests = [t for t in finder.find(value, name, module=False, globs={"unmask": unmask, "__name__": "__main__"}) if t.examples]
+    tests = [
+        t
+        for t in finder.find(value, name, module=False, globs={"unmask": unmask, "__name__": "__main__"})
+        if t.examples
+    ]
     assert tests, f"{name} has no example"
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     printed: list[str] = []
