@@ -1,4 +1,4 @@
-"""Options by name: each turns something, and contradictions are refused."""
+"""Options by name: each changes an output, and contradictions are refused."""
 
 from pathlib import Path
 
@@ -111,7 +111,7 @@ def test_contradictions_are_refused(options, says):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_predictor_takes_whole_rules(model, order):
+def test_a_predictor_accepts_complete_rules(model, order):
     rules = make_rules(6, order=order)
     batch = {"input_ids": torch.full((2, 12), MASK)}
     out = MLMPredictor(6, model=model, special=SPECIAL, rules=rules, seed=0).predict(batch)
