@@ -40,7 +40,10 @@ def assert_taught(answer, *words: str) -> None:
         (["generate", "--model", "{trained}", "--threshold", "0.5"], ["confidence"]),
         (["generate", "--model", "{trained}", "--new-tokens", "0"], ["--new-tokens"]),
         (["generate", "--model", "{trained}", "--temperature", "-1"], ["temperature"]),
-        (["generate", "--model", "{trained}", "--order", "first_hitting", "--steps", "3"], ["One token a step", "64"]),
+        (
+            ["generate", "--model", "{trained}", "--order", "first_hitting", "--steps", "3"],
+            ["One token per step", "64"],
+        ),
         (["generate", "--model", "{trained}", "--steps", "0"], ["max_steps=0"]),
         (["generate", "--model", "{trained}", "--eos", "soon"], ["--eos soon", "never, late, free"]),
         (["generate", "--model", "{trained}", "--schedule", "steep"], ["steep"]),

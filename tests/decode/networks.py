@@ -1,4 +1,4 @@
-"""Small networks that are sure enough of themselves for orders to differ."""
+"""Small networks with peaked distributions, for which orders differ."""
 
 import torch
 
@@ -6,7 +6,7 @@ from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 
 
 def sure(seed=0, *sizes, **options):
-    """Random, in float64; ``sizes`` are vocabulary, width, layers and heads."""
+    """Return a random network in float64; ``sizes`` are vocabulary, width, layers and heads."""
     torch.manual_seed(seed)
     model = RotaryTransformerMLMModel(*sizes, **options).double()
     model.head.projection.weight.data.mul_(20)

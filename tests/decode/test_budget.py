@@ -1,4 +1,4 @@
-"""Budgets: quotas are per row, sum to the blanks, are never zero, and number at most max_steps."""
+"""Budgets: quotas are per row, sum to the masked positions, are never zero, and number at most max_steps."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ from unmask.randomness import Noise
 
 
 def hesitant(t):
-    """A rate that is fast, slow, and fast again: nearly no reveals in the middle."""
+    """A schedule that is fast, slow, and fast again: almost no unmasking in the middle."""
     return 4 * (t - 0.5) ** 3 + 0.5
 
 
@@ -65,7 +65,7 @@ def test_even_quotas_differ_by_at_most_one(counts, max_steps):
         assert max(own) - min(own) <= 1
 
 
-def test_a_row_plans_alike_beside_any_other():
+def test_a_rows_plan_is_independent_of_other_rows():
     together = plan(ScheduleBudget(cosine), [17, 3, 40], 9)
     alone = plan(ScheduleBudget(cosine), [17], 9)
     assert together[0].tolist() == alone[0].tolist()
@@ -78,12 +78,12 @@ def test_a_schedule_drives_the_quota_by_hand():
     assert plan(ScheduleBudget(cosine), [16], 4).tolist() == [[1, 4, 5, 6]]
 
 
-def test_a_threshold_falls_back_on_one_a_step_and_the_rest_in_the_last():
+def test_min_one_per_step_leaves_the_rest_to_the_last_step():
     assert plan(MinOnePerStep(), [5], 3).tolist() == [[1, 1, 3]]
     assert plan(MinOnePerStep(), [3], 9).tolist() == [[1, 1, 1]]
 
 
-def test_ancestral_steps_are_as_many_as_the_theory_says():
+def test_the_number_of_ancestral_steps_is_its_expectation():
     # N (1 - (1 - 1/N)^M) evaluations are expected of the linear schedule.
     rows, blanks, steps = 4_000, 6, 8
     given_out = quotas(
@@ -96,7 +96,7 @@ def test_ancestral_steps_are_as_many_as_the_theory_says():
     assert abs(forward_passes.mean() - expected) < 4 * forward_passes.std() / rows**0.5
 
 
-def test_ancestral_shares_follow_the_schedule():
+def test_ancestral_fractions_follow_the_schedule():
     # One step of a great many blanks: cosine reveals alpha(1/2) = 1 - cos(pi/4) of them in the first half.
     plan = AncestralBudget(cosine).plan(
         torch.ones(1, 20_000, dtype=torch.bool), torch.tensor([2]), Noise(torch.tensor([1]))
@@ -104,13 +104,13 @@ def test_ancestral_shares_follow_the_schedule():
     assert abs(plan[0, 0] / 20_000 - (1 - 2**-0.5)) < 0.02
 
 
-def test_one_by_one_refuses_too_few_steps():
+def test_one_per_step_refuses_too_few_steps():
     assert plan(OnePerStep(), [3, 1], 3).tolist() == [[1, 1, 1], [1, 0, 0]]
     with pytest.raises(ValueError, match="a row has 4 and max_steps is 3"):
         plan(OnePerStep(), [4], 3)
 
 
-def test_a_steady_budget_takes_all_its_steps_and_may_stand_still():
+def test_schedule_with_remasking_takes_all_steps_and_may_hold():
     assert plan(ScheduleWithRemasking(), [2], 8).cumsum(1).tolist() == [[0, 0, 1, 1, 1, 2, 2, 2]]
     held = plan(ScheduleWithRemasking(hold_at=0.5, hold_for=0.5), [8], 16).cumsum(1).tolist()[0]
     assert held == [1, 2, 3, *[4] * 9, 5, 6, 7, 8]

@@ -14,7 +14,7 @@ GREEDY = make_rules(9, order="top_prob", temperature=0.0)
 
 
 def counting_up(x_t, attention_mask=None, positions=None, block_mask=None):
-    """A model of texts that count upwards: each neighbour that is visible votes for the number beside it."""
+    """A model of texts that count upwards: each visible neighbour votes for the adjacent number."""
     logits = torch.zeros(*x_t.shape, 20, dtype=torch.float64)
     for step, slot, other in ((1, slice(1, None), slice(None, -1)), (-1, slice(None, -1), slice(1, None))):
         neighbour = x_t[:, other]
@@ -24,12 +24,12 @@ def counting_up(x_t, attention_mask=None, positions=None, block_mask=None):
 
 
 @pytest.mark.parametrize("gap", [1, 3, 5])
-def test_the_length_that_fits_is_found(gap):
+def test_the_best_length_is_kept(gap):
     found = fill_any_length(counting_up, [4, 5], [6 + gap, 7 + gap], range(1, 7), GREEDY, special=SPECIAL, seed=0)
     assert found.length == gap and found.ids.tolist() == list(range(4, 8 + gap))
 
 
-def test_all_lengths_share_the_evaluations():
+def test_all_lengths_share_the_forward_passes():
     counting = Counting(counting_up)
     found = fill_any_length(counting, [4, 5], [9], [1, 2, 4], GREEDY, special=SPECIAL, seed=0)
     assert counting.rows == [3, 2, 1, 1] and found.decoded.steps_taken.tolist() == [1, 2, 4]
@@ -49,8 +49,8 @@ def test_the_score_is_the_joint_log_probability_of_the_row_alone(power):
         assert score == pytest.approx(total / n**power, abs=1e-9)
 
 
-def test_a_sum_prefers_the_shorter():
-    """Between 4 and 12 nothing fits: the mean is best for the longest, the sum for one token."""
+def test_the_joint_log_probability_prefers_short_fillings():
+    """Between 4 and 12 no length fits: the mean prefers the longest filling, the sum one token."""
     lengths = range(1, 5)
     total, mean = (
         fill_any_length(counting_up, [4], [12], lengths, GREEDY, special=SPECIAL, seed=0, power=p) for p in (0.0, 1.0)

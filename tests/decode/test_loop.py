@@ -1,4 +1,4 @@
-"""The decoding laws: blanks are filled, given tokens stay, evaluations are bounded, rows are independent, draws are exact."""
+"""Decoding: masks are filled, given tokens stay, forward passes are bounded, rows are independent, samples are exact."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ SPECIAL = SpecialIds(mask=MASK, pad=PAD, eos=EOS, bos=3, others=(4,), vocab_size
 
 
 def likes_even(ids, real):
-    """A critic that believes in even ids, large ones more."""
+    """A critic that prefers even ids, large ones more."""
     return torch.where(ids % 2 == 0, 0.5 + ids / 100, ids / 100)
 
 
@@ -69,7 +69,7 @@ def model():
 
 
 class Counting:
-    """Wraps a model and counts how often it is asked, and with how many rows."""
+    """Wraps a model and records the rows of each call."""
 
     def __init__(self, model):
         self.model, self.rows = model, []
@@ -80,7 +80,7 @@ class Counting:
 
 
 def ragged() -> Canvas:
-    """Infill rows with 5, 1, 0 and 9 blanks; padding on either side; one mask that is fixed."""
+    """Infill rows with 5, 1, 0 and 9 masks to fill; padding on either side; one fixed mask."""
     m, p = MASK, PAD
     ids = torch.tensor(
         [
@@ -97,7 +97,7 @@ def ragged() -> Canvas:
 
 @every_rule
 @pytest.mark.parametrize("max_steps", [2, 3, 100])
-def test_every_blank_is_filled_with_text_and_nothing_else_changes(model, options, max_steps):
+def test_every_masked_position_is_filled_and_nothing_else_changes(model, options, max_steps):
     canvas = ragged()
     blanks = canvas.blanks(MASK)
     decoded = fill_canvas(model, canvas, Rules(max_steps, **options), special=SPECIAL, seed=1)
@@ -109,7 +109,7 @@ def test_every_blank_is_filled_with_text_and_nothing_else_changes(model, options
 
 @every_rule
 @pytest.mark.parametrize("max_steps", [2, 3, 100])
-def test_never_more_evaluations_than_steps_or_blanks(model, options, max_steps):
+def test_never_more_forward_passes_than_steps_or_masked_positions(model, options, max_steps):
     counting = Counting(model)
     rules = Rules(max_steps, **options)
     decoded = fill_canvas(counting, ragged(), rules, special=SPECIAL, seed=1)
@@ -121,14 +121,14 @@ def test_never_more_evaluations_than_steps_or_blanks(model, options, max_steps):
     assert sum(counting.rows) == batches * decoded.steps_taken.sum()  # a finished row costs nothing more
 
 
-def test_ten_masks_and_a_hundred_steps_cost_ten_evaluations(model):
+def test_ten_masks_and_a_hundred_steps_take_ten_forward_passes(model):
     counting = Counting(model)
     decoded = fill_canvas(counting, Canvas.unconditional(1, 10, SPECIAL), Rules(100), special=SPECIAL, seed=0)
     assert len(counting.rows) == 10 and decoded.steps_taken.tolist() == [10]
 
 
 @every_selector
-def test_a_fully_masked_row_can_be_revealed_in_one_step(model, selector):
+def test_a_fully_masked_row_can_be_unmasked_in_one_step(model, selector):
     decoded = fill_canvas(model, Canvas.unconditional(2, 10, SPECIAL), Rules(1, selector), special=SPECIAL, seed=0)
     assert decoded.forward_passes == 1 and not (decoded.ids == MASK).any()
 
@@ -157,7 +157,7 @@ def test_a_row_decodes_alike_alone_in_any_batch_and_under_any_padding(model, opt
             assert torch.equal(ids[padded.attention_mask], together[row][real])
 
 
-def test_seeds_matter_and_their_absence_follows_the_global_generator(model):
+def test_without_a_seed_draws_follow_the_global_generator(model):
     canvas, rules = Canvas.unconditional(3, 10, SPECIAL), Rules(5)
     decode = lambda **kw: fill_canvas(model, canvas, rules, special=SPECIAL, **kw).ids  # noqa: E731
     assert torch.equal(decode(seed=1), decode(seed=1))
@@ -169,7 +169,7 @@ def test_seeds_matter_and_their_absence_follows_the_global_generator(model):
     assert torch.equal(decode(), first) and not torch.equal(first, second)
 
 
-def test_the_model_is_asked_in_eval_mode_and_left_as_it_was(model):
+def test_the_model_runs_in_eval_mode_and_its_mode_is_restored(model):
     model.train()
     model.blocks[0].eval()
     before = [m.training for m in model.modules()]
@@ -184,7 +184,7 @@ def test_the_model_is_asked_in_eval_mode_and_left_as_it_was(model):
     assert torch.equal(*again)  # dropout 0.3 would differ
 
 
-def test_logits_are_paid_only_where_they_are_read(model):
+def test_logits_are_computed_only_where_they_are_read(model):
     asked = []
 
     class Frugal:
@@ -208,7 +208,7 @@ def test_logits_are_paid_only_where_they_are_read(model):
     assert asked == [24, 18, 12, 6]  # a confidence: the blanks that are left
 
 
-def test_eos_ends_a_row_but_never_stands_before_given_text():
+def test_eos_ends_a_row_but_never_precedes_given_text():
     logits = table([[1.0, 1.0]] * 6)  # specials have by far the highest logits
     model = TableModel(logits)
     canvas = Canvas.infill(torch.tensor([[MASK, MASK, FIRST_WORD, MASK, MASK, MASK]]), specials(2))
@@ -291,7 +291,7 @@ def test_random_order_is_uniform_over_orders():
 
 
 class Order:
-    """Remembers which positions of row 0 each step revealed."""
+    """Records the positions of row 0 that each step unmasked."""
 
     def __init__(self):
         self.steps = []
@@ -338,16 +338,16 @@ def test_thresholds_by_hand():
     assert by_threshold(1.0, 2) == [[2], [0, 1, 3]]  # the last evaluation takes what is left
 
 
-def test_a_threshold_keeps_pace_with_a_schedule_that_is_given():
+def test_a_threshold_unmasks_at_least_the_schedules_count():
     selector = Selector(ConfidenceOrder(top_prob), Threshold(1.0))
     assert reveal_order(selector, P, 2, UniformBudget()) == [[2, 3], [0, 1]]
 
 
-def test_equal_scores_go_left_first():
+def test_ties_go_to_the_leftmost():
     assert reveal_order(Selector(ConfidenceOrder(top_prob)), [[0.7, 0.3]] * 3, 3) == [[0], [1], [2]]
 
 
-def test_a_temperature_of_places_samples_them_by_their_confidence():
+def test_the_order_temperature_samples_positions_by_confidence():
     # Gumbel on log-scores: the first place is drawn in proportion to the scores.
     rows, scores = 8_000, [0.9, 0.6, 0.5]
     p = [[s, *([(1 - s) / 3] * 3)] for s in scores]
@@ -364,7 +364,7 @@ def test_a_temperature_of_places_samples_them_by_their_confidence():
     assert abs(chi_square(seen[0], torch.tensor(scores) / sum(scores))) < 4
 
 
-def test_unequal_rows_keep_their_own_quota():
+def test_unequal_rows_have_quotas_of_their_own():
     steps = {}
 
     class PerRow:

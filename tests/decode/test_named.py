@@ -1,4 +1,6 @@
-"""Options by name: each turns something, and contradictions are refused."""
+"""Options by name: each changes an output, and contradictions are refused."""
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,11 +8,18 @@ import torch
 from tests.decode.networks import sure
 from tests.naive.decoding import MASK, PAD
 from unmask.contracts import SpecialIds
+from unmask.decode import families
 from unmask.decode.canvas import Canvas
 from unmask.decode.families import ORDERS
+from unmask.decode.forwards.cached import CachedForward
 from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
+from unmask.decode.orders.commit_rules import Factor
+from unmask.decode.orders.scores import ConfidenceOrder, LeftToRight
 from unmask.decode.predictor import MLMPredictor
+from unmask.decode.registry import Registry
+from unmask.decode.remasking import ReMDM, ReMDMCap
+from unmask.ops.confidence import CONFIDENCES
 
 SPECIAL = SpecialIds(mask=MASK, pad=PAD, eos=2, vocab_size=20)
 
@@ -102,7 +111,7 @@ def test_contradictions_are_refused(options, says):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_predictor_takes_whole_rules(model, order):
+def test_a_predictor_accepts_complete_rules(model, order):
     rules = make_rules(6, order=order)
     batch = {"input_ids": torch.full((2, 12), MASK)}
     out = MLMPredictor(6, model=model, special=SPECIAL, rules=rules, seed=0).predict(batch)
@@ -112,3 +121,43 @@ def test_a_predictor_takes_whole_rules(model, order):
         MLMPredictor(6, model=model, special=SPECIAL, rules=rules, top_k=3)
     with pytest.raises(ValueError, match="must agree"):
         MLMPredictor(5, model=model, special=SPECIAL, rules=rules)
+
+
+def test_an_order_is_a_name_an_object_or_a_function(model):
+    named = decode(model, order="left_to_right")
+    assert torch.equal(decode(model, order=LeftToRight()), named)
+    assert torch.equal(decode(model, order=lambda view: -view.canvas.positions), named)
+
+
+def test_commit_rules_remasking_and_caches_are_names_or_objects(model):
+    by_name = decode(model, order="top_prob", factor=3.0)
+    for rule in (("factor", 3.0), Factor(3.0)):
+        assert torch.equal(decode(model, order="top_prob", commit_rule=rule), by_name)
+    with pytest.raises(ValueError, match="threshold and commit_rule were given"):
+        make_rules(4, order="top_prob", threshold=0.5, commit_rule=Factor(3.0))
+    remasked = decode(model, max_steps=24, remask="cap", remask_rate=0.3)
+    assert torch.equal(decode(model, max_steps=24, remask=ReMDM(ReMDMCap(0.3))), remasked)
+    assert make_rules(4, cache=CachedForward("dual", 2)).forward == make_rules(4, cache="dual", cache_refresh=2).forward
+
+
+@pytest.mark.parametrize("family", ["ORDERS", "COMPOSED_ORDERS", "COMMIT_RULES", "REMASKING", "CACHES"])
+def test_every_entry_exists_and_the_documentation_lists_it(family):
+    registry = getattr(families, family)
+    assert all(callable(registry.get(name)) for name in registry)
+    text = (Path(__file__).parents[2] / "docs" / "decoding.md").read_text(encoding="utf-8")
+    assert f"<!-- families: {family} -->\n{registry.table()}\n<!-- end -->" in text, registry.table()
+
+
+def test_a_registered_order_is_known_everywhere():
+    registry = Registry("order")
+    registry.add("own", LeftToRight, "leftmost first")
+    assert registry.get("own")() == LeftToRight() and "own (leftmost first)" in registry.help()
+    for name, description, says in (("own", "again", "registered already"), ("new", "", "one line")):
+        with pytest.raises(ValueError, match=says):
+            registry.add(name, LeftToRight, description)
+    with pytest.raises(ValueError, match="There is no order 'oww'"):
+        registry.get("oww")
+
+
+def test_the_orders_by_confidence_are_all_confidences():
+    assert {name for name in ORDERS if isinstance(ORDERS.get(name)(), ConfidenceOrder)} == set(CONFIDENCES)

@@ -93,7 +93,7 @@ def test_the_batch_is_not_changed(model):
     assert (batch["input_ids"] == MASK).all()
 
 
-def test_text_after_eos_is_not_shown_and_an_eos_of_the_prompt_is_no_end():
+def test_text_ends_at_the_first_eos_of_the_output():
     words = [[1.0, 1e-9], [1e-9, 1.0]]
     logits = table([words[i % 2] for i in range(6)], special_logit=-99.0)
     logits[4, EOS] = 99.0
@@ -113,7 +113,7 @@ def test_decode_reads_ids_alone():
     assert predictor(None).decode({"ids": rows, "output_start_idx": torch.tensor([4])})[0] == ["abc"]
 
 
-def test_decode_takes_steps_and_gives_their_sequence_back(model):
+def test_decode_accepts_step_results_and_returns_their_ids(model):
     steps, reader = [], predictor(model, allow_eos=False)
 
     class Keep:
@@ -143,7 +143,7 @@ def test_decode_takes_steps_and_gives_their_sequence_back(model):
         {"rules": make_rules(4, remask="cap")},
     ],
 )
-def test_rows_without_blanks_come_back_and_the_network_is_not_run(options):
+def test_rows_without_masked_positions_take_no_forward_pass(options):
     words = TableModel(table([[0.5, 0.5]] * 4))
     rows = torch.tensor([[5, 6, 7, 8], [5, 6, PAD, PAD]])
     told = []
@@ -166,11 +166,11 @@ def test_rows_without_blanks_come_back_and_the_network_is_not_run(options):
     assert predictor(words, **options).predict({"input_ids": rows})["text"] == ["cdef", "cd"]
 
 
-def test_a_row_that_is_not_run_may_be_of_any_length(model):
+def test_a_row_without_masked_positions_may_have_any_length(model):
     assert predictor(model).predict({"input_ids": torch.full((1, 40), 5)})["steps_taken"] == [0]
 
 
-def test_ids_and_masks_of_every_kind_give_the_same(model):
+def test_ids_and_masks_of_any_dtype_are_equivalent(model):
     ids = torch.tensor([[5, MASK, 7, MASK, PAD], [MASK, 6, MASK, 8, 9]])
     real = ids != PAD
     expected = predictor(model).predict({"input_ids": ids, "attention_mask": real})["ids"]
@@ -200,7 +200,7 @@ def test_a_predictor_is_a_module_that_holds_its_model(model):
     assert not model.training
 
 
-def test_the_model_may_be_set_to_anything_at_any_time(model):
+def test_the_model_may_be_replaced_at_any_time(model):
     made, words = predictor(None), TableModel(table([[0.5, 0.5]] * 4))
     for other in (model, words, None, words, model, None, model):
         made.model = other
@@ -244,7 +244,7 @@ def test_greedy_needs_no_seed(model):
     )
 
 
-def test_a_hook_cannot_bring_back_a_forbidden_id(model):
+def test_a_logits_hook_cannot_allow_a_forbidden_id(model):
     def insist(logits):
         logits[:, [MASK, PAD]] = 1e9
         return logits
@@ -274,7 +274,7 @@ def test_special_ids_come_from_the_model_where_there_is_no_tokenizer(model):
         ({"noise_schedule": "cosin"}, "cosine"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(model, options, says):
+def test_invalid_options_are_refused(model, options, says):
     with pytest.raises(ValueError, match=says):
         predictor(model, **options)
 
@@ -321,6 +321,6 @@ def test_batches_that_cannot_be_decoded_are_refused(model, options, batch, says)
         ({}, "dictionary of nothing"),
     ],
 )
-def test_what_is_no_batch_is_refused(batch, says):
+def test_invalid_batches_are_refused(batch, says):
     with pytest.raises(ValueError, match=f"a batch of token ids.*{says}"):
         read_batch(batch)

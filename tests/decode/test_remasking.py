@@ -1,4 +1,4 @@
-"""Remasking: the budget is met whatever is revised, given tokens stay, and the samplers do what their papers say."""
+"""Remasking: every step meets the budget, given tokens stay, and ReMDM and Mask-Predict follow their papers."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ class Keep:
 
 
 @pytest.mark.parametrize("remasking", REVISIONS, ids=str)
-def test_after_every_step_the_budgets_number_is_revealed(remasking):
+def test_after_every_step_the_budgets_count_is_unmasked(remasking):
     keep, trace, blanks, steps = Keep(), Trace(), 9, 12
     ids = torch.full((5, 10), MASK)
     ids[:, 4] = FIRST_WORD
@@ -61,7 +61,7 @@ def test_after_every_step_the_budgets_number_is_revealed(remasking):
     assert torch.equal(trace.replay(trace.num_steps), decoded.ids)
 
 
-def test_the_coins_have_the_rate_of_the_paper():
+def test_remdm_masks_at_the_rate_of_the_paper():
     # 8 of 16 revealed after step 1, 12 after step 2: most possible is (16 - 12) / 8 = 1/2.
     rows = 4_000
     for rate, expected in ((ReMDMCap(0.1), 0.1), (ReMDMCap(0.9), 0.5), (ReMDMRescale(0.4), 0.2)):
@@ -81,7 +81,7 @@ def test_the_coins_have_the_rate_of_the_paper():
         assert hidden.max() <= 4
 
 
-def test_remasking_by_confidence_hides_the_least_likely_tokens_more_often():
+def test_remasking_by_confidence_masks_unlikely_tokens_more_often():
     keep = Keep()
     rules = Rules(
         8,
@@ -103,7 +103,7 @@ def test_remasking_by_confidence_hides_the_least_likely_tokens_more_often():
     assert hidden[4:].sum() > 1.3 * hidden[:4].sum()
 
 
-def test_remasking_stops_where_it_is_told():
+def test_remasking_stops_at_remask_until():
     keep = Keep()
     rules = Rules(10, budget=ScheduleWithRemasking(), remasking=ReMDM(ReMDMCap(0.5), until=0.5))
     fill_canvas(
@@ -119,7 +119,7 @@ def test_remasking_stops_where_it_is_told():
     )
 
 
-def test_steps_with_nothing_to_do_cost_nothing():
+def test_steps_without_changes_take_no_forward_pass():
     model = TableModel(table([[0.5, 0.5]] * 3))
     rules = Rules(50, budget=ScheduleWithRemasking(), remasking=ReMDM(ReMDMCap(0.0)))
     decoded = fill_canvas(model, Canvas.unconditional(1, 3, specials(2)), rules, special=specials(2), seed=1)
@@ -127,7 +127,7 @@ def test_steps_with_nothing_to_do_cost_nothing():
 
 
 class WhileStanding:
-    """Remasks only in steps whose target stands still, so that no step reveals two tokens."""
+    """Remasks only in steps with a constant target count, so that no step unmasks two tokens."""
 
     min_reveals = 0
     inner = ReMDM(ReMDMCap(0.5))
@@ -141,7 +141,7 @@ class WhileStanding:
         return hidden & (hidden.long().cumsum(-1) == 1)
 
 
-def test_hiding_and_revealing_one_at_a_time_keeps_the_distribution():
+def test_remasking_and_unmasking_one_at_a_time_keeps_the_distribution():
     generator = torch.Generator().manual_seed(7)
     joint = torch.rand(3, 3, 3, generator=generator, dtype=torch.float64) ** 3
     keep = Keep()
@@ -161,7 +161,7 @@ def test_hiding_and_revealing_one_at_a_time_keeps_the_distribution():
 
 
 class Moody:
-    """Position 0 looks certain at first, and doubtful to be anything once position 1 is known."""
+    """Position 0 has a confident prediction at first, and an uncertain one after position 1 is filled."""
 
     def __call__(self, x_t, attention_mask=None, positions=None, block_mask=None):
         first = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.95, 0.05]], dtype=torch.float64)
@@ -170,7 +170,7 @@ class Moody:
         return torch.cat([torch.full((*x_t.shape, FIRST_WORD), -99.0, dtype=torch.float64), p.log()], dim=-1)
 
 
-def test_the_surest_are_kept_by_hand():
+def test_mask_predict_by_hand():
     keep = Keep()
     canvas = Canvas.infill(torch.tensor([[MASK, MASK, MASK, MASK]]), specials(2))
     rules = Rules(4, SURE, UniformBudget(), remasking=MaskPredict(), tokens=Tokens(temperature=0.0), allow_eos=False)

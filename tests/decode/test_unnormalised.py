@@ -1,4 +1,4 @@
-"""Probabilities are made where somebody reads them, and nowhere else; no token depends on it."""
+"""The softmax runs only if a part reads probabilities, and no token depends on it."""
 
 import pytest
 import torch
@@ -102,7 +102,7 @@ def test_tokens_are_those_of_normalised_logits_and_no_softmax_runs(model, option
 
 
 @pytest.mark.parametrize("options", READING.values(), ids=READING.keys())
-def test_what_reads_probabilities_gets_them(model, options, monkeypatch):
+def test_parts_that_read_probabilities_receive_them(model, options, monkeypatch):
     seen = []
     normalise = loop._normalised
     monkeypatch.setattr(loop, "_normalised", lambda logits: seen.append(1) or normalise(logits))
@@ -113,7 +113,7 @@ def test_what_reads_probabilities_gets_them(model, options, monkeypatch):
 
 @every_blind_rule
 @pytest.mark.parametrize("every", [False, True])
-def test_observers_get_true_log_probabilities_and_change_nothing(model, options, every):
+def test_observers_receive_log_probabilities_and_change_nothing(model, options, every):
     keep, tokens = Keep(every), Tokens(0.8)
     assert torch.equal(decode(model, options, tokens, observers=[keep]), decode(model, options, tokens))
     for step in keep.steps:
@@ -142,7 +142,7 @@ def test_observed_probabilities_are_those_of_the_model():
     assert step["probability"][0].tolist() == pytest.approx([p[n][int(id) - FIRST_WORD] for n, id in enumerate(ids[0])])
 
 
-def test_watching_never_moves_a_tie_that_rounding_makes():
+def test_observers_never_change_a_tie_of_rounding():
     # In float32 both words have the same log-probability, and the first of equals would be taken; the second has the larger logit.
     logits = torch.full((3, 6), -50.0)
     logits[:, FIRST_WORD:] = 0.0
@@ -163,7 +163,7 @@ def test_watching_never_moves_a_tie_that_rounding_makes():
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("observers", [(), (Keep(),)], ids=["alone", "watched"])
 @pytest.mark.parametrize("selector", [Selector(), Selector(ConfidenceOrder(top_prob))], ids=["random", "top_prob"])
-def test_impossible_rows_are_refused(temperature, observers, selector):
+def test_rows_without_an_allowed_token_are_refused(temperature, observers, selector):
     for bad in ([-torch.inf] * 2, [torch.nan, 0.0], [0.0, torch.nan], [torch.inf, 0.0], [0.0, torch.inf]):
         logits = table([[1.0, 1.0]] * 3)
         logits[1, FIRST_WORD:] = torch.tensor(bad, dtype=torch.float64)
@@ -179,7 +179,7 @@ def test_impossible_rows_are_refused(temperature, observers, selector):
             )
 
 
-def test_an_order_of_the_callers_sees_how_likely_placed_tokens_were():
+def test_an_order_as_a_function_receives_commit_probabilities():
     seen = []
 
     def left_to_right(view):

@@ -1,4 +1,4 @@
-"""Slow and obvious decoding: an exact model of an enumerable joint, and the rules written as sums and loops."""
+"""Slow reference decoding: an exact model of an enumerable joint distribution, and rules as sums and loops."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FIRST_WORD = 3
 
 
 def specials(words: int) -> SpecialIds:
-    """Mask, PAD and EOS, then ``words`` ordinary ids."""
+    """Return special ids: mask, PAD and EOS, then ``words`` ordinary ids."""
     return SpecialIds(mask=MASK, pad=PAD, eos=EOS, vocab_size=FIRST_WORD + words)
 
 
 class ExactModel:
-    """The true conditionals of a joint over sequences of ``length`` words, by enumeration. Counts its evaluations.
+    """The true conditionals of a joint distribution over sequences of ``length`` words, by enumeration. Counts its forward passes.
 
-    Special ids get the highest logit of all: a decoder that does not forbid them places them.
+    Special ids have the highest logits: a decoder that does not forbid them places them.
     """
 
     def __init__(self, joint: Tensor) -> None:
@@ -56,7 +56,7 @@ class ExactModel:
 
 
 class TableModel:
-    """Fixed logits per position, whatever is visible: a factorised model. Counts its evaluations."""
+    """Fixed logits per position, independent of the context: a factorised model. Counts its forward passes."""
 
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits
@@ -75,19 +75,19 @@ class TableModel:
 
 
 def table(rows: list[list[float]], special_logit: float = 9.0) -> Tensor:
-    """Logits of a ``TableModel`` from the probabilities of the words at each position; specials get ``special_logit``."""
+    """Return the logits of a ``TableModel`` from word probabilities per position; special ids have ``special_logit``."""
     words = torch.tensor(rows, dtype=torch.float64).log()
     return torch.cat([torch.full((len(rows), FIRST_WORD), special_logit, dtype=torch.float64), words], dim=1)
 
 
 def even_quotas(blanks: int, max_steps: int) -> list[int]:
-    """Quotas that sum to ``blanks``, differ by at most one, and are never zero."""
+    """Return quotas that sum to ``blanks``, differ by at most one, and are never zero."""
     steps = min(blanks, max_steps)
     return [blanks * (i + 1) // steps - blanks * i // steps for i in range(steps)]
 
 
 def chi_square(counts: Tensor, p: Tensor) -> float:
-    """The statistic in standard deviations above its mean, over the cells of positive probability."""
+    """Return the chi-square statistic in standard deviations above its mean, over cells of positive probability."""
     expected = p[p > 0] * counts.sum()
     statistic = ((counts[p > 0] - expected) ** 2 / expected).sum().item()
     degrees = len(expected) - 1
@@ -95,19 +95,19 @@ def chi_square(counts: Tensor, p: Tensor) -> float:
 
 
 def cumulative_error_count(confidence: list[float], most: float) -> int:
-    """How many of the surest are admitted while all their errors but the worst sum to less than ``most``."""
+    """Return the number of most confident positions whose errors, without the largest, sum to less than ``most``."""
     errors = sorted(1 - c for c in confidence)
     return sum(sum(errors[: n + 1]) - max(errors[: n + 1]) < most for n in range(len(errors)))
 
 
 def factor_count(confidence: list[float], most: float) -> int:
-    """The largest ``n`` with ``(n + 1) (1 - c_n) < most``, 0 if there is none."""
+    """Return the largest ``n`` with ``(n + 1) (1 - c_n) < most``, 0 if there is none."""
     falling = sorted(confidence, reverse=True)
     return max([n for n in range(1, len(falling) + 1) if (n + 1) * (1 - falling[n - 1]) < most], default=0)
 
 
 def accepted(automaton: object, tokens: list[int]) -> bool:
-    """Run an automaton over a row of tokens."""
+    """Return whether an automaton accepts a row of tokens."""
     state = automaton.start  # type: ignore[attr-defined]
     for token in tokens:
         state = int(automaton.transitions[state, token])  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The law of rows that a wrapper generates one token at a time in random order, by following every order and every token."""
+"""The distribution of a wrapper's samples, one token at a time in random order, by enumeration of orders and tokens."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def law_one_at_a_time(wrapper: Any, words: int) -> Tensor:
-    """Probabilities ``[words ** L]`` of the rows, the first token being the highest digit; self-conditioned as generation is."""
+    """Return the probabilities ``[words ** L]`` of the rows, with the first token as the highest digit, self-conditioned as in generation."""
     length, mask = wrapper.max_seq_len, wrapper.mask_id
     rows, p, before = torch.full((1, length), mask), torch.ones(1, dtype=torch.float64), None
     for placed in range(length):

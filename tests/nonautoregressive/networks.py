@@ -1,4 +1,4 @@
-"""Small networks for the wrapper: ours, x-transformers', one that knows the law of its data, and toys to learn."""
+"""Small networks and data for the wrapper: ours, x-transformers', and an exact model."""
 
 import torch
 from torch import nn
@@ -28,13 +28,13 @@ def x_wrapper(length: int = L, vocab: int = V, seed: int = 0, **options):
 
 
 def toy(rows: int = 64, length: int = L, vocab: int = V, seed: int = 0) -> torch.Tensor:
-    """Rows that go up by one from a start of their own: any one token tells the rest."""
+    """Rows that count upwards from a random start: any token determines the others."""
     start = torch.randint(0, vocab, (rows, 1), generator=torch.Generator().manual_seed(seed))
     return (start + torch.arange(length)) % vocab
 
 
 class Oracle(nn.Module):
-    """A network that knows a joint over rows of words: the true conditionals, by enumeration.
+    """A network with the true conditionals of a joint distribution over rows of words, by enumeration.
 
     The mask, PAD and EOS of ``tests.naive.decoding`` come first among its ids; they have the highest logits of all.
     """
@@ -50,7 +50,7 @@ class Oracle(nn.Module):
 
 
 def grid_chain(height: int = 2, width: int = 3, seed: int = 0) -> torch.Tensor:
-    """The joint ``[2] * cells`` of a Markov chain on a grid: each cell follows the one above and the one to its left."""
+    """The joint ``[2] * cells`` of a Markov chain on a grid: each cell depends on those above and to its left."""
     generator = torch.Generator().manual_seed(seed)
     above_left = torch.rand(3, 3, generator=generator) * 0.8 + 0.1  # P(1 | above, left), with 2 for "none"
     joint = torch.zeros([2] * (height * width), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Generation: through the one loop, by the schedule's plan, exact where it says so, and each option changes what it should."""
+"""Generation: the schedule's plan, exact sampling, and the effect of each option."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def wrapped(net=None, **options) -> NonAutoregressiveWrapper:
     [{}, {"self_cond": True}, {"self_token_critic": True}, {"can_mask_prev_unmasked": True}, {"schedule": "cosine"}, {"layout": (2, 3)},
      {"self_cond": True, "self_token_critic": True, "can_mask_prev_unmasked": True, "layout": (3, 2), "schedule": "cosine"}],
 )  # fmt: skip
-def test_rows_are_filled_never_with_the_mask_or_specials(options):
+def test_rows_are_filled_with_ordinary_tokens(options):
     model = wrapped(special_ids=(0, 3), **options)
     model.net.head.projection.weight.data[[0, 3, MASK_ID]] += (
         5.0  # what a decoder that does not forbid them would place
@@ -58,7 +58,7 @@ def test_a_prompt_is_kept_and_its_masks_are_filled():
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])
-def test_the_schedule_plans_how_many_are_left(name):
+def test_the_schedule_sets_the_number_of_masked_tokens(name):
     n, steps = 60, 10
     trace = Trace()
     model = wrapped(rotary(length=n), schedule=name, steps=steps)
@@ -70,7 +70,7 @@ def test_the_schedule_plans_how_many_are_left(name):
     assert model.generate(2, steps=3, seed=0, observers=[trace]).shape == (2, n) and trace.num_steps == 3
 
 
-def test_the_drawn_tokens_the_network_is_surest_of_come_first():
+def test_the_likeliest_samples_come_first():
     steps = Steps()
     wrapped().generate(50, seed=0, steps=3, observers=[steps])
     for step in steps:
@@ -79,7 +79,7 @@ def test_the_drawn_tokens_the_network_is_surest_of_come_first():
         assert (confidence.masked_fill(~kept, 2).amin(-1) >= left).all()
 
 
-def test_filtering_keeps_the_stated_share_of_the_vocabulary():
+def test_filtering_keeps_the_stated_fraction_of_the_vocabulary():
     steps = Steps()
     model = wrapped(rotary(vocab=V))
     model.generate(200, filter_thres=0.7, start_temperature=100.0, seed=0, observers=[steps])
@@ -98,8 +98,8 @@ def test_filtering_keeps_the_stated_share_of_the_vocabulary():
         model.generate(filter_thres=1.0)
 
 
-def test_the_temperature_falls_to_nothing():
-    """Tokens come ever nearer to the likeliest, and the last step's are; without annealing they are not."""
+def test_the_temperature_falls_to_zero():
+    """Tokens approach the likeliest ones, up to the last step; without annealing they do not."""
 
     def greedy_share(annealed):
         steps, model = Steps(), wrapped()
@@ -128,8 +128,8 @@ def test_the_temperature_falls_to_nothing():
     assert wrapped().generate(50, start_temperature=0.0, order="random", seed=0).shape == (50, L)
 
 
-def test_each_row_falls_to_nothing_by_its_own_steps():
-    """Rows with fewer blanks have fewer steps, and their last token is the likeliest although others go on."""
+def test_each_row_is_annealed_over_its_own_steps():
+    """Rows with fewer masks have fewer steps, and their last token is greedy although other rows continue."""
     steps, model = Steps(), wrapped()
     prompt = torch.full((200, L), MASK_ID)
     prompt[::2, 2:] = 1
@@ -158,7 +158,7 @@ def test_orders_by_name_by_grid_and_by_object():
         wrapped().generate(order="columns")
 
 
-def test_revision_hides_what_it_is_least_sure_of():
+def test_remasking_masks_the_least_confident_tokens():
     steps = Steps()
     wrapped(can_mask_prev_unmasked=True, schedule="cosine").generate(
         60, start_temperature=3.0, filter_thres=None, steps=6, seed=0, observers=steps_of(steps)
@@ -186,12 +186,12 @@ def frequencies(rows: torch.Tensor) -> torch.Tensor:
 EXACT = {"order": "random", "annealed": False, "filter_thres": None, "steps": 6}
 
 
-def test_one_at_a_time_in_random_order_the_law_of_a_grid_is_sampled_exactly():
+def test_one_at_a_time_in_random_order_samples_are_exact():
     rows = oracle().generate(4000, seed=0, **EXACT)
     assert chi_square(frequencies(rows), grid_chain().flatten()) < 4
 
 
-def test_a_prompt_conditions_the_law_exactly():
+def test_a_prompt_conditions_the_distribution_exactly():
     joint = grid_chain()
     prompt = torch.full((6,), MASK)
     prompt[1], prompt[5] = FIRST_WORD + 1, FIRST_WORD
@@ -201,17 +201,17 @@ def test_a_prompt_conditions_the_law_exactly():
     assert chi_square(frequencies(rows), (conditional / conditional.sum()).flatten()) < 4
 
 
-def test_all_at_once_is_another_law():
-    """The same test sees the error of revealing everything in one step, so it would see others."""
+def test_all_at_once_the_distribution_differs():
+    """The same test detects the error of unmasking everything in one step."""
     rows = oracle().generate(4000, seed=0, **{**EXACT, "steps": 1})
     assert chi_square(frequencies(rows), grid_chain().flatten()) > 20
 
 
-def test_a_critic_that_knows_the_law_makes_samples_likelier():
+def test_an_exact_critic_makes_samples_likelier():
     joint = grid_chain()
 
     class Judge(torch.nn.Module):
-        """The logit that a token is wrong, given all others, from the true law."""
+        """Return the logit that a token is wrong, given all others, from the true distribution."""
 
         def forward(self, ids):
             net, logits = Oracle(joint), []
@@ -250,7 +250,7 @@ def test_the_example_of_the_original_page_runs_as_written():
 
 
 @pytest.mark.parametrize("critic", ["x-transformers", "ours"])
-def test_critics_of_their_own_are_trained_and_asked(critic):
+def test_separate_critics_are_trained_and_used(critic):
     net = x_wrapper(logits_dim=1, seed=3) if critic == "x-transformers" else rotary(seed=3)
     model = wrapped(x_wrapper(), token_critic=net)
     model(toy(), only_train_critic=True).backward()

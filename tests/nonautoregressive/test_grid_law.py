@@ -1,4 +1,4 @@
-"""A network trained under the wrapper on a Markov chain on a grid samples its law, whatever the wrapper adds to it.
+"""A network trained on a Markov chain on a grid samples its distribution, with every option of the wrapper.
 
 One token at a time in random order the law of what is generated can be had without sampling (``law_one_at_a_time``), so what training
 left undone and what generation does wrong are told apart.
@@ -63,8 +63,8 @@ def trained(joint: torch.Tensor, steps: int = 400, **options) -> NonAutoregressi
 
 
 @pytest.mark.parametrize("self_cond", [False, True])
-def test_what_is_generated_follows_the_law_that_the_network_says(self_cond):
-    """Untrained weights, with conditioning that matters: hidden states of another row, place or evaluation are another law."""
+def test_samples_follow_the_computed_distribution(self_cond):
+    """Untrained weights with strong conditioning: hidden states of another row, position or step would change the distribution."""
     model = wrapped(self_cond=self_cond).eval()
     nn.init.normal_(model.net.embedding.weight)  # or one row would hardly differ from another
     nn.init.normal_(model.net.head.projection.weight, std=0.3)
@@ -75,8 +75,8 @@ def test_what_is_generated_follows_the_law_that_the_network_says(self_cond):
     assert chi_square(counts(model.generate(6000, seed=0, **EXACT)), law) < 4
 
 
-def test_a_critic_of_its_own_leaves_the_generator_as_it_would_be():
-    """Bit for bit, after some steps on the same noise."""
+def test_a_separate_critic_leaves_the_generator_unchanged():
+    """The weights are bit for bit equal after some steps with the same noise."""
     joint, weights = grid_chain(HEIGHT, WIDTH, seed=1), []
     for options in ({}, {"token_critic": rotary(vocab=2, seed=5)}):
         model = wrapped(**options)
@@ -94,8 +94,8 @@ def test_a_critic_of_its_own_leaves_the_generator_as_it_would_be():
 @pytest.mark.parametrize(
     "options", [{}, {"self_cond": True}, {"self_token_critic": True}], ids=["plain", "self-conditioned", "self-critic"]
 )
-def test_a_trained_network_samples_the_law_of_its_grid(options):
-    """Five hundred rows cannot be told from rows of the grid itself; those of cells that know nothing of each other can."""
+def test_a_trained_network_samples_the_distribution_of_its_grid(options):
+    """Five hundred samples pass a test against the true distribution; samples of independent cells fail it."""
     joint = grid_chain(HEIGHT, WIDTH, seed=1)
     model = trained(joint, **options)
     assert divergence(joint, law_one_at_a_time(model, 2)) < 0.03

@@ -1,4 +1,4 @@
-"""Self-conditioning, critics and the places of a grid, each by what it must and must not do."""
+"""Self-conditioning, critics and grid positions."""
 
 import copy
 import itertools
@@ -26,7 +26,7 @@ def wrapped(net=None, **options) -> NonAutoregressiveWrapper:
 
 
 class Recorder(nn.Module):
-    """A critic that remembers what it was shown."""
+    """A critic that records its input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Recorder(nn.Module):
 
 
 @pytest.mark.parametrize("temperature", [None, 0.01, 5.0])
-def test_the_critic_is_told_of_the_tokens_that_were_placed(temperature):
+def test_the_critic_learns_from_the_placed_tokens(temperature):
     critic = Recorder()
     model = wrapped(token_critic=critic, no_replace_prob=0.0, random_token_prob=0.0, special_ids=(2,))
     rows = torch.where(toy(200) == 2, 3, toy(200))
@@ -55,7 +55,7 @@ def test_the_critic_is_told_of_the_tokens_that_were_placed(temperature):
     torch.testing.assert_close(losses.critic_loss, by_hand)
 
 
-def test_guesses_follow_the_temperature():
+def test_samples_follow_the_temperature():
     def surest(temperature):
         critic = Recorder()
         model = wrapped(token_critic=critic)
@@ -87,7 +87,7 @@ def test_a_critic_learns_to_tell_wrong_from_right():
     assert (wrong[:, 2:3] > wrong[:, others]).double().mean() > 0.9
 
 
-def test_a_self_critic_is_no_second_copy_of_the_network():
+def test_a_self_critic_shares_the_network():
     model = wrapped(self_token_critic=True)
     names = [name for name in model.state_dict() if "critic" in name]
     assert names == ["token_critic.wrong.weight", "token_critic.wrong.bias"]
@@ -96,8 +96,8 @@ def test_a_self_critic_is_no_second_copy_of_the_network():
     assert {"critic_output.wrong.weight", "critic_output.places.row.weight"} <= set(own.state_dict())
 
 
-def test_a_network_wrapped_anew_is_what_it_was():
-    """Self-conditioning starts at nothing: its projection is zero."""
+def test_wrapping_does_not_change_a_trained_network():
+    """The projection of self-conditioning starts at zero."""
     net = rotary()
     plain, conditioned = wrapped(net), wrapped(net, self_cond=True)
     torch.manual_seed(0)
@@ -107,7 +107,7 @@ def test_a_network_wrapped_anew_is_what_it_was():
 
 
 def moved(**options) -> NonAutoregressiveWrapper:
-    """One whose conditioning does something."""
+    """Return a wrapper whose conditioning has an effect."""
     model = wrapped(self_cond=True, **options)
     torch.manual_seed(1)
     nn.init.normal_(model.conditioning.project.weight, std=0.5)
@@ -115,7 +115,7 @@ def moved(**options) -> NonAutoregressiveWrapper:
     return model
 
 
-def test_the_stated_share_of_the_rows_is_conditioned_and_no_gradient_goes_back_in_time():
+def test_the_stated_fraction_of_rows_is_conditioned_without_gradient():
     model = moved(self_cond_train_prob=0.75, no_replace_prob=0.0, random_token_prob=0.0)
     calls = []
     inner = model.net.hidden_states
@@ -134,7 +134,7 @@ def test_the_stated_share_of_the_rows_is_conditioned_and_no_gradient_goes_back_i
     assert len(calls[0][0]) == (calls[1][0] != MASK_ID).any(-1).sum(), "a row hidden whole has no evaluation before it"
 
 
-def test_conditioned_rows_see_the_answer_to_a_row_before_and_the_others_the_learned_nothing():
+def test_conditioned_rows_receive_states_of_a_more_masked_row():
     model = moved(self_cond_train_prob=0.5).eval()
     batch = model.hide({"input_ids": toy(40), "example_id": torch.arange(40)})
     asked = []
@@ -152,7 +152,7 @@ def test_conditioned_rows_see_the_answer_to_a_row_before_and_the_others_the_lear
     torch.testing.assert_close(added[~is_nothing], model.conditioning(first, tuple(before.shape)))
 
 
-def test_a_row_before_has_any_number_more_hidden_each_as_likely():
+def test_the_number_of_further_masks_is_uniform():
     shown = 5
     ids = torch.arange(L + 3).expand(20_000, -1).clone()
     ids[:, shown:] = MASK_ID
@@ -169,7 +169,7 @@ def test_a_row_before_has_any_number_more_hidden_each_as_likely():
     assert torch.equal(earlier(whole, MASK_ID, keys[:3]), whole)
 
 
-def test_generation_hands_each_evaluation_the_states_of_the_one_before():
+def test_generation_passes_hidden_states_to_the_next_forward_pass():
     model = moved(steps=3)
     calls = []
     inner = model.net.hidden_states
@@ -189,7 +189,7 @@ def test_generation_hands_each_evaluation_the_states_of_the_one_before():
     assert not torch.equal(conditioned, wrapped().generate(5, seed=0))
 
 
-def test_a_grid_tells_cells_apart_that_relative_positions_cannot():
+def test_a_grid_distinguishes_cells_that_relative_positions_do_not():
     empty = torch.full((1, L), MASK_ID)
     flat, grid = wrapped(), wrapped(layout=(2, 3))
     alike = flat.net(empty)
@@ -202,7 +202,7 @@ def test_a_grid_tells_cells_apart_that_relative_positions_cannot():
     assert (hidden[:, None] - hidden[None]).abs().amax(-1)[~torch.eye(L, dtype=torch.bool)].min() > 1e-3
 
 
-def test_networks_that_cannot_be_told_are_refused():
+def test_networks_without_an_input_for_embeddings_are_refused():
     class Table(nn.Module):
         num_tokens, max_seq_len = V + 1, L
 
@@ -234,7 +234,7 @@ def test_a_causal_network_is_trained_and_generates_with_one_warning():
 
 
 @pytest.mark.parametrize("kind", ["module", "x-transformers", "network", "self"])
-def test_the_critic_given_is_kept_and_its_state_is_named_once(kind):
+def test_a_given_critic_is_kept_with_one_name_in_the_state(kind):
     makers = {"module": Recorder, "x-transformers": lambda: x_wrapper(logits_dim=1), "network": lambda: rotary(seed=1)}
     given = makers[kind]() if kind in makers else None
     options = {"self_token_critic": True} if given is None else {"token_critic": given}
@@ -295,13 +295,13 @@ def test_what_is_generated_may_be_trained_on():
     assert 0 < float(loss.detach()) < 2 * math.log(V)
 
 
-def test_a_forward_without_memory_adds_the_same_every_time():
+def test_without_self_conditioning_the_addition_is_constant():
     conditioning = Conditioning(rotary(), False, None)
     assert not conditioning.active and conditioning(None, (2, L)) is None
     assert ConditionedForward(conditioning, False).start(2, SingleBlock()).memory is None
 
 
-def test_the_training_loop_s_objective_is_the_wrapper_s_loss():
+def test_the_objective_equals_the_wrapper_s_loss():
     model = wrapped(self_token_critic=True, critic_loss_weight=0.5)
     batch = {
         "input_ids": toy(16),

@@ -1,4 +1,4 @@
-"""Schedules of the wrapper: a function means the fraction hidden, whichever way its time runs; constants have no likelihood weight."""
+"""Schedules of the wrapper: functions in either time direction, and constants without a likelihood weight."""
 
 import math
 
@@ -20,14 +20,14 @@ TIMES = torch.linspace(0, 1, 101, dtype=torch.float64)
         (lambda t: (1 - t) ** 3, lambda t: t**3),
     ],
 )  # fmt: skip
-def test_a_function_that_falls_is_the_fraction_hidden_with_its_time_reversed(falling, rate):
+def test_a_falling_function_is_the_mask_rate_with_time_reversed(falling, rate):
     made = wrapper_schedule(falling, weighted=True)
     torch.testing.assert_close(made.rate(TIMES), rate(TIMES))
     torch.testing.assert_close(made.rate(made.inverse(TIMES)), TIMES)
     assert (made.drate(TIMES[1:-1]) >= 0).all()
 
 
-def test_a_function_that_rises_is_itself_and_names_are_those_of_the_library():
+def test_a_rising_function_is_the_mask_rate():
     torch.testing.assert_close(wrapper_schedule(lambda t: t**2, weighted=True).rate(TIMES), TIMES**2)
     assert (
         wrapper_schedule("cosine", weighted=True) is as_schedule("cosine") is wrapper_schedule(cosine, weighted=False)
@@ -47,7 +47,7 @@ def test_both_directions_are_one_schedule_in_training_and_generation():
 
 
 @pytest.mark.parametrize("constant", [0.25, lambda t: 0.25, lambda t: torch.full_like(t, 0.25), lambda t: t * 0 + 0.25])
-def test_a_constant_hides_that_share_where_no_likelihood_weight_is_asked(constant):
+def test_a_constant_is_a_mask_rate_without_a_likelihood_weight(constant):
     model = NonAutoregressiveWrapper(
         rotary(length=16),
         mask_id=MASK_ID,
@@ -65,7 +65,7 @@ def test_a_constant_hides_that_share_where_no_likelihood_weight_is_asked(constan
 
 
 @pytest.mark.parametrize("curve", [lambda t: 0.2 + 0.6 * t, lambda t: 0.8 - 0.6 * t])
-def test_other_ends_are_taken_without_a_likelihood_weight(curve):
+def test_other_end_values_need_no_likelihood_weight(curve):
     made = wrapper_schedule(curve, weighted=False)
     torch.testing.assert_close(made.rate(TIMES), 0.2 + 0.6 * TIMES)
     model = NonAutoregressiveWrapper(rotary(), mask_id=MASK_ID, schedule=curve, use_simple_mdlm_loss_weight=False)

@@ -1,4 +1,4 @@
-"""Training under the wrapper: what is hidden, how it is weighed, what every option changes, and that it learns."""
+"""Training with the wrapper: masking, weights, the effect of every option, and learning."""
 
 import math
 
@@ -21,7 +21,7 @@ def identified(rows, epoch=0):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_share_hidden_is_what_the_schedule_says(name):
+def test_the_masked_fraction_follows_the_schedule(name):
     n, rows = 40, 4000
     model = wrapped(rotary(length=n), schedule=name, no_replace_prob=0.0, random_token_prob=0.0)
     hidden = model.hide(torch.randint(0, V, (rows, n)))
@@ -34,7 +34,7 @@ def test_the_share_hidden_is_what_the_schedule_says(name):
     torch.testing.assert_close(hidden["p_mask"], (counts / n).float()[:, None].expand(rows, n))
 
 
-def test_of_the_chosen_tokens_the_stated_shares_stay_or_become_random():
+def test_the_stated_fractions_of_chosen_tokens_stay_or_become_random():
     n, rows = 50, 4000
     model = wrapped(rotary(length=n))
     clean = torch.randint(0, V, (rows, n))
@@ -59,7 +59,7 @@ def test_the_times_of_a_batch_are_spread_evenly():
 
 
 @pytest.mark.parametrize("name", [*NAMES, "function"])
-def test_weights_are_positive_and_go_to_the_derivative_of_the_schedule(name):
+def test_weights_are_positive_and_approach_the_derivative_of_the_schedule(name):
     schedule = as_schedule((lambda t: t**1.5) if name == "function" else name)
     n = 4000
     k = torch.arange(1, n + 1, dtype=torch.float64)
@@ -76,8 +76,8 @@ def test_weights_are_positive_and_go_to_the_derivative_of_the_schedule(name):
 
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
 @pytest.mark.parametrize("n", [1, 2, 7])
-def test_a_count_of_any_schedule_weighs_as_the_bound_asks(name, n):
-    """Over times, the expected weight of a count is 1/k: with it, the loss is the subset sum of the likelihood bound."""
+def test_the_weight_of_a_count_equals_the_bounds(name, n):
+    """The expected weight of a count over times is 1/k, which makes the loss the subset sum of the likelihood bound."""
     schedule = SCHEDULES[name]
     times = (torch.arange(400_000, dtype=torch.float64) + 0.5) / 400_000
     counts = torch.ceil(schedule.rate(times) * n * (1 - 2**-48)).clamp(1, n)
@@ -129,7 +129,7 @@ def test_a_hundred_steps_lower_the_cross_entropy(options):
 
     @torch.no_grad()
     def cross_entropy() -> float:
-        """Of tokens hidden at rate one half, the same ones before and after: no weights, no schedule."""
+        """Return the unweighted cross-entropy at mask rate one half, with the same masks before and after."""
         rows = toy(128, seed=9)
         hidden = torch.rand(rows.shape, generator=torch.Generator().manual_seed(1)) < 0.5
         batch = {
@@ -152,7 +152,7 @@ def test_a_hundred_steps_lower_the_cross_entropy(options):
     assert float(model(toy(256, seed=200)).generator_loss.detach()) < first
 
 
-def test_losses_unpack_and_go_backward():
+def test_losses_unpack_and_backpropagate():
     model = wrapped(self_token_critic=True)
     losses = model(toy())
     loss, generator, critic = losses
@@ -162,7 +162,7 @@ def test_losses_unpack_and_go_backward():
     assert wrapped()(toy()).critic_loss is None
 
 
-def test_the_noise_of_a_row_is_its_own():
+def test_the_noise_of_a_row_is_keyed_by_its_identity():
     rows = toy(12)
     model = wrapped(self_cond=True, self_token_critic=True)
     batch = identified(rows)
@@ -218,7 +218,7 @@ def test_datasets_feed_it():
         (torch.rand(2, L), "int64"),
     ],
 )
-def test_rows_that_do_not_fit_are_refused(rows, message):
+def test_invalid_rows_are_refused(rows, message):
     with pytest.raises(ValueError, match=message):
         wrapped()(rows)
 
@@ -244,6 +244,6 @@ def test_rows_that_do_not_fit_are_refused(rows, message):
         ({"layout": (0, 3)}, "has none"),
     ],
 )
-def test_options_that_mean_nothing_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         NonAutoregressiveWrapper(rotary(), **{"mask_id": MASK_ID, **options})

@@ -321,7 +321,7 @@ def _spellings(tokenizer: Any, word: str, option: str) -> list[int]:
     if not single:
         pieces = ", ".join(repr(tokenizer.token_text(i)) for i in encoded[1])
         raise ValueError(
-            f"{option} {word!r}: this tokenizer writes it as {len(encoded[1])} tokens ({pieces or 'none'}), and the option needs "
-            "a single token. Give a word that is one token, or one of these pieces."
+            f"{option} {word!r}: this tokenizer writes it as {len(encoded[1])} tokens ({pieces or 'none'}), and the option needs single tokens: "
+            "give a word that is one token, or one of these pieces."
         )
     return single

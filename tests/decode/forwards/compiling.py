@@ -1,4 +1,4 @@
-"""Decodes through compiled steps beside plain ones. A test runs this in a process of its own: the annotations that tests execute cannot be compiled."""
+"""Compare compiled with plain decodes. A test runs this in a separate process, since executed annotations cannot be compiled."""
 
 import torch
 import torch._dynamo.testing
@@ -23,7 +23,7 @@ RULES = {
 
 
 def network(kind=RotaryTransformerMLMModel, **options):
-    """Small, in float64, and sure enough of itself that orders differ."""
+    """Return a small network in float64 with peaked distributions, for which orders differ."""
     torch.manual_seed(0)
     model = kind(20, 16, 2, 2, padding_idx=PAD, mask_idx=MASK, max_length=32, **options).double()
     model.get_submodule("head.projection" if kind is RotaryTransformerMLMModel else "head.decode").weight.data.mul_(20)
@@ -31,7 +31,7 @@ def network(kind=RotaryTransformerMLMModel, **options):
 
 
 def canvas(rows):
-    """Rows of 20, 5, 1, 12 and 20 blanks: the second is padded on the left, the third on the right."""
+    """Rows with 20, 5, 1, 12 and 20 masked positions: the second is padded on the left, the third on the right."""
     ids = torch.full((5, LENGTH), MASK)
     ids[:, :4] = torch.arange(5)[:, None] + 5
     ids[1, :15], ids[1, 15:19] = PAD, 7
@@ -86,7 +86,7 @@ def compiled_equals_plain():
 
 
 def logits_are_the_plain_ones():
-    """By the compiler that users get."""
+    """Return the steps with the default compiler."""
     programs = compiled.compiled(backend="inductor")
     compiled._programs = lambda device_type: programs
     model, given = network(), canvas(3)

@@ -1,4 +1,4 @@
-"""The exact cache: a block-causal network decodes to the same logits and ids with it, and no finished block is run twice."""
+"""The exact cache: equal logits and ids for a block-causal network, and no finished block runs twice."""
 
 import pytest
 import torch
@@ -47,13 +47,13 @@ def model():
 
 
 def prompts():
-    """Prompts of 1, 3, 4 and 6 tokens with 9 blanks behind each: they end anywhere in an attention block."""
+    """Prompts of 1, 3, 4 and 6 tokens, followed by 9 masks each: they end anywhere in an attention block."""
     rows = [[5], [5, 6, 7], [8, 9, 10, 11], [5, MASK, 12, 13, 6, 7]]
     return Canvas.prefix(torch.tensor([[PAD] * (6 - len(row)) + row for row in rows]), None, 9, SPECIAL)
 
 
 def infill():
-    """Blanks between given tokens, padding on either side. No row begins with masks alone, whose confidences would tie."""
+    """Masks between given tokens, padding on either side. No row begins with masks only, whose confidences would tie."""
     m, p = MASK, PAD
     ids = torch.tensor(
         [
@@ -72,7 +72,7 @@ CANVASES = {"prompts": prompts, "infill": infill}
 
 @pytest.mark.parametrize("canvas", CANVASES.values(), ids=CANVASES.keys())
 @pytest.mark.parametrize("options", ORDERS.values(), ids=ORDERS.keys())
-def test_it_changes_nothing(model, options, canvas):
+def test_the_block_cache_changes_no_token(model, options, canvas):
     plain, expected = decode(model, canvas(), block_length=SIZE, aligned_blocks=True, **options)
     cached, found = decode(model, canvas(), block_length=SIZE, cache="block", **options)
     assert torch.equal(cached.ids, plain.ids) and torch.equal(cached.steps_taken, plain.steps_taken)
@@ -80,7 +80,7 @@ def test_it_changes_nothing(model, options, canvas):
     assert cached.positions_computed < plain.positions_computed
 
 
-def test_traces_too():
+def test_the_block_cache_works_for_instruction_traces():
     model = network(InstructionTraceMLMModel, next_idx=9)
     torch.nn.init.normal_(model.instruction.weight)
     (plain, expected), (cached, found) = (
@@ -90,8 +90,8 @@ def test_traces_too():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
-def test_what_is_run(model):
-    """The prompt's last block is completed first; a finished block is run once more, with the next one, and then never."""
+def test_the_positions_that_run(model):
+    """The prompt's last block is completed first; a finished block runs once more, with the next one, and never again."""
     asked = Recording(model)
     canvas = Canvas.prefix(torch.tensor([[PAD, PAD, 5, 6], [7, 8, 9, 10]]), None, 8, SPECIAL)
     decoded, _ = decode(asked, canvas, block_length=SIZE, cache="block", order="left_to_right")
@@ -125,7 +125,7 @@ def test_blocks_are_counted_from_the_first_token_or_from_the_first_blank(model):
         assert " ".join(seen) == expected
 
 
-def test_what_does_not_match_is_refused(model):
+def test_mismatched_blocks_are_refused(model):
     for wrong, says in ((3, "Give block_length=4"), (8, "Give block_length=4")):
         with pytest.raises(ValueError, match=says):
             decode(model, prompts(), block_length=wrong, cache="block")

@@ -1,4 +1,4 @@
-"""The cached forward: refreshed at every step it is the plain one; otherwise it runs what it says it runs, and no more."""
+"""Cached forwards: refreshed at every step they equal the plain one; otherwise they run exactly the stated positions."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ AXES = {
 
 @pytest.fixture(autouse=True)
 def near(monkeypatch):
-    """A vicinity that these short rows reach beyond."""
+    """A vicinity smaller than these short rows."""
     assert VICINITY == 16
     monkeypatch.setattr("unmask.decode.forwards.cached.VICINITY", 1)
 
@@ -40,7 +40,7 @@ def model():
 
 
 class Recording:
-    """Wraps a model and keeps what it was asked and what it answered."""
+    """Wraps a model and records its inputs."""
 
     def __init__(self, model):
         self.model, self.calls, self.tokens = model, [], []
@@ -65,7 +65,7 @@ class Recording:
 
 
 class Logits:
-    """Keeps the log-probabilities of every step."""
+    """Records the log-probabilities of every step."""
 
     def __init__(self):
         self.steps = []
@@ -82,7 +82,7 @@ def decode(model, canvas, **options):
 
 @every_kind
 @pytest.mark.parametrize("options", AXES.values(), ids=AXES.keys())
-def test_refreshed_at_every_step_it_is_the_plain_forward(model, kind, options):
+def test_refreshed_at_every_step_it_equals_the_plain_forward(model, kind, options):
     plain, expected = decode(model, ragged(), **options)
     cached, found = decode(model, ragged(), cache=kind, cache_refresh=1, **options)
     assert torch.equal(cached.ids, plain.ids) and torch.equal(cached.steps_taken, plain.steps_taken)
@@ -91,7 +91,7 @@ def test_refreshed_at_every_step_it_is_the_plain_forward(model, kind, options):
 
 
 @every_kind
-def test_a_refresh_costs_and_changes_the_answer(model, kind):
+def test_a_refresh_costs_tokens_and_changes_logits(model, kind):
     (never, a), (sometimes, b), (always, c) = (
         decode(model, ragged(), block_length=6, cache=kind, cache_refresh=n) for n in (None, 2, 1)
     )
@@ -100,8 +100,8 @@ def test_a_refresh_costs_and_changes_the_answer(model, kind):
         assert one.shape != other.shape or not torch.allclose(one, other)
 
 
-def test_what_is_run(model):
-    """Two blocks of two after a prompt of three: whole when a block opens, then the block, or the block and what follows."""
+def test_the_positions_that_run(model):
+    """Two blocks of two after a prompt of three: the whole row when a block opens, then the block, or the block and the rest."""
     canvas = Canvas.prefix(torch.tensor([[PAD, 3, 7, 9], [5, 6, 7, 8]]), None, 4, SPECIAL)
     parts = {
         "dual": ("....xx..", "......xx"), "prefix": ("....xxxx", "......xx"), "vicinity": ("...xxxx.", ".....xxx"),
@@ -116,8 +116,8 @@ def test_what_is_run(model):
         assert decoded.forward_passes == len(asked.calls) == 4
 
 
-def test_how_many_are_run(monkeypatch):
-    """Of L positions and a block of B that begins at s: prefix L - s, dual B, vicinity B + 32, delayed the blanks and those just placed."""
+def test_the_number_of_positions_that_run(monkeypatch):
+    """For L positions and a block of B from s on: prefix L - s, dual B, vicinity B + 32, delayed the masked and the newly placed."""
     monkeypatch.setattr("unmask.decode.forwards.cached.VICINITY", VICINITY)
     ids = torch.full((1, 96), 5)
     ids[:, 40:56] = MASK
@@ -134,7 +134,7 @@ def test_how_many_are_run(monkeypatch):
         assert [int(where.sum()) for where in asked.calls] == [96, *expected]
 
 
-def test_delayed_runs_a_token_once_more_in_place_and_then_never(model):
+def test_delayed_runs_a_placed_token_once_more_and_never_again(model):
     asked = Recording(model)
     canvas = Canvas.prefix(torch.tensor([[3, 7, 9]]), None, 4, SPECIAL)
     for options in ({}, {"remask": "cap", "remask_rate": 0.5, "max_steps": 12}):
@@ -159,7 +159,7 @@ def test_a_row_is_the_same_alone_and_in_a_batch(model, kind, options):
         assert torch.equal(alone.ids[0], together.ids[row]) and alone.steps_taken[0] == together.steps_taken[row]
 
 
-def test_a_model_without_the_method_is_told_so(model):
+def test_a_model_without_kv_cache_is_refused(model):
     with pytest.raises(ValueError, match="hidden_states_at"):
         decode(lambda *args, **kwargs: model(*args, **kwargs), ragged(), cache="dual")
     with pytest.raises(ValueError, match="prefix, dual, vicinity, delayed"):
@@ -173,7 +173,7 @@ def test_a_model_without_the_method_is_told_so(model):
 
 
 def test_one_forward_serves_many_decodes(model):
-    """What was remembered of one decode is not seen by the next."""
+    """The cache of one decode does not affect the next."""
     rules = make_rules(20, special=SPECIAL, block_length=3, cache="dual")
     assert isinstance(rules.forward, CachedForward) and isinstance(make_rules(1).forward, PlainForward)
     first = fill_canvas(model, ragged(), rules, special=SPECIAL, seed=3)

@@ -1,4 +1,4 @@
-"""Compiled steps: the plain forward's answers, asked in few shapes. Here the program is not compiled but for one test, which has a process of its own."""
+"""Compiled steps: the plain forward's logits, in few shapes. Only one test compiles, in a separate process."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ from unmask.nn.execution import can_compile
 
 
 class Shapes(list):
-    """Of every call: (rows, columns, whether a mask came, positions read)."""
+    """Per call: (rows, columns, whether there was an attention mask, requested positions)."""
 
     def encode(self, model, ids, real, positions):
         assert real is None or not bool(real.all())
@@ -36,7 +36,7 @@ class Shapes(list):
 
 @pytest.fixture
 def shapes(monkeypatch):
-    """The programs run as they are, uncompiled."""
+    """Run the programs uncompiled."""
     seen = Shapes()
     monkeypatch.setattr(compiled, "_programs", lambda device_type: (seen.encode, seen.project))
     return seen
@@ -49,14 +49,14 @@ def model():
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("options", RULES.values(), ids=RULES.keys())
-def test_tokens_and_evaluations_are_the_plain_ones(model, shapes, options, rows):
+def test_tokens_and_forward_passes_equal_the_plain_forwards(model, shapes, options, rows):
     plain, found = (decode(model, canvas(rows), options, compiled=c) for c in (False, True))
     assert torch.equal(plain.ids, found.ids) and torch.equal(plain.steps_taken, found.steps_taken)
     assert plain.forward_passes == found.forward_passes == len(shapes)
 
 
 @pytest.mark.parametrize("options", RULES.values(), ids=RULES.keys())
-def test_logits_are_the_plain_ones(model, shapes, options):
+def test_logits_equal_the_plain_forwards(model, shapes, options):
     class Watch(list):
         def update_history(self, step_results):
             self.append(step_results["log_probs"])
@@ -85,7 +85,7 @@ def test_shapes_are_powers_of_two_and_few(model, shapes, rows, order):
     assert len({read for *_, read in shapes}) <= 1 + max(0, ceil(log2(most / FEWEST)))
 
 
-def test_rows_and_positions_that_fill_up_are_cut_off_and_counted(model, shapes):
+def test_repeated_rows_and_positions_are_dropped_and_counted(model, shapes):
     given = canvas(5)  # row 2 is filled first: of five rows four are left, then three and one more of the last
     found = decode(model, given, {"order": "left_to_right", "max_steps": 20}, compiled=True)
     blanks = given.blanks(MASK).sum(-1).tolist()
@@ -99,7 +99,7 @@ def test_rows_and_positions_that_fill_up_are_cut_off_and_counted(model, shapes):
     assert found.positions_computed == sum(run)
 
 
-def test_a_step_that_only_hides_reads_nothing(model, shapes):
+def test_a_step_that_only_remasks_computes_no_logits(model, shapes):
     given = canvas(2)
     forward, view = CompiledForward().start(2, SingleBlock()), view_of(given, given.ids)
     assert forward(model, view, torch.zeros_like(given.attention_mask)).shape == (0, 20)
@@ -119,7 +119,7 @@ def test_a_program_is_planned_without_reading_lengths(monkeypatch):
         assert torch.equal(plan.mask[:, 0], real[:, None] | torch.eye(6, dtype=torch.bool))
 
 
-def test_without_a_compiler_it_says_so_and_runs_uncompiled(model, monkeypatch):
+def test_without_a_compiler_it_warns_and_runs_uncompiled(model, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     compiled._programs.cache_clear()
     with pytest.warns(UserWarning, match=r"need a C\+\+ compiler"):
@@ -127,7 +127,7 @@ def test_without_a_compiler_it_says_so_and_runs_uncompiled(model, monkeypatch):
     compiled._programs.cache_clear()
 
 
-def test_what_cannot_be_compiled_is_refused(model, shapes):
+def test_networks_without_a_projection_are_refused(model, shapes):
     for options in ({"cache": "dual"}, {"cache": "block", "block_length": 4}):
         with pytest.raises(ValueError, match="not both"):
             make_rules(4, compiled=True, **options)
@@ -149,8 +149,8 @@ def test_what_cannot_be_compiled_is_refused(model, shapes):
 
 @pytest.mark.skipif(not can_compile("cpu"), reason="no C++ compiler")
 @pytest.mark.slow
-def test_compiled_decodes_are_plain_ones_in_a_program_a_shape():
-    """The same tokens, of several orders, batches and networks, and the logits to 1e-10."""
+def test_compiled_decodes_equal_plain_ones_with_one_program_per_shape():
+    """Equal tokens for several orders, batches and networks, and logits within 1e-10."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.decode.forwards.compiling"],
         cwd=Path(__file__).parents[3],

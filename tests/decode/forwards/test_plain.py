@@ -47,7 +47,7 @@ def at_work(forward):
     return forward.start(2, SingleBlock())
 
 
-def test_guidance_is_its_formula(model, canvas):
+def test_guidance_equals_its_formula(model, canvas):
     where = canvas.blanks(MASK)
     ids = canvas.ids.clone()
     ids[0, 4] = 11  # a token placed before this step: it belongs to the answer and stays visible
@@ -75,7 +75,7 @@ def test_both_halves_run_in_one_batch(model, canvas):
     assert rows == [4]
 
 
-def test_an_impossible_token_stays_impossible(canvas):
+def test_a_forbidden_token_stays_forbidden(canvas):
     def model(x_t, attention_mask=None, positions=None):
         logits = torch.zeros(*x_t.shape, 20)
         logits[..., 7] = -torch.inf

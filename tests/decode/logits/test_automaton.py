@@ -1,4 +1,4 @@
-"""Constraints: whatever is drawn together is accepted, and everything that is accepted can be drawn."""
+"""Automata: all sampled fillings are accepted, and all accepted fillings can be sampled."""
 
 import itertools
 
@@ -45,7 +45,7 @@ automata = st.builds(
     ),
     st.integers(1, 5),
 )
-def test_an_automaton_is_obeyed_or_refused(automaton, ids, max_steps):
+def test_fillings_are_accepted_by_the_automaton_or_refused(automaton, ids, max_steps):
     first = ids.index(MASK)
     fillings = set()
     for words in itertools.product(VOCAB, repeat=ids.count(MASK)):
@@ -89,7 +89,7 @@ def test_required_ids_appear():
         Automaton.requiring([EOS], SPECIAL)
 
 
-def test_a_pattern_names_the_words_of_every_position():
+def test_a_pattern_has_one_set_of_ids_per_position():
     automaton = Automaton.pattern([[FIRST_WORD], [FIRST_WORD + 1, FIRST_WORD + 2], [FIRST_WORD]], SPECIAL)
     ids = decode(automaton, [PAD, FIRST_WORD, MASK, MASK, MASK], rows=40, max_steps=1).ids
     assert (ids[:, 2] == FIRST_WORD).all() and (ids[:, 4] == FIRST_WORD).all()
@@ -98,7 +98,7 @@ def test_a_pattern_names_the_words_of_every_position():
         decode(automaton, [MASK, MASK])
 
 
-def test_confidence_is_over_what_the_automaton_allows():
+def test_confidence_is_over_the_ids_the_automaton_allows():
     # Position 1 has one word left to choose from: it is certain, though the model is not.
     automaton = Automaton.pattern([list(VOCAB), [FIRST_WORD], list(VOCAB)], SPECIAL)
 

@@ -1,4 +1,4 @@
-"""No half of a character is placed, whatever the order, the steps and the blanks beside it."""
+"""No partial character is placed, for any order, number of steps and neighbouring masks."""
 
 import pytest
 import tokenizers
@@ -22,7 +22,7 @@ MASK = SPECIAL.mask
 
 
 class Guess(torch.nn.Module):
-    """Random logits that prefer parts of characters; the same at a place whatever stands around it."""
+    """Random logits per position that prefer partial characters, independent of the context."""
 
     max_length = 64
 
@@ -75,7 +75,7 @@ def test_fillings_are_whole_characters(options):
     )
 
 
-def test_one_blank_never_gets_a_part_and_two_may_share_a_character():
+def test_a_single_position_holds_no_partial_character_and_two_may_share_one():
     for seed in range(30):
         (one,) = decode([[*BYTES.encode("a"), MASK, *BYTES.encode("b")]], seed)
         assert one[1] not in PARTS.parts
@@ -83,7 +83,7 @@ def test_one_blank_never_gets_a_part_and_two_may_share_a_character():
     assert any(pair[0] in PARTS.parts for pair in pairs) and not any(map(halves, pairs))
 
 
-def test_parts_of_characters_are_no_alternatives_of_a_lone_blank():
+def test_alternatives_of_a_single_position_are_whole_characters():
     seen = Alternatives(len(BYTES))
     rules = make_rules(2, special=SPECIAL, constraint=PARTS, order="top_prob", allow_eos=False)
     fill_canvas(
@@ -100,7 +100,7 @@ def test_parts_of_characters_are_no_alternatives_of_a_lone_blank():
 
 @given(st.text(st.sampled_from("日本é☃😀a "), min_size=1, max_size=6), st.data())
 @settings(max_examples=60, deadline=None)
-def test_hidden_bytes_of_given_characters_are_completed(text, data):
+def test_masked_bytes_of_given_characters_are_completed(text, data):
     ids = BYTES.encode(text)
     hidden = data.draw(st.sets(st.integers(0, len(ids) - 1), min_size=1))
     row = [MASK if place in hidden else id for place, id in enumerate(ids)]
@@ -108,7 +108,7 @@ def test_hidden_bytes_of_given_characters_are_completed(text, data):
     assert not halves(filled)
 
 
-def test_a_row_is_filled_alike_alone_and_beside_others():
+def test_a_row_is_filled_alike_alone_and_in_a_batch():
     rows = [[MASK] * 6, [*BYTES.encode("日")[:1], MASK, MASK, MASK, MASK, MASK]]
     both = decode(rows)
     rules = make_rules(4, special=SPECIAL, constraint=PARTS, allow_eos=False)
@@ -116,7 +116,7 @@ def test_a_row_is_filled_alike_alone_and_beside_others():
     assert fill_canvas(Guess(), canvas, rules, special=SPECIAL, seed=0).ids.tolist() == both[1:]
 
 
-def test_a_given_half_changes_nothing_but_its_own_place():
+def test_a_given_partial_character_affects_its_own_position_only():
     broken = [*BYTES.encode("日")[:1], *BYTES.encode("a"), MASK, MASK]
     (filled,) = decode([broken])
     assert not halves(filled[2:])
@@ -129,7 +129,7 @@ def test_the_predictor_places_whole_characters_with_any_byte_tokenizer():
     assert isinstance(theirs.rules.constraint, WholeCharacters)
 
 
-def test_byte_fallback_tokens_are_parts_and_words_are_not():
+def test_byte_fallback_tokens_are_partial_characters():
     vocabulary = {"<unk>": 0, "▁a": 1, "日": 2, **{f"<0x{byte:02X}>": 3 + byte for byte in range(256)}}
     backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True))
     backend.decoder = tokenizers.decoders.Sequence([tokenizers.decoders.ByteFallback(), tokenizers.decoders.Fuse()])
@@ -153,7 +153,7 @@ def test_words_alone_need_no_constraint():
     assert WholeCharacters.of(None) is None
 
 
-def test_given_text_behind_an_eos_is_returned_and_an_eos_that_was_placed_ends_it():
+def test_a_placed_eos_ends_the_text_and_a_given_one_does_not():
     row = [*BYTES.encode("a"), MASK, SPECIAL.eos, *BYTES.encode(" house")]
     text = MLMPredictor(1, None, BYTES, Guess(), seed=0).predict({"input_ids": torch.tensor([row])})["text"][0]
     assert text.startswith("a") and text.endswith(" house")

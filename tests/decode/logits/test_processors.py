@@ -1,4 +1,4 @@
-"""What changes the odds of a token: filters, penalties, forbidden ids, and EOS."""
+"""Filters, penalties, forbidden ids, and EOS."""
 
 import pytest
 import torch
@@ -112,12 +112,12 @@ EVERY_OPTION = [
 
 
 @pytest.mark.parametrize("options", EVERY_OPTION, ids=str)
-def test_the_logit_of_an_id_that_is_never_placed_changes_nothing(options):
+def test_logits_of_forbidden_ids_have_no_influence(options):
     special = specials(8)
     ids = torch.tensor([[3, MASK, 4, MASK, MASK, 5, MASK, MASK], [4, 4, MASK, MASK, MASK, MASK, MASK, 6]])
 
     class Hashed:
-        """Logits that depend on the whole row; ``more`` is added where nothing is placed."""
+        """Logits that depend on the whole row; ``more`` is added to ids that are never placed."""
 
         more = 0.0
 
@@ -142,7 +142,7 @@ def test_the_logit_of_an_id_that_is_never_placed_changes_nothing(options):
     assert not torch.isin(plain.ids, torch.tensor(FORBIDDEN)).any()
 
 
-def test_hooks_get_no_logit_of_special_ids_and_bring_none_back():
+def test_processors_see_special_ids_forbidden_and_cannot_allow_them():
     special, seen = specials(3), []
 
     def hook(logits, view, where):
@@ -173,13 +173,13 @@ def test_forbidden_ids_and_vocabularies_of_positions():
 
 
 def eager():
-    """EOS is by far the likeliest everywhere."""
+    """EOS is by far the likeliest token at every position."""
     logits = table([[0.5, 0.5]] * 8)
     logits[:, EOS] = 50.0
     return TableModel(logits)
 
 
-def test_eos_waits_until_the_text_before_it_is_complete():
+def test_eos_last_requires_complete_text():
     special, canvas = specials(2), Canvas.unconditional(20, 8, specials(2))
     plain = fill_canvas(eager(), canvas, Rules(8), special=special, seed=0).ids
     assert (plain == EOS).all()

@@ -1,4 +1,4 @@
-"""Laws of the regular expressions: tokens are accepted exactly where re.fullmatch accepts their text, and decoding obeys."""
+"""Regular expressions: tokens are accepted exactly if re.fullmatch accepts their text, also in a decode."""
 
 import itertools
 import re
@@ -34,7 +34,7 @@ def matches(automaton, ids):
         r"\d+", r"\D*", r"\w+", r"\s\w", r"\S+", r"[\d-]+", r"1-2b", r"(a(b|1)*)+", "[]a]+", "[a-]+", r"a\n", "|a", "(|a)b", r"[^\d]b", "a.b",
     ],
 )  # fmt: skip
-def test_it_accepts_what_re_accepts(pattern):
+def test_it_accepts_the_texts_that_re_matches(pattern):
     automaton = regex_automaton(pattern, TEXTS, SPECIAL)
     words = range(FIRST_WORD, FIRST_WORD + len(WORDS))
     for n in range(1, 4):
@@ -47,7 +47,7 @@ def test_it_accepts_what_re_accepts(pattern):
 
 
 @pytest.mark.parametrize("max_steps", [1, 3, 6])
-def test_every_run_of_blanks_is_matched_by_itself_at_any_number_of_steps(max_steps):
+def test_every_masked_span_is_matched_by_itself_at_any_number_of_steps(max_steps):
     automaton = regex_automaton("(ab|1)-?[12]b?", TEXTS, SPECIAL)
     row = [FIRST_WORD, MASK, MASK, FIRST_WORD + 9, FIRST_WORD + 9, MASK, MASK, MASK, FIRST_WORD]
     canvas = Canvas.infill(torch.tensor([row] * 60), SPECIAL)
@@ -109,7 +109,7 @@ def drawn_pattern(random, depth=0):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_byte_by_byte_it_accepts_what_re_accepts(seed):
+def test_byte_tokens_spell_the_texts_that_re_matches(seed):
     random = Random(seed)
     pattern = drawn_pattern(random)
     automaton = regex_automaton(pattern, BYTES, specials(256))
@@ -125,12 +125,12 @@ def test_byte_by_byte_it_accepts_what_re_accepts(seed):
     (r"[\x41-\x5A]", "A", "a"), (r"[\t-\r]", "\v", "a"), ("a{,2}", "aa", "aaa"), ("café", "café", "cafe"), ("名前", "名前", "名"), (r"\w{3}", "été", "ét"),
     ("a+?", "aa", "b"), ("(?i)straße", "STRAßE", "strasse"), ("(?x) a b", "ab", "a b"),
 ])  # fmt: skip
-def test_what_patterns_mean(pattern, yes, no):
+def test_patterns_by_hand(pattern, yes, no):
     automaton = regex_automaton(pattern, BYTES, specials(256))
     assert [matches(automaton, [FIRST_WORD + byte for byte in text.encode()]) for text in (yes, no)] == [True, False]
 
 
-def test_no_sequence_of_bytes_that_is_no_character_is_accepted():
+def test_invalid_utf8_is_not_accepted():
     automaton = regex_automaton(".|\n", BYTES, specials(256))
     for data in (
         b"\xc0\xaf",
@@ -148,7 +148,7 @@ def test_no_sequence_of_bytes_that_is_no_character_is_accepted():
 
 
 @pytest.mark.parametrize("max_steps", [1, 4])
-def test_parts_of_characters_are_placed_where_they_make_whole_ones(max_steps):
+def test_partial_characters_are_placed_as_complete_ones(max_steps):
     special = specials(256)
     automaton = regex_automaton("[名前é]+", BYTES, special)
     canvas = Canvas.infill(torch.full((20, 8), MASK), special)

@@ -1,4 +1,4 @@
-"""What observers are told, keep, and give back."""
+"""Observers: step results, saved histories and traces."""
 
 import json
 
@@ -64,7 +64,7 @@ def test_steps_add_up_to_the_result(rules):
     assert torch.equal(ids, final)
 
 
-def test_watching_changes_nothing_and_asks_for_logits_only_on_demand():
+def test_observers_change_nothing_and_cost_logits_only_on_request():
     frugal, greedy = Keep(), Keep(wants_all_logits=True)
     rules = RANDOM
     assert torch.equal(decode(frugal, rules=rules).ids, decode(greedy, rules=rules).ids)
@@ -96,14 +96,14 @@ def test_history_by_hand_and_back_from_disk(tmp_path):
             np.testing.assert_array_equal(row.get(step)[name], history.get(step, sample=0)[name])
 
 
-def test_history_is_of_every_blank_even_in_random_order_and_of_the_last_tokens_if_asked(tmp_path):
+def test_history_covers_every_masked_position_or_the_last_ones(tmp_path):
     history = HistoryTopKPlugin(tmp_path, k=1, max_new_tokens=2)
     decode(history, rules=RANDOM)
     np.testing.assert_allclose(history.get(0)["p"][-1], [0.4], rtol=1e-6)
     assert history.get(0)["p"].shape == (2, 1) and history.get(0)["x"].shape == (2,)
 
 
-def test_history_forgets(tmp_path):
+def test_a_new_batch_replaces_the_history(tmp_path):
     history = HistoryTopKPlugin(tmp_path)
     decode(history)
     first = history.to_dict()
@@ -135,7 +135,7 @@ def test_a_damaged_or_missing_history_is_an_error_of_one_paragraph(tmp_path):
         HistoryTopKPlugin.from_serialized(tmp_path, fid)
 
 
-def test_every_step_is_a_file_of_tensors_of_its_own(tmp_path):
+def test_every_step_is_saved_in_a_file_of_its_own(tmp_path):
     history = HistoryTopKPlugin(tmp_path, k=2)
     decode(history)
     fid = history.to_dict()[0]["fid"]
@@ -150,7 +150,7 @@ def test_every_step_is_a_file_of_tensors_of_its_own(tmp_path):
     )
 
 
-def test_a_history_whose_saving_was_cut_off_is_none(tmp_path, monkeypatch):
+def test_an_incomplete_history_is_refused(tmp_path, monkeypatch):
     history = HistoryTopKPlugin(tmp_path)
     decode(history)
     monkeypatch.setattr(
@@ -164,7 +164,7 @@ def test_a_history_whose_saving_was_cut_off_is_none(tmp_path, monkeypatch):
         HistoryTopKPlugin.from_serialized(tmp_path, left.name)
 
 
-def test_beyond_the_last_step_or_sample_is_a_sentence(tmp_path):
+def test_unknown_steps_and_samples_are_refused(tmp_path):
     history = HistoryTopKPlugin(tmp_path)
     decode(history)
     for step, sample, hint in (
@@ -203,7 +203,7 @@ def test_traces_are_compared_position_by_position():
         sure.differences(Trace())
 
 
-def test_what_an_eos_closes_is_told_too():
+def test_positions_filled_after_an_eos_are_reported():
     keep, trace = Keep(), Trace()
     logits = table(P, special_logit=-9.0)
     logits[1, EOS] = 99.0

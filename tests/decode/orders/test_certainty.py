@@ -1,4 +1,4 @@
-"""Admissions at their edges: where a probability rounds to 1, a position is still not certain."""
+"""Commit rules at extreme bounds: a probability that rounds to 1 is not treated as 1."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ BLANKS, SPECIAL = 5, specials(3)
 
 
 def steps(commit_rule, gap, measure=top_prob, dtype=torch.float32, only=False):
-    """Steps that five blanks take where each has one word ``gap`` nats above two others (or ``only`` that word)."""
+    """Return the steps of five masked positions, each with one word ``gap`` nats above two others (or ``only`` that word)."""
     logits = torch.full((BLANKS, SPECIAL.vocab_size), -torch.inf if only else 0.0, dtype=dtype)
     logits[:, FIRST_WORD] = gap
     rules = Rules(BLANKS, Selector(ConfidenceOrder(measure), commit_rule), MinOnePerStep(), allow_eos=False)
@@ -27,13 +27,13 @@ def steps(commit_rule, gap, measure=top_prob, dtype=torch.float32, only=False):
 
 @pytest.mark.parametrize("measure", CONFIDENCES.values())
 @pytest.mark.parametrize("gap", [1.0, 18.0, 40.0, 200.0, 1e4])
-def test_threshold_one_reveals_one_token_a_step(measure, gap):
+def test_threshold_one_unmasks_one_token_per_step(measure, gap):
     assert steps(Threshold(1.0), gap, measure) == BLANKS
     assert steps(Threshold(1.0), gap, measure, torch.float64) == BLANKS
 
 
 @pytest.mark.parametrize("gap", [18.0, 40.0, 200.0, 1e4])
-def test_no_bound_is_so_small_that_rounding_meets_it(gap):
+def test_tiny_bounds_are_not_met_by_rounding(gap):
     doubt = 2 * torch.tensor(-gap, dtype=torch.float64).exp().item()
     assert steps(EntropyBound(0.0), gap) == BLANKS
     if doubt > 0:
@@ -45,18 +45,18 @@ def test_no_bound_is_so_small_that_rounding_meets_it(gap):
 @pytest.mark.parametrize(
     "commit_rule", [EntropyBound(0.0), Factor(1e-12), CumulativeError(1e-12), Threshold(1 - 1e-12)]
 )
-def test_what_is_certain_is_revealed_at_once(commit_rule):
+def test_certain_positions_are_unmasked_at_once(commit_rule):
     assert steps(commit_rule, 0.0, only=True) == 1
 
 
-def test_a_threshold_near_one_is_held_where_probabilities_round_to_one():
+def test_a_threshold_near_one_is_exact_where_probabilities_round_to_one():
     gap = 19.0  # 1 - p = 1.1e-8, and p is 1 in float32
     assert torch.tensor([gap, 0.0, 0.0]).log_softmax(-1)[0].exp() == 1
     assert steps(Threshold(1 - 1e-9), gap) == BLANKS
     assert steps(Threshold(1 - 1e-7), gap) == 1
 
 
-def test_doubts_are_what_is_missing_to_one():
+def test_doubts_are_one_minus_confidence():
     log_probs = torch.randn(50, 7, dtype=torch.float64).mul(3).log_softmax(-1)
     log_probs[:, 3] = -torch.inf
     log_probs = log_probs.log_softmax(-1)

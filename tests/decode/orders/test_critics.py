@@ -1,4 +1,4 @@
-"""Networks as critics: beliefs are the conditionals they say they are, every evaluation is counted, and rejected tokens go."""
+"""Critic networks: ratings are conditionals, every forward pass is counted, and tokens of low rating are replaced."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def model():
 
 
 class Judged:
-    """The beliefs of the first step, the rows it drew on, and what it hid in all."""
+    """Return the ratings of the first step, its rows, and all remasked positions."""
 
     def __init__(self):
         self.hidden, self.steps = [], []
@@ -31,7 +31,7 @@ class Judged:
 
 
 def first_judgement(model, canvas, rules, special):
-    """What the critic of the first step saw, was shown, and believed."""
+    """Return the view, the draft and the ratings of the critic's first step."""
     seen, judge = [], NetworkCritic.judge
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -43,7 +43,7 @@ def first_judgement(model, canvas, rules, special):
     return seen[0]
 
 
-def test_hidden_beliefs_are_the_conditionals_of_the_joint():
+def test_hidden_ratings_are_the_conditionals_of_the_joint():
     p = torch.rand(3, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     exact = ExactModel(p)
     rules = make_rules(5, order="critic", critic_model=exact, special=specials(3), allow_eos=False)
@@ -57,7 +57,7 @@ def test_hidden_beliefs_are_the_conditionals_of_the_joint():
 
 
 @every_way
-def test_beliefs_equal_one_question_after_the_other(model, way):
+def test_batched_ratings_equal_ratings_one_by_one(model, way):
     rules = make_rules(7, special=SPECIAL, order="critic", critic=way, critic_model=model)
     view, draft, beliefs = first_judgement(model, ragged(), rules, SPECIAL)
     text = [i for i in range(SPECIAL.vocab_size) if i not in SPECIAL.all]
@@ -81,7 +81,7 @@ def test_beliefs_equal_one_question_after_the_other(model, way):
 @every_way
 @pytest.mark.parametrize("remask", [None, "mask_predict"])
 @pytest.mark.parametrize("max_steps", [1, 2, 5, 100])
-def test_every_evaluation_is_counted_and_there_are_never_more_than_steps(model, way, remask, max_steps):
+def test_every_forward_pass_is_counted_and_max_steps_holds(model, way, remask, max_steps):
     counting, tokens = Counting(model), []
     handle = model.register_forward_pre_hook(lambda module, args: tokens.append(int(args[1].sum())))
     rules = make_rules(max_steps, special=SPECIAL, order="critic", critic=way, critic_model=counting, remask=remask)
@@ -128,7 +128,7 @@ def test_a_row_is_the_same_alone_and_in_a_batch(model, way):
         assert torch.equal(alone.ids[0], together.ids[row]) and alone.steps_taken[0] == together.steps_taken[row]
 
 
-def test_what_another_network_does_not_believe_gives_way():
+def test_tokens_of_low_rating_are_replaced():
     writer, judge = TableModel(table([[0.4, 0.3, 0.2, 0.1]] * 6)), TableModel(table([[0.05, 0.05, 0.05, 0.85]] * 6))
     rarest = FIRST_WORD + 3
     canvas, share = Canvas.unconditional(50, 6, specials(4)), {}

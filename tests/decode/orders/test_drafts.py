@@ -1,4 +1,4 @@
-"""Draw, then choose: what was judged is what is placed, the best first, and a critic takes back what it does not believe."""
+"""Draft scores: rated samples are placed, the best first, and a critic remasks tokens of low rating."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def decode(rules, rows=50):
     ), steps
 
 
-def test_the_likeliest_of_the_drawn_are_placed_and_they_are_the_ones_judged():
+def test_the_likeliest_samples_are_placed_and_rated():
     decoded, steps = decode(Rules(3, Selector(DrawnProbability()), allow_eos=False))
     for step in steps:
         confidence, committed = step["confidence"], step["committed"]
@@ -39,8 +39,8 @@ def test_the_likeliest_of_the_drawn_are_placed_and_they_are_the_ones_judged():
     assert not torch.isin(decoded.ids, torch.tensor([MASK, PAD])).any()
 
 
-def test_a_critic_takes_back_what_it_does_not_believe():
-    """It believes in the rarest word alone; given steps enough, rejected tokens are drawn again until it does."""
+def test_a_critic_remasks_tokens_of_low_rating():
+    """A critic that accepts only the rarest word: with enough steps, other tokens are resampled until it appears."""
     rarest = SPECIAL.vocab_size - 1
     critic = Selector(Critic(lambda ids, real: (ids == rarest).double()))
     share = {
@@ -55,7 +55,7 @@ def test_a_critic_takes_back_what_it_does_not_believe():
 
 
 def test_a_critic_compares_old_tokens_with_new():
-    """A token placed while nothing better was drawn gives way to a better one."""
+    """A token of medium rating is replaced after a better sample."""
     rarest = SPECIAL.vocab_size - 1
     rules = Rules(
         6, Selector(Critic(lambda ids, real: (ids == rarest).double())), remasking=MaskPredict(), allow_eos=False
@@ -65,6 +65,6 @@ def test_a_critic_compares_old_tokens_with_new():
     assert len(hidden) and (hidden != rarest).all()
 
 
-def test_a_critic_answers_probabilities():
+def test_a_critic_must_return_probabilities():
     with pytest.raises(ValueError, match="sigmoid"):
         decode(Rules(6, Selector(Critic(lambda ids, real: ids.double())), allow_eos=False))

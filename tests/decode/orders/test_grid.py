@@ -8,7 +8,7 @@ from unmask.decode.orders.grid import GRID_ORDERS, Grid
 
 @pytest.mark.parametrize("order", GRID_ORDERS)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 5), (8, 8), (5, 2)])
-def test_an_order_is_an_order(order, height, width):
+def test_an_order_is_a_permutation(order, height, width):
     rank = Grid(height, width).rank(order)
     assert torch.equal(rank.sort().values, torch.arange(height * width))
 
@@ -23,7 +23,7 @@ def test_orders_by_hand():
 
 
 @pytest.mark.parametrize("side", [4, 8, 16])
-def test_from_coarse_to_fine_each_quarter_is_a_coarser_grid(side):
+def test_coarse_to_fine_starts_with_a_coarser_grid(side):
     rank = Grid(side, side).rank("coarse_to_fine").view(side, side)
     spacing = side
     while spacing > 1:
@@ -34,7 +34,7 @@ def test_from_coarse_to_fine_each_quarter_is_a_coarser_grid(side):
         spacing //= 2
 
 
-def test_what_is_no_grid_or_order_is_refused():
+def test_invalid_grids_and_orders_are_refused():
     with pytest.raises(ValueError, match="has none"):
         Grid(0, 3)
     with pytest.raises(ValueError, match="no order 'spiral'"):

@@ -1,4 +1,4 @@
-"""Orders, admissions and blocks: which positions each step reveals, by hand and beside slow references."""
+"""Orders, commit rules and blocks: the positions of each step, by hand and against slow references."""
 
 import math
 
@@ -41,7 +41,7 @@ from unmask.randomness import Noise
 
 
 class Steps:
-    """Remembers which positions of each row each step revealed."""
+    """Records the positions of each row that each step unmasked."""
 
     def __init__(self):
         self.of = {}
@@ -59,7 +59,7 @@ def revealed(ids, rules, p=None):
     return steps.of
 
 
-def test_left_to_right_and_the_callers_order():
+def test_left_to_right_and_an_order_as_a_function():
     row = [MASK, FIRST_WORD, MASK, MASK, MASK]
     assert revealed([row], Rules(4, Selector(LeftToRight())))[0] == [[0], [2], [3], [4]]
     assert revealed([row], Rules(2, Selector(LeftToRight())))[0] == [[0, 2], [3, 4]]
@@ -93,7 +93,7 @@ scores = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
 @settings(deadline=None)
 @given(scores, st.floats(0.01, 3))
-def test_cumulative_error_is_its_definition(confidence, most):
+def test_cumulative_error_equals_its_definition(confidence, most):
     n = max(1, cumulative_error_count(confidence, most))
     # A sum in another order may round across the bound; the reference must agree just beside it.
     near = {max(1, cumulative_error_count(confidence, most * (1 + sign * 1e-9))) for sign in (-1, 1)} | {n}
@@ -102,11 +102,11 @@ def test_cumulative_error_is_its_definition(confidence, most):
 
 @settings(deadline=None)
 @given(scores, st.floats(0.01, 5))
-def test_factor_is_its_definition(confidence, most):
+def test_factor_equals_its_definition(confidence, most):
     assert len(admitted(Factor(most), confidence)) == max(1, factor_count(confidence, most))
 
 
-def test_admissions_by_hand():
+def test_commit_rules_by_hand():
     confidence = [0.5, 0.99, 0.9, 0.98]
     # errors, least first: .01 .02 .10 .50; their sums without the largest: 0 .01 .03 .13
     assert admitted(CumulativeError(0.02), confidence) == [1, 3]
@@ -120,7 +120,7 @@ def test_admissions_by_hand():
     assert admitted(TopK(), confidence, quota=2) == [1, 3]
 
 
-def test_apart_takes_one_of_every_run_as_far_as_the_quota_allows():
+def test_non_adjacent_takes_one_per_span_as_far_as_the_quota_allows():
     row, p = (
         [MASK, MASK, FIRST_WORD, MASK, MASK, MASK, FIRST_WORD],
         [[s, 1 - s] for s in (0.9, 0.8, 0.5, 0.7, 0.95, 0.92, 0.5)],
@@ -147,7 +147,7 @@ def test_apart_takes_one_of_every_run_as_far_as_the_quota_allows():
     ),
     st.integers(1, 9),
 )
-def test_apart_is_its_definition(row, quota):
+def test_non_adjacent_equals_its_definition(row, quota):
     candidates = torch.tensor([[c for c, _ in row]])
     ranking = torch.tensor([[float(r) for _, r in row]], dtype=torch.float64)
     ids = torch.full(candidates.shape, MASK)
@@ -190,13 +190,13 @@ def test_entropy_bound_by_hand():
     assert admitted(EntropyBound(0.39), confidence, log_probs) == [0, 1, 2]
 
 
-def test_an_entropy_of_zero_is_free():
+def test_positions_of_zero_entropy_are_unmasked_at_once():
     certain = torch.tensor([[1.0, 0.0]] * 3, dtype=torch.float64).log()
     assert admitted(EntropyBound(0.0), [1.0] * 3, certain) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("commit_rule", [CumulativeError(1e-6), Factor(1e-6), EntropyBound(0.0)])
-def test_the_strictest_admissions_reveal_one_a_step_and_are_exact(commit_rule):
+def test_the_strictest_commit_rules_unmask_one_per_step_and_are_exact(commit_rule):
     generator = torch.Generator().manual_seed(3)
     joint = torch.rand(3, 3, 3, generator=generator, dtype=torch.float64) ** 2
     rules = Rules(3, Selector(ConfidenceOrder(top_prob), commit_rule), MinOnePerStep(), allow_eos=False)
@@ -258,13 +258,13 @@ def test_blocks_are_finished_one_after_the_other():
         Blocks(0)
 
 
-def test_a_block_of_one_is_left_to_right_and_one_of_all_is_no_block():
+def test_blocks_of_one_are_left_to_right_and_one_block_is_no_block():
     row = [[MASK] * 7]
     assert revealed(row, Rules(7, block_schedule=Blocks(1)))[0] == [[i] for i in range(7)]
     assert revealed(row, Rules(3, block_schedule=Blocks(7))) == revealed(row, Rules(3))
 
 
-def test_a_threshold_moves_through_blocks_as_fast_as_it_can():
+def test_a_threshold_finishes_blocks_early():
     selector = Selector(ConfidenceOrder(top_prob), Threshold(0.5))
     assert revealed([[MASK] * 6], Rules(6, selector, MinOnePerStep(), block_schedule=Blocks(3)))[0] == [
         [0, 1, 2],
@@ -274,7 +274,7 @@ def test_a_threshold_moves_through_blocks_as_fast_as_it_can():
 
 @settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=14).filter(any), st.integers(1, 8), st.integers(1, 14))
-def test_every_plan_of_blocks_ends_in_time(blank, length, max_steps):
+def test_block_plans_keep_max_steps(blank, length, max_steps):
     ids = torch.tensor([[MASK if b else FIRST_WORD for b in blank]])
     blocks = math.ceil((len(blank) - blank.index(True)) / length)
     rules = Rules(

@@ -1,4 +1,4 @@
-"""Canvases as pictures: every cell in its colour and at its place."""
+"""Canvases as pictures: the colour and the position of every cell."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def traced():
     return trace, model.generate(prompt=prompt, seed=0, observers=[trace])
 
 
-def test_a_cell_has_its_colour_and_a_blank_has_none():
+def test_cells_have_palette_colours_and_masked_ones_are_grey():
     image = render.picture([0, 1, 2, 3, 7, MASK_ID], GRID, PALETTE, scale=4)
     assert image.shape == (8, 12, 3) and image.dtype == np.uint8
     assert (image[:4, 4:8] == PALETTE[1]).all() and (image[4:, 4:8] == PALETTE[7]).all()
@@ -43,7 +43,7 @@ def test_a_sheet_holds_every_picture(tmp_path, traced):
     assert (saved[6:10, 6:12] == render.picture(ids[0], GRID, PALETTE, scale=2)).all()
 
 
-def test_an_animation_goes_from_the_prompt_to_the_result(tmp_path, traced):
+def test_an_animation_runs_from_the_prompt_to_the_result(tmp_path, traced):
     trace, ids = traced
     frames = render.trace_frames(trace, GRID, PALETTE, scale=1)
     assert len(frames) == trace.num_steps + 1
@@ -63,7 +63,7 @@ def test_the_order_is_a_map(traced):
     assert all(tuple(shown[e.position]) != given for e in trace.row_events(0)) and len(trace.row_events(0)) == 5
 
 
-def test_a_terminal_shows_two_cells_a_character(traced):
+def test_a_terminal_shows_two_cells_per_character(traced):
     _, ids = traced
     text = render.terminal_picture(ids[0], GRID, PALETTE)
     assert text.plain == "▀▀▀\n"
@@ -71,7 +71,7 @@ def test_a_terminal_shows_two_cells_a_character(traced):
     assert f"rgb({upper[0]},{upper[1]},{upper[2]})" in str(text.spans[1].style)
 
 
-def test_a_view_says_what_it_cost_in_a_pipe(capsys):
+def test_a_view_prints_its_cost_in_a_pipe(capsys):
     model = NonAutoregressiveWrapper(rotary(), mask_id=MASK_ID, layout=(2, 3), steps=3)
     with render.GridView(GRID, PALETTE, console=Console(force_terminal=False)) as view:
         model.generate(2, seed=0, observers=[view])

@@ -1,4 +1,4 @@
-"""A trace made visible: the text is right, the page stands alone, and no token becomes markup."""
+"""Pictures of a trace: correct text, a self-contained page, and escaped tokens."""
 
 import io
 import json
@@ -24,7 +24,7 @@ EVIL = '</script><img src=x onerror="alert(1)"> '
 
 
 class Bytes:
-    """Ids from 3 on are words of bytes, some of them half a character; decoding strips the row's first space."""
+    """Ids from 3 on are bytes of words, some of them partial characters; decoding strips the row's first space."""
 
     mask_token_id, pad_token_id, eos_token_id = MASK, PAD, 2
     all_special_ids = [0, 1, 2]  # noqa: RUF012
@@ -45,7 +45,7 @@ class Bytes:
 
 @pytest.fixture(scope="module")
 def trace():
-    """Row 0: given " a", then all words in order, revealed two a step. Row 1: nothing to fill. Row 2: all blank."""
+    """Row 0: given " a", then all words in order, two per step. Row 1: no masked position. Row 2: all masked."""
     trace = Trace()
     certain = torch.eye(6) * 0.9 + 0.1 / 6
     logits = table([[1 / 6] * 6, *certain.tolist()], special_logit=-99)
@@ -57,7 +57,7 @@ def trace():
     return trace
 
 
-def test_pieces_join_to_the_text_and_keep_spaces_and_characters_whole():
+def test_pieces_join_to_the_text_with_spaces_and_complete_characters():
     ids = [3, 4, 5, 6, 3, 7]
     pieces = Pieces(Bytes())(ids)
     assert pieces == ["a", "\n    b", "", "é", " a", EVIL]
@@ -71,7 +71,7 @@ def data_of(page):
     return json.loads(content)
 
 
-def test_the_page_holds_every_token_with_its_moments(trace):
+def test_the_page_contains_every_token_with_its_events(trace):
     rows = data_of(trace_html(trace, Bytes()))["rows"]
     assert [row["steps"] for row in rows] == [3, 0, 3]
     first = rows[0]["tokens"]
@@ -84,7 +84,7 @@ def test_the_page_holds_every_token_with_its_moments(trace):
     assert len(rows[1]["tokens"]) == 3  # padding is not shown
 
 
-def test_the_page_stands_alone_and_no_token_is_markup(trace):
+def test_the_page_is_self_contained_and_tokens_are_escaped(trace):
     page = trace_html(trace, Bytes(), title="<i>&{{data}}", subtitle="<u>", labels=["<s>", "b", "c"])
     assert page.count("</script>") == 2 and "<img" not in page
     assert "<i>" not in page and "<u>" not in page and "<s>" not in page
@@ -92,7 +92,7 @@ def test_the_page_stands_alone_and_no_token_is_markup(trace):
     assert not re.search(r"https?://|\bsrc=[^x]|<link|@import|url\(", page)
 
 
-def test_the_page_is_saved_and_refuses_what_it_cannot_show(trace, tmp_path):
+def test_the_page_is_saved_and_unfinished_traces_are_refused(trace, tmp_path):
     save_trace_html(tmp_path / "page.html", trace, Bytes(), title="T")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == trace_html(trace, Bytes(), title="T")
     with pytest.raises(ValueError, match="no finished decode"):
