@@ -1,7 +1,7 @@
 """Integers in memory shared by a process and its data loader workers.
 
-A loader worker holds a copy of the dataset and of the collator. Integers in shared memory are the same in every copy, under
-fork and under spawn. A change between two passes, such as the epoch, therefore reaches workers that stay alive.
+A loader worker holds a copy of the dataset and of the collator. Integers in shared memory are the same in every copy,
+under fork and under spawn. A change between two passes, such as the epoch, therefore reaches workers that stay alive.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class SharedCounts:
         self._share(torch.zeros(size, dtype=torch.int32))
 
     def _share(self, cells: torch.Tensor) -> None:
-        shared: torch.Tensor = cells if cells.is_shared() else cells.share_memory_()  # type: ignore[no-untyped-call]  # torch does not annotate these two
+        # torch annotates neither of the two methods
+        shared: Any = cells if cells.is_shared() else cells.share_memory_()  # type: ignore[no-untyped-call]
         self._cells = shared
         self.values: NDArray[np.int32] = shared.numpy()
 

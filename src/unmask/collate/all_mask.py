@@ -21,7 +21,8 @@ class AllMaskDataset(Dataset[dict[str, Any]]):
     Args:
         special: the tokenizer, or its ``SpecialIds``.
         count: number of rows.
-        length: tokens per row. A sequence of lengths, such as ``store.document_tokens``, is sampled uniformly, once per row.
+        length: tokens per row. A sequence of lengths, such as ``store.document_tokens``, is sampled uniformly, once per
+            row.
         seed: seed of the sampled lengths.
 
     Rows are ``{"prompt_ids": int64 [length], "example_id": i}``, the input of ``MLMInfillWithExactTargetPredCollator``.
@@ -43,8 +44,8 @@ class AllMaskDataset(Dataset[dict[str, Any]]):
         self.seed = seed
         if count < 0 or self.reference.size == 0 or self.reference.min() < 1:
             raise ValueError(
-                f"count={count} and length={self.reference[:8].tolist()} describe no rows of masks: pass a count of at least 0 "
-                "and a length of at least 1 token, or a sequence of such lengths."
+                f"count={count} and length={self.reference[:8].tolist()} describe no rows of masks: pass a count of at "
+                "least 0 and a length of at least 1 token, or a sequence of such lengths."
             )
 
     def __len__(self) -> int:

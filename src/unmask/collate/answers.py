@@ -1,8 +1,8 @@
 """Supervised fine-tuning: only answers are masked and scored, in rows of any shape, chats included.
 
-A row is ``{"input_ids", "loss_mask"}``: the whole text, and 1 where a token belongs to an answer. ``{"input_ids", "labels"}``
-means the same with -100 outside answers. ``unmask.chat_row`` converts the messages of a chat. For a single prompt with its
-answer, use ``unmask.collate.seq2seq``.
+A row is ``{"input_ids", "loss_mask"}``: the whole text, and 1 where a token belongs to an answer. ``{"input_ids",
+"labels"}`` means the same with -100 outside answers. ``unmask.chat_row`` converts the messages of a chat. For a single
+prompt with its answer, use ``unmask.collate.seq2seq``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from unmask.randomness import low_discrepancy
 
 
 class SupervisedMLMCollator(PaddedCollator):
-    """Rows with a ``loss_mask`` or ``labels``, padded on the right; only answers are masked, their special tokens included.
+    """Rows with a ``loss_mask`` or ``labels``, padded on the right; only answers are masked, special tokens included.
 
     Args:
         tokenizer: the tokenizer, or its ``SpecialIds``.
@@ -86,7 +86,7 @@ def _answers(rows: Rows, tokens: Ragged) -> Ragged:
     answers = require_flags(rows, "loss_mask")
     if lengths_of(tokens) != lengths_of(answers):
         raise ValueError(
-            "Each row's 'loss_mask' must be as long as its 'input_ids', and here it is not. Use 1 for a token of an answer, 0 "
-            "for all others."
+            "Each row's 'loss_mask' must be as long as its 'input_ids', and here it is not. Use 1 for a token of an "
+            "answer, 0 for all others."
         )
     return answers if labelled is None else [a & b for a, b in zip(answers, labelled, strict=True)]

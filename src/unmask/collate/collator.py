@@ -42,7 +42,7 @@ from unmask.randomness import Noise, low_discrepancy, row_keys
 from unmask.shared_counts import SharedCounts
 
 NoiseSchedule = str | Schedule | Corruption | Callable[[Any], Any] | None
-"""The ``noise_schedule`` of a collator: a name, a schedule, a function ``t -> mask rate``, a corruption, or None for uniform."""
+"""A collator's ``noise_schedule``: a name, schedule, function ``t -> mask rate``, corruption, or None for uniform."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,11 @@ class CorruptingCollator:
         Other options:
 
         seed: seed of the keyed noise of rows with an ``example_id``, and of the generator for other rows.
-        low_discrepancy_times: spread the mask rates of rows with an ``epoch_place`` evenly, which lowers the variance of the
-            loss (docs/theory.md, "Variance of the estimate"). Other rows sample independently.
+        low_discrepancy_times: spread the mask rates of rows with an ``epoch_place`` evenly, which lowers the variance
+            of the loss (docs/theory.md, "Variance of the estimate"). Other rows sample independently.
         time_sampling: how mask rates are spread (``unmask.ops.time_sampling``).
-        pass_through: fields of the rows to copy into the batch: numbers of equal shape as a tensor, other values as a list.
+        pass_through: fields of the rows to copy into the batch: numbers of equal shape as a tensor, other values as a
+            list.
     """
 
     def __init__(
@@ -152,7 +153,7 @@ class CorruptingCollator:
         self._ordinary_run, self._strays = _longest_run(self._is_ordinary)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A pickled generator is a tensor in shared memory, which may be gone before a spawned worker opens it. Bytes persist.
+        # A pickled generator is a tensor in shared memory, which may vanish before a spawned worker opens it.
         return {**self.__dict__, "generator": self.generator.get_state().numpy().tobytes()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -167,7 +168,8 @@ class CorruptingCollator:
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, so that the same examples get new noise; not needed for rows with an ``epoch`` field.
 
-        Call it before a pass. It also reaches loader workers that stay alive between passes (``persistent_workers=True``).
+        Call it before a pass. It also reaches loader workers that stay alive between passes
+        (``persistent_workers=True``).
 
         Args:
             epoch: number of the pass, from 0.
@@ -191,12 +193,13 @@ class CorruptingCollator:
             return batch
         if taken := sorted(set(self.pass_through) & set(batch)):
             raise ValueError(
-                f"pass_through names {taken}, which the batch already has. Rename the field in the rows, such as 'clean_ids'."
+                f"pass_through names {taken}, which the batch already has. Rename the field in the rows, such as "
+                "'clean_ids'."
             )
         return {**batch, **carried(rows, self.pass_through)}
 
     def collate(self, rows: Rows) -> Any:
-        """Return the batch without ``pass_through`` fields; prediction collators override it, as they corrupt nothing."""
+        """Return the batch without ``pass_through`` fields; prediction collators override this method."""
         return self.batch(self.corrupt(rows))
 
     def assemble(self, rows: Rows) -> Assembled:
@@ -281,8 +284,8 @@ class CorruptingCollator:
         if np.count_nonzero(others.view(np.uint64) >= len(self._is_ordinary)):
             wrong = next(int(id) for id in others if not 0 <= id < len(self._is_ordinary))
             raise ValueError(
-                f"A row holds token id {wrong}, and this tokenizer's ids run from 0 to {len(self._is_ordinary) - 1}. The rows "
-                "come from another tokenizer: encode them again with this one."
+                f"A row holds token id {wrong}, and this tokenizer's ids run from 0 to {len(self._is_ordinary) - 1}. "
+                "The rows come from another tokenizer: encode them again with this one."
             )
         if self._strays:
             stray = self._is_ordinary[others]

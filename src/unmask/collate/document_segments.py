@@ -1,7 +1,7 @@
 """Segment ids and positions of packed rows, computed from the ends of their documents.
 
-``unmask.ops.segments`` computes the same from every token on any device. Working from the few document ends in NumPy takes a
-third of the time, which matters because collation runs concurrently with the training step.
+``unmask.ops.segments`` computes the same from every token on any device. Working from the few document ends in NumPy
+takes a third of the time, which matters because collation runs concurrently with the training step.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def documents(
     """Compute segment ids and positions from the last tokens of documents.
 
     Args:
-        last: indices of last tokens in the flattened batch, in any order. The token after each starts the next document;
-            the end of a row always ends a document.
+        last: indices of last tokens in the flattened batch, in any order. The token after each starts the next
+            document; the end of a row always ends a document.
         rows, width: shape of the batch.
 
     Returns:

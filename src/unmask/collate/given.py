@@ -4,8 +4,8 @@
     special_tokens_mask   1 = never masked
     labels                -100 = never masked and never scored; elsewhere the token itself
 
-Padding is removed first, so that every collator adds BOS, EOS and its own padding as usual. Padding is then never attended,
-masked, scored or counted in a position. Other fields, such as ``token_type_ids``, are ignored.
+Padding is removed first, so that every collator adds BOS, EOS and its own padding as usual. Padding is then never
+attended, masked, scored or counted in a position. Other fields, such as ``token_type_ids``, are ignored.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def maskable(rows: Rows, tokens: Ragged, *, special_tokens: bool = True) -> Flag
         if len(wrong := np.flatnonzero((label != IGNORED_TARGET) & (label != token))):
             at = int(wrong[0])
             raise ValueError(
-                f"Row {number} has label {int(label[at])} for token {int(token[at])} at position {at}. A collator masks tokens "
-                "itself, so 'labels' hold the clean token or -100 (never masked, never scored). Pass rows before masking, or "
-                "drop the field 'labels'."
+                f"Row {number} has label {int(label[at])} for token {int(token[at])} at position {at}. A collator "
+                "masks tokens itself, so 'labels' hold the clean token or -100 (never masked, never scored). Pass rows "
+                "before masking, or drop the field 'labels'."
             )
     scored = [label != IGNORED_TARGET for label in labels]
     return scored if ordinary is None else [a & b for a, b in zip(ordinary, scored, strict=True)]

@@ -3,8 +3,8 @@
     DefaultInfillMLMCollator               training: a schedule decides how many of the prompt's masks remain masked
     MLMInfillWithExactTargetPredCollator   decoding: every mask remains, with the complete text as target
 
-Only the prompt's own masks are ever masked or scored: never BOS, EOS, PAD or a given token. ``fixed_positions_mask`` is True
-at all other positions. An ``attention_mask`` in the rows applies to both fields, whose padding is removed.
+Only the prompt's own masks are ever masked or scored: never BOS, EOS, PAD or a given token. ``fixed_positions_mask`` is
+True at all other positions. An ``attention_mask`` in the rows applies to both fields, whose padding is removed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class DefaultInfillMLMCollator(DefaultMLMCollator):
         tokenizer: the tokenizer, or its ``SpecialIds``.
         block_size: width, or largest width; as in ``DefaultMLMCollator``.
         noise_schedule: law of the fraction of the prompt's masks that remain masked; None = all of them.
-        loss_on_padding: attend to padding, for models trained with ``loss_on_padding``. It is never masked or scored here.
+        loss_on_padding: attend to padding, for models trained with ``loss_on_padding``. It is never masked or scored
+            here.
 
         Other options:
 
@@ -107,8 +108,8 @@ class DefaultInfillMLMCollator(DefaultMLMCollator):
         clean, clean_real = self.lay_out(keep(complete, real_tokens(rows, complete)))
         if prompts.shape != clean.shape or not torch.equal(real, clean_real):
             raise ValueError(
-                "In an infilling row, 'input_ids' is the complete text of 'prompt_ids', so the two are equally long; here they "
-                "are not. Use as many masks for each gap as its answer has tokens."
+                "In an infilling row, 'input_ids' is the complete text of 'prompt_ids', so the two are equally long; "
+                "here they are not. Use as many masks for each gap as its answer has tokens."
             )
         self.ordinary(clean)
         masked = real & (prompts == self.special.mask)
@@ -118,7 +119,8 @@ class DefaultInfillMLMCollator(DefaultMLMCollator):
 class MLMInfillWithExactTargetPredCollator(DefaultInfillMLMCollator):
     """The prompts without corruption, for decoding, with the clean token of each mask as target.
 
-    Args: as in :class:`DefaultInfillMLMCollator`. ``noise_schedule`` has no effect; both collators have the same arguments.
+    Args: as in :class:`DefaultInfillMLMCollator`. ``noise_schedule`` has no effect; both collators have the same
+    arguments.
 
     Returns (when called with rows, whose ``input_ids`` may be absent):
         ``input_ids``, ``attention_mask``, ``positions``, ``fixed_positions_mask`` and ``target_ids``, ``[B, L]`` each.

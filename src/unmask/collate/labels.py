@@ -20,7 +20,7 @@ from unmask.randomness import low_discrepancy
 
 
 class MaskedLMCollator(CorruptingCollator):
-    """Rows ``{"tokens", "mask"}`` to ``{"tokens", "mask", "labels"}`` under BERT's 80/10/10 (Devlin et al. 2019, section 3.1).
+    """Rows ``{"tokens", "mask"}`` to ``{"tokens", "mask", "labels"}`` under 80/10/10 (Devlin et al. 2019, sec. 3.1).
 
     Args:
         mask_token_id: id of the mask; never sampled as a random token.
@@ -31,13 +31,13 @@ class MaskedLMCollator(CorruptingCollator):
         Other options:
 
         tokenizer: tokenizer or ``SpecialIds`` that supplies further ``special_ids``.
-        mask_replace_prob, random_replace_prob: fractions of the selected tokens replaced by the mask and by random tokens;
-            the others stay as they are.
+        mask_replace_prob, random_replace_prob: fractions of the selected tokens replaced by the mask and by random
+            tokens; the others stay as they are.
         seed, low_discrepancy_times, time_sampling, pass_through: see :class:`CorruptingCollator`.
 
-    Tokens and mask are ``[B, L]`` or ragged; shorter rows are padded with ``mask`` 0. Rows with the names ``input_ids`` and
-    ``attention_mask`` work too. All arguments are kept as attributes, ``tokenizer`` as its ``SpecialIds``, so that a pickled
-    collator holds no tokenizer.
+    Tokens and mask are ``[B, L]`` or ragged; shorter rows are padded with ``mask`` 0. Rows with the names ``input_ids``
+    and ``attention_mask`` work too. All arguments are kept as attributes, ``tokenizer`` as its ``SpecialIds``, so that
+    a pickled collator holds no tokenizer.
 
     Returns (when called with rows):
         ``tokens``, ``mask`` and ``labels``, int64 ``[B, L]``. ``labels`` are the clean ids at selected positions, -100
@@ -74,8 +74,8 @@ class MaskedLMCollator(CorruptingCollator):
     ) -> None:
         if not 0 <= mask_token_id < vocab_size:
             raise ValueError(
-                f"mask_token_id={mask_token_id} is not an id of a vocabulary of {vocab_size}: pass 0 to {vocab_size - 1}, or a "
-                "larger vocab_size."
+                f"mask_token_id={mask_token_id} is not an id of a vocabulary of {vocab_size}: pass 0 to "
+                f"{vocab_size - 1}, or a larger vocab_size."
             )
         known = SpecialIds.of(tokenizer) if tokenizer is not None else SpecialIds(mask_token_id, vocab_size)
         special = SpecialIds(

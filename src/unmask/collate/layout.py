@@ -24,7 +24,8 @@ class Layout:
 
     Attributes:
         pad_id: id of the padding token.
-        block_size: width under ``truncate="block"`` and largest width under ``"max"``, ``before`` and ``after`` included.
+        block_size: width under ``truncate="block"`` and largest width under ``"max"``, ``before`` and ``after``
+            included.
         truncate: ``"block"``: every batch is ``block_size`` wide. ``"max"``: as wide as the longest row, at most
             ``block_size``. None: as wide as the longest row, nothing truncated.
         before, after: ids around every row: BOS and EOS, or nothing.
@@ -52,26 +53,27 @@ class Layout:
         """Check the options of a collator.
 
         Raises:
-            ValueError: a required special token is missing, ``truncate`` is unknown, or the numbers contradict each other.
+            ValueError: a required special token is missing, ``truncate`` is unknown, or the numbers contradict each
+                other.
         """
         pad_id = cast(int, special.require("pad").pad)
         before = (cast(int, special.require("bos").bos),) if add_bos else ()
         after = (cast(int, special.require("eos").eos),) if add_eos else ()
         if truncate not in ("block", "max", None):
             raise ValueError(
-                f"truncate={truncate!r} is not known: 'block' pads and truncates to block_size, 'max' pads to the longest "
-                "row and truncates at block_size, None only pads to the longest row."
+                f"truncate={truncate!r} is not known: 'block' pads and truncates to block_size, 'max' pads to the "
+                "longest row and truncates at block_size, None only pads to the longest row."
             )
         if block_size <= len(before) + len(after):
             raise ValueError(
-                f"block_size={block_size} leaves no room for text beside {len(before) + len(after)} special tokens. Use a "
-                "larger block_size."
+                f"block_size={block_size} leaves no room for text beside {len(before) + len(after)} special tokens. "
+                "Use a larger block_size."
             )
         multiple = pad_to_multiple_of
         if multiple is not None and (multiple < 1 or (truncate is not None and block_size % multiple)):
             raise ValueError(
-                f"pad_to_multiple_of={multiple} and block_size={block_size} do not fit: rows of truncate={truncate!r} are at "
-                "most block_size wide, so block_size must itself be a multiple (such as 512 of 64)."
+                f"pad_to_multiple_of={multiple} and block_size={block_size} do not fit: rows of truncate={truncate!r} "
+                "are at most block_size wide, so block_size must itself be a multiple (such as 512 of 64)."
             )
         return cls(pad_id, block_size, truncate, before, after, pad_to_multiple_of)
 

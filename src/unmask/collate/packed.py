@@ -27,16 +27,16 @@ from unmask.randomness import low_discrepancy
 class PackedMLMCollator(CorruptingCollator):
     """Rows of exactly ``block_size`` tokens with several documents each, distinguished by ``segment_ids``.
 
-    A document ends with EOS, or where the row's own ``segment_ids`` change. PAD occurs only at the end of a row and is a
-    segment of its own: never attended by real tokens, never masked, never scored. Separators are never masked. If PAD and EOS
-    are the same id, the first of a run ends a document and the others are padding.
+    A document ends with EOS, or where the row's own ``segment_ids`` change. PAD occurs only at the end of a row and is
+    a segment of its own: never attended by real tokens, never masked, never scored. Separators are never masked. If PAD
+    and EOS are the same id, the first of a run ends a document and the others are padding.
 
     Args:
         tokenizer: the tokenizer, or its ``SpecialIds``.
         block_size: tokens per row.
         noise_schedule: law of the mask rate; as in :class:`DefaultMLMCollator`.
-        use_flex_attn: return exactly a ``PackedFlexMLMBatch``; the model builds the BlockMask on its device. Otherwise the
-            batch also has an ``attention_mask``, True at real tokens, so that padding costs nothing.
+        use_flex_attn: return exactly a ``PackedFlexMLMBatch``; the model builds the BlockMask on its device. Otherwise
+            the batch also has an ``attention_mask``, True at real tokens, so that padding costs nothing.
 
         Other options:
 
@@ -46,7 +46,8 @@ class PackedMLMCollator(CorruptingCollator):
         A ``PackedFlexMLMBatch`` or an ``MLMBatch``, every tensor ``[B, block_size]``.
 
     Raises:
-        ValueError: when called with a row of another length, or without EOS in the tokenizer and ``segment_ids`` in the rows.
+        ValueError: when called with a row of another length, or without EOS in the tokenizer and ``segment_ids`` in the
+            rows.
 
     Example:
         >>> from unmask import PackedMLMCollator, SpecialIds
@@ -85,8 +86,8 @@ class PackedMLMCollator(CorruptingCollator):
         tokens = require_column(rows, "input_ids")
         if (lengths := set(lengths_of(tokens))) != {self.block_size}:
             raise ValueError(
-                f"Packed rows hold exactly block_size={self.block_size} tokens; these hold {sorted(lengths)[:5]}. Pack the "
-                "documents first (unmask.collate.packing), or use DefaultMLMCollator for rows of any length."
+                f"Packed rows hold exactly block_size={self.block_size} tokens; these hold {sorted(lengths)[:5]}. Pack "
+                "the documents first (unmask.collate.packing), or use DefaultMLMCollator for rows of any length."
             )
         padded, allowed = real_tokens(rows, tokens), maskable(rows, tokens)
         ids, real = pad(

@@ -1,9 +1,9 @@
 """Best-fit packing of documents into rows of one length, in one pass and bounded memory.
 
-Open rows are indexed by their free space. A document is added to the open row with the least sufficient free space, or opens
-a new row. A document longer than a row is cut into full rows and a remainder. When too many rows are open, the fullest is
-emitted. Free space is filled with PAD, which costs compute without a training signal; ``Packer.efficiency`` measures it.
-Cutting documents less often improves quality (Ding et al. 2024, arXiv:2404.10830).
+Open rows are indexed by their free space. A document is added to the open row with the least sufficient free space, or
+opens a new row. A document longer than a row is cut into full rows and a remainder. When too many rows are open, the
+fullest is emitted. Free space is filled with PAD, which costs compute without a training signal; ``Packer.efficiency``
+measures it. Cutting documents less often improves quality (Ding et al. 2024, arXiv:2404.10830).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ class Packer:
     Args:
         block_size: tokens per row.
         pad_id: id that fills the free space.
-        open_rows: maximum number of open rows. Memory is ``open_rows * block_size`` tokens; more open rows pack tighter.
+        open_rows: maximum number of open rows. Memory is ``open_rows * block_size`` tokens; more open rows pack
+            tighter.
 
     Attributes:
         rows, tokens: numbers of rows and real tokens emitted so far.
@@ -42,7 +43,8 @@ class Packer:
     def __init__(self, block_size: int, pad_id: int, open_rows: int = 512) -> None:
         if block_size < 1 or open_rows < 1:
             raise ValueError(
-                f"block_size={block_size} and open_rows={open_rows} must both be at least 1: tokens per row, and open rows."
+                f"block_size={block_size} and open_rows={open_rows} must both be at least 1: tokens per row, and open "
+                "rows."
             )
         self.block_size = block_size
         self.pad_id = pad_id
@@ -63,8 +65,8 @@ class Packer:
             documents: sequences of token ids.
 
         Yields:
-            ``{"input_ids", "segment_ids"}``, int64 ``[block_size]`` each. ``segment_ids`` number the documents of a row from
-            0; PAD at the end has the next number.
+            ``{"input_ids", "segment_ids"}``, int64 ``[block_size]`` each. ``segment_ids`` number the documents of a row
+            from 0; PAD at the end has the next number.
         """
         by_room: list[list[list[np.ndarray]]] = [[] for _ in range(self.block_size + 1)]
         rooms = 0  # bit r is set while an open row has r free positions, so the best fit is one shift

@@ -87,8 +87,8 @@ class DefaultMLMCollator(PaddedCollator):
     Args:
         tokenizer: the tokenizer (Hugging Face's attribute names), or its ``SpecialIds``.
         block_size: width under ``truncate="block"``, largest width under ``"max"``; BOS and EOS count.
-        noise_schedule: law of the mask rate: a name, a schedule, a function ``t -> mask rate``, a ``Corruption``, or None for
-            a uniform rate.
+        noise_schedule: law of the mask rate: a name, a schedule, a function ``t -> mask rate``, a ``Corruption``, or
+            None for a uniform rate.
         loss_on_padding: treat PAD as an ordinary token: attended, masked and scored.
 
         Other options:
@@ -99,7 +99,8 @@ class DefaultMLMCollator(PaddedCollator):
         seed, low_discrepancy_times, time_sampling, pass_through: see :class:`CorruptingCollator`.
 
     Returns (when called with rows ``{"input_ids": ids}``, optionally ``example_id``):
-        An ``MLMBatch``, every tensor ``[B, L]``: ``input_ids`` and ``target_ids`` int64, ``p_mask`` float32, masks bool.
+        An ``MLMBatch``, every tensor ``[B, L]``: ``input_ids`` and ``target_ids`` int64, ``p_mask`` float32, masks
+        bool.
 
     Raises:
         ValueError: a special token is missing, or the numbers contradict each other.

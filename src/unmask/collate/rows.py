@@ -1,7 +1,7 @@
 """Read the fields of a batch of examples as arrays, whatever container the caller uses.
 
-A batch is a list of mappings (``{"input_ids": [...]}``) or one mapping of columns (a dataset slice, an Arrow batch). Values
-may be lists, NumPy arrays, tensors or Arrow arrays. Collators read rows only through this module.
+A batch is a list of mappings (``{"input_ids": [...]}``) or one mapping of columns (a dataset slice, an Arrow batch).
+Values may be lists, NumPy arrays, tensors or Arrow arrays. Collators read rows only through this module.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def _ids(values: Any) -> np.ndarray:
     if array.dtype != np.int64:
         if array.size and not np.issubdtype(array.dtype, np.integer):
             raise ValueError(
-                f"Token ids must be integers; a row arrived with values of type {array.dtype}. If the rows hold text, encode "
+                f"Token ids must be integers; a row arrived with values of type {array.dtype}. If the rows hold text, "
+                f"encode "
                 "it first: {'input_ids': tokenizer.encode(text)}."
             )
         array = array.astype(np.int64)
@@ -56,8 +57,8 @@ def _row(values: Any, name: str, read: Callable[[Any], np.ndarray]) -> np.ndarra
         return only
     if row.ndim != 1:
         raise ValueError(
-            f"Each row's {name!r} is one sequence of tokens, and this one has shape {list(row.shape)}. Pass rows such as "
-            f"{{{name!r}: [5, 6, 7]}}, or columns {{{name!r}: [[5, 6, 7], [8, 9]]}}."
+            f"Each row's {name!r} is one sequence of tokens, and this one has shape {list(row.shape)}. Pass rows such "
+            f"as {{{name!r}: [5, 6, 7]}}, or columns {{{name!r}: [[5, 6, 7], [8, 9]]}}."
         )
     return row
 
@@ -66,7 +67,8 @@ def column(rows: Rows, *names: str) -> Ragged | None:
     """Read the first available field among ``names`` as int64 arrays.
 
     Returns:
-        One ``[B, L]`` array if the field is a matrix, otherwise a list of ``B`` arrays ``[l_b]``; None without such a field.
+        One ``[B, L]`` array if the field is a matrix, otherwise a list of ``B`` arrays ``[l_b]``; None without such a
+        field.
     """
     return _column(rows, names, _ids)
 

@@ -2,14 +2,15 @@
 
     MLMSeq2SeqTrainCollator   prompt · bos · target · eos      right pad                    one row
     MLMSeq2SeqCollator        prompt ‖ bos · target · eos      left pad ‖ right pad         aligned answers
-    MLMSeq2SeqPredCollator    prompt · bos ‖ target · eos      left pad ‖ right pad         nothing masked: for decoding
+    MLMSeq2SeqPredCollator    prompt · bos ‖ target · eos      left pad ‖ right pad         no masks: for decoding
 
-The three accept the same rows and arguments: ``block_size`` positions for an answer and ``input_block_size`` for a prompt. The
-first two produce the same tokens, the same targets and, for rows with an ``example_id``, the same noise; only padding differs.
+The three accept the same rows and arguments: ``block_size`` positions for an answer and ``input_block_size`` for a
+prompt. The first two produce the same tokens, the same targets and, for rows with an ``example_id``, the same noise;
+only padding differs.
 
-Rows are ``{"prompt_ids", "target_ids"}`` (``"input_ids"`` is accepted for the target). A prompt that is too long is truncated
-on the left and never reduces the positions of the answer. EOS ends the answer and is masked and scored like its other tokens.
-Rows that are already padded come with ``prompt_attention_mask`` and ``target_attention_mask``.
+Rows are ``{"prompt_ids", "target_ids"}`` (``"input_ids"`` is accepted for the target). A prompt that is too long is
+truncated on the left and never reduces the positions of the answer. EOS ends the answer and is masked and scored like
+its other tokens. Rows that are already padded come with ``prompt_attention_mask`` and ``target_attention_mask``.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ class MLMSeq2SeqTrainCollator(PaddedCollator):
         Other options:
 
         add_bos, add_eos: BOS between prompt and answer, EOS after the answer.
-        truncate: ``"block"``: rows of ``input_block_size + block_size``. ``"max"``: as wide as the longest row, with the same
-            limits for prompt and answer. None: as wide as the longest row, nothing truncated.
-        loss_on_padding: positions after an answer belong to it: attended, masked and scored (fine-tuning of LLaDA, Nie et al.
-            2025).
+        truncate: ``"block"``: rows of ``input_block_size + block_size``. ``"max"``: as wide as the longest row, with
+            the same limits for prompt and answer. None: as wide as the longest row, nothing truncated.
+        loss_on_padding: positions after an answer belong to it: attended, masked and scored (fine-tuning of LLaDA, Nie
+            et al. 2025).
         pad_to_multiple_of: round the width up; also the width of prompts beside aligned answers.
         seed, low_discrepancy_times, time_sampling, pass_through: see ``CorruptingCollator``.
 
@@ -87,13 +88,13 @@ class MLMSeq2SeqTrainCollator(PaddedCollator):
         super().__init__(special, layout, noise_schedule, seed, low_discrepancy_times, time_sampling, pass_through)
         if input_block_size is not None and input_block_size < 1:
             raise ValueError(
-                f"input_block_size={input_block_size} is the length of the longest prompt: pass at least 1 token, or None for "
-                "no limit."
+                f"input_block_size={input_block_size} is the length of the longest prompt: pass at least 1 token, or "
+                "None for no limit."
             )
         if truncate is not None and input_block_size is not None and input_block_size % (pad_to_multiple_of or 1):
             raise ValueError(
-                f"pad_to_multiple_of={pad_to_multiple_of} and input_block_size={input_block_size} do not fit: prompts are at most "
-                "input_block_size wide, so it must itself be a multiple (such as 512 of 64)."
+                f"pad_to_multiple_of={pad_to_multiple_of} and input_block_size={input_block_size} do not fit: prompts "
+                "are at most input_block_size wide, so it must itself be a multiple (such as 512 of 64)."
             )
         self.input_block_size = input_block_size
         self.loss_on_padding = loss_on_padding
@@ -121,8 +122,9 @@ class MLMSeq2SeqTrainCollator(PaddedCollator):
         named = column(rows, "target_ids") is not None
         if named and column(rows, "attention_mask") is not None:
             raise ValueError(
-                "Rows carry 'attention_mask' beside 'prompt_ids' and 'target_ids', so it is unclear which of the two it "
-                "describes. Name the masks 'prompt_attention_mask' and 'target_attention_mask', or remove the padding."
+                "Rows carry 'attention_mask' beside 'prompt_ids' and 'target_ids', so it is unclear which of the two "
+                "it describes. Name the masks 'prompt_attention_mask' and 'target_attention_mask', or remove the "
+                "padding."
             )
         real = real_tokens(rows, tokens, "target_attention_mask", *(() if named else ("attention_mask",)))
         return frame(keep(tokens, real), self.layout.limit, before, after)
@@ -135,7 +137,7 @@ class MLMSeq2SeqTrainCollator(PaddedCollator):
         return keep_end(prompts, [len(prompt) if limit is None else limit for prompt in prompts])
 
     def pad_left(self, prompts: Ragged) -> tuple[Tensor, Tensor]:
-        """Stack prompts, padded on the left to ``input_block_size`` by ``truncate``, or to the longest if that is wider."""
+        """Stack prompts, padded on the left to ``input_block_size`` by ``truncate``, or to the longest prompt."""
         layout = self.layout
         limited = layout.truncate is not None and self.input_block_size is not None
         longest = max(map(len, prompts))
@@ -182,11 +184,12 @@ class MLMSeq2SeqCollator(MLMSeq2SeqTrainCollator):
 class MLMSeq2SeqPredCollator(MLMSeq2SeqTrainCollator):
     """``prompt · bos`` to continue, padded on the left, and the true ``target · eos``, padded on the right.
 
-    Args: as in :class:`MLMSeq2SeqTrainCollator`. ``noise_schedule`` has no effect; the three collators have the same arguments.
+    Args: as in :class:`MLMSeq2SeqTrainCollator`. ``noise_schedule`` has no effect; the three collators have the same
+    arguments.
 
     Returns (when called with rows):
-        ``input_ids`` and ``attention_mask`` ``[B, P]``. A prompt of ``input_block_size`` tokens is not truncated for BOS, so
-        ``P`` is then one more. For rows with a target also ``target_ids`` ``[B, T]``, padded with PAD under
+        ``input_ids`` and ``attention_mask`` ``[B, P]``. A prompt of ``input_block_size`` tokens is not truncated for
+        BOS, so ``P`` is then one more. For rows with a target also ``target_ids`` ``[B, T]``, padded with PAD under
         ``loss_on_padding``, otherwise with -100.
 
     Example:

@@ -7,8 +7,9 @@
     out/valid/           token store of the held-out documents
     out/prepared.json    written last: the folder is complete
 
-The validation split is a fraction of the bytes. It depends neither on the order of the documents nor on the number of workers,
-and equal texts are always on the same side (see ``held_out``). The corpus is streamed, never in memory as a whole.
+The validation split is a fraction of the bytes. It depends neither on the order of the documents nor on the number of
+workers, and equal texts are always on the same side (see ``held_out``). The corpus is streamed, never in memory as a
+whole.
 
 A complete folder can be reopened without its source (see ``recipe``).
 """
@@ -46,8 +47,8 @@ class Prepared:
 
     Attributes:
         folder: path of the folder.
-        train_documents, train_tokens, train_bytes: size of the training store. Tokens count one EOS per document; bytes are of
-            UTF-8.
+        train_documents, train_tokens, train_bytes: size of the training store. Tokens count one EOS per document; bytes
+            are of UTF-8.
         valid_documents, valid_tokens, valid_bytes: size of the validation store.
         vocab_size: number of ids of the tokenizer.
     """
@@ -117,8 +118,8 @@ def prepare(
 ) -> Prepared:
     """Tokenise a corpus into training and validation stores.
 
-    An interrupted call continues where it stopped; a call after success does nothing. Processes with the same ``out``, such as
-    the ranks of a run, wait for the first one and use its result.
+    An interrupted call continues where it stopped; a call after success does nothing. Processes with the same ``out``,
+    such as the ranks of a run, wait for the first one and use its result.
 
     Args:
         source: a file, a folder, ``owner/name`` on the Hugging Face hub, a built-in corpus, or a ``Source``.
@@ -126,24 +127,25 @@ def prepare(
 
         Other options:
 
-        tokenizer: a path, a hub name, or a ``Tokenizer``. None trains a byte-level BPE, or builds a trace tokenizer if the
-            source is instruction traces.
+        tokenizer: a path, a hub name, or a ``Tokenizer``. None trains a byte-level BPE, or builds a trace tokenizer if
+            the source is instruction traces.
         vocab_size: size of the tokenizer to train; ignored with ``tokenizer``.
-        valid_fraction: fraction of the bytes to hold out, in (0, 1). Ignored with ``valid_source`` and for a corpus with its
-            own split (traces). If the corpus allows no split within a tenth of the fraction, a warning states the actual one.
+        valid_fraction: fraction of the bytes to hold out, in (0, 1). Ignored with ``valid_source`` and for a corpus
+            with its own split (traces). If the corpus allows no split within a tenth of the fraction, a warning states
+            the actual one.
         valid_source: a separate validation corpus.
         workers: processes that tokenise (None = one per core); the result does not depend on it.
         shard_tokens: tokens per shard of the stores.
         seed: seed of the validation split.
-        progress: called with ``(documents done, total documents or None, stage)``; stages are ``"tokenizer"``, ``"train"`` and
-            ``"valid"``.
+        progress: called with ``(documents done, total documents or None, stage)``; stages are ``"tokenizer"``,
+            ``"train"`` and ``"valid"``.
 
     Returns:
         The paths and sizes of the prepared folder.
 
     Raises:
-        ValueError: the source is missing, empty, or a single document that cannot be split; the folder was prepared with other
-            arguments; or the tokenizer has no mask, pad or EOS token.
+        ValueError: the source is missing, empty, or a single document that cannot be split; the folder was prepared
+            with other arguments; or the tokenizer has no mask, pad or EOS token.
 
     Example:
         >>> from pathlib import Path
@@ -158,7 +160,8 @@ def prepare(
     """
     if not 0 < valid_fraction < 1:
         raise ValueError(
-            f"valid_fraction is {valid_fraction}; it is the fraction of the bytes to hold out, between 0 and 1, like 0.05."
+            f"valid_fraction is {valid_fraction}; it is the fraction of the bytes to hold out, between 0 and 1, like "
+            "0.05."
         )
     if shard_tokens < 1 or (workers is not None and workers < 1):
         raise ValueError(f"shard_tokens ({shard_tokens}) and workers ({workers}) must be at least 1.")

@@ -1,7 +1,7 @@
 """Prompts with masks, and the same text with the masks filled.
 
-The text around a mask is copied from the prompt and never decoded from ids. Case, unknown characters and spaces therefore
-survive unchanged under every tokenizer. Only the filling is decoded:
+The text around a mask is copied from the prompt and never decoded from ids. Case, unknown characters and spaces
+therefore survive unchanged under every tokenizer. Only the filling is decoded:
 
     text[:mask_start] + filling + text[mask_end:]
 

@@ -1,8 +1,8 @@
 """The settings that a prepared folder was made with, so that it can be reopened without its source.
 
-``arguments.json`` holds fingerprints, which detect a request with other arguments, and the recipe: the settings as they were
-written. The recipe is compared when no fingerprint can be computed: the source was moved or deleted, or the tokenizer's hub is
-unreachable.
+``arguments.json`` holds fingerprints, which detect a request with other arguments, and the recipe: the settings as they
+were written. The recipe is compared when no fingerprint can be computed: the source was moved or deleted, or the
+tokenizer's hub is unreachable.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ def claim(out: Path, arguments: dict[str, Any], recipe: Recipe) -> None:
         changes = ", ".join(f"{key} (was {_short(before.get(key))}, now {_short(arguments[key])})" for key in different)
         raise ValueError(
             f"{out} was prepared with other arguments; different: {changes}. Choose another folder, repeat the earlier "
-            f"arguments, or delete {out} to prepare it again. (A source differs when its files were changed. To train on the "
-            "store as it is, set data.store alone, without data.source.)"
+            f"arguments, or delete {out} to prepare it again. (A source differs when its files were changed. To train "
+            "on the store as it is, set data.store alone, without data.source.)"
         )
 
 

@@ -28,8 +28,8 @@ class ChatTokenizer(Protocol):
 def chat_row(messages: Messages, tokenizer: ChatTokenizer, answer_role: str = "assistant") -> dict[str, list[int]]:
     """Tokenise a chat and mark the tokens of its answers.
 
-    The tokens of a message are those that the template appends with the message. The header before an answer (the generation
-    prompt) counts as given, so an answer consists of its text and its end of turn.
+    The tokens of a message are those that the template appends with the message. The header before an answer (the
+    generation prompt) counts as given, so an answer consists of its text and its end of turn.
 
     Args:
         messages: ``{"role", "content"}`` mappings in order.
@@ -55,13 +55,13 @@ def chat_row(messages: Messages, tokenizer: ChatTokenizer, answer_role: str = "a
     """
     if getattr(tokenizer, "chat_template", None) is None:
         raise ValueError(
-            f"This tokenizer ({type(tokenizer).__name__}) has no chat template, which converts messages to text. Use the "
-            "tokenizer of a chat model, set tokenizer.chat_template, or build rows of prompt_ids and target_ids."
+            f"This tokenizer ({type(tokenizer).__name__}) has no chat template, which converts messages to text. Use "
+            "the tokenizer of a chat model, set tokenizer.chat_template, or build rows of prompt_ids and target_ids."
         )
     if not any(message["role"] == answer_role for message in messages):
         raise ValueError(
-            f"The chat has no message of role {answer_role!r}, so there is no answer to train on. Drop it, or pass another "
-            "answer_role."
+            f"The chat has no message of role {answer_role!r}, so there is no answer to train on. Drop it, or pass "
+            "another answer_role."
         )
 
     def tokens(count: int, generation: bool = False) -> list[int]:
@@ -78,8 +78,8 @@ def chat_row(messages: Messages, tokenizer: ChatTokenizer, answer_role: str = "a
         start, stop = tokens(number, generation=True), tokens(number + 1)
         if input_ids[: len(stop)] != stop or stop[: len(start)] != start:
             raise ValueError(
-                "The chat template changes earlier text when a message is appended, so the tokens of an answer cannot be "
-                "located. Use a template that only appends, or rows of prompt_ids and target_ids."
+                "The chat template changes earlier text when a message is appended, so the tokens of an answer cannot "
+                "be located. Use a template that only appends, or rows of prompt_ids and target_ids."
             )
         loss_mask[len(start) : len(stop)] = [1] * (len(stop) - len(start))
     return {"input_ids": input_ids, "loss_mask": loss_mask}

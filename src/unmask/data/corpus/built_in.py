@@ -46,7 +46,7 @@ def _modules() -> Iterator[tuple[str, str, ast.Module]]:
 
 
 def _docstrings(node: ast.AST, name: str) -> Iterator[str]:
-    """Yield ``qualified.name``, a blank line and the docstring of ``node`` and of the classes and functions inside it."""
+    """Yield ``qualified.name``, a blank line and the docstring, for ``node`` and its classes and functions."""
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         docstring = ast.get_docstring(node, clean=False)
         if docstring:

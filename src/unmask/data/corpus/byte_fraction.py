@@ -1,8 +1,8 @@
 """Choose documents by hash so that a fraction of all bytes is held out, in one pass and bounded memory.
 
-The position of a text in ``[0, 2**64)`` is a keyed hash. Texts below a ``cut`` and of at most ``2**largest - 1`` bytes are held
-out, which is a deterministic function of the text. The sketch sums bytes by position and by power of two of the size. Beyond
-``MOST`` sums, neighbouring positions are merged, so memory does not grow with the corpus.
+The position of a text in ``[0, 2**64)`` is a keyed hash. Texts below a ``cut`` and of at most ``2**largest - 1`` bytes
+are held out, which is a deterministic function of the text. The sketch sums bytes by position and by power of two of
+the size. Beyond ``MOST`` sums, neighbouring positions are merged, so memory does not grow with the corpus.
 """
 
 from __future__ import annotations
@@ -84,10 +84,10 @@ class ByteSketch:
         self._shift += step
 
     def choose(self) -> Choice | None:
-        """Return the plain cut if it is near the fraction, otherwise the nearest cut, with a limit of sizes only if needed.
+        """Return the plain cut if it is near the fraction, otherwise the nearest cut, limiting sizes only if needed.
 
-        The plain cut does not depend on other documents. A limit of sizes is the last resort, as it keeps all large documents
-        for training.
+        The plain cut does not depend on other documents. A limit of sizes is the last resort, as it keeps all large
+        documents for training.
 
         Returns:
             The best choice, near or not; None for a single distinct text, of which nothing can be held out.

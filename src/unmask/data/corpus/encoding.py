@@ -1,7 +1,7 @@
 """Tokenise documents into arrays, in this process or in several, preserving the order.
 
-The parent process reads documents and sends chunks of them to workers. Only a few chunks per worker are in flight, so memory
-is bounded. This module does not import torch, so a worker starts in a fraction of a second.
+The parent process reads documents and sends chunks of them to workers. Only a few chunks per worker are in flight, so
+memory is bounded. This module does not import torch, so a worker starts in a fraction of a second.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class TokenizedDocuments(NamedTuple):
 
     Attributes:
         tokens: uint16 or uint32 ``[n]``.
-        table: int64 ``[documents, 3 or 4]``: tokens, bytes, words and, if compared, whether the tokens decode to the text.
+        table: int64 ``[documents, 3 or 4]``: tokens, bytes, words and, if compared, whether the tokens decode to the
+            text.
     """
 
     tokens: NDArray[np.unsignedinteger]
@@ -84,9 +85,10 @@ class DocumentTokenizer:
             first = int(np.argmax(wrong))
             document = documents[int(np.searchsorted(ends, first, side="right"))]
             raise ValueError(
-                f"The document '{document.name}' contains the special token '{self.tokenizer.token_text(int(tokens[first]))}', "
-                "and this tokenizer does not encode it as plain text, so it could not be distinguished from a real one. Remove it "
-                "from the text, or mark the token as special in the tokenizer."
+                f"The document '{document.name}' contains the special token "
+                f"'{self.tokenizer.token_text(int(tokens[first]))}', and this tokenizer does not encode it as plain "
+                "text, so it could not be distinguished from a real one. Remove it from the text, or mark the token as "
+                "special in the tokenizer."
             )
 
 
@@ -147,8 +149,9 @@ def encode_all(
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
         raise RuntimeError(
-            "A tokenising process was killed, usually because memory ran out. Run the same command again with fewer workers; it "
-            "continues after the last finished shard. In a script, call prepare() under `if __name__ == '__main__':`."
+            "A tokenising process was killed, usually because memory ran out. Run the same command again with fewer "
+            "workers; it continues after the last finished shard. In a script, call prepare() under `if __name__ == "
+            "'__main__':`."
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

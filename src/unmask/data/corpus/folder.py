@@ -1,7 +1,7 @@
 """List the files of a folder recursively, each once and in sorted order, and count everything else.
 
-Links are followed. A linked folder is listed once, so loops end. Links to a parent folder, hidden files, dangling links, pipes
-and devices are counted and left out.
+Links are followed. A linked folder is listed once, so loops end. Links to a parent folder, hidden files, dangling
+links, pipes and devices are counted and left out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """File formats: one class for each, and the registry ``FORMATS`` of all of them.
 
-A format is an object with the members of the protocol :class:`Format`, registered by :func:`register_format`. Everything else
-follows from the registry: folders, ``--input``, the guess from a file name, error messages, and the table in docs/formats.md.
+A format is an object with the members of the protocol :class:`Format`, registered by :func:`register_format`.
+Everything else follows from the registry: folders, ``--input``, the guess from a file name, error messages, and the
+table in docs/formats.md.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Format(Protocol):
     compressed: bool
 
     def recognises(self, path: Path) -> bool:
-        """Return whether the contents of a file with one of the suffixes are of this format; read a few bytes at most."""
+        """Return whether the contents of a file with one of the suffixes are of this format, by its first bytes."""
         ...
 
     def documents(self, source: Input, options: ReadOptions) -> Iterator[Document]:
@@ -70,8 +71,8 @@ class Format(Protocol):
 class Text:
     """Plain text. A document is the file, a paragraph, a line, or a section.
 
-    A section is an article in files whose articles begin with a line like `` = Title = ``, otherwise as many paragraphs as
-    hold 4,096 characters.
+    A section is an article in files whose articles begin with a line like `` = Title = ``, otherwise paragraphs
+    of 4,096 characters together.
     """
 
     description = "a file, section, paragraph or line of plain text"
@@ -212,8 +213,8 @@ def kinds() -> tuple[str, ...]:
 def register_format(name: str, format: Format) -> None:
     """Add a file format to ``FORMATS``, so that every command and function of this process reads it.
 
-    Files with one of its suffixes are then recognised by name; ``name:path`` selects the format for any path. If several
-    formats share a suffix, a file belongs to the last registered one whose ``recognises`` returns True.
+    Files with one of its suffixes are then recognised by name; ``name:path`` selects the format for any path. If
+    several formats share a suffix, a file belongs to the last registered one whose ``recognises`` returns True.
 
     Args:
         name: the prefix, such as ``csv`` in ``csv:table.csv``.

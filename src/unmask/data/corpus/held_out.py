@@ -1,9 +1,9 @@
 """The validation split: a fraction of the bytes, chosen by a keyed hash of each text.
 
-The side of a document is a deterministic function of ``(seed, text)`` and of three numbers per corpus: a cut, a largest size
-(see ``byte_fraction``), and a length beyond which documents are cut into pieces first. Documents are cut only if the fraction
-cannot be met otherwise. Equal texts are on the same side, whatever the order of documents and the number of workers. A corpus
-with its own split, such as traces, keeps it.
+The side of a document is a deterministic function of ``(seed, text)`` and of three numbers per corpus: a cut, a largest
+size (see ``byte_fraction``), and a length beyond which documents are cut into pieces first. Documents are cut only if
+the fraction cannot be met otherwise. Equal texts are on the same side, whatever the order of documents and the number
+of workers. A corpus with its own split, such as traces, keeps it.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ class HeldOut:
                 return cls(source, seed, fraction, pieces, piece)
         if whole is None:
             raise ValueError(
-                f"'{source.path}' is one single document, so none can be held out for validation. For a text file choose "
-                "smaller documents, paragraphs or lines (--unit line; in a config data.unit=line), or give a separate "
-                "validation corpus (valid_source)."
+                f"'{source.path}' is one single document, so none can be held out for validation. For a text file "
+                "choose smaller documents, paragraphs or lines (--unit line; in a config data.unit=line), or give a "
+                "separate validation corpus (valid_source)."
             )
         return cls(source, seed, fraction, whole)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the contents of ``split.json``, from which ``from_dict`` restores the split without reading the corpus."""
+        """Return the contents of ``split.json``; ``from_dict`` restores the split without reading the corpus."""
         return {"fraction": self.fraction, "choice": list(self.choice), "piece": self.piece}
 
     @classmethod
@@ -82,9 +82,10 @@ class HeldOut:
         """Warn if the held-out fraction is far from its target."""
         if not (_is_divided(self.choice) or self.choice.is_near(self.fraction)):
             warnings.warn(
-                f"{self.choice.fraction:.2%} of the bytes of '{self.source.path}' are held out instead of {self.fraction:.2%}: "
-                "the corpus has too few documents for a better split. Give more or smaller documents (--unit line; in a config "
-                "data.unit=line), another fraction, or a separate validation corpus (valid_source).",
+                f"{self.choice.fraction:.2%} of the bytes of '{self.source.path}' are held out instead of "
+                f"{self.fraction:.2%}: the corpus has too few documents for a better split. Give more or smaller "
+                "documents (--unit line; in a config data.unit=line), another fraction, or a separate validation "
+                "corpus (valid_source).",
                 stacklevel=3,
             )
 
@@ -125,8 +126,9 @@ def _division(source: Source) -> Choice | None:
             return _DIVIDED
     held_out = True in sides
     raise ValueError(
-        f"All traces of '{source.path}' are on one side of its split ({'test' if held_out else 'train'}), so there is nothing "
-        f"to {'train on' if held_out else 'validate with'}. Disassemble several binaries, or give a separate valid_source."
+        f"All traces of '{source.path}' are on one side of its split ({'test' if held_out else 'train'}), so there is "
+        f"nothing to {'train on' if held_out else 'validate with'}. Disassemble several binaries, or give a separate "
+        "valid_source."
     )
 
 

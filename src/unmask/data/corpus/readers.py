@@ -43,13 +43,15 @@ def read_dataset(path: str, field: str, split: str, subset: str | None, *, saved
         raise ValueError(
             f"The dataset '{path}' could not be opened ({str(error).rstrip('.')}). "
             + ("Give a folder that save_to_disk wrote. " if saved else
-               "No file or folder has this name, so it was looked up on the Hugging Face hub: check its spelling and the network. ")
+               "No file or folder has this name, so it was looked up on the Hugging Face hub: check its spelling and "
+               "the network. ")
             + "A built-in corpus such as `python-docs` needs neither."
         ) from error  # fmt: skip
     if isinstance(rows, dict):
         if split not in rows:
             raise ValueError(
-                f"The dataset '{path}' has no split '{split}'; it has {', '.join(sorted(rows))}. Choose one with split=…."
+                f"The dataset '{path}' has no split '{split}'; it has {', '.join(sorted(rows))}. Choose one with "
+                "split=…."
             )
         rows = rows[split]
     for number, row in enumerate(rows):

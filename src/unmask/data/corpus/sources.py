@@ -1,9 +1,9 @@
 """Sources of text: one immutable description that yields documents, whatever the format.
 
-``Source.parse("articles.jsonl.xz", field="body")`` guesses the kind from the path; a prefix selects it explicitly (``text:``,
-``jsonl:``, ``parquet:``, ``dataset:``, ``hub:name[:subset]``, ``builtin:``, ``traces:``). A folder stands for its files,
-recursively and in sorted order; ``Source.left_out`` counts the files that are not read. A Parquet file of instruction traces
-is recognised by its columns; ``traces:wheels`` and ``traces:python`` are built in.
+``Source.parse("articles.jsonl.xz", field="body")`` guesses the kind from the path; a prefix selects it explicitly
+(``text:``, ``jsonl:``, ``parquet:``, ``dataset:``, ``hub:name[:subset]``, ``builtin:``, ``traces:``). A folder stands
+for its files, recursively and in sorted order; ``Source.left_out`` counts the files that are not read. A Parquet file
+of instruction traces is recognised by its columns; ``traces:wheels`` and ``traces:python`` are built in.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Source:
         kind: one of ``unmask.data.corpus.formats.kinds()``.
         path: a file, a folder, a hub name, or the name of a built-in corpus.
         field: field or column of the text (JSON lines, Parquet, datasets).
-        unit: what one document of a text file is: ``file``, ``section``, ``paragraph`` or ``line``. None means a file each in
-            a folder, and sections in a single file, so that some can be held out.
+        unit: what one document of a text file is: ``file``, ``section``, ``paragraph`` or ``line``. None means a file
+            each in a folder, and sections in a single file, so that some can be held out.
         split: split of a Hugging Face dataset.
         subset: configuration of a hub dataset with several.
         written: the source as the user typed it; ignored in comparisons.
@@ -80,7 +80,8 @@ class Source:
     def __post_init__(self) -> None:
         if self.kind not in kinds():
             raise ValueError(
-                f"'{self.kind}' is not a kind of source.{nearest(self.kind, kinds())} The kinds are: {', '.join(kinds())}."
+                f"'{self.kind}' is not a kind of source.{nearest(self.kind, kinds())} The kinds are: "
+                f"{', '.join(kinds())}."
             )
         if self.unit is not None and self.unit not in UNITS:
             raise ValueError(
@@ -105,8 +106,8 @@ class Source:
         """Determine the kind of source from a path, a name, or a prefix.
 
         Args:
-            text: a file, a folder, a built-in corpus, ``owner/name`` on the Hugging Face hub, or ``kind:path``. A ``Source`` is
-                returned as it is.
+            text: a file, a folder, a built-in corpus, ``owner/name`` on the Hugging Face hub, or ``kind:path``. A
+                ``Source`` is returned as it is.
             field, unit, split, subset: see the attributes.
 
         Raises:
@@ -118,8 +119,8 @@ class Source:
         prefix, colon, rest = written.partition(":")
         if not written or (colon and prefix in ("hub", "dataset") and not rest.strip(":")):
             raise ValueError(
-                f"The source {written!r} names nothing. Give {_files()}, a folder of them, owner/name of a Hugging Face dataset, "
-                f"or a built-in corpus: {', '.join(_BUILT_IN)}."
+                f"The source {written!r} names nothing. Give {_files()}, a folder of them, owner/name of a Hugging "
+                f"Face dataset, or a built-in corpus: {', '.join(_BUILT_IN)}."
             )
         kind: Kind
         if colon and prefix in kinds():
@@ -190,14 +191,14 @@ class Source:
         return [(file.name, file.path) for file in (listed if self.kind == "dataset" else self._chosen(listed))]
 
     def _chosen(self, files: list[FolderFile]) -> list[FolderFile]:
-        """Return the files of a folder to read: those of the kind, each once; for text without any, all that may be prose."""
+        """Return the files of a folder to read, each once; for text without known suffixes, all that may be prose."""
         chosen = [file for file in files if has_suffix(file.path, FORMATS[self.kind])]
         if not chosen and self.kind == "text":
             chosen = [file for file in files if not_prose(file.path) is None] or files
         return each_once(chosen)
 
     def left_out(self) -> str:
-        """Count what a folder holds besides the files that are read: ``3 .csv files, 1 dangling link``; empty for nothing."""
+        """Count the other files of a folder: ``3 .csv files, 1 dangling link``; empty if all are read."""
         if self.kind not in FORMATS or self._is_built_in_traces or not Path(self.path).is_dir():
             return ""
         files, others = list_folder(Path(self.path))
@@ -214,16 +215,16 @@ class Source:
         left = self.left_out()
         if left:
             warnings.warn(
-                f"Not every file of the folder '{self.path}' is read as {self.kind}. Left out: {left}. Convert or unpack such "
-                "files, or prepare them separately.",
+                f"Not every file of the folder '{self.path}' is read as {self.kind}. Left out: {left}. Convert or "
+                "unpack such files, or prepare them separately.",
                 stacklevel=3,
             )
 
     def fingerprint(self) -> str:
         """Return a SHA-256 hexadecimal digest that changes when the text may have changed.
 
-        It covers the names, sizes and modification times of files, the Python version of a built-in corpus, and the name of a
-        hub dataset.
+        It covers the names, sizes and modification times of files, the Python version of a built-in corpus, and the
+        name of a hub dataset.
         """
         facts = [self.kind, self.field, str(self.unit), self.split, str(self.subset)]
         if self.kind == "builtin":
@@ -288,6 +289,6 @@ def _missing(written: str) -> str:
     path = Path(written).expanduser()
     beside = [str(path.parent / other.name) for other in path.parent.iterdir()] if path.parent.is_dir() else []
     return (
-        f"There is no file or folder '{written}'.{nearest(written, [*beside, *_BUILT_IN])} A source is {_files()}, a folder of "
-        f"them, a dataset on the Hugging Face hub (owner/name), or a built-in corpus: {', '.join(_BUILT_IN)}."
+        f"There is no file or folder '{written}'.{nearest(written, [*beside, *_BUILT_IN])} A source is {_files()}, a "
+        f"folder of them, a dataset on the Hugging Face hub (owner/name), or a built-in corpus: {', '.join(_BUILT_IN)}."
     )

@@ -138,8 +138,8 @@ def open_text(source: Input, *, lines_end: Literal["anywhere", "at \\n"] = "anyw
 
     Args:
         source: the file or stream.
-        lines_end: ``"anywhere"`` converts the line ends ``\n``, ``\r\n`` and ``\r`` to ``\n``. With ``"at \n"``, only ``\n``
-            ends a line and no character is changed.
+        lines_end: ``"anywhere"`` converts the line ends ``\n``, ``\r\n`` and ``\r`` to ``\n``. With ``"at \n"``, only
+            ``\n`` ends a line and no character is changed.
 
     Raises:
         ValueError: the file is damaged or not text; the message states the position and a remedy.
@@ -174,24 +174,24 @@ def _explain_damage(source: Input, error: Exception) -> str:
             "`zstd --long=27`."
         )
     return (
-        f"{source.place} cannot be decompressed ({str(error).rstrip('.')}): it is damaged or cut off. Download it again, or "
-        "rename it if it is not compressed."
+        f"{source.place} cannot be decompressed ({str(error).rstrip('.')}): it is damaged or cut off. Download it "
+        "again, or rename it if it is not compressed."
     )
 
 
 def _explain_zeros(source: Input) -> str:
     return (
-        f"{source.place} is not UTF-8 text (line 1): it holds zero bytes, like UTF-16 without a byte-order mark and binary "
-        f"files. If it is text, convert it: `iconv -f utf-16le -t utf-8 {shlex.quote(source.name)} > converted.txt`; otherwise "
-        "leave it out."
+        f"{source.place} is not UTF-8 text (line 1): it holds zero bytes, like UTF-16 without a byte-order mark and "
+        f"binary files. If it is text, convert it: `iconv -f utf-16le -t utf-8 {shlex.quote(source.name)} > "
+        "converted.txt`; otherwise leave it out."
     )
 
 
 def _explain_bytes(source: Input, encoding: str, where: str, head: bytes) -> str:
     if encoding not in ("utf-8", "utf-8-sig"):
         return (
-            f"{source.place} begins with the byte-order mark of {encoding.upper()} but cannot be decoded as such ({where}). "
-            "Convert it to UTF-8."
+            f"{source.place} begins with the byte-order mark of {encoding.upper()} but cannot be decoded as such "
+            f"({where}). Convert it to UTF-8."
         )
     actual = next((suffix for magic, suffix in _MAGIC.items() if head.startswith(magic)), None)
     if actual is not None:
@@ -199,5 +199,6 @@ def _explain_bytes(source: Input, encoding: str, where: str, head: bytes) -> str
     converted = shlex.quote(f"{Path(source.name).stem}.utf8{Path(source.name).suffix}")
     return (
         f"{source.place} is not UTF-8 text ({where}). If it is text in another encoding, convert it: "
-        f"`iconv -f latin1 -t utf-8 {shlex.quote(source.name)} > {converted}`; if it is not text, leave it out of the corpus."
+        f"`iconv -f latin1 -t utf-8 {shlex.quote(source.name)} > {converted}`; if it is not text, leave it out of the "
+        "corpus."
     )

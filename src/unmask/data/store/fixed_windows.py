@@ -1,8 +1,9 @@
 """Fixed-length windows of one long sequence of tokens, for models of sequences of equal length.
 
-Accesses to a row are counted: access ``n`` to row ``i`` yields the window of ``(seed, n, i)``. Every pass of a plain loop over
-a ``DataLoader`` therefore yields new windows, without a call between passes. The counts are in memory shared with loader
-workers, so windows do not depend on the number, order or lifetime of workers, nor on the batches. Tokens are not masked here.
+Accesses to a row are counted: access ``n`` to row ``i`` yields the window of ``(seed, n, i)``. Every pass of a plain
+loop over a ``DataLoader`` therefore yields new windows, without a call between passes. The counts are in memory shared
+with loader workers, so windows do not depend on the number, order or lifetime of workers, nor on the batches. Tokens
+are not masked here.
 """
 
 from __future__ import annotations
@@ -26,28 +27,31 @@ _MOST_SCANNED = 1 << 28
 class MaskedTokenDataset(Dataset[Any]):
     """Rows of exactly ``max_seq_len`` tokens, as many as non-overlapping windows of the data.
 
-    A row is a window at a random offset, a new one at each access. All offsets of complete windows are equally likely. In
-    ``sequential`` mode, row ``i`` is always the ``i``-th of the consecutive windows, as evaluation requires.
+    A row is a window at a random offset, a new one at each access. All offsets of complete windows are equally likely.
+    In ``sequential`` mode, row ``i`` is always the ``i``-th of the consecutive windows, as evaluation requires.
 
     Args:
-        data: a flat tensor, NumPy array or memory map of token ids, or a ``TokenStore``. Rows ``[N, max_seq_len]`` are used as
-            they are.
+        data: a flat tensor, NumPy array or memory map of token ids, or a ``TokenStore``. Rows ``[N, max_seq_len]`` are
+            used as they are.
         max_seq_len: tokens per row, ``L``; optional if the data are rows.
-        mask_id: id of the mask; data that contain it are refused. Up to 2^28 tokens are checked here, of longer data each
-            window at its access.
+        mask_id: id of the mask; data that contain it are refused. Up to 2^28 tokens are checked here, of longer data
+            each window at its access.
 
         Other options:
 
         seed: seed of the offsets.
         sequential: consecutive windows.
-        identified: rows are ``{"input_ids": [L], "example_id": i, "epoch": n}``, from which ``NonAutoregressiveWrapper`` and
-            the collators derive noise that is new at each access. In ``sequential`` mode, ``epoch`` is that of ``set_epoch``,
-            so that evaluation repeats its noise. Otherwise a row consists of its tokens.
+        identified: rows are ``{"input_ids": [L], "example_id": i, "epoch": n}``, from which
+            ``NonAutoregressiveWrapper`` and the collators derive noise that is new at each access. In ``sequential``
+            mode, ``epoch`` is that of ``set_epoch``, so that evaluation repeats its noise. Otherwise a row consists of
+            its tokens.
 
-    Rows are int64 ``[L]``. With workers, a pass that is left early also counts prefetched rows; ``set_epoch`` resets the counts.
+    Rows are int64 ``[L]``. With workers, a pass that is left early also counts prefetched rows; ``set_epoch`` resets
+    the counts.
 
     Raises:
-        ValueError: the data are not integers, are shorter than one window, contain the mask, or are rows of another length.
+        ValueError: the data are not integers, are shorter than one window, contain the mask, or are rows of another
+            length.
 
     Example:
         >>> import torch
@@ -72,12 +76,13 @@ class MaskedTokenDataset(Dataset[Any]):
         self.are_rows = len(shape) == 2
         if max_seq_len is None and not self.are_rows:
             raise ValueError(
-                "Flat tokens do not determine the length of a row: pass max_seq_len, such as MaskedTokenDataset(tokens, 128)."
+                "Flat tokens do not determine the length of a row: pass max_seq_len, such as "
+                "MaskedTokenDataset(tokens, 128)."
             )
         if self.are_rows and max_seq_len not in (None, shape[1]):
             raise ValueError(
-                f"The data are {shape[0]} rows of {shape[1]} tokens, but max_seq_len={max_seq_len}. Pass max_seq_len={shape[1]} "
-                "for these rows, or data.flatten() for windows across the ends of rows."
+                f"The data are {shape[0]} rows of {shape[1]} tokens, but max_seq_len={max_seq_len}. Pass "
+                f"max_seq_len={shape[1]} for these rows, or data.flatten() for windows across the ends of rows."
             )
         self.max_seq_len = shape[1] if max_seq_len is None else max_seq_len
         self.stream = token_stream(data.reshape(-1) if self.are_rows else data)
@@ -87,8 +92,8 @@ class MaskedTokenDataset(Dataset[Any]):
         self.identified = identified
         if self.max_seq_len < 1 or self.stream.n_tokens < self.max_seq_len:
             raise ValueError(
-                f"The data hold {self.stream.n_tokens} tokens and a row is max_seq_len={self.max_seq_len} of them: pass data for "
-                "at least one row, and at least one token per row."
+                f"The data hold {self.stream.n_tokens} tokens and a row is max_seq_len={self.max_seq_len} of them: "
+                "pass data for at least one row, and at least one token per row."
             )
         self._epoch = SharedCounts()
         self._accesses = SharedCounts(len(self) if self._counts_accesses() else 0)
@@ -141,7 +146,7 @@ class MaskedTokenDataset(Dataset[Any]):
         masks = np.flatnonzero(tokens == self.mask_id)
         if len(masks):
             raise ValueError(
-                f"Token {start + int(masks[0])} of the data is {self.mask_id}, which is mask_id: it could not be distinguished "
-                "from a masked token. Use an id that is not in the data (such as the vocabulary size, with a model of one token "
-                "more), or map that token to another."
+                f"Token {start + int(masks[0])} of the data is {self.mask_id}, which is mask_id: it could not be "
+                "distinguished from a masked token. Use an id that is not in the data (such as the vocabulary size, "
+                "with a model of one token more), or map that token to another."
             )

@@ -4,11 +4,11 @@ A store is a folder:
 
     store.json         the manifest, written last: origin of the store, and size and SHA-256 of every file
     tokens-00000.bin   flat little-endian uint16 or uint32 tokens of complete documents, each ending with EOS
-    docs-00000.npy     int64 [documents, 3 or 4]: tokens, UTF-8 bytes and white-space words of each document; in a validation
-                       store also 1 if decode(encode(text)) == text, else 0
+    docs-00000.npy     int64 [documents, 3 or 4]: tokens, UTF-8 bytes and white-space words of each document; in a
+                       validation store also 1 if decode(encode(text)) == text, else 0
 
-The tokens have two views: documents ``0..n_documents-1``, and one stream of ``n_tokens`` across all shards. Bits per byte and
-bits per word divide by the byte and word counts, which exclude EOS.
+The tokens have two views: documents ``0..n_documents-1``, and one stream of ``n_tokens`` across all shards. Bits per
+byte and bits per word divide by the byte and word counts, which exclude EOS.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class TokenStore:
         n_documents, n_tokens: totals over all shards; tokens include one EOS per document.
         document_tokens, document_bytes, document_words: int64 ``[n_documents]`` each: tokens with EOS, UTF-8 bytes and
             white-space words without EOS.
-        document_exact: bool ``[n_documents]``, whether the tokens of each document decode to its text; None if not recorded.
+        document_exact: bool ``[n_documents]``, whether the tokens of each document decode to its text; None if not
+            recorded.
         vocab_size: exclusive upper bound of the ids.
 
     Example:
@@ -99,18 +100,20 @@ class TokenStore:
                 else "holds no token store"
             )
             raise ValueError(
-                f"{path} {state} (no {MANIFEST} in it). Create a store with `unmask prepare SOURCE --out FOLDER`, or run the "
-                "same command again if it was interrupted; a prepared folder holds two stores, `train` and `valid`."
+                f"{path} {state} (no {MANIFEST} in it). Create a store with `unmask prepare SOURCE --out FOLDER`, or "
+                "run the same command again if it was interrupted; a prepared folder holds two stores, `train` and "
+                "`valid`."
             )
         manifest = read_json(path / MANIFEST)
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise ValueError(
-                f"{path / MANIFEST} does not describe a token store of unmask. Pass a folder that `unmask prepare` wrote."
+                f"{path / MANIFEST} does not describe a token store of unmask. Pass a folder that `unmask prepare` "
+                "wrote."
             )
         if manifest.get("version") != VERSION:
             raise ValueError(
-                f"{path} is a token store of version {manifest.get('version')}, and this unmask reads version {VERSION}. "
-                "Prepare the corpus again into a new folder."
+                f"{path} is a token store of version {manifest.get('version')}, and this unmask reads version "
+                f"{VERSION}. Prepare the corpus again into a new folder."
             )
         try:
             files = [shard[part] for shard in manifest["shards"] for part in ("tokens", "docs")]
@@ -182,7 +185,8 @@ class TokenStore:
         count = self.windows(block_size)
         if indices.size and not (indices.min() >= 0 and indices.max() < count):
             raise IndexError(
-                f"Windows {indices.min()} to {indices.max()} are out of range: {self.path} holds windows 0 to {count - 1}."
+                f"Windows {indices.min()} to {indices.max()} are out of range: {self.path} holds windows 0 to "
+                f"{count - 1}."
             )
         first = indices * block_size
         shard = np.searchsorted(self._starts, first, side="right") - 1
@@ -204,7 +208,7 @@ class TokenStore:
         return rows
 
     def _sliding(self, shard: int, width: int) -> NDArray[np.unsignedinteger]:
-        """Return every run of ``width`` tokens of a shard as a view ``[n - width + 1, width]``, to gather rows at once."""
+        """Return every run of ``width`` tokens of a shard as a view ``[n - width + 1, width]``."""
         tokens = np.asarray(self._shards[shard])
         return np.lib.stride_tricks.as_strided(
             tokens, (len(tokens) - width + 1, width), tokens.strides * 2, writeable=False
@@ -230,9 +234,9 @@ class TokenStore:
         """
         if tokenizer.fingerprint != self.manifest["tokenizer"]:
             raise ValueError(
-                f"The tokens in {self.path} come from another tokenizer (the store's vocabulary has {self.vocab_size} ids, this "
-                f"one {len(tokenizer)}), so its ids denote other words. Use the tokenizer.json beside the store, or prepare the "
-                "corpus again with `unmask prepare --tokenizer`."
+                f"The tokens in {self.path} come from another tokenizer (the store's vocabulary has {self.vocab_size} "
+                f"ids, this one {len(tokenizer)}), so its ids denote other words. Use the tokenizer.json beside the "
+                "store, or prepare the corpus again with `unmask prepare --tokenizer`."
             )
 
 

@@ -1,8 +1,8 @@
 """Write a token store: documents in, shards out, with the same bytes for any number of workers.
 
-Tokenised documents fill shards in order; a shard is the fewest next documents with at least ``shard_tokens`` tokens. Each
-complete shard has a ``shard-00000.json`` beside it, so an interrupted build continues after its last complete shard. The
-manifest is written last, so an incomplete store cannot be opened.
+Tokenised documents fill shards in order; a shard is the fewest next documents with at least ``shard_tokens`` tokens.
+Each complete shard has a ``shard-00000.json`` beside it, so an interrupted build continues after its last complete
+shard. The manifest is written last, so an incomplete store cannot be opened.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def write_store(
         progress: called with the number of documents done.
 
     Raises:
-        ValueError: the folder holds another store, the tokenizer lacks a mask, pad or EOS token, or a document contains one of
-            them.
+        ValueError: the folder holds another store, the tokenizer lacks a mask, pad or EOS token, or a document contains
+            one of them.
     """
     special = SpecialIds.of(tokenizer).require("pad", "eos")
     dtype = "uint16" if special.vocab_size <= 2**16 else "uint32"
@@ -90,8 +90,8 @@ def _require_same(folder: Path, requested: dict[str, Any], existing: dict[str, A
     different = [key for key, value in requested.items() if existing.get(key) != value]
     if different:
         raise ValueError(
-            f"The token store {folder} was made with another {' and another '.join(different)}. Choose another folder, or delete "
-            "this one to write it again."
+            f"The token store {folder} was made with another {' and another '.join(different)}. Choose another folder, "
+            "or delete this one to write it again."
         )
 
 

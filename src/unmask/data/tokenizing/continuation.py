@@ -1,8 +1,9 @@
 """Tokenise text that continues after a mask, without the space that the tokenizer adds at the start of a text.
 
-Many tokenizers prepend a space to every text (``add_prefix_space``, ``prepend_scheme``, a ``Prepend`` normaliser), so that a
-first word has the same token as a later one. After a mask, this would turn ``<mask>.`` into ``<mask> .``. Word-piece tokenizers
-mark the opposite, ``##able`` for the continuation of a word; a letter directly after a mask continues a word.
+Many tokenizers prepend a space to every text (``add_prefix_space``, ``prepend_scheme``, a ``Prepend`` normaliser), so
+that a first word has the same token as a later one. After a mask, this would turn ``<mask>.`` into ``<mask> .``.
+Word-piece tokenizers mark the opposite, ``##able`` for the continuation of a word; a letter directly after a mask
+continues a word.
 """
 
 from __future__ import annotations

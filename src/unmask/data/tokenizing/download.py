@@ -19,8 +19,8 @@ def download_tokenizer(name: str) -> Path:
     """
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) or name.endswith(".json"):
         raise ValueError(
-            f"There is no tokenizer at '{name}'. Pass a tokenizer.json, a folder that holds one, or the name of a model on "
-            "the Hugging Face hub; `unmask prepare` trains a new one when no tokenizer is given."
+            f"There is no tokenizer at '{name}'. Pass a tokenizer.json, a folder that holds one, or the name of a "
+            "model on the Hugging Face hub; `unmask prepare` trains a new one when no tokenizer is given."
         )
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -36,6 +36,7 @@ def download_tokenizer(name: str) -> Path:
         return Path(hf_hub_download(name, "tokenizer.json")).parent
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"There is no file or folder '{name}', and the tokenizer of that name could not be downloaded from the Hugging Face "
-            f"hub ({type(error).__name__}). Check the spelling and the network, or pass the path of a tokenizer.json."
+            f"There is no file or folder '{name}', and the tokenizer of that name could not be downloaded from the "
+            f"Hugging Face hub ({type(error).__name__}). Check the spelling and the network, or pass the path of a "
+            "tokenizer.json."
         ) from error

@@ -12,7 +12,8 @@ import tokenizers
 from unmask.data.tokenizing.token_bytes import decoders_of
 
 _RESERVED = re.compile(
-    r"[\[<]\|?(?:unused|reserved[_a-z]*|null|extra[_ ]id|dummy|placeholder)[-_ ]?\d+\|?[\]>]|[\[<]\|?(?:pad|mask|unk)\|?[\]>]|madeupword\d+|</?s>NOTUSED",
+    r"[\[<]\|?(?:unused|reserved[_a-z]*|null|extra[_ ]id|dummy|placeholder)[-_ "
+    r"]?\d+\|?[\]>]|[\[<]\|?(?:pad|mask|unk)\|?[\]>]|madeupword\d+|</?s>NOTUSED",
     re.IGNORECASE,
 )
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")

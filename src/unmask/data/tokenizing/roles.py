@@ -1,10 +1,11 @@
 """Roles of special tokens, read from and written to the files beside ``tokenizer.json``.
 
-    tokenizer_config.json     roles (``mask_token``, ``pad_token``, ...), maximum length, chat template, further settings
+    tokenizer_config.json     roles (``mask_token``, ``pad_token``, ...), maximum length, chat template, other settings
     special_tokens_map.json   roles, in a separate file of older libraries
     chat_template.jinja       the chat template, in a separate file of newer libraries
 
-A ``tokenizer.json`` defines no roles. If the files beside it define none either, tokens with conventional names have them.
+A ``tokenizer.json`` defines no roles. If the files beside it define none either, tokens with conventional names have
+them.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def named(settings: Mapping[str, Any]) -> set[str]:
 
 
 def config_with_roles(settings: Mapping[str, Any], special_tokens: Mapping[str, str]) -> dict[str, Any]:
-    """Return a ``tokenizer_config.json`` with all settings and roles, portable to any folder with a ``tokenizer.json``."""
+    """Return a portable ``tokenizer_config.json`` with all settings and roles."""
     kept = {
         key: _plain(value) for key, value in settings.items() if key not in _LOCAL and key != "added_tokens_decoder"
     }

@@ -9,7 +9,7 @@ _NONE = "Pass a tokenizer.json or a folder that holds one; without a tokenizer, 
 
 
 def how_to_convert(path: Path) -> str:
-    """Return the shell command that converts a folder, or a file in it, to a tokenizer.json, in one or two sentences."""
+    """Return advice with the shell command that converts a folder, or a file in it, to a tokenizer.json."""
     folder = path if path.is_dir() else path.parent
     target = str(folder / "tokenizer.json")
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
@@ -22,17 +22,20 @@ def how_to_convert(path: Path) -> str:
     if vocabulary is not None and (path.is_file() or vocabulary == "vocab.txt"):
         code = f"from tokenizers import BertWordPieceTokenizer as T; T({str(folder / vocabulary)!r}, lowercase=True).save({target!r})"
         return (
-            f"If {vocabulary} is a vocabulary of word pieces, convert it once (lowercase=False if it is cased): {_python(code)} "
-            f"Then pass {target}."
+            f"If {vocabulary} is a vocabulary of word pieces, convert it once (lowercase=False if it is cased): "
+            f"{_python(code)} Then pass {target}."
         )
     if {"vocab.json", "merges.txt"} <= names and (chosen & {"vocab.json", "merges.txt"}):
         files = f"{str(folder / 'vocab.json')!r}, {str(folder / 'merges.txt')!r}"
         code = f"from tokenizers import ByteLevelBPETokenizer as T; T({files}).save({target!r})"
-        return f"vocab.json and merges.txt are a byte-level tokenizer; convert it once: {_python(code)} Then pass {target}."
+        return (
+            f"vocab.json and merges.txt are a byte-level tokenizer; convert it once: {_python(code)} "
+            f"Then pass {target}."
+        )
     if any(name.endswith(".model") for name in chosen):
         return (
-            "A SentencePiece *.model is converted by transformers' tokenizer class of its model, which writes tokenizer.json with "
-            "save_pretrained(folder)."
+            "A SentencePiece *.model is converted by transformers' tokenizer class of its model, which writes "
+            "tokenizer.json with save_pretrained(folder)."
         )
     return _NONE
 

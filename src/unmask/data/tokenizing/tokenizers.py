@@ -46,8 +46,8 @@ LONGEST_COUNTED_WORD = 256  # characters; see Tokenizer.train
 def _pieces(longest: int | None = None) -> str:
     """Return the pattern that splits text into words, of any length or of at most ``longest`` characters.
 
-    Pieces are contractions, words with the space or underscore before them, up to three digits, symbols, and white space. The
-    last space of a run belongs to the word after it, so that an indentation is one token.
+    Pieces are contractions, words with the space or underscore before them, up to three digits, symbols, and white
+    space. The last space of a run belongs to the word after it, so that an indentation is one token.
     """
     some, any_ = ("+", "*") if longest is None else (f"{{1,{longest}}}", f"{{0,{longest - 1}}}")
     word, symbols = rf"[ _]?[\p{{L}}\p{{M}}]{some}", rf" ?[^\s\p{{L}}\p{{M}}\p{{N}}]{some}"
@@ -61,8 +61,8 @@ class Tokenizer:
 
     Args:
         backend: the ``tokenizers.Tokenizer``, which is copied.
-        special_tokens: literal text of the special tokens by role: ``mask``, ``pad``, ``bos``, ``eos``, ``unk``, ``next``. All
-            are optional here; ``SpecialIds.of`` requires the mask.
+        special_tokens: literal text of the special tokens by role: ``mask``, ``pad``, ``bos``, ``eos``, ``unk``,
+            ``next``. All are optional here; ``SpecialIds.of`` requires the mask.
         settings: other contents of a ``tokenizer_config.json``; ``save`` writes them back.
 
     Attributes:
@@ -154,7 +154,9 @@ class Tokenizer:
         return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
-        """Return the text of ids. For tokenizers trained by :meth:`train`, ``decode(encode(text)) == text`` for every text.
+        """Return the text of ids.
+
+        For tokenizers trained by :meth:`train`, ``decode(encode(text)) == text`` for every text.
 
         Args:
             ids: token ids.
@@ -163,7 +165,7 @@ class Tokenizer:
         return self._backend.decode([int(id) for id in ids], skip_special_tokens=skip_special_tokens)
 
     def decode_behind(self, ids: Sequence[int]) -> str:
-        """Return the text that ids append to other text, with the space before a first word, which :meth:`decode` may drop."""
+        """Return the text of ids after other text, with the leading space that :meth:`decode` may drop."""
         if not ids:
             return ""
         anchor = [] if self._anchor is None else [self._anchor]
@@ -228,8 +230,8 @@ class Tokenizer:
     def files(self) -> dict[str, str]:
         """Return the files of this tokenizer as ``{name: text}``.
 
-        ``tokenizer_config.json`` holds the special tokens and all other settings, so that the ``AutoTokenizer`` of transformers
-        reads the same roles.
+        ``tokenizer_config.json`` holds the special tokens and all other settings, so that the ``AutoTokenizer`` of
+        transformers reads the same roles.
         """
         config = json.dumps(config_with_roles(self.settings, self.special_tokens), indent=2) + "\n"
         return {CONFIG: config, "tokenizer.json": self._backend.to_str(pretty=True)}
@@ -257,8 +259,8 @@ class Tokenizer:
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
         """Train a byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909) whose first ids are ``SPECIAL_TOKENS``.
 
-        The order of the texts does not matter. Words are counted in parts of at most ``LONGEST_COUNTED_WORD`` characters,
-        because training time is quadratic in the length of a word. Encoding does not cut words.
+        The order of the texts does not matter. Words are counted in parts of at most ``LONGEST_COUNTED_WORD``
+        characters, because training time is quadratic in the length of a word. Encoding does not cut words.
 
         Args:
             texts: training texts.
@@ -269,8 +271,8 @@ class Tokenizer:
         """
         if vocab_size > LARGEST_VOCABULARY:
             raise ValueError(
-                f"vocab_size is {vocab_size:,}, and the largest tokenizer trained here has {LARGEST_VOCABULARY:,} tokens. "
-                "Language models use 8,192 to 262,144; a few thousand suit a few megabytes of text."
+                f"vocab_size is {vocab_size:,}, and the largest tokenizer trained here has {LARGEST_VOCABULARY:,} "
+                "tokens. Language models use 8,192 to 262,144; a few thousand suit a few megabytes of text."
             )
         if vocab_size < SMALLEST_VOCABULARY:
             raise ValueError(

@@ -102,7 +102,8 @@ def find_files(paths: Iterable[str | os.PathLike[str]], most_bytes: int) -> tupl
         else:
             beside = [str(path.parent / other.name) for other in path.parent.iterdir()] if path.parent.is_dir() else []
             raise ValueError(
-                f"There is no file or folder '{path}'.{nearest(str(path), beside)} Pass binaries, or folders that hold some."
+                f"There is no file or folder '{path}'.{nearest(str(path), beside)} Pass binaries, or folders that hold "
+                "some."
             )
         for file, name in named:
             real = os.path.realpath(file)
@@ -178,8 +179,8 @@ def distinct_traces(
         name, architecture: of the binary.
         functions: each with the argument of ``trace``.
         trace: disassembles one function.
-        max_instructions: largest number of instructions to keep; None = all. Functions are tried in the order of a keyed hash
-            of their code; those that do not fit are left out, mostly without being disassembled.
+        max_instructions: largest number of instructions to keep; None = all. Functions are tried in the order of a
+            keyed hash of their code; those that do not fit are left out, mostly without being disassembled.
         seed: key of the hash.
     """
     order = list(range(len(functions)))

@@ -2,9 +2,10 @@
 
     load_fast 0 [NEXT] load_const 42 [NEXT] binary_op + [NEXT] pop_jump_if_false rel 18 [NEXT] return_value
 
-The operand of a jump is its distance in bytes, as in machine code. Comparisons and arithmetic have their operator, integer
-constants their value, other constants their type, and all other instructions the number in the bytecode. Names of variables are
-omitted, as in machine code. A "binary" is a module, the "name" a function's qualified name, the "address" its line.
+The operand of a jump is its distance in bytes, as in machine code. Comparisons and arithmetic have their operator,
+integer constants their value, other constants their type, and all other instructions the number in the bytecode. Names
+of variables are omitted, as in machine code. A "binary" is a module, the "name" a function's qualified name, the
+"address" its line.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
     size       byte, dword, xmmword, …   special     [MASK], [NEXT] and the like
     other      rel, ext, shifts, conditions, and the pieces of words outside the vocabulary
 
-Most classes depend on the id alone. A mnemonic depends on its position, so rows are classified as a whole. Ids are integer
-``[…, L]``.
+Most classes depend on the id alone. A mnemonic depends on its position, so rows are classified as a whole. Ids are
+integer ``[…, L]``.
 """
 
 from __future__ import annotations

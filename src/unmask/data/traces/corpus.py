@@ -1,10 +1,10 @@
 """From many binaries to one file of traces: every function once, no function on both sides of the split.
 
-Two corpora are built in (``BUILT_IN_TRACES``): ``wheels``, the native libraries of installed packages, and ``python``, CPython
-bytecode of the standard library.
+Two corpora are built in (``BUILT_IN_TRACES``): ``wheels``, the native libraries of installed packages, and ``python``,
+CPython bytecode of the standard library.
 
-Training binaries come first, then test binaries, each by name. A trace that already occurred is a duplicate and left out, so no
-trace of a training binary is in the test set, in whatever order files are found.
+Training binaries come first, then test binaries, each by name. A trace that already occurred is a duplicate and left
+out, so no trace of a training binary is in the test set, in whatever order files are found.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def disassemble(
 
         test_fraction: fraction of the binaries that form the test set; see ``unmask.data.traces.split``.
         seed: seed of that choice, and of the functions kept under ``max_instructions``.
-        max_instructions: largest number of instructions to write, divided among the binaries; None = all. The others are mostly
-            not even disassembled.
+        max_instructions: largest number of instructions to write, divided among the binaries; None = all. The others
+            are mostly not even disassembled.
         workers: processes (None = one per core); the file does not depend on it. In a script, call this under
             ``if __name__ == "__main__":``.
         seconds: processor time per file; slower files are skipped.
@@ -172,12 +172,14 @@ class _Work:
 def _work(paths: list[str], most_bytes: int, test_fraction: float, seed: int, max_instructions: int | None) -> _Work:
     if max_instructions is not None and max_instructions < 1:
         raise ValueError(
-            f"max_instructions is {max_instructions}; pass the largest number of instructions to keep, at least 1, or None."
+            f"max_instructions is {max_instructions}; pass the largest number of instructions to keep, at least 1, or "
+            "None."
         )
     built_in = [path for path in paths if path in BUILT_IN_TRACES and not os.path.exists(path)]
     if built_in and len(paths) > 1:
         raise ValueError(
-            f"'{built_in[0]}' is a built-in corpus and cannot be combined with other paths ({len(paths)} were given). Pass it alone."
+            f"'{built_in[0]}' is a built-in corpus and cannot be combined with other paths ({len(paths)} were given). "
+            "Pass it alone."
         )
     function: Callable[[Candidate], TracedBinary | Skipped] = trace_file
     skipped: list[Skipped] = []
@@ -197,7 +199,7 @@ def _work(paths: list[str], most_bytes: int, test_fraction: float, seed: int, ma
 
 
 def _with_limits(candidates: list[Candidate], instructions: int, seed: int) -> list[Candidate]:
-    """Divide a number of instructions among binaries: small ones get what they can hold, the others equal parts of the rest."""
+    """Divide a number of instructions among binaries equally, except that small ones need less."""
     left = instructions
     limits = {}
     smallest_first = sorted(candidates, key=lambda c: (c.size, c.name, c.path))
@@ -269,8 +271,8 @@ def _nothing(summary: Summary) -> str:
         for reason, count in summary.skipped.most_common(4)
     )
     return (
-        f"No function was found in {summary.files:,} files{f': {reasons}' if reasons else ''}. Pass linked ELF programs or "
-        "libraries for x86, x86-64 or AArch64, or folders of them; no file of traces was written."
+        f"No function was found in {summary.files:,} files{f': {reasons}' if reasons else ''}. Pass linked ELF "
+        "programs or libraries for x86, x86-64 or AArch64, or folders of them; no file of traces was written."
     )
 
 
@@ -289,5 +291,5 @@ def _require_libraries() -> None:
 
 
 def _memory(megabytes: float) -> int:
-    """Return the address space for one worker: libraries, the file, its instructions as text, and the copy sent back."""
+    """Return the address space of one worker: libraries, the file, its instructions as text, and their copy."""
     return int(2 * 2**30 + 40 * megabytes * 2**20)

@@ -1,7 +1,7 @@
 """Exported symbols, located as a loader does: by the segment ``PT_DYNAMIC``, without a section table.
 
-The dynamic table holds the addresses of symbols and strings. The number of symbols follows from a hash table: ``DT_HASH`` stores
-it, ``DT_GNU_HASH`` implies it by the end of its last chain. System V ABI, chapter 5.
+The dynamic table holds the addresses of symbols and strings. The number of symbols follows from a hash table:
+``DT_HASH`` stores it, ``DT_GNU_HASH`` implies it by the end of its last chain. System V ABI, chapter 5.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """ELF files: locate the functions and the bytes of each.
 
-    with .eh_frame        it holds the ranges of functions; symbols only name them. Stripped binaries keep it, so stripping
-                          changes no trace. Exported symbols, which stripping keeps too, add functions it does not cover.
+    with .eh_frame        it holds the ranges of functions; symbols only name them. Stripped binaries keep it, so
+                          stripping changes no trace. Exported symbols, which stripping keeps too, add functions it does not
+                          cover.
     without, or if it     symbols and their sizes hold the ranges
     covers less than half
 
-Segments are read first: ``.eh_frame_hdr`` locates the table, the dynamic table locates exported symbols. Sections add only
-``.symtab``, and ``.eh_frame`` without a header. Linker stubs (``.plt``) are no functions, recognised by section name or by shape.
-Files are untrusted: any fault is an ``Unreadable`` with a short reason, so that reasons can be counted. All results are slices of
-the file's bytes.
+Segments are read first: ``.eh_frame_hdr`` locates the table, the dynamic table locates exported symbols. Sections add
+only ``.symtab``, and ``.eh_frame`` without a header. Linker stubs (``.plt``) are no functions, recognised by section
+name or by shape. Files are untrusted: any fault is an ``Unreadable`` with a short reason, so that reasons can be
+counted. All results are slices of the file's bytes.
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ class _Layout:
         return list(zip(symbols[0]["value"].tolist(), symbols[0]["size"].tolist(), strict=True))
 
     def _names(self, functions: set[int]) -> dict[int, str]:
-        """Return names of the functions at these addresses: global before local names, then the alphabetically first."""
+        """Return the names of functions by address: global before local names, then the alphabetically first."""
         best: dict[int, tuple[bool, str]] = {}
         addresses = np.array(sorted(functions), dtype=np.uint64)
         for kind in (SHT_SYMTAB, SHT_DYNSYM):

@@ -1,8 +1,8 @@
 """Ranges of functions from ``.eh_frame``, the unwinding table that stripped binaries keep.
 
-The table is a list of entries. A common entry (CIE) defines the encoding of addresses; a frame entry (FDE) states that one
-function covers ``[begin, begin + length)``. The unwinding instructions are skipped, which makes this about fifty times faster
-than a complete parser. Linux Standard Base Core 5.0, sections 10.5 and 10.6.
+The table is a list of entries. A common entry (CIE) defines the encoding of addresses; a frame entry (FDE) states that
+one function covers ``[begin, begin + length)``. The unwinding instructions are skipped, which makes this about fifty
+times faster than a complete parser. Linux Standard Base Core 5.0, sections 10.5 and 10.6.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _range(table: bytes, place: int, encoding: int, address: int, wide: bool) ->
 
 
 def frame_table_address(header: bytes, address: int, wide: bool) -> int | None:
-    """Return the address of ``.eh_frame`` from ``.eh_frame_hdr`` (the segment ``PT_GNU_EH_FRAME``, at ``address``), or None."""
+    """Return the address of ``.eh_frame`` from ``.eh_frame_hdr`` (segment ``PT_GNU_EH_FRAME``) at ``address``, or None."""
     if len(header) < 12 or header[0] != 1:
         return None
     return _value(header, 4, header[1], address, wide)

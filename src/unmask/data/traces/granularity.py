@@ -51,7 +51,8 @@ def require_next(tokenizer: Any, setting: str) -> int:
     next_id = getattr(tokenizer, "next_token_id", None)
     if next_id is None:
         raise ValueError(
-            f"{setting} applies to instructions, but this tokenizer has no [NEXT] token between them. Train on instruction "
-            "traces (`unmask disassemble PATH -o traces.parquet`), whose tokenizer has one, or leave the setting at its default."
+            f"{setting} applies to instructions, but this tokenizer has no [NEXT] token between them. Train on "
+            "instruction traces (`unmask disassemble PATH -o traces.parquet`), whose tokenizer has one, or leave the "
+            "setting at its default."
         )
     return int(next_id)

@@ -1,8 +1,8 @@
 """ELF headers, read as a loader does: segments are required, the section table is optional.
 
-An invalid section table (beyond the end of the file, of another entry size, with a non-empty first entry) is ignored, since no
-loader reads it. In a readable table, an executable section is kept only if a segment confirms it. All numbers are little-endian.
-Formats: System V ABI, chapters 4 and 5.
+An invalid section table (beyond the end of the file, of another entry size, with a non-empty first entry) is ignored,
+since no loader reads it. In a readable table, an executable section is kept only if a segment confirms it. All numbers
+are little-endian. Formats: System V ABI, chapters 4 and 5.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def read_headers(data: bytes) -> Headers:
         data: contents of the file.
 
     Raises:
-        ValueError: the ELF header or the program headers are truncated or damaged, or the file ends before its segments.
+        ValueError: the ELF header or the program headers are truncated or damaged, or the file ends before its
+            segments.
     """
     if len(data) < 16 or data[4] not in (1, 2) or data[5] not in (1, 2):
         raise ValueError("the ELF header is damaged")

@@ -8,8 +8,8 @@
 Integers are decimal, with Capstone's sign, and never shortened. Traces do not depend on the address of the code:
 
     rel N   an address in the same function, N bytes from the start of this instruction (jumps, ``adr``, literals)
-    ext     an address outside it: targets of calls and of other jumps, ``[ rip + ext ]``, the page of ``adrp``, and, in a
-            binary with a fixed address, any integer inside its memory image
+    ext     an address outside it: targets of calls and of other jumps, ``[ rip + ext ]``, the page of ``adrp``, and, in
+            a binary with a fixed address, any integer inside its memory image
 
 The words of an instruction are cached by its text. Texts repeat, so parsing is rare.
 """
@@ -39,8 +39,8 @@ class InstructionText:
 
     Args:
         architecture: one of ``ARCHITECTURES``.
-        image: ``(first, end)`` address ranges of a binary linked for a fixed address, in which integers are addresses; empty
-            for position-independent binaries.
+        image: ``(first, end)`` address ranges of a binary linked for a fixed address, in which integers are addresses;
+            empty for position-independent binaries.
     """
 
     def __init__(self, architecture: str, image: tuple[tuple[int, int], ...] = ()) -> None:

@@ -1,10 +1,10 @@
-"""Run tasks on untrusted files in separate processes that may crash, hang or exhaust memory without affecting the others.
+"""Run tasks on untrusted files in separate processes, so that a crash, hang or memory exhaustion affects one task.
 
-Every worker runs one task at a time. When a worker dies or exceeds its time, its task is reported as a ``Failure``, the process
-is replaced, and the other tasks continue. Results have the order of the tasks, and only a few are buffered.
+Every worker runs one task at a time. When a worker dies or exceeds its time, its task is reported as a ``Failure``, the
+process is replaced, and the other tasks continue. Results have the order of the tasks, and only a few are buffered.
 
-The limit is processor time, so that results do not depend on the machine's load. A task that only waits is stopped after ten
-times as long on a wall clock, which excludes the time in which this process is suspended (a sleeping laptop).
+The limit is processor time, so that results do not depend on the machine's load. A task that only waits is stopped
+after ten times as long on a wall clock, which excludes the time in which this process is suspended (a sleeping laptop).
 """
 
 from __future__ import annotations

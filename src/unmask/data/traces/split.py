@@ -1,8 +1,8 @@
 """Choose the test binaries as a deterministic function of the seed and their names.
 
-Versions of one library (``libssl.so.1.1`` and ``libssl.so.3``, ``python3.11`` and ``python3.12``) are one family and stay on one
-side, because they share much code. Families below the cut of a keyed hash are the test set. If one side would be empty, the
-family next to the cut changes sides.
+Versions of one library (``libssl.so.1.1`` and ``libssl.so.3``, ``python3.11`` and ``python3.12``) are one family and
+stay on one side, because they share much code. Families below the cut of a keyed hash are the test set. If one side
+would be empty, the family next to the cut changes sides.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ A linker describes each of these sections with one frame, so a stub "function" c
     lazy       jmp [slot]; push number; jmp first          with CET: endbr; push number; jmp first; padding
     direct     jmp [slot]; padding                         with CET: endbr; jmp [slot]; padding
 
-Every entry has 8 or 16 bytes, and its slot is in writable memory. A tail call through a pointer is not a stub: compilers do not
-count padding as part of a function. On AArch64, stubs have no frames and are recognised by their section's name only.
+Every entry has 8 or 16 bytes, and its slot is in writable memory. A tail call through a pointer is not a stub:
+compilers do not count padding as part of a function. On AArch64, stubs have no frames and are recognised by their
+section's name only.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Linear-sweep disassembly: convert the code of a function to its trace, accounting for every byte.
 
-Capstone decodes one instruction after another, without operand detail, which is ten times slower and adds no information to the
-text. Bytes that are no instruction are skipped and written as ``.byte 6``, so that the sizes in a trace always add up to the size
-of the function.
+Capstone decodes one instruction after another, without operand detail, which is ten times slower and adds no
+information to the text. Bytes that are no instruction are skipped and written as ``.byte 6``, so that the sizes in a
+trace always add up to the size of the function.
 """
 
 from __future__ import annotations

@@ -115,7 +115,8 @@ def read_traces(path: str | os.PathLike[str], columns: Sequence[str] = tuple(COL
         columns: columns to read.
 
     Raises:
-        ValueError: the file is not Parquet, a column is missing or of another type, or a split is neither train nor test.
+        ValueError: the file is not Parquet, a column is missing or of another type, or a split is neither train nor
+            test.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -133,8 +134,8 @@ def read_traces(path: str | os.PathLike[str], columns: Sequence[str] = tuple(COL
             for row in batch.to_pylist():
                 if row["split"] not in SPLITS or None in row.values():
                     raise ValueError(
-                        f"{path}, row {number}: a field is empty, or split is {row['split']!r} where train or test was expected. "
-                        "Create the file again: unmask disassemble PATH -o traces.parquet"
+                        f"{path}, row {number}: a field is empty, or split is {row['split']!r} where train or test was "
+                        "expected. Create the file again: unmask disassemble PATH -o traces.parquet"
                     )
                 yield row
                 number += 1
@@ -146,9 +147,9 @@ def _check(path: str | os.PathLike[str], schema: Any) -> None:
     for name, kind in COLUMNS.items():
         if name not in schema.names:
             raise ValueError(
-                f"{path} has no column '{name}'.{nearest(name, schema.names)} A file of traces has {', '.join(COLUMNS)}. "
-                "Create one with `unmask disassemble PATH -o traces.parquet`, or read another column as text with `parquet:` "
-                "before the path and field=…."
+                f"{path} has no column '{name}'.{nearest(name, schema.names)} A file of traces has "
+                f"{', '.join(COLUMNS)}. Create one with `unmask disassemble PATH -o traces.parquet`, or read another "
+                "column as text with `parquet:` before the path and field=…."
             )
         actual = schema.field(name).type
         if pa.types.is_dictionary(actual):
@@ -156,5 +157,6 @@ def _check(path: str | os.PathLike[str], schema: Any) -> None:
         plain = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}.get(actual, actual)
         if plain != pa.type_for_alias(kind):
             raise ValueError(
-                f"{path}: column '{name}' holds {actual}, and {kind} was expected. Create the file again, or convert the column."
+                f"{path}: column '{name}' holds {actual}, and {kind} was expected. Create the file again, or convert "
+                "the column."
             )

@@ -1,13 +1,14 @@
 """The trace tokenizer: one token per word, a few per number, and no unknown words.
 
-    word       `` mov``, `` rax``, `` [``, `` dword``: one token with the space before it, if frequent enough in the corpus
-    integer    groups of three digits from the right, `` 7 151 620`` for 7151620, after a separate sign: any 64-bit immediate
-               is at most eight tokens from a set of about two thousand
+    word       `` mov``, `` rax``, `` [``, `` dword``: one token with the space before it, if frequent enough
+    integer    groups of three digits from the right, `` 7 151 620`` for 7151620, after a separate sign: any 64-bit
+               immediate is at most eight tokens from a set of about two thousand
     other      bytes: words outside the vocabulary are spelled
     [NEXT]     one token between instructions: part of the text, but special, so never masked and never sampled
 
-The tokenizer is a standard ``tokenizer.json`` (byte-level BPE without merges, which matches complete words of its vocabulary),
-so every library that reads this format reads it. ``decode(encode(trace)) == trace``; other texts lose at most a leading space.
+The tokenizer is a standard ``tokenizer.json`` (byte-level BPE without merges, which matches complete words of its
+vocabulary), so every library that reads this format reads it. ``decode(encode(trace)) == trace``; other texts lose at
+most a leading space.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def trace_tokenizer(traces: Iterable[str], vocab_size: int = 8192, min_count: in
 
     Args:
         traces: words separated by single spaces, as ``unmask disassemble`` writes them.
-        vocab_size: largest number of ids. Ids beyond the special tokens, bytes and numbers (``SMALLEST_TRACE_VOCABULARY``) are
-            assigned to the most frequent words.
+        vocab_size: largest number of ids. Ids beyond the special tokens, bytes and numbers
+            (``SMALLEST_TRACE_VOCABULARY``) are assigned to the most frequent words.
         min_count: rarer words are spelled in bytes, so that a model trains on spelled words too.
 
     Raises:
@@ -83,12 +84,14 @@ def trace_tokenizer(traces: Iterable[str], vocab_size: int = 8192, min_count: in
     """
     if vocab_size < SMALLEST_TRACE_VOCABULARY:
         raise ValueError(
-            f"vocab_size is {vocab_size}, and a trace tokenizer needs at least {SMALLEST_TRACE_VOCABULARY}: the special tokens, "
-            "256 bytes, the groups of three digits and the brackets. 8192 suffices for the words of three architectures."
+            f"vocab_size is {vocab_size}, and a trace tokenizer needs at least {SMALLEST_TRACE_VOCABULARY}: the "
+            "special tokens, 256 bytes, the groups of three digits and the brackets. 8192 suffices for the words of "
+            "three architectures."
         )
     if min_count < 1:
         raise ValueError(
-            f"min_count is {min_count}; it is the least number of occurrences of a word that gets its own token: 1 or more."
+            f"min_count is {min_count}; it is the least number of occurrences of a word that gets its own token: 1 or "
+            "more."
         )
     counts: Counter[str] = Counter()
     for trace in traces:

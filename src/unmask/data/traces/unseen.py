@@ -1,8 +1,8 @@
 """Detect words of a prompt that are not in the vocabulary of a trace tokenizer, and suggest a likelier spelling.
 
-The tokenizer spells such words in bytes, so filling raises no error but means little. Most come from another notation. Intel
-syntax (``mov eax, dword ptr [rbp-0x4]``) can be rewritten word by word. AT&T syntax (``movl -4(%rbp), %eax``) is refused,
-because its operands have the opposite order.
+The tokenizer spells such words in bytes, so filling raises no error but means little. Most come from another notation.
+Intel syntax (``mov eax, dword ptr [rbp-0x4]``) can be rewritten word by word. AT&T syntax (``movl -4(%rbp), %eax``) is
+refused, because its operands have the opposite order.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def unseen_words(tokenizer: Any, texts: Iterable[str]) -> str | None:
         match = _AT_AND_T.search(plain)
         if match is not None and match[0] not in known:
             raise ValueError(
-                f"{match[0]!r} is AT&T syntax, the default of objdump, but traces have Intel's order: the destination first, "
-                "without % and $, every sign a word. For `movl $0x10,-4(%rbp)` write `mov dword [ rbp - 4 ] 16`; "
-                "`unmask disassemble FILE -o traces.parquet` writes complete traces."
+                f"{match[0]!r} is AT&T syntax, the default of objdump, but traces have Intel's order: the destination "
+                "first, without % and $, every sign a word. For `movl $0x10,-4(%rbp)` write `mov dword [ rbp - 4 ] "
+                "16`; `unmask disassemble FILE -o traces.parquet` writes complete traces."
             )
         for word in plain.split():
             hexadecimal = word.lower().startswith("0x")
@@ -62,8 +62,8 @@ def unseen_words(tokenizer: Any, texts: Iterable[str]) -> str | None:
     named = [f"{word!r}{_suggestion(word, known)}" for word in list(unseen)[:_MOST_NAMED]]
     more = f" and {len(unseen) - len(named)} more" if len(unseen) > len(named) else ""
     return (
-        f"These words are rare or absent in the model's training data: {', '.join(named)}{more}. They are spelled in bytes, and "
-        "tokens filled beside them are unreliable."
+        f"These words are rare or absent in the model's training data: {', '.join(named)}{more}. They are spelled in "
+        "bytes, and tokens filled beside them are unreliable."
     )
 
 

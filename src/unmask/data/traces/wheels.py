@@ -28,8 +28,8 @@ def wheel_libraries() -> list[Candidate]:
                 libraries.append(Candidate(str(path), f"{package}/{file.name}", path.stat().st_size))
     if not libraries:
         raise ValueError(
-            f"None of the installed packages ({', '.join(PACKAGES)}) holds a library in ELF, the format of Linux. On other "
-            "systems pass ELF files, or use the bytecode of Python: `python` in place of `wheels`."
+            f"None of the installed packages ({', '.join(PACKAGES)}) holds a library in ELF, the format of Linux. On "
+            "other systems pass ELF files, or use the bytecode of Python: `python` in place of `wheels`."
         )
     return sorted(libraries, key=lambda c: c.name)
 

@@ -1,7 +1,7 @@
 """Unicode word boundaries (UAX #29) of a text, computed for all characters at once.
 
-The Word_Break property of a character comes from the ``regex`` library. Its own ``\\b`` is slower and departs from the rules at
-apostrophes and lone flags. Rule numbers (WB5 ...) are those of the annex.
+The Word_Break property of a character comes from the ``regex`` library. Its own ``\\b`` is slower and departs from the
+rules at apostrophes and lone flags. Rule numbers (WB5 ...) are those of the annex.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Group tokens into words, for any tokenizer family and any script (whole-word masking).
 
-A token starts a word if Unicode (UAX #29) has a word boundary before its first character; white space belongs to the word
-after it. In ``f(x1) = don't`` the words are ``f``, ``(``, ``x1``, ``)``, `` =`` and `` don't``. Ideographs, hiragana and emoji
-are single words, as in BERT; a run of letters of any other script is one word, with its combining marks. Thai, Lao, Khmer and
-Burmese do not mark words and would require a dictionary, so there every character with its marks is one word.
+A token starts a word if Unicode (UAX #29) has a word boundary before its first character; white space belongs to the
+word after it. In ``f(x1) = don't`` the words are ``f``, ``(``, ``x1``, ``)``, `` =`` and `` don't``. Ideographs,
+hiragana and emoji are single words, as in BERT; a run of letters of any other script is one word, with its combining
+marks. Thai, Lao, Khmer and Burmese do not mark words and would require a dictionary, so there every character with its
+marks is one word.
 
     byte-level        tokens are bytes, joined to characters first, so no word begins inside a character
     word-piece        a token without ``##`` starts a word
@@ -11,8 +12,8 @@ Burmese do not mark words and would require a dictionary, so there every charact
     ``word</w>``      the next token starts a word
     word-level        every token is a word
 
-The result is a table by id, so that batches are divided into words without a loop. The few boundaries that depend on more than
-the two adjacent tokens are determined from the text.
+The result is a table by id, so that batches are divided into words without a loop. The few boundaries that depend on
+more than the two adjacent tokens are determined from the text.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
 A word boundary between two tokens mostly depends on the end of the first and the beginning of the second. The rules of
 ``unmask.data.words.boundaries`` are therefore applied once to every pair of *kinds*, with an example of each:
 
-    end of a token         class of its last character; for a character that joins only between neighbours (``.`` in 3.14),
-                           also the class before it
+    end of a token         class of its last character; for a character that joins only between neighbours (``.`` in
+                           3.14), also the class before it
     beginning of a token   likewise, with the class after it
 
-White space belongs to the word after it, as in tokenizers; a line end is a word of its own. Combining marks and joiners belong
-to the character before them. Some boundaries depend on more than two tokens: the table marks them, and
+White space belongs to the word after it, as in tokenizers; a line end is a word of its own. Combining marks and joiners
+belong to the character before them. Some boundaries depend on more than two tokens: the table marks them, and
 ``unmask.data.words.text_words`` resolves them.
 """
 
@@ -25,7 +25,8 @@ from unmask.data.words.boundaries import MARKS, PICTURE, class_of, word_boundari
 
 # The boundary between a pair of kinds.
 JOINED, BROKEN, MIDDLE, LOOSE, UNKNOWN = range(5)  # odd = broken, judged by the pair
-# MIDDLE: the second token is a single one of _MIDDLES, so the next token decides. LOOSE: broken, unless such a middle joins.
+# MIDDLE: the second token is a single one of _MIDDLES, so the next token decides.
+# LOOSE: broken, unless such a middle joins.
 
 _SPACES, _FLAG, _MIDDLES = (" ", "\n"), "🇩", (":", ",", ".", "'", '"')
 _CLASSES = ("a", "א", "1", "ア", "_", *_SPACES, _FLAG, "!", *_MIDDLES)  # one example each
@@ -47,8 +48,8 @@ class TokenKinds(NamedTuple):
 
     Attributes:
         pairs: uint8 ``[ends * begins]``: JOINED, BROKEN, MIDDLE, UNKNOWN or LOOSE by ``end * N_BEGINS + begin``.
-        middles: uint8 ``[ends, begins, begins]`` by an end, a single middle, and the beginning after it: 1 = joined before the
-            middle, 2 = joined after it, 3 = both.
+        middles: uint8 ``[ends, begins, begins]`` by an end, a single middle, and the beginning after it: 1 = joined
+            before the middle, 2 = joined after it, 3 = both.
     """
 
     pairs: NDArray[np.uint8]
@@ -70,7 +71,7 @@ def token_kinds() -> TokenKinds:
     pairs[_END[" "], [begin[0] not in _SPACES for begin in _BEGINS]] = JOINED
     marked = [
         (end, "\u0301") for end in _ENDS if end not in (MARK, PART, *_MIDDLES)
-    ]  # after a middle the mark hides what follows
+    ]  # after a middle, a mark conceals the following character
     for (end, _), broken in zip(marked, _broken(marked), strict=True):
         pairs[_END[end], _BEGIN[MARK]] = broken
 
