@@ -1,7 +1,7 @@
-"""No dead knobs: whatever a user can turn, a test turns.
+"""No dead options: a test sets every option and every config key.
 
-These walk the command line and the config tree and look for each name in the tests. A mention proves little by itself; its absence
-proves that nobody ever asked whether the option does anything.
+These walk the command line and the config tree and look for each name in the tests. A mention proves
+little by itself, but an option without any mention is certainly untested.
 """
 
 import re

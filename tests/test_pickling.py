@@ -1,4 +1,4 @@
-"""What a user may hand to a loader worker or to ``torch.save`` can be pickled, and is the same on the other side."""
+"""Objects for loader workers and ``torch.save`` can be pickled, and are equal after unpickling."""
 
 import io
 import multiprocessing
@@ -101,7 +101,7 @@ ELSEWHERE = {
 }
 
 
-def test_every_public_class_that_a_user_makes_is_here():
+def test_every_public_class_that_users_construct_is_tested():
     classes = {
         n
         for n in unmask.__all__
@@ -116,7 +116,7 @@ def test_every_public_class_that_a_user_makes_is_here():
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_it_can_be_pickled_and_saved(name):
+def test_public_objects_can_be_pickled_and_saved(name):
     made, file = MADE[name](), io.BytesIO()
     assert type(pickle.loads(pickle.dumps(made))) is type(made)
     torch.save(made, file)
@@ -124,7 +124,7 @@ def test_it_can_be_pickled_and_saved(name):
     assert type(torch.load(file, weights_only=False)) is type(made)
 
 
-def test_a_copied_collator_goes_on_with_the_same_noise():
+def test_a_copied_collator_continues_with_the_same_noise():
     collate = unmask.PackedMLMCollator(SPECIAL, 9, seed=3)
     rows = [{"input_ids": row["input_ids"]} for row in ROWS]  # without identity: from the collator's generator
     collate(rows)
@@ -133,7 +133,7 @@ def test_a_copied_collator_goes_on_with_the_same_noise():
 
 
 @pytest.mark.parametrize("curve", [lambda t: t, "nested"], ids=["lambda", "nested"])
-def test_a_curve_that_python_cannot_send_is_explained(curve):
+def test_an_unpicklable_curve_is_explained(curve):
     def nested(t):
         return t
 
@@ -142,7 +142,7 @@ def test_a_curve_that_python_cannot_send_is_explained(curve):
 
 
 @pytest.mark.parametrize("method", [m for m in multiprocessing.get_all_start_methods() if m != "forkserver"])
-def test_loader_workers_of_every_kind_give_the_batches_of_none(method):
+def test_loader_workers_of_every_kind_return_the_same_batches_as_none(method):
     collate = unmask.DefaultMLMCollator(SPECIAL, 9, cubed, seed=3)
     wanted, found = (
         [b["input_ids"].tolist() for b in DataLoader(ROWS, 4, collate_fn=collate, **options)]

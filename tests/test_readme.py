@@ -1,4 +1,4 @@
-"""The README is a promise: every command block in it runs, in order, as a new user would run it."""
+"""Every command block of the README runs, in order, as a new user would run it."""
 
 import os
 import re
@@ -20,7 +20,7 @@ SHORTER = {
 }
 
 
-def test_the_readme_fits_a_screen_before_the_first_success_and_links_to_what_exists():
+def test_the_readme_starts_with_a_short_introduction_and_has_no_dead_links():
     first = README.index("```bash")
     assert README[:first].count("\n") < 12
     for target in re.findall(r"\]\(([^)#]+)\)", README):

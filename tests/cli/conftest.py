@@ -1,4 +1,4 @@
-"""The command line as a user meets it, and one small trained model for all its tests."""
+"""Run commands in the test process; a small trained model for all tests of the command line."""
 
 import sys
 from pathlib import Path

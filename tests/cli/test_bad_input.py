@@ -1,4 +1,4 @@
-"""Whatever a user gets wrong is one paragraph on standard error and a non-zero exit, with nothing on standard output."""
+"""Every user error is one paragraph on standard error and a non-zero exit code, with empty standard output."""
 
 import shutil
 
@@ -66,7 +66,7 @@ def assert_taught(answer, *words: str) -> None:
         (["evaluate", "--model", "{alone}"], ["--data"]),
     ],
 )
-def test_bad_input_is_taught(unmask, arguments, words, corpus, trained, tmp_path):
+def test_bad_input_is_explained(unmask, arguments, words, corpus, trained, tmp_path):
     from tokenizers import Tokenizer, models
 
     from unmask.models.files import resolve_checkpoint
@@ -110,8 +110,8 @@ def test_debug_shows_the_traceback(unmask, tmp_path, monkeypatch):
         unmask("--debug", "fill", "[MASK]", "--model", tmp_path / "nowhere")
 
 
-def test_an_error_keeps_what_was_there(unmask, corpus, tmp_path):
-    """A refused second `prepare` leaves the first one's folder as it was."""
+def test_an_error_leaves_existing_folders_unchanged(unmask, corpus, tmp_path):
+    """A refused second `prepare` does not change the folder of the first."""
     out = tmp_path / "store"
     assert unmask("prepare", corpus, "--out", out, "--vocab-size", 300).code == 0
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
@@ -120,11 +120,11 @@ def test_an_error_keeps_what_was_there(unmask, corpus, tmp_path):
 
 
 @pytest.mark.parametrize("source", ["", "hub:", "dataset:"])
-def test_a_source_without_a_name_is_taught(unmask, tmp_path, source):
+def test_an_empty_source_is_explained(unmask, tmp_path, source):
     assert_taught(unmask("prepare", source, "--out", tmp_path / "o"), "names nothing", "python-docs")
 
 
-def test_an_unforeseen_error_is_one_paragraph_too(unmask, monkeypatch):
+def test_an_unexpected_error_is_one_paragraph(unmask, monkeypatch):
     from unmask import runs
 
     def breaks(*arguments):
@@ -134,7 +134,7 @@ def test_an_unforeseen_error_is_one_paragraph_too(unmask, monkeypatch):
     assert_taught(unmask("fill", "[MASK]"), "TypeError: unexpected", "--debug")
 
 
-def test_an_interruption_says_how_to_go_on(unmask, monkeypatch):
+def test_an_interruption_explains_how_to_resume(unmask, monkeypatch):
     from unmask import runs
 
     def interrupted(*arguments):
@@ -163,7 +163,7 @@ def test_an_interruption_says_how_to_go_on(unmask, monkeypatch):
     ],
     ids=["arguments missing", "argument unknown", "other shapes", "a list", "no tensors", "no config"],
 )
-def test_a_sealed_checkpoint_of_another_make_is_taught(unmask, trained, tmp_path, file, content):
+def test_a_checkpoint_of_another_version_is_explained(unmask, trained, tmp_path, file, content):
     from unmask.models.files import resolve_checkpoint, write_manifest
 
     folder = shutil.copytree(resolve_checkpoint(trained), tmp_path / "step")
@@ -180,7 +180,7 @@ def test_a_sealed_checkpoint_of_another_make_is_taught(unmask, trained, tmp_path
 
 
 @pytest.mark.parametrize("index", ["[]", '{"last": 3}', "{"])
-def test_a_damaged_index_is_taught(unmask, tmp_path, index):
+def test_a_damaged_index_is_explained(unmask, tmp_path, index):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "index.json").write_text(index)
     answer = unmask("fill", "[MASK]", "--model", tmp_path)
@@ -201,13 +201,13 @@ def test_a_damaged_index_is_taught(unmask, tmp_path, index):
         (["evaluate", "--documents", "0"], "--documents"),
     ],
 )
-def test_values_that_mean_nothing_are_taught(unmask, trained, arguments, word):
+def test_values_out_of_range_are_explained(unmask, trained, arguments, word):
     answer = unmask(*arguments, "--model", trained)
     assert_taught(answer, word)
     assert "not foreseen" not in answer.err
 
 
-def test_nothing_on_standard_input_is_taught(unmask, trained, monkeypatch):
+def test_empty_standard_input_is_explained(unmask, trained, monkeypatch):
     import io
     import sys
 
@@ -215,14 +215,14 @@ def test_nothing_on_standard_input_is_taught(unmask, trained, monkeypatch):
     assert_taught(unmask("fill", "-", "--model", trained), "no text to fill")
 
 
-def test_documents_too_few_for_an_interval_have_a_value_all_the_same(unmask, trained, tmp_path):
+def test_too_few_documents_for_an_interval_still_have_a_value(unmask, trained, tmp_path):
     (tmp_path / "one.txt").write_text("a\n")
     answer = unmask("evaluate", "--model", trained, "--data", tmp_path / "one.txt", "--unit", "line")
     assert answer.code == 0 and "bits per byte" in answer.out, answer.err
 
 
-def test_a_partial_evaluation_does_not_stand_for_the_runs_own(unmask, trained):
-    """`unmask demo` shows evaluation.json again instead of computing it: a look at two documents must not take its place."""
+def test_a_partial_evaluation_is_not_stored_as_that_of_the_run(unmask, trained):
+    """`unmask demo` reuses evaluation.json, so an evaluation of two documents must not replace it."""
     (trained / "evaluation.json").unlink(missing_ok=True)
     assert unmask("evaluate", "--model", trained, "--documents", 2, "--samples", 1).code == 0
     assert not (trained / "evaluation.json").exists()

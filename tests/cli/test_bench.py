@@ -10,7 +10,7 @@ from tests.cli.test_bad_input import assert_taught
 
 @pytest.fixture(autouse=True)
 def memory_at_once(monkeypatch):
-    """Peak memory takes a process each; what it measures has its own test. Here it is told by the program's length."""
+    """Peak memory has its own test and needs a process each; here the length of the program replaces it."""
     monkeypatch.setattr("unmask.measure.quick.peak_memory", lambda program: len(program) << 20)
 
 
@@ -38,11 +38,11 @@ def test_the_report_holds_every_figure(unmask):
         (["--length", "16"], "length", 16),
     ],
 )
-def test_options_are_what_is_measured(unmask, options, key, value):
+def test_options_set_what_is_measured(unmask, options, key, value):
     assert report(unmask, *options)["setting"][key] == value
 
 
-def test_more_turns_are_more_calls_and_a_preset_is_a_size(unmask, monkeypatch):
+def test_turns_multiply_calls_and_a_preset_sets_the_size(unmask, monkeypatch):
     seen = []
 
     def remember(setting, progress):

@@ -1,4 +1,4 @@
-"""Each command does what it says, and its options change what it says."""
+"""Every command has its documented effect, and its options change the result."""
 
 import json
 import os
@@ -142,7 +142,7 @@ def test_generate_continues_and_repeats_itself_only_with_its_seed(unmask, traine
     )
 
 
-def test_generate_counts_evaluations_and_writes_pages(unmask, trained, tmp_path):
+def test_generate_counts_forward_passes_and_writes_pages(unmask, trained, tmp_path):
     answer = unmask(
         "generate",
         "--model",
@@ -192,7 +192,7 @@ def test_score_is_the_pseudo_log_likelihood_and_ranks(unmask, trained):
     assert "±" in table and "unscored" in table
 
 
-def test_what_is_not_scored_is_shown_wherever_figures_are(unmask, corpus, tmp_path):
+def test_unscored_tokens_are_shown_beside_all_figures(unmask, corpus, tmp_path):
     """A lower-casing word-piece tokenizer: its tokens spell no text exactly, and words it lacks are unknown."""
     made = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
     made.normalizer, made.pre_tokenizer = (
@@ -253,6 +253,6 @@ def test_an_absent_device_is_refused_in_one_sentence(unmask, trained, command):
     assert code == 1 and out == "" and "'mps' is not available here; available: cpu" in err
 
 
-def test_devices_and_types_are_taken(unmask, trained):
+def test_device_and_dtype_options_have_an_effect(unmask, trained):
     code, out, _ = unmask("score", "the cat sees", "--model", trained, "--device", "cpu", "--dtype", "bfloat16")
     assert code == 0 and "pseudo-log-likelihood" in out

@@ -1,4 +1,4 @@
-"""The axes of a decode on the command line: each turns something; files in, JSON lines out, in batches of any size."""
+"""Decoding options on the command line: each changes the result; files in, JSON lines out, in batches of any size."""
 
 import json
 import re
@@ -104,7 +104,7 @@ def test_compiled_steps_are_reached_and_change_nothing(unmask, trained, monkeypa
     assert answer.code != 0 and "not both" in " ".join(answer.err.split())
 
 
-def test_rows_go_where_the_model_is():
+def test_rows_are_moved_to_the_device_of_the_model():
     class Elsewhere:
         model, tokenizer, observers = torch.nn.Linear(1, 1, device="meta"), None, ()
 
@@ -115,7 +115,7 @@ def test_rows_go_where_the_model_is():
     assert set(sent.values()) == {"meta"}
 
 
-def test_the_block_cache_changes_no_token_and_blocks_are_the_networks(unmask, trained, block_causal):
+def test_the_block_cache_changes_no_token_and_uses_the_blocks_of_the_network(unmask, trained, block_causal):
     def texts(*options: object, command: tuple = ("generate", *BASE)) -> list[str]:
         answer = unmask(*command, "--model", block_causal, "--order", "top_prob", *options)
         assert answer.code == 0, answer.err
@@ -187,7 +187,7 @@ def test_a_file_of_prompts_gives_a_line_each_whatever_the_batches(unmask, traine
     assert together == rows("prompts.txt", 1) == rows("prompts.jsonl", 2)
 
 
-def test_fill_takes_the_axes_and_files(unmask, trained, tmp_path):
+def test_fill_accepts_decoding_options_and_files(unmask, trained, tmp_path):
     (tmp_path / "texts.txt").write_text("the cat [MASK] the [MASK].\na dog [MASK] my aunt [MASK] a stone.\n")
     options = ("--model", trained, "--input", tmp_path / "texts.txt", "--jsonl", "--top", 2)
     plain = unmask("fill", *options)
@@ -201,7 +201,7 @@ def test_fill_takes_the_axes_and_files(unmask, trained, tmp_path):
     assert [row["steps"] for row in at_once] == [1, 1]
 
 
-def test_a_pattern_is_written_at_whatever_length_fits_it(unmask, trained):
+def test_a_pattern_is_matched_at_every_length_that_allows_it(unmask, trained):
     texts = ("the cat [MASK] the moon.", "a dog [MASK] a stone.")
     for space in ("", " "):  # that the text has, and the pattern need not repeat
         pattern = f"{space}(saw|likes the|[0-9]{{3}})"
@@ -219,7 +219,7 @@ def test_a_pattern_is_written_at_whatever_length_fits_it(unmask, trained):
         assert answer.code != 0 and hint in " ".join(answer.err.split())
 
 
-def test_alternatives_are_possible_tokens(unmask, trained):
+def test_candidates_are_allowed_tokens(unmask, trained):
     rows = json.loads(unmask("fill", "the cat [MASK] the moon.", "--model", trained, "--json", "--top", 1_000_000).out)
     offered = rows[0]["blanks"][0]
     assert len(offered) > 100 and not any(a["token"].startswith("[") and a["token"].endswith("]") for a in offered)

@@ -1,4 +1,4 @@
-"""The demo, whole: interrupted at three moments, run again, everything it promises is there."""
+"""The demonstrations: killed at several moments, resumed, and complete with all their files."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 240) -> None
 
 
 @pytest.mark.slow
-def test_demo_survives_kills_at_three_moments_and_keeps_its_promises(tmp_path):
+def test_the_text_demo_resumes_after_three_kills_and_writes_all_its_files(tmp_path):
     run = tmp_path / "run"
     moments = (
         (signal.SIGKILL, lambda: (run / "data" / "tokenizer.json").exists()),  # while tokenising
@@ -76,7 +76,7 @@ def test_demo_survives_kills_at_three_moments_and_keeps_its_promises(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_traces_demo_goes_on_after_a_kill_and_keeps_its_promises(tmp_path):
+def test_the_traces_demo_resumes_after_a_kill_and_writes_all_its_files(tmp_path):
     run = tmp_path / "run"
     process = start(run, "traces")
     wait_for(lambda: (run / "metrics.csv").exists() and "30,train/loss" in (run / "metrics.csv").read_text(), process)

@@ -1,4 +1,4 @@
-"""The demonstration on pictures: interrupted, continued, and everything it promises is there."""
+"""The demonstration on pictures: killed, resumed, and complete with all its files."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def start(run: Path) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-def test_the_demo_goes_on_after_a_kill_and_keeps_its_promises(tmp_path):
+def test_the_grid_demo_resumes_after_a_kill_and_writes_all_its_files(tmp_path):
     run = tmp_path / "run"
     process = start(run)
     end = time.monotonic() + 240

@@ -1,4 +1,4 @@
-"""``unmask disassemble`` as a user meets it."""
+"""``unmask disassemble`` on the command line."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ def binaries(tmp_path):
     return tmp_path / "in"
 
 
-def test_the_summary_says_what_was_done(unmask, binaries, tmp_path):
+def test_the_summary_counts_files_and_functions(unmask, binaries, tmp_path):
     out = tmp_path / "t.parquet"
     answer = unmask("disassemble", binaries, "-o", out, "--workers", 1)
     assert answer.code == 0 and f"data.source={out}" in answer.out
@@ -30,7 +30,7 @@ def test_the_summary_says_what_was_done(unmask, binaries, tmp_path):
     assert {row["disassembly"] for row in read_traces(out)} == {g.trace for golden in GOLDEN.values() for g in golden}
 
 
-def test_a_program_reads_json(unmask, binaries, tmp_path):
+def test_json_output_parses(unmask, binaries, tmp_path):
     answer = unmask(
         "disassemble", binaries, "-o", tmp_path / "t.parquet", "--json", "--workers", 1, "--test-fraction", 0.5
     )
@@ -57,7 +57,7 @@ def test_limits_are_kept(unmask, binaries, tmp_path):
     assert answer.code == 1 and "greater than zero" in answer.err
 
 
-def test_errors_teach(unmask, binaries, tmp_path, monkeypatch):
+def test_errors_explain_the_remedy(unmask, binaries, tmp_path, monkeypatch):
     answer = unmask("disassemble", binaries / "notes.txt", "-o", tmp_path / "t.parquet")
     assert answer.code == 1 and "No function was found" in answer.err and not (tmp_path / "t.parquet").exists()
     answer = unmask("disassemble", binaries / "missing", "-o", tmp_path / "t.parquet")

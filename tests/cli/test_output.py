@@ -1,4 +1,4 @@
-"""Standard output is data: letter for letter, whole, in any encoding; what is shown as a next step works."""
+"""Standard output is data: verbatim and complete in any encoding; suggested commands work."""
 
 import io
 import json
@@ -35,7 +35,7 @@ class Guess(torch.nn.Module):
 
 
 @pytest.mark.parametrize("name", ["words", "always", "bytes", "prepend", "fallback"])
-def test_fill_returns_the_text_round_its_blanks(name):
+def test_fill_keeps_the_text_around_the_blanks(name):
     tokenizer = family(name)
     mask, model = tokenizer.mask_token, Guess(len(tokenizer))
     texts = [f"日本 Paris IS {mask}, x\t{mask}. [SEP] Second  Sentence", "Complete ☃", f"{mask}"]
@@ -55,7 +55,7 @@ def test_fill_returns_the_text_round_its_blanks(name):
     assert one[0].text.startswith("The CAT ") and one[0].text.endswith("!") and one[1].text == "Complete"
 
 
-def test_a_lone_text_without_blanks_is_refused_and_among_others_it_comes_back(unmask, trained, tmp_path):
+def test_a_text_without_blanks_is_refused_alone_and_kept_among_others(unmask, trained, tmp_path):
     (tmp_path / "texts.txt").write_text("No Blank here\nthe [MASK] sees\n")
     answer = unmask("fill", "--input", tmp_path / "texts.txt", "--model", trained, "--jsonl")
     rows = [json.loads(line) for line in answer.out.splitlines()]
@@ -91,7 +91,7 @@ def test_results_in_a_pipe_are_neither_wrapped_nor_styled_nor_cut(unmask, traine
 
 
 @pytest.mark.parametrize("width", [12, 30, 60, 200])
-def test_on_a_terminal_the_text_gives_way_and_figures_stay(monkeypatch, width):
+def test_a_narrow_terminal_folds_text_and_keeps_figures(monkeypatch, width):
     out = io.StringIO()
     monkeypatch.setattr(screen, "RESULTS", Console(file=out, width=width, force_terminal=True, color_system=None))
     monkeypatch.setattr(screen, "on_terminal", lambda: True)
@@ -103,7 +103,7 @@ def test_on_a_terminal_the_text_gives_way_and_figures_stay(monkeypatch, width):
     assert "y: list[int] [/b] " * 9 in shown
 
 
-def test_what_an_encoding_cannot_write_is_replaced_and_json_is_ascii(monkeypatch):
+def test_characters_outside_the_encoding_are_escaped_and_json_is_ascii(monkeypatch):
     raw = io.BytesIO()
     console = io.TextIOWrapper(raw, encoding="cp1252", write_through=True)
     monkeypatch.setattr(sys, "stdout", console)
@@ -142,7 +142,7 @@ def steps_shown(text: str, *introductions: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines if line.startswith("unmask ")]
 
 
-def test_the_next_step_of_prepare_and_of_train_is_what_was_used(unmask, tmp_path, monkeypatch):
+def test_the_suggested_next_commands_repeat_the_options(unmask, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "my texts"
     folder.mkdir()
@@ -180,7 +180,7 @@ def test_the_next_step_of_prepare_and_of_train_is_what_was_used(unmask, tmp_path
     assert (tmp_path / "a store" / "prepared.json").stat().st_mtime_ns == before, "nothing is prepared anew"
 
 
-def test_the_last_words_of_a_demonstration_can_be_typed(unmask, trained, tmp_path, monkeypatch, capsys):
+def test_the_commands_suggested_by_a_demonstration_work(unmask, trained, tmp_path, monkeypatch, capsys):
     from unmask.cli.demos import text_demo as text
 
     run = tmp_path / "a run [b]"

@@ -1,4 +1,4 @@
-"""Patterns on texts: over every family of tokenizers, what comes back matches, and keeps the space that was given."""
+"""Patterns on texts: for every family of tokenizers the returned text matches and keeps the given spaces."""
 
 import re
 from random import Random
@@ -101,7 +101,7 @@ def fill(tokenizer, text, pattern, seed=0, appended=0):
 
 
 def read(tokenizer, ids):
-    """What ids add behind a word, without the one space in front."""
+    """Return the text that ids add after a word, without the space in front."""
     anchor = tokenizer.encode("the")
     return tokenizer.decode([*anchor, *ids])[len(tokenizer.decode(anchor)) :].removeprefix(" ")
 
@@ -123,7 +123,7 @@ def test_spellings_join_to_what_the_tokenizer_decodes(tokenizer):
 
 @every_family
 @pytest.mark.parametrize("pattern", ["a house|the city", "[a-z]+ [a-z]+", "(cats|dog), (house|home)"])
-def test_a_run_with_a_space_between_its_blanks_matches_with_it(tokenizer, pattern):
+def test_a_run_of_blanks_separated_by_spaces_matches_with_them(tokenizer, pattern):
     text = (
         "rome is "
         + " ".join([tokenizer.mask_token] * 6 if "," in pattern or "[" in pattern else [tokenizer.mask_token] * 2)
@@ -171,7 +171,7 @@ def test_a_pattern_that_begins_with_a_space_means_the_given_one(tokenizer):
     assert fill(tokenizer, text, " [a-z]+") == fill(tokenizer, text, "[a-z]+")
 
 
-def test_without_a_space_before_it_a_filling_brings_none():
+def test_a_filling_adds_no_space_where_the_text_has_none():
     tokenizer = FAMILIES["our own"]
     for text in (f"({tokenizer.mask_token * 3})", f"{tokenizer.mask_token * 3} is", f"un{tokenizer.mask_token * 3}"):
         _, ids = fill(tokenizer, text, "[a-z]+")
@@ -190,13 +190,13 @@ def test_behind_a_word_only_a_piece_that_continues_it_may_follow():
         assert spelling.continues[ids[0]] == continues, text
 
 
-def test_a_space_that_no_filling_has_room_for_stays_with_the_text():
+def test_a_space_that_no_filling_can_include_stays_in_the_text():
     tokenizer = FAMILIES["our own"]
     _, ids = fill(tokenizer, f"there are {tokenizer.mask_token} here", "[0-9]")
     assert re.fullmatch("[0-9]", tokenizer.decode(ids))
 
 
-def test_lengths_count_the_space_where_a_filling_brings_it():
+def test_lengths_include_the_space_of_a_filling():
     tokenizer, text = FAMILIES["our own"], "there are [MASK] here"
     row = tokenizer.encode(text, allow_mask=True)
     automaton = pattern_automaton(tokenizer, "[0-9]")

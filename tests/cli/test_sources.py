@@ -1,4 +1,4 @@
-"""Where text comes from, as commands say it: ``--field``, ``--split``, ``--valid-source``, ``--unit``, ``--workers``."""
+"""Options for the source of text: ``--field``, ``--split``, ``--valid-source``, ``--unit``, ``--workers``."""
 
 import json
 
@@ -24,7 +24,7 @@ def saved(tmp_path):
     return folder
 
 
-def test_prepare_reads_the_field_and_the_split_that_were_asked_for(unmask, saved, tmp_path):
+def test_prepare_reads_the_given_field_and_split(unmask, saved, tmp_path):
     def sizes(name, *options):
         answer = unmask("prepare", saved, "--out", tmp_path / name, "--vocab-size", 300, "--json", *options)
         assert answer.code == 0, answer.err
@@ -37,7 +37,7 @@ def test_prepare_reads_the_field_and_the_split_that_were_asked_for(unmask, saved
     assert sizes("split", "--split", "test")[0] == 25
 
 
-def test_evaluate_reads_the_field_and_the_split_that_were_asked_for(unmask, trained, saved):
+def test_evaluate_reads_the_given_field_and_split(unmask, trained, saved):
     def read(*options):
         answer = unmask(
             "evaluate", "--model", trained, "--data", saved, "--samples", 1, "--no-baselines", "--json", *options
@@ -52,7 +52,7 @@ def test_evaluate_reads_the_field_and_the_split_that_were_asked_for(unmask, trai
     assert read("--field", "upper")[1] > tokens
 
 
-def test_held_out_text_of_its_own_is_held_out_whole(unmask, tmp_path):
+def test_a_separate_validation_source_is_used_completely(unmask, tmp_path):
     for name, texts in (("train", TEXTS), ("valid", TEXTS[:7])):
         (tmp_path / f"{name}.txt").write_text("\n".join(texts))
     options = ("--unit", "line", "--vocab-size", 300, "--json")

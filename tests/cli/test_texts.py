@@ -1,4 +1,4 @@
-"""Texts of a command: one reader for a file and for standard input, the one that ``prepare`` has."""
+"""Input texts of commands: files and standard input share the reader of ``prepare``."""
 
 import io
 import json
@@ -14,7 +14,7 @@ LINES = ["the \u2028cat\x85", "a \x0c dog\x1c", "water \u2029"]
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n"])
-def test_files_and_standard_input_give_the_texts_that_prepare_reads(tmp_path, monkeypatch, mark, end):
+def test_files_and_standard_input_are_read_as_by_prepare(tmp_path, monkeypatch, mark, end):
     text = (mark + end.join(LINES) + end).encode()
     (tmp_path / "a.txt").write_bytes(text)
     rows = (mark + end.join(json.dumps({"text": line}, ensure_ascii=False) for line in LINES) + end).encode()
@@ -26,7 +26,7 @@ def test_files_and_standard_input_give_the_texts_that_prepare_reads(tmp_path, mo
         assert [d.text for d in Source.parse(tmp_path / name, unit="line").documents()] == LINES
 
 
-def test_bytes_of_standard_input_that_are_no_text_are_located(monkeypatch):
+def test_invalid_bytes_on_standard_input_are_located(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"good\nb\xe9d\n")))
     with pytest.raises(
         ValueError, match=r"standard input is not UTF-8 text \(line 2, byte 0xe9 at column 2, offset 6\)"
@@ -34,7 +34,7 @@ def test_bytes_of_standard_input_that_are_no_text_are_located(monkeypatch):
         read_standard_input()
 
 
-def test_an_empty_string_of_a_row_is_a_text_and_null_is_none(tmp_path):
+def test_an_empty_string_in_a_row_is_a_text_and_null_is_skipped(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"prompt": ""}\n\n{"prompt": null}\n{"prompt": "x"}\n')
     assert read_texts(tmp_path / "a.jsonl", "prompt") == ["", "x"]
 

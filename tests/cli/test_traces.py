@@ -64,7 +64,7 @@ def traced(tree):
     return tree["run"]
 
 
-def test_a_run_is_saved_as_what_it_is_and_resumes(traced, tree):
+def test_a_trace_run_saves_its_architecture_and_resumes(traced, tree):
     loaded = load_run(traced)
     assert (
         type(loaded.model) is InstructionTraceMLMModel and loaded.model.next_idx == loaded.tokenizer.next_token_id == 5
@@ -73,7 +73,7 @@ def test_a_run_is_saved_as_what_it_is_and_resumes(traced, tree):
     assert train(config_of(longer)).name == "step-00000121"
 
 
-def test_evaluate_reports_by_class_beside_counting(unmask, traced):
+def test_evaluate_reports_accuracy_by_class_beside_baselines(unmask, traced):
     answer = unmask("evaluate", "--model", traced, "--samples", 1, "--json")
     assert answer.code == 0, answer.err
     classes = json.loads(answer.out)["classes"]
@@ -162,7 +162,7 @@ def test_text_has_no_instructions(unmask, corpus, tmp_path, key, value):
     assert answer.code == 1 and key in answer.err and "[NEXT]" in answer.err and "disassemble" in answer.err
 
 
-def test_the_grain_is_what_is_hidden_together(tree):
+def test_the_granularity_is_masked_as_a_whole(tree):
     """By config, over the rows of a store, and NEXT never hidden nor drawn."""
     from unmask.build.run import build_collator
     from unmask.data.tokenizing.tokenizers import Tokenizer

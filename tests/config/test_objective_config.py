@@ -1,5 +1,5 @@
-"""The objective's words: every scheme is a preset of the same parts, every part changes what is hidden or how it weighs, and
-what would never be read is refused."""
+"""The objective section: every scheme is a preset of the same keys, every key changes the masks or the loss, and keys without
+effect are refused."""
 
 import numpy as np
 import pytest
@@ -56,14 +56,14 @@ def rows(tokenizer: Tokenizer, progress: float = 0.5) -> dict[str, np.ndarray]:
 
 
 class Toy:
-    """Logits that depend on the id alone, far from even."""
+    """A model with logits that depend on the id alone and are far from uniform."""
 
     def __call__(self, x_t, attention_mask=None, positions=None, block_mask=None, segment_ids=None):
         return torch.sin(torch.arange(290.0) * 0.37 + x_t[..., None]) * 2 + 1
 
 
 def found(tokenizer: Tokenizer, *words: str) -> tuple:
-    """What a config hides, and what it costs."""
+    """Return the masked ids and the loss under a config."""
     config = config_of(*words)
     batch = build_collator(config, tokenizer, seed=3)(rows(tokenizer))
     return tuple(batch["input_ids"].flatten().tolist()), float(
@@ -110,7 +110,7 @@ def test_every_scheme_is_its_corruption(tokenizer):
     (("schedule=geometric", "sigma_min=0.001", "sigma_max=9"), geometric(0.001, 9.0)),
     (("rate_min=0.3", "rate_max=0.8"), clipped(linear_schedule, 0.3, 0.8)),
 ])  # fmt: skip
-def test_every_schedule_is_reached_with_its_own_weight(tokenizer, words, schedule):
+def test_every_schedule_is_built_with_its_loss_weight(tokenizer, words, schedule):
     config = objective(*words)
     t = torch.linspace(0.05, 0.95, 7, dtype=torch.float64)
     assert torch.allclose(build_schedule(config).rate(t), schedule.rate(t))
@@ -120,7 +120,7 @@ def test_every_schedule_is_reached_with_its_own_weight(tokenizer, words, schedul
     assert torch.allclose(given, expected)
 
 
-def test_levels_are_constant_discrete_or_a_curriculum(tokenizer):
+def test_mask_rate_laws_are_constant_discrete_or_warmed_up(tokenizer):
     assert build_corruption(
         objective("mask_rate_law=constant", "probability=0.4"), tokenizer
     ).mask_rate == ConstantMaskRate(0.4)
@@ -148,7 +148,7 @@ def test_levels_are_constant_discrete_or_a_curriculum(tokenizer):
     ("schedule=cosine mask_rate_start=0.3", "bernoulli", "inverse_p"),
     ("name=maskgit selection=bernoulli", "bernoulli", "flat"),
 ])  # fmt: skip
-def test_what_a_scheme_leaves_open_follows_from_what_is_given(words, selection, weighting):
+def test_defaults_follow_from_the_given_keys(words, selection, weighting):
     made = objective(*words.split())
     assert (made.selection, made.weighting) == (selection, weighting)
 
@@ -168,7 +168,7 @@ def test_what_a_scheme_leaves_open_follows_from_what_is_given(words, selection, 
     ("normaliser=answer label_smoothing=0.1 z_loss=0.01", MLMLoss(weighting="inverse_p", normaliser="answer", label_smoothing=0.1, z_loss=0.01)),
     ("name=bert loss_on_visible_tokens=true", MLMLoss(loss_on_visible_tokens=True)),
 ])  # fmt: skip
-def test_every_loss_is_the_one_that_its_words_mean(tokenizer, words, loss):
+def test_every_loss_matches_its_keys(tokenizer, words, loss):
     config = config_of(*words.split())
     batch = build_collator(config, tokenizer, seed=3)(rows(tokenizer))
     built = build_loss(config.objective, tokenizer)(batch, Toy())
@@ -178,7 +178,7 @@ def test_every_loss_is_the_one_that_its_words_mean(tokenizer, words, loss):
 @pytest.mark.parametrize("name, law", [
     ("low_discrepancy", low_discrepancy), ("shared_offset", SharedOffset(8)), ("stratified", Stratified(8)), ("antithetic", antithetic), ("independent", None),
 ])  # fmt: skip
-def test_the_times_are_spread_over_a_global_batch_by_the_law_that_is_named(tokenizer, name, law):
+def test_time_sampling_is_over_the_global_batch(tokenizer, name, law):
     config = load_config(
         overrides=["objective.selection=bernoulli", f"objective.time_sampling={name}", "train.batch_size=8"]
     )
@@ -186,13 +186,13 @@ def test_the_times_are_spread_over_a_global_batch_by_the_law_that_is_named(token
     assert collator.time_sampling == law and collator.seed == 5
 
 
-def test_flex_attention_asks_for_its_own_batches(tokenizer):
+def test_flex_attention_changes_the_batch_fields(tokenizer):
     for flex in (True, False):
         config = load_config(overrides=[f"model.use_flex_attn={flex}", f"data.block_size={BLOCK}"])
         assert ("attention_mask" not in build_collator(config, tokenizer, 3)(rows(tokenizer))) == flex
 
 
-def test_a_curriculum_trains_from_the_rows_progress_and_validates_at_its_end(tokenizer):
+def test_a_mask_rate_warmup_uses_the_progress_of_rows_and_validates_at_its_end(tokenizer):
     config = config_of("name=bert", "mask_rate_start=0.9")
     shares = [float(build_collator(config, tokenizer, 3)(rows(tokenizer, at))["p_mask"].max()) for at in (0.0, 1.0)]
     assert shares == pytest.approx([0.9, 0.15])
@@ -218,11 +218,11 @@ TURNED = [
 
 
 @pytest.mark.parametrize("given, part, value", TURNED)
-def test_turning_a_part_changes_what_is_hidden_or_what_it_costs(tokenizer, given, part, value):
+def test_every_key_changes_the_masks_or_the_loss(tokenizer, given, part, value):
     assert found(tokenizer, *given.split()) != found(tokenizer, *given.split(), f"{part}={value}")
 
 
-def test_every_part_is_turned():
+def test_every_key_is_tested():
     assert {part for _, part, _ in TURNED} == ObjectiveConfig.model_fields.keys()
 
 
@@ -258,20 +258,20 @@ def test_every_part_is_turned():
     ("schedule=geometric sigma_min=30", "must be below"),
     ("mask_rate_law=sometimes", "objective.mask_rate_law = 'sometimes'"),
 ])  # fmt: skip
-def test_parts_that_do_not_fit_say_what_to_type(words, message):
+def test_inconsistent_keys_are_refused_with_a_remedy(words, message):
     with pytest.raises(ValueError, match=message) as raised:
         objective(*words.split())
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_a_written_scheme_reads_back_the_same(name, tmp_path):
+def test_a_written_scheme_reads_back_unchanged(name, tmp_path):
     config = config_of(f"name={name}")
     (tmp_path / "c.yaml").write_text(config_yaml(config))
     assert load_config(tmp_path / "c.yaml") == config
 
 
-def test_only_likelihood_bounds_are_called_bounds(tokenizer):
+def test_is_elbo_is_true_for_likelihood_bounds_only(tokenizer):
     def bound(words):
         return build_corruption(objective(*words.split()), tokenizer).is_elbo
 
@@ -294,5 +294,5 @@ def test_only_likelihood_bounds_are_called_bounds(tokenizer):
         assert not bound(words), words
 
 
-def test_every_part_that_may_go_unread_has_a_default_to_tell_it_by():
+def test_conditions_of_effect_name_existing_keys():
     assert HAS_EFFECT.keys() <= ObjectiveConfig.model_fields.keys()

@@ -56,7 +56,7 @@ def test_any_value_reads_back(optim, text):
 
 
 @pytest.mark.parametrize("section", list(sections()), ids=lambda s: s.__name__)
-def test_every_value_says_what_it_means(section):
+def test_every_key_has_a_description(section):
     assert section.__doc__
     for name, info in section.model_fields.items():
         assert info.description, f"{section.__name__}.{name} has no description"
@@ -93,7 +93,7 @@ def test_an_unknown_key_names_the_nearest(override, nearest):
 
 
 @pytest.mark.parametrize("override", ["objective.colour=1", "foo=1", "train.learning_rate=1", "optim.wd=1"])
-def test_a_key_that_is_like_none_gets_no_suggestion(override):
+def test_a_key_unlike_all_others_gets_no_suggestion(override):
     with pytest.raises(ValueError, match="There is no config key") as raised:
         load_config(overrides=[override])
     assert "Did you mean" not in str(raised.value)
@@ -120,7 +120,7 @@ def test_a_key_that_is_like_none_gets_no_suggestion(override):
         ("train.resume=perhaps", "train.resume"),
     ],
 )
-def test_wrong_values_are_named(override, key):
+def test_invalid_values_are_named(override, key):
     with pytest.raises(ValueError, match="is not valid") as raised:
         load_config(overrides=[override])
     assert f"{key} = " in str(raised.value), str(raised.value)
@@ -134,7 +134,7 @@ def test_wrong_values_are_named(override, key):
         (["objective.schedule=cosine", "objective.selection=fixed_count"], ["objective.selection=bernoulli"]),
     ],
 )
-def test_values_that_do_not_fit_together_say_so(overrides, words):
+def test_inconsistent_values_are_refused(overrides, words):
     with pytest.raises(ValueError, match="is not valid") as raised:
         load_config(overrides=overrides)
     assert all(word in str(raised.value) for word in words)
@@ -186,7 +186,7 @@ TEXTS = [
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("key", ["run", "data.field", "data.source", "data.store"])
-def test_what_is_text_stays_text(tmp_path, key, text):
+def test_text_values_stay_text(tmp_path, key, text):
     config = load_config(overrides=[f"{key}={text}"])
     *section, leaf = key.split(".")
     assert getattr(config.data if section else config, leaf) == text
@@ -194,7 +194,7 @@ def test_what_is_text_stays_text(tmp_path, key, text):
     assert load_config(tmp_path / "c.yaml") == config
 
 
-def test_null_is_nothing_where_nothing_is_allowed_and_text_elsewhere():
+def test_null_is_none_for_optional_keys_and_text_for_others():
     assert load_config(overrides=["data.store=null", "run=null"]).model_dump(include={"run", "data"})["run"] == "null"
     assert load_config(overrides=["data.store=null"]).data.store is None
     assert load_config(overrides=["data.store="]).data.store is None
@@ -206,14 +206,14 @@ def test_numbers_are_decimal(text, number):
     assert load_config(overrides=[f"train.steps={text}"]).train.steps == number
 
 
-def test_a_number_in_yaml_where_text_belongs_is_to_be_quoted(tmp_path):
+def test_an_unquoted_number_for_a_text_key_is_refused(tmp_path):
     (tmp_path / "c.yaml").write_text("run: 20240101\n")
     with pytest.raises(ValueError, match=r"run = 20240101: text was expected.*quotes"):
         load_config(tmp_path / "c.yaml")
 
 
 @pytest.mark.parametrize("override", ["steps", "=5", "", "seed.deep=1"])
-def test_things_that_are_no_overrides(override):
+def test_malformed_overrides_are_refused(override):
     with pytest.raises(ValueError, match=r"not an override|is a value, not a section|is not valid"):
         load_config(overrides=[override])
 
@@ -247,7 +247,7 @@ def test_an_empty_file_is_the_defaults(tmp_path):
     assert load_config(tmp_path / "c.yaml") == load_config() == Config()
 
 
-def test_a_config_does_not_change():
+def test_a_config_is_immutable():
     with pytest.raises(ValueError, match="frozen"):
         load_config().train.steps = 5
 
@@ -260,14 +260,14 @@ def test_a_config_does_not_change():
     ("objective.selection=coins", "'coins' is now called 'bernoulli'"),
     ("objective.selection=count", "'count' is now called 'fixed_count'"),
 ])  # fmt: skip
-def test_a_word_of_an_earlier_version_is_answered_with_its_new_name(override, answer):
+def test_a_renamed_key_or_value_is_answered_with_its_current_name(override, answer):
     with pytest.raises(ValueError) as refused:
         load_config(overrides=[override])
     assert answer in str(refused.value)
 
 
-def test_every_new_name_is_known_somewhere():
-    """No entry of the table outlives what it points to."""
+def test_every_current_name_of_the_renaming_table_exists():
+    """The renaming table points to existing names only."""
     from unmask.decode.families import COMPOSED_ORDERS, REMASKING
     from unmask.decode.named import make_rules
     from unmask.suggestions import RENAMED

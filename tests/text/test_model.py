@@ -1,4 +1,4 @@
-"""The front door: strings in, results out, and the same answers as the command line's."""
+"""TrainedModel: texts in, results out, equal to those of the command line."""
 
 import json
 
@@ -16,7 +16,7 @@ def model(trained):
     return load(trained, device="cpu")
 
 
-def test_a_string_gives_a_result_and_a_list_a_list(model):
+def test_a_string_returns_a_result_and_a_list_returns_a_list(model):
     filling = model.fill(BLANKS, top=3)
     assert filling.prompt == BLANKS and filling.text.startswith("the ") and "[MASK]" not in filling.text
     assert len(filling.blanks) == 2 and len(filling.blanks[0].alternatives) == 3
@@ -26,7 +26,7 @@ def test_a_string_gives_a_result_and_a_list_a_list(model):
     assert filling.text in filling._repr_html_()
 
 
-def test_a_list_of_results_prints_and_draws_each():
+def test_a_list_of_results_prints_and_renders_each():
     fillings = Results([Filling("<b>", "<b>", (), 0), Filling("x", "y", (), 1)])
     assert repr(fillings) == "<b>\ny" and "&lt;b&gt;" in fillings._repr_html_()
 
@@ -46,7 +46,7 @@ def test_new_tokens_have_texts_and_probabilities(model):
         model.generate("the cat", new_tokens=0)
 
 
-def test_a_stream_ends_at_the_generated_text_and_may_be_left_early(model):
+def test_a_stream_ends_with_the_generated_text_and_can_be_closed_early(model):
     steps = list(model.stream("the cat", new_tokens=6, seed=1))
     assert [s.revealed for s in steps] == [1, 2, 3, 4, 5, 6] and steps[0].text.count("[MASK]") == 5
     assert steps[-1].text == model.generate("the cat", new_tokens=6, seed=1).text
@@ -68,7 +68,7 @@ def test_scores_and_embeddings(model):
         model.embed("")
 
 
-def test_the_command_line_gives_the_same_answers(unmask, trained, model):
+def test_the_command_line_returns_the_same_results(unmask, trained, model):
     filled = json.loads(unmask("fill", BLANKS, "--model", trained, "--json", "--device", "cpu").out)
     assert filled == [model.fill(BLANKS).as_dict()]
     options = ("--new-tokens", 5, "--seed", 3, "--json", "--device", "cpu")
@@ -77,12 +77,12 @@ def test_the_command_line_gives_the_same_answers(unmask, trained, model):
 
 
 @pytest.mark.parametrize("call", ["fill", "generate", "embed"])
-def test_an_empty_list_is_refused_in_words(model, call):
+def test_an_empty_list_is_refused(model, call):
     with pytest.raises(ValueError, match="There is no"):
         getattr(model, call)([])
 
 
-def test_a_hugging_face_folder_is_a_model_too(tmp_path, model):
+def test_a_hugging_face_folder_is_loaded(tmp_path, model):
     from transformers import BertConfig, BertForMaskedLM
 
     torch.manual_seed(0)
@@ -100,6 +100,6 @@ def test_a_hugging_face_folder_is_a_model_too(tmp_path, model):
     assert "[MASK]" not in theirs.fill(BLANKS).text and theirs.embed("the cat").shape == (16,)
 
 
-def test_what_is_not_there_says_what_to_give(tmp_path):
+def test_an_absent_model_is_explained(tmp_path):
     with pytest.raises(ValueError, match=r"none"):
         load(tmp_path / "none")

@@ -1,4 +1,4 @@
-"""Batches of any collator: labels are targets, and types other than ours change no loss."""
+"""Batches of any collator: labels are targets, and other dtypes do not change the loss."""
 
 import math
 
@@ -37,7 +37,7 @@ class Dense:
     "ids, mask",
     [(torch.int32, torch.int64), (torch.int16, torch.uint8), (torch.uint8, torch.float32), (torch.int64, torch.int32)],
 )
-def test_types_change_no_loss(model, dense, ids, mask):
+def test_dtypes_do_not_change_the_loss(model, dense, ids, mask):
     net = Dense(model) if dense else model
     other = {name: value.to(mask) if name.endswith("mask") else value for name, value in BATCH.items()}
     other["input_ids"] = other["input_ids"].to(ids)
@@ -52,7 +52,7 @@ def test_types_change_no_loss(model, dense, ids, mask):
     assert all(torch.equal(before[name], other[name]) for name in before)
 
 
-def test_labels_are_the_targets_and_say_what_is_scored(model):
+def test_labels_are_the_targets_and_mark_scored_positions(model):
     """Hugging Face's collator: -100 but where a token was masked, randomised or kept on purpose."""
     labels = BATCH["target_ids"].masked_fill(~BATCH["noise_mask"], -100)
     given = {"input_ids": BATCH["input_ids"], "attention_mask": BATCH["attention_mask"].long(), "labels": labels}
@@ -62,7 +62,7 @@ def test_labels_are_the_targets_and_say_what_is_scored(model):
     assert torch.equal(as_mlm_batch(bare)["noise_mask"], BATCH["noise_mask"])
 
 
-def test_a_batch_of_the_contract_is_itself():
+def test_an_mlm_batch_is_returned_unchanged():
     assert as_mlm_batch(BATCH) is BATCH
 
 
@@ -75,6 +75,6 @@ def test_a_batch_of_the_contract_is_itself():
     ({"target_ids": BATCH["target_ids"].float()}, "must be integers"),
 ])  # fmt: skip
 @pytest.mark.parametrize("dense", [False, True])
-def test_what_is_no_batch_is_refused(model, dense, change, message):
+def test_invalid_batches_are_refused(model, dense, change, message):
     with pytest.raises(ValueError, match=message):
         MLMLoss(model=Dense(model) if dense else model)({**BATCH, **change})

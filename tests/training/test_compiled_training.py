@@ -1,4 +1,4 @@
-"""``train.compile`` and ``train.checkpoint_activations``: how a run computes, never what."""
+"""``train.compile`` and ``train.checkpoint_activations``: these change how a run computes, not its result."""
 
 import pytest
 import torch
@@ -74,7 +74,7 @@ def test_auto_compiles_long_runs_on_an_accelerator(tiny, wanted, steps, device, 
     assert build_runner(config, 10_000_000, 4096).compiled is compiled
 
 
-def test_without_a_compiler_blocks_run_eagerly_and_say_so(tiny, monkeypatch):
+def test_without_a_compiler_blocks_run_eagerly_with_a_warning(tiny, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.warns(UserWarning, match=r"needs a C\+\+ compiler.*train.compile=off"):

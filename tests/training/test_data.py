@@ -19,8 +19,8 @@ def test_permute_is_a_permutation(size):
     assert sorted(permute(torch.arange(size), size, key).tolist()) == list(range(size))
 
 
-def test_permute_has_no_favourite_place():
-    """Over many keys, element 0 of a permutation of 10 lands everywhere equally often (chi-square, 9 degrees, p > 0.001)."""
+def test_permute_is_uniform_over_positions():
+    """Over many keys, element 0 of a permutation of 10 is moved to every position equally often (chi-square, 9 degrees, p > 0.001)."""
     keys = row_keys(0, 0, torch.arange(1500))
     landed = torch.stack([permute(torch.tensor(0), 10, key) for key in keys])
     counts = torch.bincount(landed, minlength=10).double()
@@ -46,7 +46,7 @@ def test_an_epoch_may_end_inside_a_batch():
         assert sorted(samples[samples[:, 0] == epoch, 2]) == list(range(7))
 
 
-def test_ranks_and_accumulation_cut_the_same_rows():
+def test_ranks_and_accumulation_steps_divide_the_same_rows():
     """A step's rows are the same for 1 rank, 2 ranks, or 4 accumulation steps; and a start in the middle is the middle."""
     whole = take(InfiniteSampler(windows=50, rows=8, seed=2), 3)
     parts = [take(InfiniteSampler(windows=50, rows=4, seed=2, rank=r, ranks=2), 3).reshape(3, 4, 3) for r in (0, 1)]
@@ -67,8 +67,8 @@ def windows(tokens: int = 100, block: int = 8, samples: int | None = None) -> Wi
     return WindowDataset(TokenArray(np.arange(tokens)), block, samples)
 
 
-def test_a_window_is_its_tokens_and_says_who_it_is():
-    """Window ``i`` is tokens ``8 i`` and on; its noise is keyed by the window and the epoch, its level by its place."""
+def test_a_window_holds_its_tokens_and_its_identity():
+    """Window ``i`` is tokens ``8 i`` and on; its masks are keyed by window and epoch, its time by its position."""
     rows = windows(samples=40).__getitems__(np.array([[0, 3, 5], [1, 2, 0]]))
     assert rows["input_ids"].tolist() == [[*range(40, 48)], [*range(8)]]
     assert {name: rows[name].tolist() for name in ("example_id", "epoch", "epoch_place")} == {
@@ -81,8 +81,8 @@ def test_a_window_is_its_tokens_and_says_who_it_is():
 
 
 @pytest.mark.parametrize("ranks, rows", [(1, 4), (2, 2)])
-def test_progress_is_the_share_of_the_draws_of_a_run(ranks, rows):
-    """From nothing at the first row to just below one at the last, over epochs, however ranks cut the rows."""
+def test_progress_is_the_fraction_of_the_samples_of_a_run(ranks, rows):
+    """Progress rises from 0 at the first row to just below 1 at the last, over epochs and for any number of ranks."""
     data = windows(samples=60)
     passes = [
         iter(InfiniteSampler(windows=len(data), rows=rows, seed=1, rank=rank, ranks=ranks)) for rank in range(ranks)
@@ -112,7 +112,7 @@ def datamodule(rank: int = 0, ranks: int = 1, step: int = 0, **options) -> Token
     return data
 
 
-def test_a_curriculum_ends_with_the_run_and_a_resumed_run_is_where_it_was():
+def test_a_mask_rate_warmup_ends_with_the_run_and_resumes():
     batches = list(islice(datamodule().train_dataloader(), 10))
     assert np.allclose(np.concatenate([batch["progress"] for batch in batches]), np.arange(40) / 40)
     (resumed,) = islice(datamodule(step=7).train_dataloader(), 1)
@@ -124,8 +124,8 @@ def test_a_curriculum_ends_with_the_run_and_a_resumed_run_is_where_it_was():
     assert "valid" not in resumed
 
 
-def test_validation_takes_the_same_windows_every_time_from_all_over_the_held_out_text():
-    """Ranks share them out, none twice; they have no progress, so that a curriculum is validated at one point."""
+def test_validation_uses_the_same_evenly_spread_windows_every_time():
+    """Ranks divide the windows without overlap; the rows have no progress, so the mask rate is fixed."""
     whole = list(datamodule().val_dataloader())
     assert [len(batch["example_id"]) for batch in whole] == [4, 1] and "progress" not in whole[0] and whole[0]["valid"]
     assert np.concatenate(

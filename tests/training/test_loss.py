@@ -92,7 +92,7 @@ def test_a_uniform_model_scores_ln_v(corruption, collator, normaliser, weighting
     ("uniform", DiscreteTime(SCHEDULES["linear"], 1000)),
 ])  # fmt: skip
 def test_the_normaliser_follows_the_weighting(corruption, weighting):
-    """A weighting alone is right: a uniform model scores ln V, exactly for flat weights and exact counts, on average for coins."""
+    """The default normaliser is right: a uniform model scores ln V, exactly for flat weights and fixed counts, else on average."""
     batch = COLLATORS["default"](CORRUPTIONS[corruption])(rows(False, 4000))
     found = MLMLoss(model=UniformModel(VOCAB), weighting=weighting)(batch)
     within = 1e-5 if weighting == "flat" or corruption == "exact" else 5 * float(found["variance"]) ** 0.5
@@ -108,7 +108,7 @@ def test_masked_lm_batches_score_ln_v():
 
 
 def by_hand(normaliser, weighting, factor=False):
-    """Two rows: hidden with p = 1/2 and 1/4; log-likelihoods from fixed logits, written out token by token."""
+    """Two rows: masked with p = 1/2 and 1/4; log-likelihoods from fixed logits, written out token by token."""
     logits = torch.arange(2 * 4 * 6, dtype=torch.float64).reshape(2, 4, 6).sin()
     batch = {
         "input_ids": torch.tensor([[2, 1, 1, 3], [1, 4, 5, 0]]),
@@ -190,7 +190,7 @@ def test_splitting_a_batch_does_not_change_the_loss(model, batch, normaliser):
 
 @pytest.mark.parametrize("normaliser", NORMALISERS)
 @pytest.mark.parametrize("factor", [False, True])
-def test_nothing_hidden_is_a_finite_zero_with_zero_gradient(model, normaliser, factor):
+def test_a_batch_without_masks_has_zero_loss_and_zero_gradient(model, normaliser, factor):
     nothing = Corruption(ConstantMaskRate(0.0), bernoulli, Replacement(MASK))
     batch = COLLATORS["default"](nothing)(rows(False, 3))
     normaliser = None if factor else normaliser
@@ -211,7 +211,7 @@ def test_a_batch_is_never_changed(collator):
     assert all(torch.equal(batch[k], before[k]) for k in before)
 
 
-def test_padding_is_scored_only_when_asked():
+def test_padding_is_scored_only_on_request():
     everything = Corruption(ConstantMaskRate(1.0), bernoulli, Replacement(MASK))
     batch = COLLATORS["default, padding"](everything)(rows(False, 3))
     counts = [
@@ -226,13 +226,13 @@ def test_padding_is_scored_only_when_asked():
     assert counts == [1 + 2 + 3] * 2 + [3 * 12] * 2
 
 
-def test_an_answers_end_is_scored_where_pad_is_eos():
+def test_the_end_of_an_answer_is_scored_if_pad_is_eos():
     shared = SpecialIds(mask=MASK, vocab_size=VOCAB, pad=EOS, eos=EOS)
     batch = {"input_ids": torch.tensor([[4, MASK, MASK]]), "target_ids": torch.tensor([[-100, 5, EOS]])}
     assert float(MLMLoss(model=UniformModel(VOCAB), tokenizer=shared)(batch)["denominator"]) == 2
 
 
-def test_visible_tokens_count_when_asked():
+def test_visible_tokens_are_scored_on_request():
     batch = COLLATORS["default"](CORRUPTIONS["uniform"])(rows(False, 6))
     out = MLMLoss(model=UniformModel(VOCAB), loss_on_visible_tokens=True)(batch)
     assert float(out["denominator"]) == int((batch["target_ids"] != -100).sum()) > int(batch["noise_mask"].sum())
@@ -272,7 +272,7 @@ def test_a_hundred_steps_of_any_objective_lower_the_cross_entropy():
     (lambda: MLMLoss(model=UniformModel(VOCAB), weighting="inverse_p")(
         {"input_ids": torch.ones(1, 1).long(), "target_ids": torch.ones(1, 1).long()}), "needs p_mask"),
 ])  # fmt: skip
-def test_errors_teach(make, message):
+def test_errors_explain_the_remedy(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -295,7 +295,7 @@ def test_label_smoothing_and_z_loss_are_their_formulas():
     assert float(uniform.detach()) == pytest.approx(math.log(VOCAB))
 
 
-def test_the_variance_is_that_of_the_loss_over_other_draws_of_the_rows():
+def test_the_variance_is_that_of_the_loss_over_resampled_rows():
     """Row by row independent noise; the stated variance, averaged, is the one observed over many epochs."""
     loss = MLMLoss(model=UniformModel(VOCAB), weighting="inverse_p", normaliser="supervised")
     collator = DefaultMLMCollator(SPECIAL, 12, CORRUPTIONS["uniform"], loss_on_padding=False, seed=1)
@@ -308,7 +308,7 @@ def test_the_variance_is_that_of_the_loss_over_other_draws_of_the_rows():
     assert float(torch.stack(stated).mean()) == pytest.approx(float(torch.stack(values).var()), rel=0.3)
 
 
-def test_exact_counts_have_less_variance_than_coins():
+def test_fixed_counts_have_less_variance_than_bernoulli_masking():
     loss = MLMLoss(model=UniformModel(VOCAB), weighting="inverse_p", normaliser="supervised")
     each = [loss(COLLATORS["default"](CORRUPTIONS[name])(rows(False)))["variance"] for name in ("uniform", "exact")]
     assert float(each[1]) < 1e-6 < 1e-3 < float(each[0])
@@ -341,7 +341,7 @@ def test_ranks_and_accumulation_steps_are_summed_before_dividing(tmp_path):
         global_loss([])
 
 
-def test_a_supervised_count_ignores_what_has_no_target_even_without_p_mask():
+def test_a_supervised_count_ignores_positions_without_target_even_without_p_mask():
     batch = {"input_ids": torch.full((1, 8), MASK), "target_ids": torch.tensor([[4, 5, 6, 7, *[-100] * 4]])}
     assert float(MLMLoss(model=UniformModel(VOCAB), normaliser="supervised")(batch)["denominator"]) == 4
 
@@ -356,8 +356,8 @@ def test_a_supervised_count_ignores_what_has_no_target_even_without_p_mask():
     ],
 )
 @pytest.mark.parametrize("dense", [False, True])
-def test_positions_found_beforehand_and_filled_up_change_nothing(model, batch, options, dense):
-    """What an accelerator is given: an index of a fixed size whose tail counts nothing."""
+def test_a_precomputed_padded_index_changes_nothing(model, batch, options, dense):
+    """On an accelerator the index has a fixed size and padding with weight 0."""
     loss, network = MLMLoss(tokenizer=SPECIAL, **options), Dense(model) if dense else model
     located = loss.locate(batch, model, 64)
     assert (
@@ -373,7 +373,7 @@ def test_positions_found_beforehand_and_filled_up_change_nothing(model, batch, o
     assert torch.equal(loss.score(located, network).nll, loss.score(batch, network).nll)
 
 
-def test_an_accelerator_is_given_the_positions_in_training(model, batch, monkeypatch):
+def test_on_an_accelerator_the_index_is_precomputed_in_training(model, batch, monkeypatch):
     from unmask.config.optim_config import OptimConfig
     from unmask.training.module import MaskedLMModule
 
@@ -388,7 +388,7 @@ def test_an_accelerator_is_given_the_positions_in_training(model, batch, monkeyp
 
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "z_loss": 0.01, "weighting": "inverse_p"}])
-def test_logits_that_are_never_held_give_the_same_loss_and_scores(model, batch, options):
+def test_the_fused_loss_equals_the_loss_from_logits(model, batch, options):
     """A model that offers projection_of, against the same one seen through its logits."""
     loss = MLMLoss(**options)
     results = []

@@ -1,4 +1,4 @@
-"""The learning rate's course and the optimisers' groups."""
+"""The learning-rate schedule and the parameter groups of the optimisers."""
 
 import copy
 import math
@@ -64,7 +64,7 @@ def test_every_parameter_is_in_one_group_once(tied):
 
 
 def test_decay_shrinks_matrices_and_nothing_else():
-    """With zero gradients, only what decays moves: matrices by (1 - lr * decay)."""
+    """With zero gradients, only decayed weights change: matrices by (1 - lr * decay)."""
     network = model()
     before = {n: p.detach().clone() for n, p in network.named_parameters()}
     optimizer = build_optimizer(network, OptimConfig(lr=0.1, weight_decay=0.5))

@@ -1,4 +1,4 @@
-"""Interruptions at awkward moments, and what a resumed run may change: the run equals the uninterrupted one all the same."""
+"""Interruptions at difficult moments, and changed options on resuming: the result equals that of an uninterrupted run."""
 
 import json
 import os
@@ -90,8 +90,8 @@ def test_a_run_that_failed_before_its_first_checkpoint_may_be_corrected(tiny):
     assert train(config_of(tiny, "train.steps=1")).name == "step-00000001"
 
 
-def test_another_tokenizer_than_the_runs_own_is_refused(tiny, tmp_path):
-    """Same config, but the source was changed and prepared into another store: its ids mean other words."""
+def test_a_tokenizer_other_than_that_of_the_run_is_refused(tiny, tmp_path):
+    """Same config, but the source was changed and prepared into another store: its ids have other meanings."""
     source = tmp_path / "source"
     source.mkdir()
     for n in range(8):
@@ -104,7 +104,7 @@ def test_another_tokenizer_than_the_runs_own_is_refused(tiny, tmp_path):
 
 
 def test_processes_that_the_first_one_starts_leave_the_run_folder_alone(tiny, monkeypatch):
-    """With train.resume=false they would otherwise move the folder of the run under way aside."""
+    """With train.resume=false they would otherwise move the folder of the running process aside."""
     from unmask.runs import open_run
 
     config = config_of(tiny, "train.resume=false")
@@ -115,13 +115,13 @@ def test_processes_that_the_first_one_starts_leave_the_run_folder_alone(tiny, mo
     assert run.is_dir() and not run.with_name("run.1").exists()
 
 
-def test_half_a_line_of_metrics_is_left_out(tmp_path):
+def test_an_incomplete_line_of_metrics_is_skipped(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_bytes(b"step,name,value\n2,train/loss,5.5\n\xff\x00garbage\n4,train/loss,5.")
     assert read_metrics(path) == [(2, "train/loss", 5.5)]
 
 
-def test_a_failure_leaves_no_live_bar_and_no_open_file(tiny, monkeypatch):
+def test_a_failure_stops_the_bar_and_closes_the_file(tiny, monkeypatch):
     """A bar left running after an error would hide the cursor of the user's terminal."""
     import io
 
@@ -150,7 +150,7 @@ def test_a_failure_leaves_no_live_bar_and_no_open_file(tiny, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "gone"])
-def test_a_damaged_last_checkpoint_costs_the_steps_since_the_best_one(tiny, tmp_path, damage):
+def test_a_run_with_a_damaged_last_checkpoint_resumes_from_the_best_one(tiny, tmp_path, damage):
     """The run goes on from the best checkpoint and ends like one whose last was never harmed; the damaged one is kept aside."""
     too_fast = ("optim.lr=3", "optim.decay=constant")  # so that the best checkpoint is an earlier one
     whole, harmed = (config_of(tiny, f"run={tmp_path / name}", *too_fast) for name in ("whole", "harmed"))
@@ -169,7 +169,7 @@ def test_a_damaged_last_checkpoint_costs_the_steps_since_the_best_one(tiny, tmp_
     assert len(list(folder.glob("damaged-*"))) == (damage == "truncated")
 
 
-def test_when_no_checkpoint_is_whole_the_damage_is_named(tiny):
+def test_without_an_intact_checkpoint_the_damage_is_named(tiny):
     config = config_of(tiny)
     train(config)
     for file in (Path(config.run) / "checkpoints").glob("step-*/model.safetensors"):
@@ -193,7 +193,7 @@ def test_under_an_external_launcher_only_the_first_rank_writes_and_none_moves_th
 
 
 def test_a_run_keeps_the_roles_of_its_tokenizer_and_a_bare_tokenizer_json_still_loads(tiny, tmp_path):
-    """Pad is eos, and the names tell nothing: loading, resuming and transformers read the roles beside the checkpoint's weights."""
+    """PAD is EOS, and the names of the tokens do not show it: loading, resuming and transformers read the roles beside the checkpoint's weights."""
     from tokenizers import AddedToken
     from transformers import AutoTokenizer
 
@@ -228,7 +228,7 @@ def test_a_run_keeps_the_roles_of_its_tokenizer_and_a_bare_tokenizer_json_still_
 
 
 def test_one_more_step_with_workers_in_a_resumed_run_is_that_of_an_uninterrupted_one(tiny, tmp_path):
-    """More steps than the first time, so the learning rate follows another course from there; and rows are collated elsewhere."""
+    """More steps than the first time, so the learning-rate schedule differs, and rows are collated in another process."""
     whole, resumed = (f"run={tmp_path / name}" for name in ("whole", "resumed"))
     given = ("optim.warmup=0", f"data.store={tmp_path / 'store'}", "train.evaluate_every=100", "objective.name=bert")
     train(config_of(tiny, whole, "train.steps=3", *given))
@@ -238,7 +238,7 @@ def test_one_more_step_with_workers_in_a_resumed_run_is_that_of_an_uninterrupted
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_a_run_folder_alone_says_all_that_it_was_begun_with(tiny):
+def test_a_run_folder_alone_determines_the_config(tiny):
     from unmask.resume import config_to_resume
 
     begun = config_of(tiny, "train.steps=2", "objective.name=bert", "objective.probability=0.3", "optim.lr=0.02")
@@ -262,7 +262,7 @@ def test_a_run_folder_alone_says_all_that_it_was_begun_with(tiny):
     assert anew.changed is None and anew.config.seed == 1 and anew.config.objective.name == "diffusion"
 
 
-def test_a_run_that_computed_nothing_takes_a_corrected_command_as_it_stands(tiny):
+def test_a_run_without_checkpoint_accepts_a_corrected_command(tiny):
     from unmask.resume import config_to_resume
 
     failed = config_of(tiny, "data.source=no/such.txt", "objective.name=bert")

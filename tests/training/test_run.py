@@ -107,7 +107,7 @@ def test_accumulation_and_two_processes_equal_one_pass(tiny, tmp_path):
 
 
 def test_run_folder_and_reload(tiny):
-    """A run leaves what it promises; the reloaded network computes what the trained one did; running again does nothing."""
+    """A run writes its files, its reloaded network equals the trained one, and running it again does nothing."""
     config = config_of(tiny)
     checkpoint = train(config)
     run = Path(config.run)
@@ -208,7 +208,7 @@ def test_missing_and_unfinished_models_are_explained(tmp_path):
                                     "objective.selection=bernoulli objective.schedule=cosine", "data.valid_fraction=0.5",
                                     "model.dim_feedforward=8", "objective.eps=0.5", "seed=1", "train.precision=bf16"])  # fmt: skip
 def test_every_training_option_changes_the_result(tiny, corpus, option, tmp_path_factory):
-    """No dead knobs: turning the last option of a line leaves other weights than the line without it."""
+    """The last option of each line changes the trained weights."""
     *given, turned = option.split()
     given += ["objective.selection=bernoulli"] if "eps" in turned else []
     found = []
@@ -224,7 +224,7 @@ def test_every_training_option_changes_the_result(tiny, corpus, option, tmp_path
     assert a.keys() != b.keys() or any(a[k].shape != b[k].shape or not torch.equal(a[k], b[k]) for k in a)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tiny, monkeypatch):
+def test_a_nan_loss_stops_the_run(tiny, monkeypatch):
     from unmask.training.loss import MLMLoss
 
     real = MLMLoss.__call__
@@ -239,8 +239,8 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny, monkeypatch):
 
 
 @pytest.mark.slow
-def test_overfitting_64_rows_guesses_every_hidden_token():
-    """Training works: 64 rows of random tokens are learnt by heart, to more than 99% of the masked tokens."""
+def test_overfitting_64_rows_predicts_every_masked_token():
+    """Training works: 64 rows of random tokens are memorised, with more than 99% of the masked tokens correct."""
     special = SpecialIds(mask=1, vocab_size=64, pad=0, bos=2, eos=3)
     rows = torch.randint(4, 64, (64, 16), generator=torch.Generator().manual_seed(0)).numpy()
     collator = PackedMLMCollator(
@@ -279,7 +279,7 @@ def test_samples_are_logged_after_each_validation(tiny):
 
 
 def test_the_standard_error_of_every_steps_loss_is_reported(tiny, monkeypatch):
-    """That of the whole step, over its passes, from what each pass knows of its rows."""
+    """The standard error is that of the whole step, combined from its passes."""
     from unmask.training.loss import MLMLoss
     from unmask.training.reduction import global_loss
 
@@ -299,8 +299,8 @@ def test_the_standard_error_of_every_steps_loss_is_reported(tiny, monkeypatch):
     assert len(parts) == 4 and reported == pytest.approx(expected, rel=1e-5) and min(reported) > 0
 
 
-def test_a_curriculum_is_trained_by_the_runs_progress_and_validated_at_its_end(tiny, monkeypatch):
-    """The share hidden falls from one rate to the other over the steps, and held-out rows are hidden at the last rate throughout."""
+def test_a_mask_rate_warmup_follows_the_progress_of_the_run_and_validates_at_its_end(tiny, monkeypatch):
+    """The mask rate changes linearly over the steps, and validation always uses the last rate."""
     seen = []
     real = MLMLoss.score
 
@@ -320,8 +320,8 @@ def test_a_curriculum_is_trained_by_the_runs_progress_and_validated_at_its_end(t
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_stops_a_loader_is_what_the_user_reads(tiny, monkeypatch, workers):
-    """Not that Lightning could not tidy up after it."""
+def test_an_error_of_a_loader_is_raised_unchanged(tiny, monkeypatch, workers):
+    """Lightning's own clean-up error must not replace it."""
 
     def spoilt(self, rows):
         raise ValueError("row 3 is spoilt")

@@ -227,7 +227,7 @@ class MLMLoss:
         targets: Int[Tensor, "batch seq"] = batch["target_ids"]
         where = targets != IGNORED_TARGET
         if not self.loss_on_visible_tokens:
-            where = where & self._hidden(batch, model)
+            where = where & self._masked(batch, model)
         if self._unscored_id is not None:
             where = where & (targets != self._unscored_id)
         return where
@@ -237,9 +237,9 @@ class MLMLoss:
         index = batch.get("scored_index")
         if index is None:
             index = where.flatten().nonzero()[:, 0]
-            return _Scored(where, index, self._weights(batch, index, self._hidden(batch, model)))
+            return _Scored(where, index, self._weights(batch, index, self._masked(batch, model)))
         index, is_position = index.clamp(min=0), index >= 0
-        weights = self._weights(batch, index, self._hidden(batch, model))
+        weights = self._weights(batch, index, self._masked(batch, model))
         return _Scored(where, index, torch.where(is_position, weights, 0.0))
 
     def _factors(
@@ -274,7 +274,7 @@ class MLMLoss:
         token_loss = regularised_nll(logits, nll, self.label_smoothing, self.z_loss)
         return ScoredTokens(scored.where, nll, logits.detach().argmax(-1) == targets, scored.weights, token_loss)
 
-    def _hidden(self, batch: Mapping[str, Any], model: MLMModel | None) -> Bool[Tensor, "batch seq"]:
+    def _masked(self, batch: Mapping[str, Any], model: MLMModel | None) -> Bool[Tensor, "batch seq"]:
         """Return the mask of the masked positions: ``noise_mask``, or the positions that hold ``[MASK]``."""
         noise_mask: Tensor | None = batch.get("noise_mask")
         if noise_mask is not None:
@@ -288,7 +288,7 @@ class MLMLoss:
         ids: Tensor = batch["input_ids"]
         return ids == mask
 
-    def _weights(self, batch: Mapping[str, Any], index: Tensor, hidden: Tensor) -> Float[Tensor, " scored"]:
+    def _weights(self, batch: Mapping[str, Any], index: Tensor, masked: Tensor) -> Float[Tensor, " scored"]:
         if self.weighting == "flat":
             return torch.ones(len(index), device=index.device)
         if batch.get("p_mask") is None:
@@ -296,9 +296,9 @@ class MLMLoss:
                 f"weighting={getattr(self.weighting, 'name', self.weighting)!r} needs p_mask, the mask probability of each position, "
                 "and this batch has none. Use a collator of unmask, or weighting='flat'."
             )
-        hidden = hidden.flatten()[index]
-        p = torch.where(hidden, batch["p_mask"].flatten()[index], 1.0)
-        return torch.where(hidden, token_weights(self.weighting, p), 1.0)
+        masked = masked.flatten()[index]
+        p = torch.where(masked, batch["p_mask"].flatten()[index], 1.0)
+        return torch.where(masked, token_weights(self.weighting, p), 1.0)
 
     def _supervised(self, batch: Mapping[str, Any], where: Tensor) -> Bool[Tensor, "batch seq"]:
         """Return the maskable positions: mask probability above 0, with a target, and not an unscored PAD."""

@@ -133,11 +133,11 @@ class InstructionTraceTransformerEncoderForMaskedLM(MaskedLMModule):
         Returns:
             Filled ids, int64: ``[L]`` for a single row (``[L]`` or ``[1, L]``), ``[B, L]`` for a batch.
         """
-        hidden = (tokens == self.mask_token_id) & (True if mask is None else mask.bool())
+        masked = (tokens == self.mask_token_id) & (True if mask is None else mask.bool())
         model = cast(InstructionTraceMLMModel, self.model)
         with eval_mode(model):
-            logits = model.logits_at(model.hidden_states(tokens, None if mask is None else mask.bool()), hidden)
+            logits = model.logits_at(model.hidden_states(tokens, None if mask is None else mask.bool()), masked)
         logits[:, list(self.never_predicted)] = -torch.inf
         filled = tokens.clone()
-        filled[hidden] = logits.argmax(-1).to(filled.dtype)
+        filled[masked] = logits.argmax(-1).to(filled.dtype)
         return filled[0] if filled.dim() == 2 and len(filled) == 1 else filled
