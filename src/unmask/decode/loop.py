@@ -114,7 +114,7 @@ def fill_canvas(
                 continue
             view = view.take(acting.nonzero()[:, 0])
             positions_computed += session.positions(view)
-            judged = rules.selector.asks(view)
+            judged = rules.selector.critic_tokens(view)
             choice = _step(network, session, view, rules, special, callbacks)
             after = _commit(view, choice, rules, special)
             if callbacks:

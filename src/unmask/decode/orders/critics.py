@@ -60,7 +60,7 @@ class NetworkCritic:
         if self.way not in WAYS:
             raise ValueError(f"There is no critic {self.way!r}. Choose one of {', '.join(WAYS)}.")
 
-    def asks(self, view: StepView) -> Int[Tensor, " rows"]:
+    def critic_tokens(self, view: StepView) -> Int[Tensor, " rows"]:
         """Return the number of tokens per row that the critic's network processes."""
         length = view.canvas.attention_mask.sum(-1)
         judged = self._judged(view).sum(-1)

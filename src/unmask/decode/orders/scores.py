@@ -74,7 +74,7 @@ class DraftScore(Protocol):
 class NetworkScore(DraftScore, Protocol):
     """A ``DraftScore`` with a network of its own, whose forward passes count as such."""
 
-    def asks(self, view: StepView) -> Int[Tensor, " rows"]:
+    def critic_tokens(self, view: StepView) -> Int[Tensor, " rows"]:
         """Return the number of tokens per row that the critic's network processes; 0 in rows that are not rated."""
         ...
 

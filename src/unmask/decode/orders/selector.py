@@ -95,9 +95,9 @@ class Selector:
         """Return the number of steps that ``max_steps`` forward passes allow: a critic network doubles all steps but the last."""
         return (max_steps + 1) // 2 if isinstance(self.score, NetworkScore) else max_steps
 
-    def asks(self, view: StepView) -> Int[Tensor, " rows"] | None:
+    def critic_tokens(self, view: StepView) -> Int[Tensor, " rows"] | None:
         """Return the number of tokens per row that a critic's network processes; None without such a critic."""
-        return self.score.asks(view) if isinstance(self.score, NetworkScore) else None
+        return self.score.critic_tokens(view) if isinstance(self.score, NetworkScore) else None
 
     def choose(
         self, view: StepView, log_probs: LogProbs | None, remasking: Remasking, draft: Draft | None = None
