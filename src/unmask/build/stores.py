@@ -60,12 +60,12 @@ def prepare_data(
         different = differences(folder, data.model_dump(), Recipe.names() if given is None else given)
         if different:
             changes = ", ".join(
-                f"data.{name} (store: {before!r}, config: {now!r})" for name, (before, now) in different.items()
+                f"data.{name} (made with {before!r}, now {now!r})" for name, (before, now) in different.items()
             )
             raise ValueError(
                 f"The store {folder} was prepared with other settings; different: {changes}. Leave these keys out to train on "
-                "the store as it is, set them to the store's values, or choose another folder with data.store=…. (A source "
-                "also differs if its files have changed.)"
+                "the store as it is (data.store alone), set them to the store's values, or choose another folder with data.store=…. "
+                "(A source differs when its files were changed.)"
             )
         return Prepared.open(folder)
     return prepare(

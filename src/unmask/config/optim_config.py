@@ -10,7 +10,13 @@ from unmask.config.section import Fraction, NonNegative, Positive, Section
 
 
 class OptimConfig(Section):
-    """The optimiser and the learning-rate schedule."""
+    """The optimiser and the learning-rate schedule.
+
+    Example:
+        >>> import unmask
+        >>> unmask.OptimConfig(name="muon", warmup=0.1).muon_lr
+        0.02
+    """
 
     name: Literal["adamw", "muon"] = Field(
         "adamw", description="Optimiser: adamw, or muon for matrices inside blocks with adamw for all other weights."
