@@ -29,7 +29,7 @@ from unmask.data.store.token_store import TokenStore
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
-from unmask.evaluate.estimate import ratio, share
+from unmask.evaluate.estimate import proportion, ratio
 from unmask.evaluate.windows import Windows, stack
 from unmask.runs import load_run
 from unmask.tasks.sudoku import Sudoku
@@ -114,7 +114,7 @@ class Task:
         return {
             "forward_passes": float(decoded.steps_taken.double().mean()),
             "tokens_run": decoded.positions_computed / rows,
-            "whole": share(int((right == hidden.sum(-1)).sum()), rows).as_dict(),
+            "whole": proportion(int((right == hidden.sum(-1)).sum()), rows).as_dict(),
             "tokens": ratio(right[None].double().numpy(), hidden.sum(-1).numpy()).as_dict(),
         }
 

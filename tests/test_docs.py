@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import unmask
 from tests.blocks import ROOT, Place, blocks, shorter
@@ -84,16 +85,20 @@ def test_a_docstring_names_the_arguments_that_there_are(name):
     assert parameters <= described, f"{name} does not describe {sorted(parameters - described)}"
 
 
+EXAMPLE_NAMES = {name: getattr(unmask, name) for name in unmask.__all__} | {
+    "unmask": unmask,
+    "torch": torch,
+    "__name__": "__main__",
+}
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_the_example_of_a_public_name_runs(name, tmp_path, monkeypatch):
+    """Under ``from unmask import *`` and ``import torch``, as the reference page says."""
     value = getattr(unmask, name)
     monkeypatch.chdir(tmp_path)
     finder = doctest.DocTestFinder(recurse=inspect.isclass(value))
-    tests = [
-        t
-        for t in finder.find(value, name, module=False, globs={"unmask": unmask, "__name__": "__main__"})
-        if t.examples
-    ]
+    tests = [t for t in finder.find(value, name, module=False, globs=EXAMPLE_NAMES) if t.examples]
     assert tests, f"{name} has no example"
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     printed: list[str] = []

@@ -137,7 +137,7 @@ def test_an_unpicklable_curve_is_explained(curve):
     def nested(t):
         return t
 
-    with pytest.raises(pickle.PicklingError, match=r"lambda or a function inside.*top level.*fork"):
+    with pytest.raises(pickle.PicklingError, match=r"lambda or a local function.*top level.*fork"):
         pickle.dumps(as_schedule(nested if curve == "nested" else curve))
 
 

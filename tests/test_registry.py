@@ -19,7 +19,7 @@ FAMILIES = [SCHEDULES, MASK_RATE_LAWS, POSITION_SAMPLERS, WEIGHTINGS, NORMALISER
 SCHEMES = Path(__file__).parents[1] / "docs" / "schemes.md"
 
 
-@pytest.mark.parametrize("registry", FAMILIES, ids=lambda r: r.family)
+@pytest.mark.parametrize("registry", FAMILIES, ids=lambda r: r.kind)
 def test_the_documentation_has_the_table_of_every_family(registry):
     assert registry.table() in SCHEMES.read_text(encoding="utf-8"), (
         f"put this into docs/schemes.md:\n{registry.table()}"
@@ -59,5 +59,5 @@ def test_the_names_of_the_types_are_those_of_the_registry():
 def test_an_unknown_name_raises_an_error_with_all_names():
     registry = Registry("colour", {"red": (1, "like blood"), "blue": (2, "like the sky")})
     assert registry.choose("blue") == 2 and len(registry) == 2 and "green" not in registry
-    with pytest.raises(ValueError, match=r"no colour named 'green'. Choose one of red, blue"):
+    with pytest.raises(ValueError, match=r"no colour 'green'. Choose one of red, blue"):
         registry.choose("green")

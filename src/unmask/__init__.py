@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares the block wi
     from unmask.data.preparation import prepare as prepare
     from unmask.data.store.fixed_windows import MaskedTokenDataset as MaskedTokenDataset
     from unmask.data.store.token_store import TokenStore as TokenStore
+    from unmask.data.supervised import ChatTokenizer as ChatTokenizer
     from unmask.data.supervised import chat_row as chat_row
     from unmask.data.tokenizing.tokenizers import Tokenizer as Tokenizer
     from unmask.data.words.text_words import word_table as word_table
@@ -72,6 +73,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares the block wi
     from unmask.decode.orders.scores import Score as Score
     from unmask.decode.orders.selector import Selector as Selector
     from unmask.decode.predictor import MLMPredictor as MLMPredictor
+    from unmask.decode.reads import Reads as Reads
     from unmask.decode.remasking import Remasking as Remasking
     from unmask.decode.rules import Rules as Rules
     from unmask.decode.view import StepView as StepView
@@ -172,7 +174,10 @@ _HOMES = {
     ),
     "data.store.fixed_windows": ("MaskedTokenDataset",),
     "data.store.token_store": ("TokenStore",),
-    "data.supervised": ("chat_row",),
+    "data.supervised": (
+        "ChatTokenizer",
+        "chat_row",
+    ),
     "data.tokenizing.tokenizers": ("Tokenizer",),
     "data.words.text_words": ("word_table",),
     "decode.block_schedule": ("BlockSchedule",),
@@ -204,6 +209,7 @@ _HOMES = {
     ),
     "decode.orders.selector": ("Selector",),
     "decode.predictor": ("MLMPredictor",),
+    "decode.reads": ("Reads",),
     "decode.remasking": ("Remasking",),
     "decode.rules": ("Rules",),
     "decode.view": ("StepView",),

@@ -28,7 +28,7 @@ def test_a_text_without_its_place_is_refused(text, tmp_path):
 
 
 def test_a_table_with_a_marker_is_refused():
-    with pytest.raises(ValueError, match="markers"):
+    with pytest.raises(ValueError, match="contains a marker"):
         with_figures(TEXT, f"| {END} |")
 
 

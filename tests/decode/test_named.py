@@ -17,9 +17,9 @@ from unmask.decode.named import make_rules
 from unmask.decode.orders.commit_rules import Factor
 from unmask.decode.orders.scores import ConfidenceOrder, LeftToRight
 from unmask.decode.predictor import MLMPredictor
-from unmask.decode.registry import Registry
 from unmask.decode.remasking import ReMDM, ReMDMCap
 from unmask.ops.confidence import CONFIDENCES
+from unmask.registry import Registry
 
 SPECIAL = SpecialIds(mask=MASK, pad=PAD, eos=2, vocab_size=20)
 
@@ -143,7 +143,7 @@ def test_commit_rules_remasking_and_caches_are_names_or_objects(model):
 @pytest.mark.parametrize("family", ["ORDERS", "COMPOSED_ORDERS", "COMMIT_RULES", "REMASKING", "CACHES"])
 def test_every_entry_exists_and_the_documentation_lists_it(family):
     registry = getattr(families, family)
-    assert all(callable(registry.get(name)) for name in registry)
+    assert all(callable(registry.choose(name)) for name in registry)
     text = (Path(__file__).parents[2] / "docs" / "decoding.md").read_text(encoding="utf-8")
     assert f"<!-- families: {family} -->\n{registry.table()}\n<!-- end -->" in text, registry.table()
 
@@ -151,13 +151,13 @@ def test_every_entry_exists_and_the_documentation_lists_it(family):
 def test_a_registered_order_is_known_everywhere():
     registry = Registry("order")
     registry.add("own", LeftToRight, "leftmost first")
-    assert registry.get("own")() == LeftToRight() and "own (leftmost first)" in registry.help()
+    assert registry.choose("own")() == LeftToRight() and "own (leftmost first)" in registry.help()
     for name, description, says in (("own", "again", "registered already"), ("new", "", "one line")):
         with pytest.raises(ValueError, match=says):
             registry.add(name, LeftToRight, description)
     with pytest.raises(ValueError, match="There is no order 'oww'"):
-        registry.get("oww")
+        registry.choose("oww")
 
 
 def test_the_orders_by_confidence_are_all_confidences():
-    assert {name for name in ORDERS if isinstance(ORDERS.get(name)(), ConfidenceOrder)} == set(CONFIDENCES)
+    assert {name for name in ORDERS if isinstance(ORDERS.choose(name)(), ConfidenceOrder)} == set(CONFIDENCES)

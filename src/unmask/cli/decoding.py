@@ -279,7 +279,7 @@ def decoding_options(**defaults: Any) -> Callable[[Callable[..., None]], Callabl
 
 def _bound_option(name: str) -> inspect.Parameter:
     """Return the option of one commit rule."""
-    text = COMMIT_RULES.description(name)
+    text = COMMIT_RULES.descriptions[name]
     option = _AXIS(f"--{name.replace('_', '-')}", help=f"{text[0].upper()}{text[1:]}.")
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[float | None, option]

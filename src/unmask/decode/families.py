@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from unmask.decode.registry import Registry
+from unmask.registry import Registry
 
 if TYPE_CHECKING:
     from unmask.decode.forwards.plain import Forward

@@ -63,7 +63,7 @@ def make_order(order: OrderLike) -> Score | DraftScore:
     if order not in ORDERS:
         known = [*ORDERS, *COMPOSED_ORDERS]
         raise ValueError(f"There is no order {order!r}.{nearest(order, known)} Choose one of {', '.join(known)}.")
-    return ORDERS.get(order)()
+    return ORDERS.choose(order)()
 
 
 def make_rules(
@@ -238,7 +238,8 @@ def _commit_rule(rule: CommitRule | tuple[str, float] | None, bounds: dict[str, 
             f"{' and '.join(given)} were given, and each decides how many positions a step unmasks. Choose one."
         )
     return next(
-        (COMMIT_RULES.get(name)(part) if isinstance(part, float | int) else part for name, part in given.items()), None
+        (COMMIT_RULES.choose(name)(part) if isinstance(part, float | int) else part for name, part in given.items()),
+        None,
     )
 
 
@@ -288,7 +289,7 @@ def _block_schedule(block_length: int | None, aligned: bool, forward: Forward) -
 
 def _remasking(remask: str | Remasking | None, rate: float, until: float | None) -> Remasking:
     if isinstance(remask, str):
-        return REMASKING.get(remask)(rate, 1.0 if until is None else until)
+        return REMASKING.choose(remask)(rate, 1.0 if until is None else until)
     if until is not None:
         raise ValueError(
             f"remask_until={until} ends ReMDM's remasking, and remask is {remask!r}: choose one of cap, rescale and confidence, or drop it."
@@ -329,7 +330,7 @@ def _forward(
         )
     inner: Forward = CompiledForward() if compiled else PlainForward()
     if cache is not None:
-        inner = CACHES.get(cache)(refresh) if isinstance(cache, str) else cache
+        inner = CACHES.choose(cache)(refresh) if isinstance(cache, str) else cache
     return inner if guidance == 0 else GuidedForward(guidance, _require_special(special, "guidance"), inner)
 
 

@@ -68,7 +68,13 @@ def fitted_to_lengths(
     padded[0, position] = best
     return replace(rules, constraint=replace(automaton, layout=padded)), matching[best]
 
-    from unmask.decode.logits.automaton import Automaton
+
+def layout(automaton: Automaton, tokenizer: Tokenizer, text: str, row: Sequence[int], appended: int = 0) -> list[int]:
+    """Return the code of every position of a row and of ``appended`` blanks after it.
+
+    Blanks that are adjacent or separated by a single space form one run.
+    """
+    from unmask.decode.logits.automaton import BEHIND_SPACE, OWN_SPACE, PLAIN, SILENT
 
     mask = tokenizer.mask_token_id
     blanks = [position for position, id in enumerate(row) if id == mask] + [*range(len(row), len(row) + appended)]
@@ -95,7 +101,10 @@ def fitted_to_lengths(
             codes[first] = OWN_SPACE
     return codes
 
-    from unmask.decode.logits.automaton import Automaton
+
+def _begin(tokenizer: Tokenizer, before: str) -> int:
+    """Return the code of the first blank of a run from the text before it."""
+    from unmask.decode.logits.automaton import AT_START, BEHIND_SPACE, INSIDE_WORD, PLAIN
 
     if not before:
         return AT_START
