@@ -142,7 +142,6 @@ class Results(list[Any]):
 
     def _repr_html_(self) -> str:
         def draw(each: Any) -> str:
-            return (
-                    each._repr_html_() if hasattr(each, "_repr_html_") else f"<pre>{html.escape(str(each))}</pre>"
-                )
+            return each._repr_html_() if hasattr(each, "_repr_html_") else f"<pre>{html.escape(str(each))}</pre>"
+
         return "".join(map(draw, self))

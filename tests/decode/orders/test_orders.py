@@ -125,10 +125,10 @@ def test_apart_takes_one_of_every_run_as_far_as_the_quota_allows():
         [MASK, MASK, FIRST_WORD, MASK, MASK, MASK, FIRST_WORD],
         [[s, 1 - s] for s in (0.9, 0.8, 0.5, 0.7, 0.95, 0.92, 0.5)],
     )
+
     def by_budget(steps):
-        return revealed(
-            [row], Rules(steps, Selector(ConfidenceOrder(top_prob), NonAdjacent(TopK()))), p
-        )[0]
+        return revealed([row], Rules(steps, Selector(ConfidenceOrder(top_prob), NonAdjacent(TopK()))), p)[0]
+
     assert revealed([row], Rules(2, Selector(ConfidenceOrder(top_prob))), p)[0] == [[4, 5], [0, 1, 3]]
     assert by_budget(1) == [[0, 1, 3, 4, 5]]
     assert by_budget(2) == [[0, 4], [1, 3, 5]]  # three runs are left, of one each
