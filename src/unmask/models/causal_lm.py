@@ -235,13 +235,13 @@ class CausalLMAsMLM(nn.Module):
         finally:
             self.model.train(training)
             self.future = future
-        near = {"rtol": 1e-4, "atol": 1e-4 * float(logits.abs().max())}
-        if not torch.allclose(closed, logits, **near) or not float(moved) > 0.0:
+        atol = 1e-4 * float(logits.abs().max())
+        if not torch.allclose(closed, logits, rtol=1e-4, atol=atol) or not float(moved) > 0.0:
             raise ValueError(
                 f"{type(self.model).__name__} does not follow an attention mask [B, 1, L, L], so its attention cannot be opened to both sides. "
                 "Load it with attn_implementation='eager', or use another network."
             )
-        return plain.shape == logits.shape and torch.allclose(plain, logits, **near)
+        return plain.shape == logits.shape and torch.allclose(plain, logits, rtol=1e-4, atol=atol)
 
     def _bias_at(self, ids: Tensor, future: float) -> Tensor:
         self.future = future
