@@ -15,7 +15,18 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # A module may import its own floor and those below it. Rooms on one floor may see each other, except where said.
 FLOORS = [
-    {"contracts", "randomness", "storage", "arrays", "permutation", "suggestions", "config", "allocator", "devices"},
+    {
+        "contracts",
+        "randomness",
+        "storage",
+        "arrays",
+        "permutation",
+        "suggestions",
+        "config",
+        "allocator",
+        "devices",
+        "shared_counts",
+    },
     {"ops"},
     {"nn"},
     {"models", "data", "collate"},

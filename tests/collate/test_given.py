@@ -173,7 +173,7 @@ def test_a_class_label_of_the_row_is_no_label_of_its_tokens():
     (lambda: DefaultMLMCollator(SPECIAL, 8)([{"input_ids": 5}]), "one sequence of tokens"),
     (lambda: DefaultMLMCollator(SPECIAL, 8)([{"input_ids": [[5], [6]]}]), "one sequence of tokens"),
     (lambda: DefaultMLMCollator(SPECIAL, 8)({"input_ids": []}), "at least one row"),
-    (lambda: DefaultMLMCollator(SPECIAL, 8)([{"input_ids": [True, False]}]), "whole numbers"),
+    (lambda: DefaultMLMCollator(SPECIAL, 8)([{"input_ids": [True, False]}]), "must be integers"),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_refused(call, message):
     with pytest.raises(ValueError, match=message):

@@ -83,6 +83,6 @@ def test_packed_rows_are_what_the_packed_collator_reads():
 
 
 @pytest.mark.parametrize("block, open_rows", [(0, 1), (4, 0)])
-def test_impossible_packers_are_refused(block, open_rows):
-    with pytest.raises(ValueError, match="at least 1 token"):
+def test_packers_without_room_are_refused(block, open_rows):
+    with pytest.raises(ValueError, match="at least 1: tokens per row"):
         Packer(block, PAD, open_rows)

@@ -23,7 +23,7 @@ def read_texts(path: Path, field: str) -> list[str]:
         raise ValueError(f"--input {path} is {reason}. Plain text is read under another name, such as {path}.txt.")
     kind = format_of(path) or "text"
     advice = f'Each row needs {{"{field}": "..."}}.'
-    documents = FORMATS[kind].documents(Input.of(path), ReadOptions(field, "line", advice))
+    documents = FORMATS[kind].documents(Input.of(path), ReadOptions(field, "line", advice=advice))
     texts = [document.text for document in documents if kind != "text" or document.text.strip()]
     if not texts:
         raise ValueError(

@@ -1,1 +1,1 @@
-"""From rows of token ids to corrupted batches."""
+"""Collators: rows of token ids in, corrupted batches out."""

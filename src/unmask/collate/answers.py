@@ -1,42 +1,58 @@
-"""Supervised fine-tuning: loss on answers only, for rows of any shape and for chats.
+"""Supervised fine-tuning: only answers are masked and scored, in rows of any shape, chats included.
 
-A row is ``{"input_ids", "loss_mask"}``: the whole text, and 1 where a token belongs to an answer. ``{"input_ids", "labels"}`` is
-the same with -100 where it does not. ``chat_row`` makes a row from messages through the tokenizer's own template. (A single prompt with its answer is a ``unmask.collate.seq2seq`` row.)
+A row is ``{"input_ids", "loss_mask"}``: the whole text, and 1 where a token belongs to an answer. ``{"input_ids", "labels"}``
+means the same with -100 outside answers. ``unmask.chat_row`` converts the messages of a chat. For a single prompt with its
+answer, use ``unmask.collate.seq2seq``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
-from unmask.collate.collator import Assembled, CorruptingCollator, diffusion_corruption
-from unmask.collate.given import hideable, keep, real_tokens
-from unmask.collate.layout import check_truncate, keep_end, pad, width_of
+from unmask.collate.collator import Assembled, NoiseSchedule
+from unmask.collate.given import keep, maskable, real_tokens
+from unmask.collate.layout import Layout, keep_end, pad
+from unmask.collate.padded import PaddedCollator
 from unmask.collate.rows import Ragged, Rows, flags, lengths_of, require_column, require_flags
 from unmask.contracts import SpecialIds, Truncate
 from unmask.ops.time_sampling import TimeSampling
 from unmask.randomness import low_discrepancy
 
 
-class SupervisedMLMCollator(CorruptingCollator):
-    """Rows with a ``loss_mask`` or ``labels``, padded on the right; only answers are hidden, their special tokens included.
+class SupervisedMLMCollator(PaddedCollator):
+    """Rows with a ``loss_mask`` or ``labels``, padded on the right; only answers are masked, their special tokens included.
 
     Args:
-        tokenizer: anything with the special ids.
-        block_size: tokens of a row; a longer one loses its left, so that the last answer stays.
-        noise_schedule: decides how much of the answers is hidden; as in ``DefaultMLMCollator``.
+        tokenizer: the tokenizer, or its ``SpecialIds``.
+        block_size: largest width; a longer row is truncated on the left, so that its last answer remains.
+        noise_schedule: law of the answers' mask rate; as in ``DefaultMLMCollator``.
+
+        Other options:
+
         truncate: ``"block"``, ``"max"`` or None.
         pad_to_multiple_of: round the width up.
-        seed, low_discrepancy_times, times, pass_through: see ``CorruptingCollator``.
+        seed, low_discrepancy_times, time_sampling, pass_through: see ``CorruptingCollator``.
 
-    Result: an ``MLMBatch``.
+    Returns (when called with rows):
+        An ``MLMBatch``, every tensor ``[B, L]``.
+
+    Raises:
+        ValueError: the tokenizer has no PAD, or the numbers contradict each other.
+
+    Example:
+        >>> from unmask import SpecialIds, SupervisedMLMCollator
+        >>> collate = SupervisedMLMCollator(SpecialIds(mask=0, vocab_size=20, pad=1), block_size=8)
+        >>> batch = collate([{"input_ids": [5, 6, 7, 8], "loss_mask": [0, 0, 1, 1]}])
+        >>> batch["target_ids"].tolist()
+        [[-100, -100, 7, 8]]
     """
 
     def __init__(
         self,
         tokenizer: Any,
         block_size: int,
-        noise_schedule: Any = None,
+        noise_schedule: NoiseSchedule = None,
         truncate: Truncate | None = "max",
         *,
         pad_to_multiple_of: int | None = None,
@@ -45,41 +61,32 @@ class SupervisedMLMCollator(CorruptingCollator):
         time_sampling: TimeSampling = low_discrepancy,
         pass_through: Sequence[str] = (),
     ) -> None:
-        special = SpecialIds.of(tokenizer).require("pad")
-        super().__init__(
-            special,
-            diffusion_corruption(special, noise_schedule),
-            seed,
-            low_discrepancy_times,
-            time_sampling,
-            pass_through,
-        )
-        check_truncate(truncate, block_size, 0, pad_to_multiple_of)
-        self.block_size = block_size
-        self.noise_schedule = noise_schedule
-        self.truncate = truncate
-        self.pad_to_multiple_of = pad_to_multiple_of
+        special = SpecialIds.of(tokenizer)
+        layout = Layout.of(special, block_size, truncate, pad_to_multiple_of)
+        super().__init__(special, layout, noise_schedule, seed, low_discrepancy_times, time_sampling, pass_through)
 
     def assemble(self, rows: Rows) -> Assembled:
         tokens = require_column(rows, "input_ids")
         answers = _answers(rows, tokens)
         given = real_tokens(rows, tokens)
         tokens, answers = keep(tokens, given), keep(answers, given)
-        lengths = lengths_of(tokens)
-        rooms = [min(n, self.block_size) if self.truncate else n for n in lengths]
-        width = width_of(max(rooms), self.block_size, self.truncate, self.pad_to_multiple_of)
-        ids, real = pad(keep_end(tokens, rooms), width, cast(int, self.special.pad))
-        answer = pad(keep_end(answers, rooms), width, 0)[0] != 0
+        limit = self.layout.limit
+        rooms = [n if limit is None else min(n, limit) for n in lengths_of(tokens)]
+        ids, real = self.layout.stack(keep_end(tokens, rooms))
+        answer = pad(keep_end(answers, rooms), ids.shape[1], 0)[0] != 0
         self.ordinary(ids)
         return Assembled(ids, real, real & answer & (ids != self.special.mask))
 
 
 def _answers(rows: Rows, tokens: Ragged) -> Ragged:
-    """Tokens of answers, by ``loss_mask``, by ``labels``, or by both."""
-    labelled = hideable(rows, tokens, special_tokens=False)
+    """Locate the tokens of answers by ``loss_mask``, by ``labels``, or by both."""
+    labelled = maskable(rows, tokens, special_tokens=False)
     if labelled is not None and flags(rows, "loss_mask") is None:
         return labelled
     answers = require_flags(rows, "loss_mask")
     if lengths_of(tokens) != lengths_of(answers):
-        raise ValueError("Each row's 'loss_mask' must be as long as its 'input_ids': 1 = part of an answer, 0 = given.")
+        raise ValueError(
+            "Each row's 'loss_mask' must be as long as its 'input_ids', and here it is not. Use 1 for a token of an answer, 0 "
+            "for all others."
+        )
     return answers if labelled is None else [a & b for a, b in zip(answers, labelled, strict=True)]

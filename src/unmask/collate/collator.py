@@ -1,25 +1,25 @@
-"""What all collators share: every one is assemble × layout × corruption.
+"""The base class of all collators: assemble × layout × corruption.
 
-    assemble + layout   rows -> ids [B, L], which are real, which may be hidden       (one method per collator)
-    corruption          which of those are hidden, and what stands there instead      (unmask.ops.scheme)
-    noise               keyed by (seed, epoch, example_id) where rows carry an id     (unmask.randomness)
+    assemble + layout   rows -> ids [B, L], real tokens, maskable tokens        (one method per collator)
+    corruption          which maskable tokens are masked, and by what           (unmask.ops.scheme)
+    noise               keyed by (seed, epoch, example_id) if rows have an id   (unmask.randomness)
 
-Rows are lists of mappings or mappings of columns (``unmask.collate.rows``). Besides the tokens, rows may carry
+Rows are lists of mappings or mappings of columns (``unmask.collate.rows``). Besides the tokens, rows may hold
 
-    example_id    who the row is: equal (seed, epoch, example_id) is equal noise in any batch
-    epoch         in place of the collator's own, from datasets that count their passes
-    epoch_place   its place in the order of the epoch: levels are then spread evenly over the global batch
-    progress      the share of training done, for mask-rate curricula
+    example_id    unique id of the example; equal (seed, epoch, example_id) means equal noise in any batch
+    epoch         replaces the collator's own epoch; set by datasets that count their passes
+    epoch_place   index of the row in the order of the epoch; spreads the mask rates evenly over the global batch
+    progress      fraction of training done, for mask-rate curricula
 
-and masks and labels of other tools (``unmask.collate.given``).
+and the masks and labels of other tools (``unmask.collate.given``).
 
-Rows with an ``example_id`` keep their noise until the epoch moves on, which is what validation needs. A training loop calls
-``set_epoch`` before each pass, or takes rows that carry their ``epoch``. Rows without an id have new noise at every pass.
+The noise of a row with an ``example_id`` is fixed within an epoch, as validation requires. A training loop calls
+``set_epoch`` before each pass, or uses rows with an ``epoch``. Rows without an id get new noise at every pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypedDict
@@ -31,15 +31,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmask.arrays import copy, flat_nonzero
-from unmask.collate.rows import Rows, carried, scalars
-from unmask.collate.shared_counts import SharedCounts
+from unmask.collate.rows import RowIdentity, Rows, carried, read_identity
 from unmask.contracts import IGNORED_TARGET, MLMBatch, SpecialIds
 from unmask.ops.corruption import scheduled_corruption, uniform_corruption
-from unmask.ops.schedule import as_schedule
+from unmask.ops.schedule import Schedule, as_schedule
 from unmask.ops.scheme import Corruption
 from unmask.ops.segments import positions_from_mask
 from unmask.ops.time_sampling import TimeSampling
 from unmask.randomness import Noise, low_discrepancy, row_keys
+from unmask.shared_counts import SharedCounts
+
+NoiseSchedule = str | Schedule | Corruption | Callable[[Any], Any] | None
+"""The ``noise_schedule`` of a collator: a name, a schedule, a function ``t -> mask rate``, a corruption, or None for uniform."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,12 @@ class Assembled:
     """Rows laid out and not yet corrupted; every tensor ``[B, L]``.
 
     Attributes:
-        ids: clean tokens.
+        ids: clean tokens, int64.
         attention_mask: True = real token.
-        eligible: True = may be hidden; these positions have targets.
-        segment_ids, positions: packed rows only; others count their positions over the real tokens.
-        fixed: infilling only: True = given, never hidden and never changed.
-        barred: the places of the flattened batch that are not eligible, if they are known already.
+        eligible: True = maskable; these positions have targets.
+        segment_ids, positions: packed rows only; other collators number the real tokens.
+        fixed: infilling only: True = given, never masked and never changed.
+        ineligible_index: indices of the other positions in the flattened batch, if already known.
     """
 
     ids: Int[Tensor, "batch seq"]
@@ -66,7 +69,14 @@ class Assembled:
 
 @dataclass(frozen=True)
 class CorruptedBatch:
-    """Rows laid out and corrupted; every tensor ``[B, L]``."""
+    """Rows laid out and corrupted; every tensor ``[B, L]``.
+
+    Attributes:
+        clean: the rows before corruption.
+        noisy: the model's input.
+        scored: positions that the loss scores.
+        p: probability that a position was masked.
+    """
 
     clean: Assembled
     noisy: Int[Tensor, "batch seq"]
@@ -74,13 +84,13 @@ class CorruptedBatch:
     p: Float[Tensor, "batch seq"]
 
     def targets(self) -> Int[Tensor, "batch seq"]:
-        """The clean tokens where something may be hidden."""
+        """Return the clean tokens at maskable positions, -100 elsewhere."""
         targets = copy(self.clean.ids.numpy())
         targets.reshape(-1)[self._ineligible_index] = IGNORED_TARGET
         return torch.from_numpy(targets)
 
     def p_mask(self) -> Float[Tensor, "batch seq"]:
-        """The probabilities where something may be hidden, 0 elsewhere."""
+        """Return the mask probabilities at maskable positions, 0 elsewhere."""
         p = copy(self.p.numpy())
         p.reshape(-1)[self._ineligible_index] = 0.0
         return torch.from_numpy(p)
@@ -95,7 +105,7 @@ class CorruptedBatch:
 
 
 class CollatorOptions(TypedDict, total=False):
-    """What every collator takes by keyword, see :class:`CorruptingCollator`."""
+    """Keyword options of every collator, see :class:`CorruptingCollator`."""
 
     seed: int
     low_discrepancy_times: bool
@@ -104,16 +114,19 @@ class CollatorOptions(TypedDict, total=False):
 
 
 class CorruptingCollator:
-    """The noise of each row, its corruption, the batch contract.
+    """Base class of the collators: noise per row, corruption, and the fields of the batch.
 
     Args:
-        special: the tokenizer's special ids (or the tokenizer).
-        corruption: what is hidden and how.
-        seed: of the keyed noise, for rows that carry ``example_id``; others draw from a generator with this seed.
-        low_discrepancy_times: rows that carry ``epoch_place`` get evenly spread levels, which lowers the variance of the
-            loss (docs/theory.md, variance). Rows without it draw independently.
-        times: how the levels are spread (``unmask.ops.time_sampling``).
-        pass_through: fields of the rows to hand on in the batch: numbers of one shape as a tensor, anything else as a list.
+        special: the tokenizer, or its ``SpecialIds``.
+        corruption: the corruption to apply.
+
+        Other options:
+
+        seed: seed of the keyed noise of rows with an ``example_id``, and of the generator for other rows.
+        low_discrepancy_times: spread the mask rates of rows with an ``epoch_place`` evenly, which lowers the variance of the
+            loss (docs/theory.md, "Variance of the estimate"). Other rows sample independently.
+        time_sampling: how mask rates are spread (``unmask.ops.time_sampling``).
+        pass_through: fields of the rows to copy into the batch: numbers of equal shape as a tensor, other values as a list.
     """
 
     def __init__(
@@ -139,7 +152,7 @@ class CorruptingCollator:
         self._ordinary_run, self._strays = _longest_run(self._is_ordinary)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A generator pickles as a tensor that is gone before a spawned worker opens its shared memory; bytes last.
+        # A pickled generator is a tensor in shared memory, which may be gone before a spawned worker opens it. Bytes persist.
         return {**self.__dict__, "generator": self.generator.get_state().numpy().tobytes()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -148,78 +161,91 @@ class CorruptingCollator:
 
     @property
     def epoch(self) -> int:
-        """The epoch of rows that carry none of their own."""
+        """The epoch of rows without an ``epoch`` field."""
         return int(self._epoch.values[0])
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch: the same examples get other noise. Rows that carry ``epoch`` need no call.
+        """Set the epoch, so that the same examples get new noise; not needed for rows with an ``epoch`` field.
 
         Call it before a pass. It also reaches loader workers that stay alive between passes (``persistent_workers=True``).
+
+        Args:
+            epoch: number of the pass, from 0.
         """
         self._epoch.values[0] = epoch
 
     def __call__(self, rows: Rows) -> Any:
-        """The batch of some rows, with the fields to pass through."""
+        """Collate rows into a batch.
+
+        Args:
+            rows: a list of mappings, or one mapping of columns.
+
+        Returns:
+            The batch, with the ``pass_through`` fields added.
+
+        Raises:
+            ValueError: a row lacks a field, has a field of the wrong type, or holds ids outside the vocabulary.
+        """
         batch = self.collate(rows)
         if not self.pass_through:
             return batch
         if taken := sorted(set(self.pass_through) & set(batch)):
             raise ValueError(
-                f"pass_through names {taken}, which the batch has already. Rename the field in the rows, such as 'clean_ids'."
+                f"pass_through names {taken}, which the batch already has. Rename the field in the rows, such as 'clean_ids'."
             )
         return {**batch, **carried(rows, self.pass_through)}
 
     def collate(self, rows: Rows) -> Any:
-        """The batch itself; collators for prediction, which corrupt nothing, have their own."""
+        """Return the batch without ``pass_through`` fields; prediction collators override it, as they corrupt nothing."""
         return self.batch(self.corrupt(rows))
 
     def assemble(self, rows: Rows) -> Assembled:
-        """Lay the rows out; each collator's own part."""
-        raise TypeError(f"{type(self).__name__} must say how its rows are laid out: define assemble(rows).")
+        """Lay the rows out; every subclass defines it."""
+        raise TypeError(f"{type(self).__name__} defines no layout of its rows: implement assemble(rows) -> Assembled.")
 
     def corrupt(self, rows: Rows) -> CorruptedBatch:
-        """Lay the rows out and hide part of them."""
+        """Lay the rows out and apply the corruption."""
         clean = self.assemble(rows)
-        progress = scalars(rows, "progress", torch.float64)
+        identity = read_identity(rows, with_place=self.time_sampling is not None)
+        progress = identity.progress
         corruption = self.corruption if progress is None else self.corruption.at(progress)
-        noisy, scored, p = corruption(clean.ids, clean.eligible, self.noise(rows, clean))
+        noisy, scored, p = corruption(clean.ids, clean.eligible, self.noise(identity, clean))
         return CorruptedBatch(clean, noisy, scored, p)
 
-    def batch(self, made: CorruptedBatch) -> Any:
-        """The fields of the batch; an ``MLMBatch`` unless a collator documents others."""
+    def batch(self, corrupted: CorruptedBatch) -> Any:
+        """Return the fields of the batch: an ``MLMBatch``, unless a subclass documents another type."""
+        clean = corrupted.clean
         batch = MLMBatch(
-            input_ids=made.noisy,
-            target_ids=made.targets(),
-            attention_mask=made.clean.attention_mask,
-            positions=positions_from_mask(made.clean.attention_mask),
-            noise_mask=made.scored,
-            p_mask=made.p_mask(),
+            input_ids=corrupted.noisy,
+            target_ids=corrupted.targets(),
+            attention_mask=clean.attention_mask,
+            positions=positions_from_mask(clean.attention_mask),
+            noise_mask=corrupted.scored,
+            p_mask=corrupted.p_mask(),
         )
-        return batch if made.clean.fixed is None else MLMBatch(**batch, fixed_positions_mask=made.clean.fixed)
+        return batch if clean.fixed is None else MLMBatch(**batch, fixed_positions_mask=clean.fixed)
 
-    def noise(self, rows: Rows, clean: Assembled) -> Noise:
-        """The rows' noise: keyed where they carry an id, from this collator's generator otherwise.
+    def noise(self, identity: RowIdentity, clean: Assembled) -> Noise:
+        """Return the noise of the rows: keyed for rows with an id, otherwise from the collator's generator.
 
-        Positions count from the first real token, so padding on the left does not move the noise.
+        Positions count from the first real token, so left padding does not change the noise.
         """
         counters = None
         packed = clean.positions is not None  # never padded on the left
         if not packed and np.count_nonzero(clean.attention_mask.numpy()[:, :1]) < clean.ids.shape[0]:
             leading = (~clean.attention_mask).long().cumprod(-1).sum(-1, keepdim=True)
             counters = torch.arange(clean.ids.shape[1]) - leading
-        ids = scalars(rows, "example_id")
+        ids, places = identity.example_id, identity.epoch_place
         if ids is None:
             return replace(Noise.from_generator(len(clean.ids), self._own_generator()), counters=counters)
-        epoch = scalars(rows, "epoch")
-        at = self.epoch if epoch is None else epoch
-        places = None if self.time_sampling is None else scalars(rows, "epoch_place")
+        epoch = self.epoch if identity.epoch is None else identity.epoch
         row_uniforms = (
-            None if self.time_sampling is None or places is None else self.time_sampling(self.seed, at, places)
+            None if self.time_sampling is None or places is None else self.time_sampling(self.seed, epoch, places)
         )
-        return Noise(row_keys(self.seed, at, ids), counters, row_uniforms)
+        return Noise(row_keys(self.seed, epoch, ids), counters, row_uniforms)
 
     def _own_generator(self) -> torch.Generator:
-        """The collator's generator; loader workers hold copies of the collator, and each copy gets its own seed."""
+        """Return the collator's generator, seeded separately in each loader worker's copy of the collator."""
         worker = torch.utils.data.get_worker_info()
         if worker is not None and worker.seed != self._worker_seed:
             self._worker_seed = worker.seed
@@ -227,7 +253,7 @@ class CorruptingCollator:
         return self.generator
 
     def ordinary(self, ids: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
-        """True where a token is not special. (A mask that is there before anything was hidden is special too.)
+        """Return True at tokens that are not special; a mask token in the clean rows is special too.
 
         Raises:
             ValueError: an id is outside the vocabulary.
@@ -235,32 +261,38 @@ class CorruptingCollator:
         return torch.from_numpy(self.find_specials(ids.numpy())[0])
 
     def find_specials(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
-        """Which tokens of ``[B, L]`` are ordinary, and of the others, which are few, their places in the flattened batch and their ids.
+        """Separate ordinary tokens from special ones, which are few.
+
+        Args:
+            ids: int64 ``[B, L]``.
+
+        Returns:
+            True at ordinary tokens ``[B, L]``; the indices of special tokens in the flattened batch, and their ids.
 
         Raises:
             ValueError: an id is outside the vocabulary.
         """
         ids = np.ascontiguousarray(ids)
         first, stop = self._ordinary_run
-        # Seen as unsigned, an id below the run is a large number: one comparison tells the run from all else.
+        # Viewed as unsigned, an id below the run is a large number, so one comparison tests both ends of the run.
         ordinary = ids.view(np.uint64) - first < stop - first
-        places = flat_nonzero(~ordinary)
-        others: NDArray[np.int64] = ids.reshape(-1)[places]
+        index = flat_nonzero(~ordinary)
+        others: NDArray[np.int64] = ids.reshape(-1)[index]
         if np.count_nonzero(others.view(np.uint64) >= len(self._is_ordinary)):
             wrong = next(int(id) for id in others if not 0 <= id < len(self._is_ordinary))
             raise ValueError(
-                f"A row holds token id {wrong}, and this tokenizer's ids run from 0 to {len(self._is_ordinary) - 1}. The rows were "
-                "made with another tokenizer: encode them again with this one."
+                f"A row holds token id {wrong}, and this tokenizer's ids run from 0 to {len(self._is_ordinary) - 1}. The rows "
+                "come from another tokenizer: encode them again with this one."
             )
         if self._strays:
-            found = self._is_ordinary[others]
-            ordinary.reshape(-1)[places[found]] = True
-            places, others = places[~found], others[~found]
-        return ordinary, places, others
+            stray = self._is_ordinary[others]
+            ordinary.reshape(-1)[index[stray]] = True
+            index, others = index[~stray], others[~stray]
+        return ordinary, index, others
 
 
 def _longest_run(ordinary: NDArray[np.bool_]) -> tuple[tuple[np.uint64, np.uint64], bool]:
-    """The longest run ``[first, stop)`` of ordinary ids, and whether there are ordinary ids outside it."""
+    """Return the longest run ``[first, stop)`` of ordinary ids, and whether ordinary ids exist outside it."""
     edges = np.flatnonzero(np.diff(ordinary, prepend=False, append=False)).reshape(-1, 2)
     if not len(edges):
         return (np.uint64(0), np.uint64(0)), False
@@ -268,8 +300,8 @@ def _longest_run(ordinary: NDArray[np.bool_]) -> tuple[tuple[np.uint64, np.uint6
     return (np.uint64(first), np.uint64(stop)), len(edges) > 1
 
 
-def diffusion_corruption(special: SpecialIds, noise_schedule: Any) -> Corruption:
-    """The corruption a collator's ``noise_schedule`` means: None is uniform, a Corruption is itself."""
+def diffusion_corruption(special: SpecialIds, noise_schedule: NoiseSchedule) -> Corruption:
+    """Return the corruption of a ``noise_schedule``: None is uniform, a ``Corruption`` is used as it is."""
     if isinstance(noise_schedule, Corruption):
         return noise_schedule
     if noise_schedule is None:

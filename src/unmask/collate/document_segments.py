@@ -1,7 +1,7 @@
-"""Documents inside packed rows: which segment each token is of, and where in it.
+"""Segment ids and positions of packed rows, computed from the ends of their documents.
 
-The same answer as ``unmask.ops.segments`` gives on any device, but made from the few ends of documents rather than from every
-token, in NumPy: a third of the time, and collation is a race with the network.
+``unmask.ops.segments`` computes the same from every token on any device. Working from the few document ends in NumPy takes a
+third of the time, which matters because collation runs concurrently with the training step.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from numpy import ndarray
 def documents(
     last: Int[ndarray, " documents"], rows: int, width: int
 ) -> tuple[Int[ndarray, "rows width"], Int[ndarray, "rows width"]]:
-    """Segment ids and positions from the last tokens of documents.
+    """Compute segment ids and positions from the last tokens of documents.
 
     Args:
-        last: their places in the flattened batch, in any order; the token after one starts the next document, and the end of
-            a row ends a document anyhow.
+        last: indices of last tokens in the flattened batch, in any order. The token after each starts the next document;
+            the end of a row always ends a document.
+        rows, width: shape of the batch.
 
     Returns:
-        Segment ids (0, 1, 2, … within a row) and positions (from 0 in every segment), int64 ``[B, L]``.
+        Segment ids (0, 1, 2, … within a row) and positions (from 0 in every segment), int64 ``[B, L]`` each.
     """
     index = _index(rows * width)
     stops = np.concatenate([last, index[width - 1 :: width]])
-    stops.sort()  # a document that ends where its row does is followed by an empty one, still of that row
+    stops.sort()  # a document that ends with its row is followed by an empty one, which still belongs to that row
     row = stops // width
     number = _index(len(stops)) - row.searchsorted(row)
     stops += 1
@@ -41,5 +42,5 @@ def documents(
 
 @lru_cache(maxsize=64)
 def _index(count: int) -> ndarray:
-    """``0..count-1``; not to be written to."""
+    """Return ``0..count-1``, cached and therefore read only."""
     return np.arange(count)

@@ -9,12 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unmask.collate.collator import (
-    Assembled,
-    CorruptedBatch,
-    CorruptingCollator,
-)
-from unmask.collate.given import hideable
+from unmask.collate.collator import Assembled, CorruptedBatch, CorruptingCollator
+from unmask.collate.given import maskable
 from unmask.collate.layout import pad
 from unmask.collate.rows import Rows, lengths_of, require_column, require_flags
 from unmask.contracts import IGNORED_TARGET, SpecialIds
@@ -24,20 +20,39 @@ from unmask.randomness import low_discrepancy
 
 
 class MaskedLMCollator(CorruptingCollator):
-    """Rows ``{"tokens", "mask"}`` to ``{"tokens", "mask", "labels"}`` under BERT's 80/10/10.
+    """Rows ``{"tokens", "mask"}`` to ``{"tokens", "mask", "labels"}`` under BERT's 80/10/10 (Devlin et al. 2019, section 3.1).
 
     Args:
-        mask_token_id: id of the mask; never drawn as a random token.
-        vocab_size: random tokens are below it.
-        probability: share of the candidates that is selected.
-        special_ids: ids that are neither hidden nor drawn.
-        tokenizer: read ``special_ids`` off it instead.
-        mask_rate, random_replace_prob: of the selected, the shares masked and randomised; the rest is kept.
-        seed, low_discrepancy_times, times, pass_through: see :class:`CorruptingCollator`.
+        mask_token_id: id of the mask; never sampled as a random token.
+        vocab_size: number of ids; random tokens are below it.
+        probability: fraction of the maskable tokens that is selected.
+        special_ids: ids that are never masked and never sampled.
 
-    Tokens and mask are ``[B, L]`` or ragged; a shorter row is padded with ``mask`` 0. ``labels`` are the true ids at the
-    selected positions and -100 elsewhere. Rows ``{"input_ids", "attention_mask"}`` are read alike. Arguments are kept as attributes;
-    ``tokenizer`` as its ``SpecialIds``, so that a pickle of the collator holds no tokenizer.
+        Other options:
+
+        tokenizer: tokenizer or ``SpecialIds`` that supplies further ``special_ids``.
+        mask_replace_prob, random_replace_prob: fractions of the selected tokens replaced by the mask and by random tokens;
+            the others stay as they are.
+        seed, low_discrepancy_times, time_sampling, pass_through: see :class:`CorruptingCollator`.
+
+    Tokens and mask are ``[B, L]`` or ragged; shorter rows are padded with ``mask`` 0. Rows with the names ``input_ids`` and
+    ``attention_mask`` work too. All arguments are kept as attributes, ``tokenizer`` as its ``SpecialIds``, so that a pickled
+    collator holds no tokenizer.
+
+    Returns (when called with rows):
+        ``tokens``, ``mask`` and ``labels``, int64 ``[B, L]``. ``labels`` are the clean ids at selected positions, -100
+        elsewhere.
+
+    Raises:
+        ValueError: ``mask_token_id`` is outside the vocabulary, or a probability outside 0 to 1.
+
+    Example:
+        >>> from unmask import MaskedLMCollator
+        >>> collate = MaskedLMCollator(mask_token_id=0, vocab_size=20, probability=1.0, mask_replace_prob=1.0,
+        ...                            random_replace_prob=0.0)
+        >>> batch = collate([{"tokens": [5, 6, 7], "mask": [1, 1, 0]}])
+        >>> batch["tokens"].tolist(), batch["labels"].tolist()
+        ([[0, 0, 7]], [[5, 6, -100]])
     """
 
     PROBABILITY = 0.15
@@ -58,7 +73,10 @@ class MaskedLMCollator(CorruptingCollator):
         pass_through: Sequence[str] = (),
     ) -> None:
         if not 0 <= mask_token_id < vocab_size:
-            raise ValueError(f"mask_token_id={mask_token_id} is not an id of a vocabulary of {vocab_size}.")
+            raise ValueError(
+                f"mask_token_id={mask_token_id} is not an id of a vocabulary of {vocab_size}: pass 0 to {vocab_size - 1}, or a "
+                "larger vocab_size."
+            )
         known = SpecialIds.of(tokenizer) if tokenizer is not None else SpecialIds(mask_token_id, vocab_size)
         special = SpecialIds(
             mask_token_id, vocab_size, known.pad, others=tuple({*known.all, *special_ids} - {mask_token_id})
@@ -79,19 +97,20 @@ class MaskedLMCollator(CorruptingCollator):
         mask = require_flags(rows, "mask", "attention_mask")
         if lengths_of(tokens) != lengths_of(mask):
             raise ValueError("Each row's 'mask' must be as long as its 'tokens': 1 = a real token, 0 = padding.")
-        open_to = hideable(rows, tokens)
+        allowed = maskable(rows, tokens)
         width = max(1, *lengths_of(tokens))
         ids, _ = pad(tokens, width, self.special.pad or 0)
         real = pad(mask, width, 0)[0].numpy() != 0
         eligible = real & self.find_specials(ids.numpy())[0]
-        if open_to is not None:
-            eligible &= pad(open_to, width, 0)[0].numpy() != 0
+        if allowed is not None:
+            eligible &= pad(allowed, width, 0)[0].numpy() != 0
         return Assembled(ids, torch.from_numpy(real), torch.from_numpy(eligible))
 
-    def batch(self, made: CorruptedBatch) -> dict[str, Tensor]:
-        """``tokens``, ``mask`` and ``labels``, int64 ``[B, L]``."""
+    def batch(self, corrupted: CorruptedBatch) -> dict[str, Tensor]:
+        """Return ``tokens``, ``mask`` and ``labels``, int64 ``[B, L]``."""
+        clean = corrupted.clean
         return {
-            "tokens": made.noisy,
-            "mask": torch.from_numpy(made.clean.attention_mask.numpy().astype(np.int64)),
-            "labels": torch.from_numpy(np.where(made.scored.numpy(), made.clean.ids.numpy(), IGNORED_TARGET)),
+            "tokens": corrupted.noisy,
+            "mask": torch.from_numpy(clean.attention_mask.numpy().astype(np.int64)),
+            "labels": torch.from_numpy(np.where(corrupted.scored.numpy(), clean.ids.numpy(), IGNORED_TARGET)),
         }

@@ -12,10 +12,11 @@ from unmask.collate.collator import (
     Assembled,
     CorruptedBatch,
     CorruptingCollator,
+    NoiseSchedule,
     diffusion_corruption,
 )
 from unmask.collate.document_segments import documents
-from unmask.collate.given import hideable, keep, real_tokens
+from unmask.collate.given import keep, maskable, real_tokens
 from unmask.collate.layout import pad
 from unmask.collate.rows import Rows, column, lengths_of, require_column
 from unmask.contracts import MLMBatch, PackedFlexMLMBatch, SpecialIds
@@ -24,27 +25,42 @@ from unmask.randomness import low_discrepancy
 
 
 class PackedMLMCollator(CorruptingCollator):
-    """Rows of exactly ``block_size`` tokens that hold several documents, told apart by ``segment_ids``.
+    """Rows of exactly ``block_size`` tokens with several documents each, distinguished by ``segment_ids``.
 
-    A document ends with EOS, or where the row's own ``segment_ids`` say so. PAD stands only at the end of a row and is
-    a segment of its own: never attended by real tokens, never hidden, never scored. Separators are never hidden. Where PAD
-    and EOS are one id, the first of a run is the end of a document and the rest is padding.
+    A document ends with EOS, or where the row's own ``segment_ids`` change. PAD occurs only at the end of a row and is a
+    segment of its own: never attended by real tokens, never masked, never scored. Separators are never masked. If PAD and EOS
+    are the same id, the first of a run ends a document and the others are padding.
 
     Args:
-        tokenizer: anything with the special ids.
+        tokenizer: the tokenizer, or its ``SpecialIds``.
         block_size: tokens per row.
-        noise_schedule: as in :class:`DefaultMLMCollator`.
-        use_flex_attn: return exactly a ``PackedFlexMLMBatch`` (the model builds the BlockMask on its device);
-            otherwise the same fields plus an ``attention_mask`` that is True on real tokens, so that padding costs
-            nothing.
-        seed, low_discrepancy_times, times, pass_through: see :class:`CorruptingCollator`.
+        noise_schedule: law of the mask rate; as in :class:`DefaultMLMCollator`.
+        use_flex_attn: return exactly a ``PackedFlexMLMBatch``; the model builds the BlockMask on its device. Otherwise the
+            batch also has an ``attention_mask``, True at real tokens, so that padding costs nothing.
+
+        Other options:
+
+        seed, low_discrepancy_times, time_sampling, pass_through: see :class:`CorruptingCollator`.
+
+    Returns (when called with rows ``{"input_ids"}``, optionally ``segment_ids``):
+        A ``PackedFlexMLMBatch`` or an ``MLMBatch``, every tensor ``[B, block_size]``.
+
+    Raises:
+        ValueError: when called with a row of another length, or without EOS in the tokenizer and ``segment_ids`` in the rows.
+
+    Example:
+        >>> from unmask import PackedMLMCollator, SpecialIds
+        >>> collate = PackedMLMCollator(SpecialIds(mask=0, vocab_size=20, pad=1, eos=3), block_size=5)
+        >>> batch = collate([{"input_ids": [7, 8, 3, 9, 3]}])
+        >>> batch["segment_ids"].tolist(), batch["positions"].tolist()
+        ([[0, 0, 0, 1, 1]], [[0, 1, 2, 0, 1]])
     """
 
     def __init__(
         self,
         tokenizer: Any,
         block_size: int,
-        noise_schedule: Any = None,
+        noise_schedule: NoiseSchedule = None,
         use_flex_attn: bool = False,
         *,
         seed: int = 0,
@@ -72,18 +88,18 @@ class PackedMLMCollator(CorruptingCollator):
                 f"Packed rows hold exactly block_size={self.block_size} tokens; these hold {sorted(lengths)[:5]}. Pack the "
                 "documents first (unmask.collate.packing), or use DefaultMLMCollator for rows of any length."
             )
-        padded, open_to = real_tokens(rows, tokens), hideable(rows, tokens)
+        padded, allowed = real_tokens(rows, tokens), maskable(rows, tokens)
         ids, real = pad(
             keep(tokens, padded),
             self.block_size,
             pad_id=0 if padded is None else cast(int, self.special.require("pad").pad),
         )
-        # Padding is not ordinary, whatever its id. The few that are not say where documents end, and whether there is padding.
-        ordinary, places, specials = self.find_specials(ids.numpy())
+        # Padding counts as special, whatever its id. The few special tokens locate document ends and padding.
+        ordinary, special_index, specials = self.find_specials(ids.numpy())
         eligible = torch.from_numpy(ordinary)
         given = column(rows, "segment_ids")
         if given is None:
-            last = places[specials == cast(int, self.special.require("eos").eos)]
+            last = special_index[specials == cast(int, self.special.require("eos").eos)]
             segments, positions = map(torch.from_numpy, documents(last, *ids.shape))
         else:
             segments = pad(keep(given, padded), self.block_size, pad_id=0)[0].clone()
@@ -91,14 +107,14 @@ class PackedMLMCollator(CorruptingCollator):
             positions = torch.from_numpy(documents(last, *ids.shape)[1])
         if padded is not None or np.count_nonzero(specials == self.special.pad):
             padding = ids == cast(int, self.special.pad)
-            if self.special.pad == self.special.eos:  # then the first of a run ends the document before it
+            if self.special.pad == self.special.eos:  # the first of a run ends the document before it
                 padding[:, 1:] &= padding[:, :-1].clone()
             real = ~padding if padded is None else real & ~padding
             segments = torch.where(real, segments, segments.where(real, -1).amax(-1, keepdim=True) + 1)
             positions = positions.where(real, 0)
-        if open_to is not None:
-            eligible &= pad(keep(open_to, padded), self.block_size, pad_id=0)[0] != 0
-        ineligible_index = places if padded is None and open_to is None else None
+        if allowed is not None:
+            eligible &= pad(keep(allowed, padded), self.block_size, pad_id=0)[0] != 0
+        ineligible_index = special_index if padded is None and allowed is None else None
         return Assembled(
             ids,
             real,
@@ -108,17 +124,18 @@ class PackedMLMCollator(CorruptingCollator):
             ineligible_index=ineligible_index,
         )
 
-    def batch(self, made: CorruptedBatch) -> PackedFlexMLMBatch | MLMBatch:
-        """A ``PackedFlexMLMBatch``; without FlexAttention with an ``attention_mask`` besides."""
-        assert made.clean.segment_ids is not None and made.clean.positions is not None
+    def batch(self, corrupted: CorruptedBatch) -> PackedFlexMLMBatch | MLMBatch:
+        """Return a ``PackedFlexMLMBatch``; without FlexAttention, an ``MLMBatch`` with an ``attention_mask``."""
+        clean = corrupted.clean
+        assert clean.segment_ids is not None and clean.positions is not None
         packed = MLMBatch(
-            input_ids=made.noisy,
-            target_ids=made.targets(),
-            attention_mask=made.clean.attention_mask,
-            positions=made.clean.positions,
-            segment_ids=made.clean.segment_ids,
-            noise_mask=made.scored,
-            p_mask=made.p_mask(),
+            input_ids=corrupted.noisy,
+            target_ids=corrupted.targets(),
+            attention_mask=clean.attention_mask,
+            positions=clean.positions,
+            segment_ids=clean.segment_ids,
+            noise_mask=corrupted.scored,
+            p_mask=corrupted.p_mask(),
         )
         if self.use_flex_attn:
             del packed["attention_mask"]

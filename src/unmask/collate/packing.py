@@ -1,9 +1,9 @@
-"""Best-fit packing: documents into rows of one length, whole where they fit, in one pass and bounded memory.
+"""Best-fit packing of documents into rows of one length, in one pass and bounded memory.
 
-Rows under way are kept by how much room they have left. A document goes into the row with the least room that still holds
-it, or starts a new one; a document longer than a row is cut into full rows and a rest. When too many rows are under way the
-fullest is finished. What is left free is PAD, which costs compute and teaches nothing: ``Packer.efficiency`` says how much.
-(Ding et al. 2024, 2404.10830, on why cutting documents costs quality.)
+Open rows are indexed by their free space. A document is added to the open row with the least sufficient free space, or opens
+a new row. A document longer than a row is cut into full rows and a remainder. When too many rows are open, the fullest is
+emitted. Free space is filled with PAD, which costs compute without a training signal; ``Packer.efficiency`` measures it.
+Cutting documents less often improves quality (Ding et al. 2024, arXiv:2404.10830).
 """
 
 from __future__ import annotations
@@ -15,29 +15,34 @@ import numpy as np
 
 
 class Packer:
-    """Packs a stream of documents into rows of exactly ``block_size`` tokens.
+    """Pack a stream of documents into rows of exactly ``block_size`` tokens.
 
     Args:
         block_size: tokens per row.
-        pad_id: what fills the room that is left.
-        open_rows: rows under way at most: memory is ``open_rows * block_size`` tokens, and more rows pack tighter.
+        pad_id: id that fills the free space.
+        open_rows: maximum number of open rows. Memory is ``open_rows * block_size`` tokens; more open rows pack tighter.
 
     Attributes:
-        rows, tokens: finished so far.
-        cut: documents that were longer than a row and had to be cut.
+        rows, tokens: numbers of rows and real tokens emitted so far.
+        cut: number of documents longer than a row, which were cut.
+
+    Raises:
+        ValueError: ``block_size`` or ``open_rows`` is below 1.
 
     Example:
-        >>> packer = Packer(block_size=512, pad_id=0)
-        >>> for row in packer.pack(documents):        # {"input_ids": [512], "segment_ids": [512]}
-        ...     rows.append(row)
+        >>> from unmask import Packer
+        >>> packer = Packer(block_size=5, pad_id=0)
+        >>> row, = packer.pack([[7, 8], [9, 9]])
+        >>> row["input_ids"].tolist(), row["segment_ids"].tolist()
+        ([7, 8, 9, 9, 0], [0, 0, 1, 1, 2])
         >>> packer.efficiency
-        0.996
+        0.8
     """
 
     def __init__(self, block_size: int, pad_id: int, open_rows: int = 512) -> None:
         if block_size < 1 or open_rows < 1:
             raise ValueError(
-                f"block_size={block_size} and open_rows={open_rows}: a packer needs rows of at least 1 token, and 1 of them."
+                f"block_size={block_size} and open_rows={open_rows} must both be at least 1: tokens per row, and open rows."
             )
         self.block_size = block_size
         self.pad_id = pad_id
@@ -48,16 +53,21 @@ class Packer:
 
     @property
     def efficiency(self) -> float:
-        """Share of the finished rows' slots that hold real tokens; 1 before the first row."""
+        """The fraction of positions in emitted rows that hold real tokens; 1 before the first row."""
         return self.tokens / (self.rows * self.block_size) if self.rows else 1.0
 
     def pack(self, documents: Iterable[Any]) -> Iterator[dict[str, np.ndarray]]:
-        """Rows ``{"input_ids", "segment_ids"}``, int64 ``[block_size]`` each; every token of every document, once.
+        """Yield rows that together hold every token of every document once; empty documents are skipped.
 
-        ``segment_ids`` number a row's documents from 0; PAD at the end has the next number. Empty documents are skipped.
+        Args:
+            documents: sequences of token ids.
+
+        Yields:
+            ``{"input_ids", "segment_ids"}``, int64 ``[block_size]`` each. ``segment_ids`` number the documents of a row from
+            0; PAD at the end has the next number.
         """
         by_room: list[list[list[np.ndarray]]] = [[] for _ in range(self.block_size + 1)]
-        rooms = 0  # bit r is set while some row has room r: finding the best fit is one shift
+        rooms = 0  # bit r is set while an open row has r free positions, so the best fit is one shift
         under_way = 0
         for document in documents:
             tokens = np.asarray(document, dtype=np.int64)

@@ -1,1 +1,1 @@
-
+"""Data: documents, tokenizers, token stores, words and instruction traces."""

@@ -1,4 +1,4 @@
-"""A document: a piece of text with a name, as every reader yields it."""
+"""A document: a named text, the unit that every reader yields."""
 
 from __future__ import annotations
 
@@ -7,8 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Document:
-    """One text that is kept or held out as a whole. ``name`` says where it came from; ``held_out``, in a corpus that is
-    divided already, on which side it is."""
+    """One text, assigned to training or validation as a unit.
+
+    Attributes:
+        name: where the text came from, for error messages.
+        text: the text.
+        held_out: True = validation, False = training, in a corpus with its own split; otherwise None.
+
+    Example:
+        >>> from unmask.data.document import Document
+        >>> Document("notes.txt:1", "A text.").held_out is None
+        True
+    """
 
     name: str
     text: str

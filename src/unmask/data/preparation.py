@@ -1,16 +1,16 @@
-"""From a source to everything training needs: a tokenizer and two token stores, in one folder.
+"""Prepare a corpus for training: a tokenizer and two token stores in one folder.
 
-    out/arguments.json   what was asked for, written first: another request in the same folder is refused
-    out/split.json       what is held out, unless that is a corpus of its own
+    out/arguments.json   the arguments, written first; a request with other arguments is refused
+    out/split.json       the validation split, unless a separate corpus is given
     out/tokenizer.json   given, or trained on the training documents only
     out/train/           token store of the training documents
     out/valid/           token store of the held-out documents
     out/prepared.json    written last: the folder is complete
 
-The share held out is of the bytes. Neither the order of the documents nor the number of workers changes it, and equal
-texts always land on the same side (see ``held_out``). The corpus is streamed, never held.
+The validation split is a fraction of the bytes. It depends neither on the order of the documents nor on the number of workers,
+and equal texts are always on the same side (see ``held_out``). The corpus is streamed, never in memory as a whole.
 
-A complete folder stands for itself: it is opened again where its source is gone (see ``recipe``).
+A complete folder can be reopened without its source (see ``recipe``).
 """
 
 from __future__ import annotations
@@ -23,25 +23,35 @@ from pathlib import Path
 from filelock import FileLock
 
 from unmask.contracts import SpecialIds
+from unmask.data.cores import available_cores
 from unmask.data.corpus.held_out import HeldOut
 from unmask.data.corpus.sources import Source
 from unmask.data.document import Document
 from unmask.data.recipe import Recipe, claim
 from unmask.data.store.token_store import TokenStore
 from unmask.data.store.writer import write_store
+from unmask.data.tokenizing.kinds import TOKENIZER_KINDS, train_tokenizer
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.data.traces.trace_tokenizer import trace_tokenizer
 from unmask.storage import read_json, write_json
 
-TOKENIZER_TRAINING_CHARACTERS = 2**28  # the tokenizer learns from this much text from the front of the corpus
+TOKENIZER_TRAINING_CHARACTERS = 2**28  # the tokenizer is trained on this many characters from the start of the corpus
 DEFAULT_SHARD_TOKENS = 2**25
 
-Progress = Callable[[int, int | None, str], None]  # documents done, documents in all or None, stage
+Progress = Callable[[int, int | None, str], None]  # documents done, total documents or None, stage
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A finished folder: where its parts are and how much text they hold."""
+    """A complete prepared folder.
+
+    Attributes:
+        folder: path of the folder.
+        train_documents, train_tokens, train_bytes: size of the training store. Tokens count one EOS per document; bytes are of
+            UTF-8.
+        valid_documents, valid_tokens, valid_bytes: size of the validation store.
+        vocab_size: number of ids of the tokenizer.
+    """
 
     folder: Path
     train_documents: int
@@ -54,30 +64,36 @@ class Prepared:
 
     @property
     def train(self) -> Path:
+        """Path of the training store."""
         return self.folder / "train"
 
     @property
     def valid(self) -> Path:
+        """Path of the validation store."""
         return self.folder / "valid"
 
     @property
     def tokenizer(self) -> Path:
+        """Path of the tokenizer."""
         return self.folder / "tokenizer.json"
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Prepared:
-        """Read what ``prepare`` left in a folder.
+        """Open a folder that ``prepare`` completed.
+
+        Args:
+            folder: the ``out`` of ``prepare``.
 
         Raises:
-            ValueError: it holds no complete prepared corpus.
+            ValueError: the folder holds no complete prepared corpus.
         """
         path = Path(folder) / "prepared.json"
         if not path.exists():
-            begun = (Path(folder) / "arguments.json").exists()
+            interrupted = (Path(folder) / "arguments.json").exists()
             raise ValueError(
                 f"{folder} holds no prepared corpus"
-                + (": preparing it was interrupted. Run the same command again to finish it." if begun else
-                   f". Make one with `unmask prepare SOURCE --out {folder}`.")
+                + (": its preparation was interrupted. Run the same command again to finish it." if interrupted else
+                   f". Create one with `unmask prepare SOURCE --out {folder}`.")
             )  # fmt: skip
         try:
             return cls(Path(folder), **read_json(path))
@@ -100,39 +116,66 @@ def prepare(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Tokenise a corpus; run again after an interruption it continues, after success it does nothing.
+    """Tokenise a corpus into training and validation stores.
 
-    Processes that ask for the same folder at once, such as the ranks of a run, wait for the first and share its work.
+    An interrupted call continues where it stopped; a call after success does nothing. Processes with the same ``out``, such as
+    the ranks of a run, wait for the first one and use its result.
 
     Args:
-        source: what to read; anything ``Source.parse`` takes.
-        out: the folder to fill.
-        tokenizer: one to use (a path, a hub name, or the object); None trains a byte-level BPE, or makes a trace tokenizer
-            where the source is instruction traces.
-        vocab_size: size of the tokenizer to train; not read when one is given.
-        valid_fraction: share of the bytes to hold out, in (0, 1); not read when ``valid_source`` is given, or where
-            the corpus is divided already (traces). A warning says so where the corpus allows no share within a tenth of it.
-        valid_source: the held-out corpus, if it is a separate one.
-        workers: processes that tokenise (None = one per core); the result is the same for any number.
+        source: a file, a folder, ``owner/name`` on the Hugging Face hub, a built-in corpus, or a ``Source``.
+        out: folder for the result.
+
+        Other options:
+
+        tokenizer: a kind to train (``unmask.data.tokenizing.kinds.TOKENIZER_KINDS``, such as ``characters``), a path, a hub name,
+            or a ``Tokenizer``. None trains a byte-level BPE, or builds a trace tokenizer if the source is instruction traces.
+        vocab_size: largest vocabulary of the tokenizer to train; ignored for a given tokenizer.
+        valid_fraction: fraction of the bytes to hold out, in (0, 1). Ignored with ``valid_source`` and for a corpus with its
+            own split (traces). If the corpus allows no split within a tenth of the fraction, a warning states the actual one.
+        valid_source: a separate validation corpus.
+        workers: processes that tokenise (None = one per core); the result does not depend on it.
         shard_tokens: tokens per shard of the stores.
-        seed: chooses which documents are held out.
-        progress: called with ``(documents done, documents in all or None, stage)``, where the stage is
-            ``"tokenizer"``, ``"train"`` or ``"valid"``.
+        seed: seed of the validation split.
+        progress: called with ``(documents done, total documents or None, stage)``; stages are ``"tokenizer"``, ``"train"`` and
+            ``"valid"``.
+
+    Returns:
+        The paths and sizes of the prepared folder.
 
     Raises:
-        ValueError: the source is missing, empty, or a single document that cannot be split; the folder was made
-            with other arguments; the tokenizer has no mask, pad or EOS token.
+        ValueError: the source is missing, empty, or a single document that cannot be split; the folder was prepared with other
+            arguments; or the tokenizer has no mask, pad or EOS token.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from unmask import prepare
+        >>> with TemporaryDirectory() as folder:
+        ...     text = Path(folder) / "lines.txt"
+        ...     _ = text.write_text("\\n".join(f"line {n} of the corpus" for n in range(200)))
+        ...     prepared = prepare(f"{text}", f"{folder}/data", vocab_size=300, valid_fraction=0.1, workers=1)
+        ...     prepared.vocab_size, prepared.train.name
+        (300, 'train')
     """
     if not 0 < valid_fraction < 1:
         raise ValueError(
-            f"valid_fraction is {valid_fraction}; it is the share of the bytes to hold out, between 0 and 1, like 0.05."
+            f"valid_fraction is {valid_fraction}; it is the fraction of the bytes to hold out, between 0 and 1, like 0.05."
         )
     if shard_tokens < 1 or (workers is not None and workers < 1):
         raise ValueError(f"shard_tokens ({shard_tokens}) and workers ({workers}) must be at least 1.")
     out = Path(out)
     source = Source.parse(source)
     separate = None if valid_source is None else Source.parse(valid_source)
-    given = tokenizer if tokenizer is None or isinstance(tokenizer, Tokenizer) else Tokenizer.load(tokenizer)
+    kind = (
+        "bpe"
+        if tokenizer is None
+        else tokenizer
+        if isinstance(tokenizer, str) and tokenizer in TOKENIZER_KINDS
+        else None
+    )
+    given = None
+    if tokenizer is not None and kind is None:
+        given = tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.load(tokenizer)
     if given is not None:
         SpecialIds.of(given).require("pad", "eos")
     fingerprint = source.fingerprint()
@@ -146,6 +189,8 @@ def prepare(
         "seed": seed if separate is None else None,
         "shard_tokens": shard_tokens,
     }
+    if kind not in (None, "bpe"):
+        arguments["tokenizer_kind"] = kind
     recipe = Recipe.of(source, separate, tokenizer, vocab_size=vocab_size, valid_fraction=valid_fraction, seed=seed)
     home = out.resolve()
     home.parent.mkdir(parents=True, exist_ok=True)
@@ -158,11 +203,17 @@ def prepare(
         for each in (source, separate):
             if each is not None:
                 each.warn_left_out()
-        split = _settle_split(out / "split.json", source, valid_fraction, seed) if separate is None else None
-        training = source.documents if split is None else split.training
-        validation = separate.documents if separate is not None else split.validation  # type: ignore[union-attr]
-        used, count = _settle_tokenizer(
-            out / "tokenizer.json", given, vocab_size, training(), report, source.kind == "traces"
+        if separate is None:
+            split = _load_or_find_split(out / "split.json", source, valid_fraction, seed)
+            training, validation = split.training, split.validation
+        else:
+            training, validation = source.documents, separate.documents
+        used, count = _load_or_train_tokenizer(
+            out / "tokenizer.json",
+            given or ("traces" if source.kind == "traces" else str(kind)),
+            vocab_size,
+            training(),
+            report,
         )
 
         def write(stage: str, documents: Iterator[Document], fingerprint: str, total: int | None) -> TokenStore:
@@ -172,7 +223,7 @@ def prepare(
                 used,
                 source=fingerprint,
                 shard_tokens=shard_tokens,
-                workers=workers or _cores(),
+                workers=workers or available_cores(),
                 round_trip=stage == "valid",
                 progress=lambda done: report(done, total, stage),
             )
@@ -193,8 +244,8 @@ def prepare(
         return prepared
 
 
-def _settle_split(path: Path, source: Source, fraction: float, seed: int) -> HeldOut:
-    """The split at ``path``, or found now unless an earlier attempt did."""
+def _load_or_find_split(path: Path, source: Source, fraction: float, seed: int) -> HeldOut:
+    """Load the split of an earlier attempt, or choose and save one."""
     if path.exists():
         split = HeldOut.from_dict(source, seed, read_json(path))
     else:
@@ -204,34 +255,36 @@ def _settle_split(path: Path, source: Source, fraction: float, seed: int) -> Hel
     return split
 
 
-def _settle_tokenizer(
-    path: Path, given: Tokenizer | None, vocab_size: int, training: Iterator[Document], report: Progress, traces: bool
+def _load_or_train_tokenizer(
+    path: Path, wanted: Tokenizer | str, vocab_size: int, training: Iterator[Document], report: Progress
 ) -> tuple[Tokenizer, int | None]:
-    """The tokenizer at ``path``: the given one, or trained now unless an earlier attempt did; and the number of
-    training documents, if they were all read on the way."""
+    """Load the tokenizer of an earlier attempt, save the given one, or train one of a kind (or of ``"traces"``).
+
+    Returns:
+        The tokenizer, and the number of training documents if training read all of them.
+    """
     if path.exists():
         return Tokenizer.load(path), None
-    if given is not None:
-        given.save(path)
+    if isinstance(wanted, Tokenizer):
+        wanted.save(path)
         return Tokenizer.load(path), None
+    limit = None if wanted != "traces" and TOKENIZER_KINDS[wanted].reads_all else TOKENIZER_TRAINING_CHARACTERS
     done = characters = 0
-    whole = True
+    complete = True
 
     def texts() -> Iterator[str]:
-        nonlocal done, characters, whole
+        nonlocal done, characters, complete
         for document in training:
-            if characters >= TOKENIZER_TRAINING_CHARACTERS:
-                whole = False
+            if limit is not None and characters >= limit:
+                complete = False
                 return
             done += 1
             characters += len(document.text)
             report(done, None, "tokenizer")
             yield document.text
 
-    trained = trace_tokenizer(texts(), vocab_size) if traces else Tokenizer.train(texts(), vocab_size)
+    trained = (
+        trace_tokenizer(texts(), vocab_size) if wanted == "traces" else train_tokenizer(wanted, texts(), vocab_size)
+    )
     trained.save(path)
-    return Tokenizer.load(path), done if whole else None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Tokenizer.load(path), done if complete else None

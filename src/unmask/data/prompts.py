@@ -1,11 +1,11 @@
-"""A prompt with blanks, and the same text with the blanks filled.
+"""Prompts with masks, and the same text with the masks filled.
 
-The text round a blank is the user's. It is cut out of the string that was given and never decoded from ids, so case, unknown
-characters and spaces come back letter for letter, whatever the tokenizer makes of them. Only the filling is decoded:
+The text around a mask is copied from the prompt and never decoded from ids. Case, unknown characters and spaces therefore
+survive unchanged under every tokenizer. Only the filling is decoded:
 
-    text[:blank] + filling + text[blank_end:]
+    text[:mask_start] + filling + text[mask_end:]
 
-Where the text has a space before the blank, a filling does not bring a second one.
+After a space in the text, the space at the start of a filling is dropped.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from unmask.data.tokenizing.tokenizers import Tokenizer
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text, cut at its blanks.
+    """A text, divided at its masks.
 
     Attributes:
-        tokenizer: of the text.
-        given: the text before, between and behind the blanks, as it was written; one more than blanks.
-        ids: of the text, with one mask for each blank.
+        tokenizer: tokenizer of the text.
+        given: the text before, between and after the masks, as it was written; one string more than masks.
+        ids: ids of the text, masks included.
     """
 
     tokenizer: Tokenizer
@@ -32,47 +32,57 @@ class Prompt:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, text: str) -> Prompt:
-        """Read a text in which the literal mask token marks the blanks."""
+        """Divide a text at the literal mask token."""
         given = (text,) if tokenizer.mask_token is None else tuple(text.split(tokenizer.mask_token))
         return cls(tokenizer, given, tokenizer.encode(text, allow_mask=True))
 
     @property
     def blanks(self) -> list[int]:
-        """The place of each blank among the ids."""
+        """The index of each mask among the ids."""
         return (
-            [place for place, id in enumerate(self.ids) if id == self.tokenizer.mask_token_id]
+            [index for index, id in enumerate(self.ids) if id == self.tokenizer.mask_token_id]
             if len(self.given) > 1
             else []
         )
 
     def filled(self, row: Sequence[int]) -> str:
-        """The text with the blanks filled, and continued by what stands behind it.
+        """Return the text with its masks filled, followed by any continuation.
 
         Args:
-            row: the ids of the prompt with other ids at the blanks, and any number of ids after them.
+            row: the ids of the prompt with other ids at the masks, and any number of ids after them.
         """
-        fillings = [[row[place]] for place in self.blanks]
+        fillings = [[row[index]] for index in self.blanks]
         return self.filled_with([*fillings, row[len(self.ids) :]])
 
     def filled_with(self, fillings: Sequence[Sequence[int]]) -> str:
-        """The text with ``fillings[i]`` at blank ``i``; one filling more continues the text. It ends at the first EOS of a filling."""
+        """Return the text with ``fillings[i]`` at mask ``i``, ending at the first EOS of a filling.
+
+        Args:
+            fillings: ids for each mask; one filling more continues the text.
+        """
         given = [*self.given, *[""] * (len(fillings) + 1 - len(self.given))]
-        assert len(given) == len(fillings) + 1, "a filling for each blank, and one at the end at most"
+        assert len(given) == len(fillings) + 1, "one filling for each mask, and at most one continuation"
         text, open_ids, eos = given[0], list[int](), self.tokenizer.eos_token_id
-        for filling, behind in zip(fillings, given[1:], strict=True):
+        for filling, following in zip(fillings, given[1:], strict=True):
             ended = eos is not None and eos in filling
             open_ids += filling if eos is None or not ended else filling[: list(filling).index(eos)]
-            if not behind and not ended:
-                continue  # neighbouring blanks are decoded together: a character may have its bytes in several
+            if not following and not ended:
+                continue  # adjacent masks are decoded together, as the bytes of one character may span several tokens
             text += added_text(self.tokenizer, text, open_ids)
             if ended:
                 return text
-            text, open_ids = text + behind, []
+            text, open_ids = text + following, []
         return text + added_text(self.tokenizer, text, open_ids)
 
 
 def added_text(tokenizer: Tokenizer, before: str, ids: Sequence[int]) -> str:
-    """What tokens add to a text that is given: their own text, after the one space that ``before`` already has or they need."""
+    """Return the text that tokens add after a given text, with exactly one space where a space belongs.
+
+    Args:
+        tokenizer: tokenizer of both texts.
+        before: the text before the tokens.
+        ids: the tokens.
+    """
     if not ids:
         return ""
     if not tokenizer.writes_spaces:
@@ -87,12 +97,12 @@ def added_text(tokenizer: Tokenizer, before: str, ids: Sequence[int]) -> str:
 
 
 def _joined(tokenizer: Tokenizer, before: str, ids: Sequence[int]) -> str:
-    """The text of tokens that are words or pieces of words, with a space only where two would be read as one."""
+    """Return the text of word-piece tokens, with a space only where two words would otherwise merge."""
     text = before
     for id in ids:
         piece = tokenizer.decode_behind([id])
         word = piece.removeprefix(" ")
         last = text.split()[-1] if text and not text[-1].isspace() else ""
-        non_adjacent = piece != word and last and tokenizer.encode(last + word) != [*tokenizer.encode(last), id]
-        text += f" {word}" if non_adjacent else word
+        separate = piece != word and last and tokenizer.encode(last + word) != [*tokenizer.encode(last), id]
+        text += f" {word}" if separate else word
     return text[len(before) :]

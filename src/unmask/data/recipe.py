@@ -1,8 +1,8 @@
-"""What a prepared folder is made of, in the words of a config, so that it can stand for itself.
+"""The settings that a prepared folder was made with, so that it can be reopened without its source.
 
-``arguments.json`` holds two things: fingerprints, which say whether a request is the same, and the recipe, which
-says in words what was read. The words count where there is nothing left to take a fingerprint of: a source that was
-moved away or deleted, or a tokenizer on a hub that is not reachable.
+``arguments.json`` holds fingerprints, which detect a request with other arguments, and the recipe: the settings as they were
+written. The recipe is compared when no fingerprint can be computed: the source was moved or deleted, or the tokenizer's hub is
+unreachable.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from unmask.data.corpus.sources import KINDS, Source
+from unmask.data.corpus.formats import kinds
+from unmask.data.corpus.sections import Unit
+from unmask.data.corpus.sources import Source
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.storage import read_json, write_json
 
@@ -23,12 +25,12 @@ _FILE = "arguments.json"
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of section ``data`` that a folder was prepared with; a field is named as there.
+    """The settings of the config section ``data`` that a folder was prepared with, under the same names.
 
     Attributes:
-        source, valid_source: what was read, as it was typed.
-        tokenizer: path or name of the one that was given; None if one was trained, ``UNNAMED`` if it had no name.
-        vocab_size, valid_fraction, seed: None where nothing depends on them.
+        source, valid_source: the sources as they were written.
+        tokenizer: path or name of the given tokenizer; None if one was trained, ``UNNAMED`` for a tokenizer object.
+        vocab_size, valid_fraction, seed: None if nothing depends on them.
     """
 
     source: str
@@ -52,8 +54,8 @@ class Recipe:
         valid_fraction: float,
         seed: int,
     ) -> Recipe:
-        """The recipe of a request."""
-        non_adjacent = valid_source is not None
+        """Return the recipe of a request."""
+        separate = valid_source is not None
         return cls(
             source=source.written or f"{source.kind}:{source.path}",
             valid_source=None
@@ -68,13 +70,13 @@ class Recipe:
             if isinstance(tokenizer, Tokenizer)
             else os.fspath(tokenizer),
             vocab_size=vocab_size if tokenizer is None else None,
-            valid_fraction=None if non_adjacent else valid_fraction,
-            seed=None if non_adjacent else seed,
+            valid_fraction=None if separate else valid_fraction,
+            seed=None if separate else seed,
         )
 
     @classmethod
     def read(cls, folder: Path) -> Recipe | None:
-        """The recipe of a folder that is complete; None if the folder is not, or has no recipe."""
+        """Return the recipe of a complete folder; None for an incomplete folder or one without a recipe."""
         if not (folder / "prepared.json").is_file() or not (folder / _FILE).is_file():
             return None
         saved = read_json(folder / _FILE).get("recipe")
@@ -82,48 +84,58 @@ class Recipe:
 
     @classmethod
     def names(cls) -> frozenset[str]:
-        """The settings of section ``data`` that a recipe is made of."""
+        """Return the names of the settings in a recipe."""
         return frozenset(f.name for f in fields(cls))
 
 
 def differences(folder: Path, settings: Mapping[str, Any], given: Collection[str]) -> dict[str, tuple[Any, Any]]:
-    """The ``given`` settings that a complete folder was not made with, as ``{name: (made with, now)}``.
+    """Compare settings with those that a complete folder was made with.
 
-    A source or tokenizer that is there is compared by its fingerprint, one that is gone by its name.
+    An existing source or tokenizer is compared by its fingerprint, a missing one by its name.
+
+    Args:
+        folder: a complete prepared folder.
+        settings: the present settings of the config section ``data``.
+        given: names of the settings to compare: those that the user set.
+
+    Returns:
+        ``{name: (recorded, present)}`` of the settings that differ.
     """
     recipe, saved = Recipe.read(folder), read_json(folder / _FILE)
     assert recipe is not None
-    found = {}
+    different = {}
     for name in sorted(Recipe.names() & set(given)):
-        made, now = getattr(recipe, name), settings[name]
+        recorded, present = getattr(recipe, name), settings[name]
         if name in ("source", "valid_source"):
-            same = (made is None) if now is None else _same_source(recipe, made, now, saved[name])
+            same = (recorded is None) if present is None else _same_source(recipe, recorded, present, saved[name])
         elif name == "tokenizer":
-            same = (made is None) if now is None else _same_tokenizer(made, now, saved[name])
+            same = (recorded is None) if present is None else _same_tokenizer(recorded, present, saved[name])
         else:
-            same = made == now or (made is None and name in ("vocab_size", "valid_fraction", "seed"))
+            same = recorded == present or (recorded is None and name in ("vocab_size", "valid_fraction", "seed"))
         if not same:
-            found[name] = (made, now)
-    return found
+            different[name] = (recorded, present)
+    return different
 
 
-def _same_source(recipe: Recipe, made: str | None, now: str, fingerprint: str | None) -> bool:
+def _same_source(recipe: Recipe, recorded: str | None, present: str, fingerprint: str | None) -> bool:
     try:
-        source = Source.parse(now, field=recipe.field, unit=recipe.unit, split=recipe.split)  # type: ignore[arg-type]
+        source = Source.parse(present, field=recipe.field, unit=cast(Unit | None, recipe.unit), split=recipe.split)
     except ValueError:
-        return _same_place(made, now)
-    return _same_place(made, now) if source.kind == "hub" else source.fingerprint() == fingerprint
+        return _same_path(recorded, present)
+    return _same_path(recorded, present) if source.kind == "hub" else source.fingerprint() == fingerprint
 
 
-def _same_tokenizer(made: str | None, now: str, fingerprint: str | None) -> bool:
-    return Tokenizer.load(now).fingerprint == fingerprint if Path(now).expanduser().exists() else _same_place(made, now)
+def _same_tokenizer(recorded: str | None, present: str, fingerprint: str | None) -> bool:
+    if Path(present).expanduser().exists():
+        return Tokenizer.load(present).fingerprint == fingerprint
+    return _same_path(recorded, present)
 
 
 def claim(out: Path, arguments: dict[str, Any], recipe: Recipe) -> None:
-    """Write down what this folder is for, or make sure that it is for the same once it holds a first result.
+    """Record the arguments of a new folder, or compare them with those of a folder that already holds a first result.
 
     Raises:
-        ValueError: the folder is for something else.
+        ValueError: the folder was prepared with other arguments.
     """
     path = out / _FILE
     begun = (out / "tokenizer.json").exists()
@@ -133,16 +145,16 @@ def claim(out: Path, arguments: dict[str, Any], recipe: Recipe) -> None:
         return
     if not path.exists():
         raise ValueError(
-            f"{out} holds a tokenizer.json that `unmask prepare` did not put there. Choose a new or empty folder."
+            f"{out} holds a tokenizer.json that `unmask prepare` did not write. Choose a new or empty folder."
         )
     before = read_json(path)
     different = [key for key, value in arguments.items() if before.get(key) != value]
     if different:
         changes = ", ".join(f"{key} (was {_short(before.get(key))}, now {_short(arguments[key])})" for key in different)
         raise ValueError(
-            f"{out} was prepared with other arguments; different: {changes}. Choose another folder, repeat the earlier arguments, "
-            f"or delete {out} to prepare it anew. (A source differs when its files were changed. To train on the store as it is, give "
-            "data.store alone, without data.source.)"
+            f"{out} was prepared with other arguments; different: {changes}. Choose another folder, repeat the earlier "
+            f"arguments, or delete {out} to prepare it again. (A source differs when its files were changed. To train on the "
+            "store as it is, set data.store alone, without data.source.)"
         )
 
 
@@ -150,11 +162,13 @@ def _short(value: Any) -> Any:
     return f"{value[:8]}…" if isinstance(value, str) and len(value) == 64 else value
 
 
-def _same_place(made: str | None, now: str | None) -> bool:
-    return made == now or (made is not None and now is not None and _absolute(made) == _absolute(now))
+def _same_path(recorded: str | None, present: str | None) -> bool:
+    return recorded == present or (
+        recorded is not None and present is not None and _absolute(recorded) == _absolute(present)
+    )
 
 
 def _absolute(written: str) -> str:
     prefix, colon, rest = written.partition(":")
-    path = rest if colon and prefix in KINDS else written
+    path = rest if colon and prefix in kinds() else written
     return str(Path(path).expanduser().absolute())

@@ -12,11 +12,11 @@ _SKIPPED_FOLDERS = {
 
 
 def module_paths() -> list[tuple[str, Path]]:
-    """``(dotted name, path)`` of the modules of the standard library, sorted."""
+    """Return ``(dotted name, path)`` of the modules of the standard library, sorted."""
     root = Path(sysconfig.get_path("stdlib"))
-    found = []
+    modules = []
     for path in root.rglob("*.py"):
         parts = path.relative_to(root).with_suffix("").parts
         if _SKIPPED_FOLDERS.isdisjoint(parts[:-1]) and not parts[0].startswith(("config-", "_sysconfigdata")):
-            found.append((".".join(parts[:-1] if parts[-1] == "__init__" else parts), path))
-    return sorted(found)
+            modules.append((".".join(parts[:-1] if parts[-1] == "__init__" else parts), path))
+    return sorted(modules)

@@ -1,13 +1,27 @@
-r"""Formats: JSON lines end at ``\n`` alone, rows without text are none, and names that announce no prose are known."""
+r"""Formats: JSON lines end only at ``\n``, null rows are skipped, suffixes denote formats, and anyone can register one."""
 
+import csv
 import io
 import json
 from pathlib import Path
 
 import pytest
 
-from unmask.data.corpus.formats import FORMATS, NOT_PROSE, ReadOptions, format_of, not_prose, suffix_of
+from unmask.data.corpus.formats import (
+    FORMATS,
+    NOT_PROSE,
+    ReadOptions,
+    format_of,
+    formats_table,
+    has_suffix,
+    kinds,
+    not_prose,
+    register_format,
+    suffix_of,
+)
+from unmask.data.corpus.sources import Source
 from unmask.data.corpus.text_stream import COMPRESSED, Input
+from unmask.data.document import Document
 
 ODD = "a\u2028b\u2029c\x85d\u000be\u000cf\u001cg"
 
@@ -69,13 +83,81 @@ def test_documents_are_named_by_the_line_they_begin_on():
 def test_every_format_is_known_by_its_suffixes():
     for name, format in FORMATS.items():
         for suffix in format.suffixes:
-            assert format_of(Path(f"x{suffix}")) == name and not_prose(Path(f"x{suffix}")) is None
+            owner = next(other for other, each in FORMATS.items() if suffix in each.suffixes)  # traces are Parquet too
+            assert format_of(Path(f"x{suffix}")) == owner and not_prose(Path(f"x{suffix}")) is None
             for end in COMPRESSED:
+                assert has_suffix(Path(f"x{suffix}{end}"), format) == format.compressed
                 assert format_of(Path(f"x{suffix}{end}")) == (name if format.compressed else None)
     assert not {s for f in FORMATS.values() for s in f.suffixes} & set(NOT_PROSE)
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.CSV", "a.fasta.gz", "a.tar.gz", "a.a3m", "a.pdf", "a.arrow"])
+class Ssv:
+    description = "a row, the text in a column"
+    suffixes = (".ssv",)
+    compressed = False
+
+    def recognises(self, path):
+        return True
+
+    def documents(self, source, options):
+        with open(source.path, newline="") as file:
+            for number, row in enumerate(csv.DictReader(file)):
+                yield Document(f"{source.name}:{number}", row[options.field])
+
+
+@pytest.fixture
+def ssv_format():
+    register_format("ssv", Ssv())
+    yield
+    del FORMATS["ssv"]
+
+
+def test_a_registered_format_is_read_like_any_other(tmp_path, ssv_format):
+    file = tmp_path / "reviews.ssv"
+    file.write_text("text,stars\nGood.,5\nBad.,1\n")
+    for source in (file, tmp_path, f"ssv:{file}"):
+        assert Source.parse(source).kind == "ssv"
+        assert [d.text for d in Source.parse(source).documents()] == ["Good.", "Bad."]
+    assert "ssv" in kinds() and "| `ssv` | `.ssv` | no | a row" in formats_table()
+    with pytest.raises(ValueError, match=r"kinds are: .*ssv"):
+        Source("cvs", str(file))
+    with pytest.raises(ValueError, match=r"\.ssv\)"):
+        Source.parse(str(tmp_path / "missing"))
+
+
+def test_the_content_decides_between_formats_with_one_suffix(tmp_path):
+    class Notes(Csv):
+        suffixes = (".txt",)
+
+        def recognises(self, path):
+            return path.read_text().startswith("text,")
+
+    (tmp_path / "a.txt").write_text("text\n")
+    (tmp_path / "b.txt").write_text("text,stars\n")
+    register_format("notes", Notes())
+    try:
+        assert [Source.parse(tmp_path / name).kind for name in ("a.txt", "b.txt")] == ["text", "notes"]
+    finally:
+        del FORMATS["notes"]
+
+
+@pytest.mark.parametrize(
+    "name, suffix", [("text", ".new"), ("hub", ".new"), ("a b", ".new"), ("new", "new"), ("new", ".New")]
+)
+def test_formats_with_impossible_names_are_refused(name, suffix):
+    format = Ssv()
+    format.suffixes = (suffix,)
+    with pytest.raises(ValueError, match=r"registered as|suffix"):
+        register_format(name, format)
+    assert "new" not in FORMATS
+
+
+def test_the_page_of_formats_shows_the_registry():
+    page = Path(__file__).parents[3] / "docs" / "formats.md"
+    assert formats_table() in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a.XLSX", "a.fastq.gz", "a.tar.gz", "a.sto", "a.pdf", "a.npz"])
 def test_names_that_announce_no_prose(name):
     assert not_prose(Path(name)) and format_of(Path(name)) is None
 

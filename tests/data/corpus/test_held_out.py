@@ -7,8 +7,8 @@ import warnings
 import numpy as np
 import pytest
 
-from unmask.data.corpus import byte_share
-from unmask.data.corpus.byte_share import TOLERANCE, ByteSketch
+from unmask.data.corpus import byte_fraction
+from unmask.data.corpus.byte_fraction import TOLERANCE, ByteSketch
 from unmask.data.corpus.held_out import HeldOut
 from unmask.data.corpus.sources import Source
 
@@ -47,7 +47,7 @@ def test_the_share_is_near_or_a_warning_gives_both_figures(source, fraction, see
     split = HeldOut.find(source, fraction, seed)
     training, validation = list(split.training()), list(split.validation())
     share = size(validation) / (size(validation) + size(training))
-    assert training and validation and share == pytest.approx(split.choice.share)
+    assert training and validation and share == pytest.approx(split.choice.fraction)
     assert size(validation) + size(training) == size(source.documents())
     assert not {d.text for d in training} & {d.text for d in validation}
     with warnings.catch_warnings(record=True) as caught:
@@ -65,7 +65,7 @@ def test_large_documents_are_no_reason_to_miss_the_share(tmp_path, sizes):
     for number, length in enumerate(sizes):
         (tmp_path / "c" / f"{number}.txt").write_text("".join(f"{number} line {i}\n" for i in range(length // 10)))
     split = HeldOut.find(Source.parse(tmp_path / "c"), 0.05, 0)
-    assert abs(split.choice.share - 0.05) <= TOLERANCE * 0.05
+    assert abs(split.choice.fraction - 0.05) <= TOLERANCE * 0.05
 
 
 def test_whole_documents_are_held_out_where_that_meets_the_share(tmp_path):
@@ -98,7 +98,7 @@ def test_a_split_is_saved_and_found_again(source):
 @pytest.mark.parametrize("skewed", [False, True])
 def test_a_sketch_of_bounded_memory_cuts_as_near(monkeypatch, fraction, skewed):
     """Past so many sums positions are merged; the share of the real documents is what the sketch says."""
-    monkeypatch.setattr(byte_share, "MOST", 4096)
+    monkeypatch.setattr(byte_fraction, "MOST", 4096)
     numbers = np.random.default_rng(1)
     sizes = (numbers.lognormal(4, 2, 30_000) if skewed else numbers.integers(1, 100, 30_000)).astype(int) + 1
     documents = list(
@@ -110,7 +110,7 @@ def test_a_sketch_of_bounded_memory_cuts_as_near(monkeypatch, fraction, skewed):
         assert len(sketch._sums) <= 4096
     choice = sketch.choose()
     held = sum(length for position, length in documents if choice.holds(position, length))
-    assert held / sizes.sum() == pytest.approx(choice.share) and choice.is_near(fraction)
+    assert held / sizes.sum() == pytest.approx(choice.fraction) and choice.is_near(fraction)
 
 
 def test_the_plain_cut_stays_where_it_is_near():

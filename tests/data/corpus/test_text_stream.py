@@ -104,7 +104,7 @@ def test_a_bad_byte_has_a_line_a_column_and_an_offset(tmp_path, before, compress
 
 
 @pytest.mark.parametrize("data, message", [
-    ("wide".encode("utf-16-le"), "zero bytes, as UTF-16 without a byte-order mark"),
+    ("wide".encode("utf-16-le"), "zero bytes, like UTF-16 without a byte-order mark"),
     (codecs.BOM_UTF16_LE + b"a\x00\x00\xd8b\x00", r"byte-order mark of UTF-16.*offset 4\)"),
     (gzip.compress(b"text", mtime=0), r"begins like a \.gz file"),
     (b"cut \xe2\x82", r"line 1, byte 0xe2 at column 5, offset 4\)"),

@@ -177,11 +177,11 @@ def test_the_mask_in_the_data_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("data, length, message", [
-    (torch.rand(10), 4, "flat row of integers"),
-    (torch.arange(24).view(2, 3, 4), 4, "flat row of integers"),
+    (torch.rand(10), 4, "flat array of integers"),
+    (torch.arange(24).view(2, 3, 4), 4, "flat array of integers"),
     (torch.arange(3), 4, "at least one row"),
-    (torch.arange(12).view(2, 6), 4, "rows of another length"),
-    (torch.arange(12), None, "give max_seq_len"),
+    (torch.arange(12).view(2, 6), 4, "but max_seq_len=4"),
+    (torch.arange(12), None, "pass max_seq_len"),
     (torch.arange(0).view(0, 4), 4, "at least one row"),
 ])  # fmt: skip
 def test_what_is_no_row_of_tokens_is_refused(data, length, message):

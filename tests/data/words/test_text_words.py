@@ -173,5 +173,5 @@ def test_word_level_tokens_are_words_and_specials_end_them():
 
 
 def test_what_is_no_fast_tokenizer_is_refused():
-    with pytest.raises(ValueError, match="no fast tokenizer"):
+    with pytest.raises(ValueError, match="need a fast tokenizer"):
         word_table(object())

@@ -1,1 +1,1 @@
-"""From files and datasets to documents."""
+"""Corpora: files, datasets and built-in text as documents, and the validation split."""

@@ -1,9 +1,9 @@
-"""The built-in corpora: text that every Python installation carries, so nothing is ever downloaded.
+"""Built-in corpora: text that is part of every Python installation, so nothing is downloaded.
 
     python-docs   the language reference behind ``help()``, and the docstrings of the standard library
     python-code   the source of the standard library
 
-Documents come in a fixed order and no text comes twice.
+Documents have a fixed order, and every text occurs once.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from functools import cache
 from unmask.data.document import Document
 from unmask.data.standard_library import module_paths
 
-VERSION = 1  # raise it when the documents change for an unchanged Python
-_SHORTEST = 200  # characters; a shorter document teaches a model little
+VERSION = 1  # increment when the documents change for an unchanged Python
+_SHORTEST = 200  # characters; shorter documents are of little use for training
 
 
 def normalise(text: str) -> str:
-    """One kind of line end, no trailing white space, at most two blank lines in a row."""
+    r"""Normalise white space: ``\n`` at line ends, no trailing white space, at most two blank lines in a row."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = re.sub(r"[ \t\f\v]+$", "", text, flags=re.MULTILINE)
     return re.sub(r"\n{4,}", "\n\n\n", text).strip("\n")
 
 
 def _modules() -> Iterator[tuple[str, str, ast.Module]]:
-    """``(dotted name, source, syntax tree)`` of every module that parses."""
+    """Yield ``(dotted name, source, syntax tree)`` of every module that parses."""
     for name, path in module_paths():
         try:
             with tokenize.open(path) as file:
@@ -46,7 +46,7 @@ def _modules() -> Iterator[tuple[str, str, ast.Module]]:
 
 
 def _docstrings(node: ast.AST, name: str) -> Iterator[str]:
-    """``qualified.name``, blank line, docstring; for ``node`` and the classes and functions inside it."""
+    """Yield ``qualified.name``, a blank line and the docstring of ``node`` and of the classes and functions inside it."""
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         docstring = ast.get_docstring(node, clean=False)
         if docstring:
@@ -75,8 +75,11 @@ BUILT_IN: dict[str, Callable[[], Iterator[Document]]] = {"python-docs": _python_
 
 @cache
 def documents(name: str) -> tuple[Document, ...]:
-    """The normalised, distinct documents of the built-in corpus ``name`` (a key of ``BUILT_IN``); a few megabytes,
-    read from the disk once."""
+    """Return the normalised, distinct documents of a built-in corpus: a few megabytes, read once per process.
+
+    Args:
+        name: a key of ``BUILT_IN``.
+    """
     distinct: dict[str, Document] = {}
     for document in BUILT_IN[name]():
         text = normalise(document.text)
@@ -86,5 +89,5 @@ def documents(name: str) -> tuple[Document, ...]:
 
 
 def version(name: str) -> str:
-    """What the text of a built-in corpus depends on: our extraction and the Python that carries it."""
+    """Return what the text of a built-in corpus depends on: the extraction and the Python version."""
     return f"{name}/{VERSION}/python-{platform.python_version()}"

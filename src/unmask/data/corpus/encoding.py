@@ -1,7 +1,7 @@
-"""Documents to arrays of tokens, in this process or spread over several, always in the order they came.
+"""Tokenise documents into arrays, in this process or in several, preserving the order.
 
-The parent reads documents and hands chunks of them to workers; only a few chunks per worker are in flight, so
-memory stays bounded. This module imports no torch: a worker starts in a fraction of a second.
+The parent process reads documents and sends chunks of them to workers. Only a few chunks per worker are in flight, so memory
+is bounded. This module does not import torch, so a worker starts in a fraction of a second.
 """
 
 from __future__ import annotations
@@ -23,24 +23,30 @@ from unmask.data.tokenizing.tokenizers import Tokenizer
 
 CHUNK_DOCUMENTS = 512
 CHUNK_CHARACTERS = 2**20
-POOL_AFTER_CHUNKS = 4  # a corpus smaller than this is not worth starting processes for
+POOL_AFTER_CHUNKS = 4  # starting processes takes longer than tokenising a smaller corpus
 
 
 class TokenizedDocuments(NamedTuple):
-    """The tokens of some documents: ``tokens`` uint16 or uint32 ``[n]``, ``table`` int64 ``[documents, 3 or 4]``: tokens, bytes,
-    words, and whether the tokens spell the text, where that was looked at."""
+    """The tokens of some documents.
+
+    Attributes:
+        tokens: uint16 or uint32 ``[n]``.
+        table: int64 ``[documents, 3 or 4]``: tokens, bytes, words and, if compared, whether the tokens decode to the text.
+    """
 
     tokens: NDArray[np.unsignedinteger]
     table: NDArray[np.int64]
 
 
 class DocumentTokenizer:
-    """Documents to ``Encoded``, in this process and, as a copy, in every worker.
+    """Tokenise documents, in this process and, as a copy, in every worker.
 
     Args:
-        eos: id that ends every document.
+        tokenizer: the tokenizer.
+        dtype: ``"uint16"`` or ``"uint32"``.
+        eos: id appended to every document.
         forbidden: ids that no text may produce.
-        round_trip: also decode every document and compare it with its text.
+        round_trip: also decode every document and compare the result with its text.
     """
 
     def __init__(
@@ -78,23 +84,23 @@ class DocumentTokenizer:
             first = int(np.argmax(wrong))
             document = documents[int(np.searchsorted(ends, first, side="right"))]
             raise ValueError(
-                f"The document '{document.name}' contains the special token '{self.tokenizer.token_text(int(tokens[first]))}', and this "
-                "tokenizer does not treat it as plain text, so the model could not tell it from a real one. Remove it from the text, "
-                "or mark the token as special in the tokenizer."
+                f"The document '{document.name}' contains the special token '{self.tokenizer.token_text(int(tokens[first]))}', "
+                "and this tokenizer does not encode it as plain text, so it could not be distinguished from a real one. Remove it "
+                "from the text, or mark the token as special in the tokenizer."
             )
 
 
-_worker_encoder: DocumentTokenizer
+_worker_tokenizer: DocumentTokenizer
 
 
-def _start_worker(encoder: DocumentTokenizer) -> None:
-    global _worker_encoder
+def _start_worker(tokenizer: DocumentTokenizer) -> None:
+    global _worker_tokenizer
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _worker_encoder = encoder
+    _worker_tokenizer = tokenizer
 
 
 def _encode_in_worker(documents: list[Document]) -> TokenizedDocuments:
-    return _worker_encoder(documents)
+    return _worker_tokenizer(documents)
 
 
 def _chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -110,16 +116,27 @@ def _chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
         yield chunk
 
 
-def encode_all(documents: Iterable[Document], encoder: DocumentTokenizer, workers: int) -> Iterator[TokenizedDocuments]:
-    """Chunks of encoded documents, in order; at most a few chunks per worker are in flight."""
+def encode_all(
+    documents: Iterable[Document], tokenizer: DocumentTokenizer, workers: int
+) -> Iterator[TokenizedDocuments]:
+    """Yield the tokens of all documents, chunk by chunk and in order.
+
+    Args:
+        documents: read lazily.
+        tokenizer: picklable; every worker gets a copy.
+        workers: number of processes; 1 = this process.
+
+    Raises:
+        RuntimeError: a worker process was killed.
+    """
     chunks = _chunks(documents)
     for chunk in itertools.islice(chunks, POOL_AFTER_CHUNKS if workers > 1 else None):
-        yield encoder(chunk)
+        yield tokenizer(chunk)
     first = next(chunks, None)
     if first is None:
         return
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker, initargs=(encoder,))
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker, initargs=(tokenizer,))
     waiting: deque[Future[TokenizedDocuments]] = deque()
     try:
         for chunk in itertools.chain([first], chunks):
@@ -130,8 +147,8 @@ def encode_all(documents: Iterable[Document], encoder: DocumentTokenizer, worker
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
         raise RuntimeError(
-            "A process that tokenises was killed (the usual cause is too little memory). Run the same command again with fewer "
-            "workers: it continues after the last finished shard. In a script, call prepare() under `if __name__ == '__main__':`."
+            "A tokenising process was killed, usually because memory ran out. Run the same command again with fewer workers; it "
+            "continues after the last finished shard. In a script, call prepare() under `if __name__ == '__main__':`."
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

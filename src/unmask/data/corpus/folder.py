@@ -1,7 +1,7 @@
-"""The files of a folder, recursively: each once, in sorted order, and a count of what is no ordinary file.
+"""List the files of a folder recursively, each once and in sorted order, and count everything else.
 
-Links are followed. A linked folder that is read already is not read again, so a loop ends; a link to a folder that
-holds the whole folder is left out, and so are hidden files, dangling links, pipes and devices.
+Links are followed. A linked folder is listed once, so loops end. Links to a parent folder, hidden files, dangling links, pipes
+and devices are counted and left out.
 """
 
 from __future__ import annotations
@@ -14,12 +14,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-Identity = tuple[int, int]  # device and inode: the same for every name of a folder or file
+Identity = tuple[int, int]  # device and inode, equal for every name of a folder or file
 _DANGLING = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
 
 
-class Found(NamedTuple):
-    """A file by its name inside the folder; ``target`` is None, or what a link points at."""
+class FolderFile(NamedTuple):
+    """One file of a folder.
+
+    Attributes:
+        name: path relative to the folder.
+        path: path of the file.
+        target: the file that a link points to; None for an ordinary file.
+    """
 
     name: str
     path: Path
@@ -27,13 +33,14 @@ class Found(NamedTuple):
 
     @property
     def identity(self) -> Identity:
+        """Device and inode of the file itself."""
         return self.target or _identity(self.path)
 
 
 class Listing(NamedTuple):
-    """Files in sorted order, and what else there is, as ``{"dangling link": 2}``."""
+    """The files of a folder in sorted order, and counts of everything else, as ``{"dangling link": 2}``."""
 
-    files: list[Found]
+    files: list[FolderFile]
     others: Counter[str]
 
 
@@ -41,16 +48,18 @@ def list_folder(root: Path) -> Listing:
     """List the ordinary files of a folder.
 
     Raises:
-        OSError: a folder inside cannot be opened.
+        OSError: a subfolder cannot be opened.
     """
-    files: list[Found] = []
+    files: list[FolderFile] = []
     others: Counter[str] = Counter()
     seen: set[Identity] = set()
     holding = {_identity(parent) for parent in root.resolve().parents}
     folders = deque([("", root)])
     linked: deque[tuple[str, Path]] = deque()
     while folders or linked:
-        prefix, folder = folders.popleft() if folders else linked.popleft()  # links last: a folder keeps its own name
+        prefix, folder = (
+            folders.popleft() if folders else linked.popleft()
+        )  # links last, so a folder keeps its own name
         identity = _identity(folder)
         if identity in seen:
             continue
@@ -64,18 +73,20 @@ def list_folder(root: Path) -> Listing:
                 if entry.name.startswith("."):
                     others["hidden folder" if entry.is_dir(follow_symlinks=False) else "hidden file"] += 1
                 elif not is_link and entry.is_file(follow_symlinks=False):
-                    files.append(Found(name, path, None))
+                    files.append(FolderFile(name, path, None))
                 elif not is_link and entry.is_dir(follow_symlinks=False):
                     folders.append((name + "/", path))
                 elif not is_link:
                     others["pipe or device"] += 1
                 else:
                     _follow(name, path, files, linked, others)
-    return Listing(sorted(files, key=lambda found: found.name.split("/")), others)
+    return Listing(sorted(files, key=lambda file: file.name.split("/")), others)
 
 
-def _follow(name: str, path: Path, files: list[Found], linked: deque[tuple[str, Path]], others: Counter[str]) -> None:
-    """Sort a link by what it points at."""
+def _follow(
+    name: str, path: Path, files: list[FolderFile], linked: deque[tuple[str, Path]], others: Counter[str]
+) -> None:
+    """Add the target of a link to files, linked folders or others."""
     try:
         status = path.stat()
     except OSError as error:
@@ -86,7 +97,7 @@ def _follow(name: str, path: Path, files: list[Found], linked: deque[tuple[str, 
     if stat.S_ISDIR(status.st_mode):
         linked.append((name + "/", path))
     elif stat.S_ISREG(status.st_mode):
-        files.append(Found(name, path, (status.st_dev, status.st_ino)))
+        files.append(FolderFile(name, path, (status.st_dev, status.st_ino)))
     else:
         others["pipe or device"] += 1
 
@@ -96,22 +107,22 @@ def _identity(path: Path) -> Identity:
     return status.st_dev, status.st_ino
 
 
-def each_once(files: Iterable[Found]) -> list[Found]:
-    """Drop links to a file that is among the files under its own name, or under an earlier link."""
-    found = list(files)
-    if not any(each.target for each in found):
-        return found
-    seen = {each.identity for each in found if each.target is None}
+def each_once(files: Iterable[FolderFile]) -> list[FolderFile]:
+    """Drop links to a file that is listed under its own name or under an earlier link."""
+    listed = list(files)
+    if not any(file.target for file in listed):
+        return listed
+    seen = {file.identity for file in listed if file.target is None}
     kept = []
-    for each in found:
-        if each.target is None or each.target not in seen:
-            kept.append(each)
-            seen.update([each.target] if each.target else [])
+    for file in listed:
+        if file.target is None or file.target not in seen:
+            kept.append(file)
+            seen.update([file.target] if file.target else [])
     return kept
 
 
 def counted(counts: Counter[str], most: int = 8) -> str:
-    """``3 .csv files, 1 dangling link``: the commonest first, and how many are not listed."""
+    """Format counts as ``3 .csv files, 1 dangling link``: the most common first, then the number of unlisted ones."""
     common = counts.most_common(most)
     words = [f"{n:,} {what}{'s' if n > 1 else ''}" for what, n in common]
     rest = sum(counts.values()) - sum(n for _, n in common)

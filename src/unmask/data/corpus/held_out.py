@@ -1,9 +1,9 @@
-"""Which documents are held out: a share of the bytes, chosen by a keyed hash of each text.
+"""The validation split: a fraction of the bytes, chosen by a keyed hash of each text.
 
-The side of a document is a pure function of ``(seed, text)`` and of three numbers that fit the corpus, see ``byte_share``:
-a cut, a largest size, and a length beyond which documents are cut into pieces first. Documents are cut only where
-the share cannot be met with whole ones. Equal texts are on one side, and neither the order of the
-documents nor the number of workers changes it. A corpus that is divided already (traces, by binary) keeps its division.
+The side of a document is a deterministic function of ``(seed, text)`` and of three numbers per corpus: a cut, a largest size
+(see ``byte_fraction``), and a length beyond which documents are cut into pieces first. Documents are cut only if the fraction
+cannot be met otherwise. Equal texts are on the same side, whatever the order of documents and the number of workers. A corpus
+with its own split, such as traces, keeps it.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from unmask.data.corpus.byte_share import ANY_SIZE, ByteSketch, Choice
+from unmask.data.corpus.byte_fraction import ANY_SIZE, ByteSketch, Choice
 from unmask.data.corpus.sections import cut
 from unmask.data.corpus.sources import Source
 from unmask.data.document import Document
 
 SHORTEST_PIECE = 1024  # characters; a shorter document is never cut
-PIECES = 16  # the smaller side is at least so many pieces long where documents are cut
+PIECES = 16  # least number of pieces on the smaller side, if documents are cut
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The split of one source. ``training`` and ``validation`` partition its documents, in the source's order.
+    """The split of one source; ``training`` and ``validation`` partition its documents, in the source's order.
 
     Attributes:
         source: the corpus.
-        seed: of the hash.
-        fraction: share of the bytes that was asked for.
-        choice: what is held out; see ``byte_share``.
-        piece: characters; longer documents are cut into pieces of at most so many. None cuts none.
+        seed: seed of the hash.
+        fraction: target fraction of the bytes.
+        choice: the held-out documents; see ``byte_fraction``.
+        piece: maximum length in characters; longer documents are cut into pieces. None cuts no document.
     """
 
     source: Source
@@ -43,10 +43,10 @@ class HeldOut:
 
     @classmethod
     def find(cls, source: Source, fraction: float, seed: int) -> HeldOut:
-        """Settle what is held out, reading the corpus once, or twice where its documents are too large.
+        """Choose the held-out documents, reading the corpus once, or twice if its documents are too large.
 
         Raises:
-            ValueError: the source holds one distinct document that is too short to be cut, so nothing can be held out.
+            ValueError: the source is a single document too short to be cut, so nothing can be held out.
         """
         divided = _division(source)
         if divided is not None:
@@ -63,34 +63,37 @@ class HeldOut:
                 return cls(source, seed, fraction, pieces, piece)
         if whole is None:
             raise ValueError(
-                f"'{source.path}' is one single document, so none can be held out for validation. For a text file choose smaller "
-                "documents, paragraphs or lines (--unit line; in a config data.unit=line), or give held-out text of its own (valid_source)."
+                f"'{source.path}' is one single document, so none can be held out for validation. For a text file choose "
+                "smaller documents, paragraphs or lines (--unit line; in a config data.unit=line), or give a separate "
+                "validation corpus (valid_source)."
             )
         return cls(source, seed, fraction, whole)
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``from_dict`` needs to make the same split without reading the corpus."""
+        """Return the contents of ``split.json``, from which ``from_dict`` restores the split without reading the corpus."""
         return {"fraction": self.fraction, "choice": list(self.choice), "piece": self.piece}
 
     @classmethod
     def from_dict(cls, source: Source, seed: int, saved: dict[str, Any]) -> HeldOut:
-        """The split that ``as_dict`` saved."""
+        """Restore a split saved by ``as_dict``."""
         return cls(source, seed, saved["fraction"], Choice(*saved["choice"]), saved["piece"])
 
     def warn_if_far(self) -> None:
-        """Warn, with both figures, where the share held out is not near the one asked for."""
+        """Warn if the held-out fraction is far from its target."""
         if not (_is_divided(self.choice) or self.choice.is_near(self.fraction)):
             warnings.warn(
-                f"{self.choice.share:.2%} of the bytes of '{self.source.path}' are held out, where {self.fraction:.2%} was asked for: its "
-                "documents are too few for a nearer share. Give more or smaller documents (--unit line; in a config data.unit=line), "
-                "another share, or held-out text of its own (valid_source).",
+                f"{self.choice.fraction:.2%} of the bytes of '{self.source.path}' are held out instead of {self.fraction:.2%}: "
+                "the corpus has too few documents for a better split. Give more or smaller documents (--unit line; in a config "
+                "data.unit=line), another fraction, or a separate validation corpus (valid_source).",
                 stacklevel=3,
             )
 
     def training(self) -> Iterator[Document]:
+        """Yield the training documents."""
         return (document for document in _documents(self.source, self.piece) if not self._holds(document))
 
     def validation(self) -> Iterator[Document]:
+        """Yield the held-out documents."""
         return (document for document in _documents(self.source, self.piece) if self._holds(document))
 
     def _holds(self, document: Document) -> bool:
@@ -108,10 +111,10 @@ def _is_divided(choice: Choice) -> bool:
 
 
 def _division(source: Source) -> Choice | None:
-    """``_DIVIDED`` if the documents say which side they are on, and there are some on both; None if they do not say.
+    """Return ``_DIVIDED`` for a corpus with its own split, None for a corpus without.
 
     Raises:
-        ValueError: all of them are on one side.
+        ValueError: one side of the corpus's own split is empty.
     """
     sides = set()
     for document in source.documents():

@@ -1,20 +1,11 @@
-"""Documents, and the readers of what is no file: data sets and instruction traces.
+"""Reader of Hugging Face datasets, and checks of the fields of any row-based format.
 
-Files are read by the formats of ``unmask.data.corpus.formats``:
-
-    text      .txt .md .rst or anything else that is plain text
-    jsonl     one JSON object a line, the text in a field
-    parquet   read row group by row group, the text in a column
-
-The other two are here. Each is a small generator that never holds a corpus.
-
-    dataset   a Hugging Face dataset, saved to disk or streamed from the hub
-    traces    instruction traces that ``unmask disassemble`` wrote (also Parquet), or a built-in corpus of them
+Files are read by the formats of ``unmask.data.corpus.formats``. Each reader is a generator with bounded memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from unmask.data.document import Document
@@ -22,7 +13,19 @@ from unmask.suggestions import nearest
 
 
 def read_dataset(path: str, field: str, split: str, subset: str | None, *, saved: bool) -> Iterator[Document]:
-    """The rows of a Hugging Face dataset: ``saved`` by ``save_to_disk``, otherwise streamed from the hub."""
+    """Yield the rows of a Hugging Face dataset as documents.
+
+    Args:
+        path: a folder, or ``owner/name`` on the hub.
+        field: field of the text.
+        split: split to read.
+        subset: configuration of a hub dataset, or None.
+        saved: True = a folder written by ``save_to_disk``; False = streamed from the hub.
+
+    Raises:
+        ImportError: the ``datasets`` library is not installed.
+        ValueError: the dataset cannot be opened, or lacks the split or the field.
+    """
     try:
         import datasets
     except ImportError as error:
@@ -40,8 +43,8 @@ def read_dataset(path: str, field: str, split: str, subset: str | None, *, saved
         raise ValueError(
             f"The dataset '{path}' could not be opened ({str(error).rstrip('.')}). "
             + ("Give a folder that save_to_disk wrote. " if saved else
-               "It is not a file or folder here, so it was looked up on the Hugging Face hub: check its spelling and the network. ")
-            + "A built-in corpus needs neither: try `python-docs`."
+               "No file or folder has this name, so it was looked up on the Hugging Face hub: check its spelling and the network. ")
+            + "A built-in corpus such as `python-docs` needs neither."
         ) from error  # fmt: skip
     if isinstance(rows, dict):
         if split not in rows:
@@ -59,19 +62,39 @@ CHOOSE = "Choose one with field=…."
 
 
 def unknown_field(where: str, field: str, known: Iterable[str], advice: str = CHOOSE) -> str:
-    """The message for a field that is not there: the nearest one, then all of them."""
+    """Return the error message for a missing field, with the nearest known name and all of them."""
     names = [str(name) for name in known]
     return f"{where} has no field '{field}'.{nearest(field, names)} It has: {', '.join(names) or 'none'}. {advice}"
 
 
 def as_text(value: Any, field: str, where: str, advice: str = CHOOSE) -> str:
-    """Check that a field holds text. Null is empty; half of a surrogate pair becomes U+FFFD, as UTF-8 has no room for it."""
+    """Check that a field holds text, or token ids, which become decimal numbers. Null is empty; a lone surrogate, which UTF-8 cannot encode, becomes U+FFFD.
+
+    Raises:
+        ValueError: the field holds another type.
+    """
     if value is None:
         return ""
+    if is_ids(value):
+        return ids_as_text(value)
     if not isinstance(value, str):
         raise ValueError(f"{where}: field '{field}' holds {type(value).__name__}, and text was expected. {advice}")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        value = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return value
+
+
+def is_ids(value: Any) -> bool:
+    """Tell whether a value is a list of integers."""
+    return (
+        isinstance(value, list | tuple)
+        and bool(value)
+        and all(isinstance(each, int) and not isinstance(each, bool) for each in value)
+    )
+
+
+def ids_as_text(ids: Sequence[int]) -> str:
+    """Write ids as decimal numbers with spaces between them."""
+    return " ".join(map(str, ids))

@@ -5,28 +5,17 @@ A row of ids 5, 7, 9 is the text ``5 7 9``; the tokenizer of kind ``ids`` gives 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
-from unmask.data.corpus.readers import ReadOptions
+from unmask.data.corpus.read_options import ReadOptions
+from unmask.data.corpus.readers import ids_as_text
 from unmask.data.corpus.text_stream import Input
 from unmask.data.document import Document
 
 _PIECE = 65_536  # ids of a document of a flat array
-
-
-def is_ids(value: Any) -> bool:
-    """Tell whether a value is a list of integers."""
-    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) and all(
-        isinstance(each, int | np.integer) and not isinstance(each, bool) for each in value
-    )
-
-
-def ids_as_text(ids: Sequence[int] | np.ndarray) -> str:
-    """Write ids as decimal numbers with spaces between them."""
-    return " ".join(map(str, ids))
 
 
 class NumpyIds:
@@ -39,7 +28,10 @@ class NumpyIds:
     compressed = False
     description = "NumPy arrays of token ids, one document a row"
 
-    def documents(self, source: Input, how: ReadOptions) -> Iterator[Document]:
+    def recognises(self, path: Path) -> bool:
+        return True
+
+    def documents(self, source: Input, options: ReadOptions) -> Iterator[Document]:
         """Yield the rows.
 
         Raises:
@@ -48,7 +40,9 @@ class NumpyIds:
         try:
             array = np.load(source.path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise ValueError(f"{source.place} is not a NumPy array file, or it is damaged ({error}). Write it with numpy.save.") from error
+            raise ValueError(
+                f"{source.place} is not a NumPy array file, or it is damaged ({error}). Write it with numpy.save."
+            ) from error
         if array.ndim not in (1, 2) or not np.issubdtype(array.dtype, np.integer):
             raise ValueError(
                 f"{source.place} holds {array.dtype} {list(array.shape)}, and token ids are integers [N, L] (a document a row) or [T] (one stream)."
@@ -58,6 +52,8 @@ class NumpyIds:
             ids = np.asarray(row)
             used = len(ids) - int(np.argmax(ids[::-1] >= 0)) if (ids >= 0).any() else 0
             if (ids[:used] < 0).any():
-                raise ValueError(f"{source.place}, row {number}, has a negative id before its end. Ids count from 0; negative ones may only pad a row's end.")
+                raise ValueError(
+                    f"{source.place}, row {number}, has a negative id before its end. Ids count from 0; negative ones may only pad a row's end."
+                )
             if used:
-                yield Document(f"{source.name}:{number}", ids_as_text(ids[:used]))
+                yield Document(f"{source.name}:{number}", ids_as_text(ids[:used].tolist()))

@@ -1,6 +1,6 @@
-"""Where one document of plain text ends and the next begins.
+"""Divide plain text into documents.
 
-Each function yields ``(line, piece)``: the number of the line that a piece begins on, and its text.
+Each function yields ``(line, piece)``: the number of the first line of a piece, and its text.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Literal, get_args
 Unit = Literal["file", "section", "paragraph", "line"]
 UNITS: tuple[str, ...] = get_args(Unit)
 
-SECTION_CHARACTERS = 4096  # a section ends at the first blank line after this many
-LARGEST_SECTION = 2**20  # characters; beyond it a section ends at the next line, so memory stays bounded
+SECTION_CHARACTERS = 4096  # a section ends at the first blank line after this many characters
+LARGEST_SECTION = 2**20  # characters; a longer section ends at the next line, which bounds memory
 _TITLE = re.compile(r" ?= [^=].* = ?\n?")
 
 
 def pieces(file: io.TextIOWrapper, unit: Unit) -> Iterator[tuple[int, str]]:
-    """The pieces of a text, see ``read_text``."""
+    """Yield the pieces of a text: the file, its sections, its paragraphs or its lines."""
     if unit == "file":
         return iter([(1, file.read())])
     if unit == "line":
@@ -28,7 +28,7 @@ def pieces(file: io.TextIOWrapper, unit: Unit) -> Iterator[tuple[int, str]]:
 
 
 def _sections(file: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
-    """Articles where the file has wiki titles (`` = Title = ``), else paragraphs gathered to a useful length."""
+    """Yield articles in a file with wiki titles (`` = Title = ``), otherwise paragraphs joined to a useful length."""
     lines: list[str] = []
     length, titled = 0, False
     number = begun = 1
@@ -58,11 +58,11 @@ def _paragraphs(file: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
 
 
 def cut(text: str, size: int) -> list[str]:
-    """Cut a text into pieces of half of ``size`` to ``size`` characters that join to the text again.
+    """Cut a text into pieces of ``size / 2`` to ``size`` characters, whose concatenation is the text.
 
-    A piece ends after a blank line, else after a line, else after a space; where there is none, after ``size`` characters.
+    A piece ends after a blank line, else after a line, else after a space, else after ``size`` characters.
     """
-    found = []
+    parts = []
     start = 0
     while len(text) - start > size:
         middle, stop = start + size // 2, start + size
@@ -72,7 +72,7 @@ def cut(text: str, size: int) -> list[str]:
             if text.rfind(mark, middle, stop) >= 0
         )
         end = next(ends, stop)
-        found.append(text[start:end])
+        parts.append(text[start:end])
         start = end
-    found.append(text[start:])
-    return found
+    parts.append(text[start:])
+    return parts

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
-from unmask.data.corpus.readers import ReadOptions
+from unmask.data.corpus.read_options import ReadOptions
 from unmask.data.corpus.text_stream import Input, open_text
 from unmask.data.document import Document
 
@@ -26,13 +27,16 @@ class Fasta:
     def __init__(self, suffixes: tuple[str, ...], aligned: bool, description: str) -> None:
         self.suffixes, self.aligned, self.description = suffixes, aligned, description
 
-    def documents(self, source: Input, how: ReadOptions) -> Iterator[Document]:
+    def recognises(self, path: Path) -> bool:
+        return True
+
+    def documents(self, source: Input, options: ReadOptions) -> Iterator[Document]:
         """Yield the records in order.
 
         Raises:
             ValueError: a sequence without a header, or, without inserts, an aligned row of another width; with file and line.
         """
-        drop, width = self.aligned and how.inserts == "drop", 0
+        drop, width = self.aligned and options.inserts == "drop", 0
         with open_text(source) as file:
             name: str | None = None
             start, parts = 0, list[str]()

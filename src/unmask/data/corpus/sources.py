@@ -1,9 +1,9 @@
-"""Where text comes from: one frozen description that yields documents, whatever the format.
+"""Sources of text: one immutable description that yields documents, whatever the format.
 
-``Source.parse("articles.jsonl.xz", field="body")`` guesses the kind from the path; a prefix decides instead
-(``text:``, ``jsonl:``, ``parquet:``, ``dataset:``, ``hub:name[:subset]``, ``builtin:``, ``traces:``). A folder stands for
-the files in it, recursively and in sorted order; ``Source.left_out`` names the files in it that are not read. A Parquet
-file of instruction traces is known by its columns, and ``traces:wheels`` and ``traces:python`` are built in.
+``Source.parse("articles.jsonl.xz", field="body")`` guesses the kind from the path; a prefix selects it explicitly (``text:``,
+``jsonl:``, ``parquet:``, ``dataset:``, ``hub:name[:subset]``, ``builtin:``, ``traces:``). A folder stands for its files,
+recursively and in sorted order; ``Source.left_out`` counts the files that are not read. A Parquet file of instruction traces
+is recognised by its columns; ``traces:wheels`` and ``traces:python`` are built in.
 """
 
 from __future__ import annotations
@@ -20,17 +20,27 @@ from pathlib import Path
 
 from unmask.data.corpus import built_in as corpora
 from unmask.data.corpus import readers
-from unmask.data.corpus.folder import Found, counted, each_once, list_folder
-from unmask.data.corpus.formats import FORMATS, NOT_PROSE, ReadOptions, format_of, not_prose, suffix_of
+from unmask.data.corpus.folder import FolderFile, counted, each_once, list_folder
+from unmask.data.corpus.formats import (
+    FORMATS,
+    NOT_PROSE,
+    Inserts,
+    ReadOptions,
+    format_of,
+    format_of_file,
+    has_suffix,
+    kinds,
+    not_prose,
+    suffix_of,
+)
 from unmask.data.corpus.sections import UNITS, Unit
 from unmask.data.corpus.text_stream import Input
 from unmask.data.document import Document
 from unmask.data.traces import trace_documents
-from unmask.data.traces.table import BUILT_IN_TRACES, is_traces
+from unmask.data.traces.table import BUILT_IN_TRACES
 from unmask.suggestions import nearest
 
 Kind = str
-KINDS: tuple[str, ...] = ("builtin", *FORMATS, "dataset", "hub", "traces")
 
 _BUILT_IN = (*corpora.BUILT_IN, *(f"traces:{name}" for name in BUILT_IN_TRACES))
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -38,18 +48,27 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class Source:
-    """A corpus that can be read again and again, always in the same order.
+    """A corpus that can be read repeatedly, always in the same order.
 
     Attributes:
-        kind: how to read it.
+        kind: one of ``unmask.data.corpus.formats.kinds()``.
         path: a file, a folder, a hub name, or the name of a built-in corpus.
-        field: the field or column that holds the text (JSON lines, Parquet, datasets).
-        unit: what one document of a text file is: ``file``, ``section``, ``paragraph`` or ``line``. None means
-            a file each in a folder, and sections in a single file, so that some can be held out (see
-            ``formats.Text``).
-        split: which split of a Hugging Face dataset.
-        subset: which configuration of a hub dataset, where it has several.
-        written: what a person typed; no part of what the source is.
+        field: field or column of the text (JSON lines, Parquet, datasets).
+        unit: what one document of a text file is: ``file``, ``section``, ``paragraph`` or ``line``. None means a file each in
+            a folder, and sections in a single file, so that some can be held out.
+        split: split of a Hugging Face dataset.
+        subset: configuration of a hub dataset with several.
+        inserts: whether insertions of aligned sequences stay, ``keep`` or ``drop``.
+        written: the source as the user typed it; ignored in comparisons.
+
+    Raises:
+        ValueError: an unknown kind, unit, or built-in corpus.
+
+    Example:
+        >>> from unmask.data.corpus.sources import Source
+        >>> source = Source.parse("python-docs")
+        >>> source.kind, next(source.documents()).name
+        ('builtin', 'topic/assert')
     """
 
     kind: Kind
@@ -58,12 +77,13 @@ class Source:
     unit: Unit | None = None
     split: str = "train"
     subset: str | None = None
+    inserts: Inserts = "keep"
     written: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
+        if self.kind not in kinds():
             raise ValueError(
-                f"'{self.kind}' is not a kind of source.{nearest(self.kind, KINDS)} The kinds are: {', '.join(KINDS)}."
+                f"'{self.kind}' is not a kind of source.{nearest(self.kind, kinds())} The kinds are: {', '.join(kinds())}."
             )
         if self.unit is not None and self.unit not in UNITS:
             raise ValueError(
@@ -84,8 +104,14 @@ class Source:
         unit: Unit | None = None,
         split: str = "train",
         subset: str | None = None,
+        inserts: Inserts = "keep",
     ) -> Source:
-        """Guess the kind of source from what a person typed.
+        """Determine the kind of source from a path, a name, or a prefix.
+
+        Args:
+            text: a file, a folder, a built-in corpus, ``owner/name`` on the Hugging Face hub, or ``kind:path``. A ``Source`` is
+                returned as it is.
+            field, unit, split, subset, inserts: see the attributes.
 
         Raises:
             ValueError: nothing of that name exists, or a folder mixes formats.
@@ -96,33 +122,33 @@ class Source:
         prefix, colon, rest = written.partition(":")
         if not written or (colon and prefix in ("hub", "dataset") and not rest.strip(":")):
             raise ValueError(
-                f"The source {written!r} names nothing. Give a text file, a folder, a .jsonl or .parquet file, owner/name of a "
-                f"Hugging Face dataset, or a built-in corpus: {', '.join(_BUILT_IN)}."
+                f"The source {written!r} names nothing. Give {_files()}, a folder of them, owner/name of a Hugging Face dataset, "
+                f"or a built-in corpus: {', '.join(_BUILT_IN)}."
             )
         kind: Kind
-        if colon and prefix in KINDS:
+        if colon and prefix in kinds():
             kind, path = prefix, rest
             if kind == "hub" and ":" in path:
                 path, subset = path.split(":", 1)
         else:
             kind, path = _guess(written), written
         if kind == "traces" and path in BUILT_IN_TRACES:
-            return cls(kind, path, field, unit, split, subset, written)
+            return cls(kind, path, field, unit, split, subset, inserts, written)
         if kind not in ("builtin", "hub"):
             path = str(Path(path).expanduser())
             if not Path(path).exists():
                 raise ValueError(_missing(path))
             if not (Path(path).is_file() or Path(path).is_dir()):
                 raise ValueError(
-                    f"'{path}' is a pipe or a device, and a corpus is read several times. Write it to a file first."
+                    f"'{path}' is a pipe or a device, but a corpus is read several times. Write it to a file first."
                 )
-        return cls(kind, path, field, unit, split, subset, written)
+        return cls(kind, path, field, unit, split, subset, inserts, written)
 
     def documents(self) -> Iterator[Document]:
-        """Every document that holds more than white space, in a fixed order.
+        """Yield every document that holds more than white space, in a fixed order.
 
         Raises:
-            ValueError: there is none, or the files cannot be read as this kind.
+            ValueError: there is no such document, or a file cannot be read as this kind.
         """
         empty = True
         for document in self._read():
@@ -133,7 +159,7 @@ class Source:
                 yield document
         if empty:
             raise ValueError(
-                f"The corpus '{self.path}' is empty: no document in it holds any text. Check the path"
+                f"The corpus '{self.path}' is empty: none of its documents holds text. Check the path"
                 f"{f' and the field ({self.field!r})' if self.kind not in ('text', 'builtin') else ''}."
             )
 
@@ -146,20 +172,18 @@ class Source:
             yield from readers.read_dataset(
                 self.path, self.field, self.split, self.subset, saved=self.kind == "dataset"
             )
-        elif self.kind == "traces":
-            for _, path in self._files():
-                yield from trace_documents.read_traces(path)
         else:
-            how = ReadOptions(self.field, self.unit or ("file" if Path(self.path).is_dir() else "section"))
+            unit = self.unit or ("file" if Path(self.path).is_dir() else "section")
+            options = ReadOptions(self.field, unit, self.inserts)
             for name, path in self._files():
-                yield from FORMATS[self.kind].documents(Input.of(path, name), how)
+                yield from FORMATS[self.kind].documents(Input.of(path, name), options)
 
     @property
     def _is_built_in_traces(self) -> bool:
         return self.kind == "traces" and self.path in BUILT_IN_TRACES
 
     def _files(self) -> list[tuple[str, Path]]:
-        """``(name, path)`` of the files this source is made of; none for hub and built-in sources."""
+        """Return ``(name, path)`` of the files of this source; none for hub and built-in sources."""
         if self.kind in ("builtin", "hub") or self._is_built_in_traces:
             return []
         root = Path(self.path)
@@ -168,43 +192,46 @@ class Source:
         if root.is_file():
             return [(root.name, root)]
         listed = list_folder(root).files
-        return [(found.name, found.path) for found in (listed if self.kind == "dataset" else self._chosen(listed))]
+        return [(file.name, file.path) for file in (listed if self.kind == "dataset" else self._chosen(listed))]
 
-    def _chosen(self, files: list[Found]) -> list[Found]:
-        """The files of a folder that are read: those of the kind, each once; as plain text, any where none has a known name."""
-        kind = "parquet" if self.kind == "traces" else self.kind
-        chosen = [found for found in files if format_of(found.path) == kind]
-        if not chosen and kind == "text":
-            chosen = [found for found in files if not_prose(found.path) is None] or files
+    def _chosen(self, files: list[FolderFile]) -> list[FolderFile]:
+        """Return the files of a folder to read: those of the kind, each once; for text without any, all that may be prose."""
+        chosen = [file for file in files if has_suffix(file.path, FORMATS[self.kind])]
+        if not chosen and self.kind == "text":
+            chosen = [file for file in files if not_prose(file.path) is None] or files
         return each_once(chosen)
 
     def left_out(self) -> str:
-        """What a folder holds that is not read, in counts: ``3 .csv files, 1 dangling link``; empty where nothing is."""
-        if self.kind not in (*FORMATS, "traces") or self._is_built_in_traces or not Path(self.path).is_dir():
+        """Count what a folder holds besides the files that are read: ``3 .csv files, 1 dangling link``; empty for nothing."""
+        if self.kind not in FORMATS or self._is_built_in_traces or not Path(self.path).is_dir():
             return ""
         files, others = list_folder(Path(self.path))
         chosen = self._chosen(files)
         left = set(files) - set(chosen)
-        if any(found.target for found in files):  # another name of a file that is read is no loss
-            read = {found.identity for found in chosen}
-            left = {found for found in left if found.identity not in read}
-        suffixes = Counter(f"{suffix_of(found.path) or 'suffixless'} file" for found in left)
+        if any(file.target for file in files):  # a second name of a file that is read loses nothing
+            read = {file.identity for file in chosen}
+            left = {file for file in left if file.identity not in read}
+        suffixes = Counter(f"{suffix_of(file.path) or 'suffixless'} file" for file in left)
         return counted(suffixes + others)
 
     def warn_left_out(self) -> None:
-        """Warn of what a folder holds that is not read."""
+        """Warn of the files of a folder that are not read."""
         left = self.left_out()
         if left:
             warnings.warn(
-                f"Read as {self.kind}, the folder '{self.path}' has more in it than is read. Left out: {left}. Convert or unpack such "
-                "files, or prepare them apart.",
+                f"Not every file of the folder '{self.path}' is read as {self.kind}. Left out: {left}. Convert or unpack such "
+                "files, or prepare them separately.",
                 stacklevel=3,
             )
 
     def fingerprint(self) -> str:
-        """A hexadecimal digest that changes when the text may have changed: file names, sizes and times of
-        modification; the Python version of a built-in corpus; the name of a hub dataset."""
+        """Return a SHA-256 hexadecimal digest that changes when the text may have changed.
+
+        It covers the names, sizes and modification times of files, the Python version of a built-in corpus, and the name of a
+        hub dataset.
+        """
         facts = [self.kind, self.field, str(self.unit), self.split, str(self.subset)]
+        facts += [self.inserts] * (self.inserts != "keep")
         if self.kind == "builtin":
             facts.append(corpora.version(self.path))
         elif self.kind == "hub":
@@ -225,23 +252,22 @@ def _guess(written: str) -> Kind:
         if (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists():
             return "dataset"
         files = list_folder(path).files
-        kinds = sorted({kind for kind in (format_of(found.path) for found in files) if kind is not None})
-        if len(kinds) > 1:
+        formats = sorted({kind for kind in (format_of(file.path) for file in files) if kind is not None})
+        if len(formats) > 1:
             raise ValueError(
-                f"The folder '{written}' mixes {' and '.join(kinds)} files, and one corpus has one format. "
-                f"Say which to read with a prefix: `{kinds[0]}:{written}`."
+                f"The folder '{written}' mixes {' and '.join(formats)} files, and one corpus has one format. "
+                f"Select one with a prefix: `{formats[0]}:{written}`."
             )
-        reasons = [not_prose(found.path) for found in files]
-        if files and not kinds and None not in reasons:
-            suffixes = counted(Counter(f"{suffix_of(found.path)} file" for found in files))
+        reasons = [not_prose(file.path) for file in files]
+        if files and not formats and None not in reasons:
+            suffixes = counted(Counter(f"{suffix_of(file.path)} file" for file in files))
             raise ValueError(_no_prose(f"The folder '{written}' holds {suffixes}", str(reasons[0]), written))
-        return kinds[0] if kinds else "text"
+        return formats[0] if formats else "text"
     if path.exists():
         reason = not_prose(path)
         if reason is not None:
             raise ValueError(_no_prose(f"'{written}' is a {suffix_of(path)} file", reason, written))
-        kind = format_of(path) or "text"
-        return "traces" if kind == "parquet" and is_traces(path) else kind
+        return format_of_file(path) or "text"
     if written in corpora.BUILT_IN:
         return "builtin"
     if (
@@ -255,14 +281,19 @@ def _guess(written: str) -> Kind:
 
 
 def _no_prose(what: str, reason: str, written: str) -> str:
-    return f"{what}, {reason}. To read it as plain text all the same, write `text:{written}`."
+    return f"{what}, {reason}. To read it as plain text anyway, write `text:{written}`."
+
+
+def _files() -> str:
+    """Return the files that can be read, for error messages: ``a file (.txt, .jsonl or .parquet)``."""
+    suffixes = list(dict.fromkeys(format.suffixes[0] for format in FORMATS.values() if format.suffixes))
+    return f"a file ({', '.join(suffixes[:-1])} or {suffixes[-1]})"
 
 
 def _missing(written: str) -> str:
     path = Path(written).expanduser()
     beside = [str(path.parent / other.name) for other in path.parent.iterdir()] if path.parent.is_dir() else []
     return (
-        f"There is no file or folder '{written}'.{nearest(written, [*beside, *_BUILT_IN])} A source is a text file, "
-        "a folder, a .jsonl or .parquet file, a dataset on the Hugging Face hub (owner/name), or a built-in corpus: "
-        f"{', '.join(_BUILT_IN)}."
+        f"There is no file or folder '{written}'.{nearest(written, [*beside, *_BUILT_IN])} A source is {_files()}, a folder of "
+        f"them, a dataset on the Hugging Face hub (owner/name), or a built-in corpus: {', '.join(_BUILT_IN)}."
     )

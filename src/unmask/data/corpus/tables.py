@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from unmask.data.corpus.readers import ReadOptions, as_text, unknown_field
+from unmask.data.corpus.read_options import ReadOptions
+from unmask.data.corpus.readers import as_text, unknown_field
 from unmask.data.corpus.text_stream import Input, open_text
 from unmask.data.document import Document
 
@@ -27,7 +29,10 @@ class SeparatedValues:
     def __init__(self, suffixes: tuple[str, ...], separator: str | None, description: str) -> None:
         self.suffixes, self.separator, self.description = suffixes, separator, description
 
-    def documents(self, source: Input, how: ReadOptions) -> Iterator[Document]:
+    def recognises(self, path: Path) -> bool:
+        return True
+
+    def documents(self, source: Input, options: ReadOptions) -> Iterator[Document]:
         """Yield the text column, row by row.
 
         Raises:
@@ -37,19 +42,23 @@ class SeparatedValues:
         with open_text(source, lines_end="at \\n") as file:
             header = file.readline()
             if not header.strip():
-                raise ValueError(f"{source.place} has no header line: its first line names the columns. {how.advice}")
+                raise ValueError(
+                    f"{source.place} has no header line: its first line names the columns. {options.advice}"
+                )
             separator = self.separator or max(",;\t|", key=header.count)
             names = [name.strip() for name in next(csv.reader([header], delimiter=separator))]
-            if how.field not in names:
-                raise ValueError(unknown_field(source.place, how.field, names, how.advice))
-            column, before = names.index(how.field), 1
+            if options.field not in names:
+                raise ValueError(unknown_field(source.place, options.field, names, options.advice))
+            column, before = names.index(options.field), 1
             rows = csv.reader(file, delimiter=separator, strict=True)
             while True:
                 start = before + rows.line_num + 1
                 try:
                     row = next(rows, None)
                 except csv.Error as error:
-                    raise ValueError(f"{source.place}, line {start}, cannot be read ({error}). Close its quotes, or double a quote inside a cell.") from error
+                    raise ValueError(
+                        f"{source.place}, line {start}, cannot be read ({error}). Close its quotes, or double a quote inside a cell."
+                    ) from error
                 if row is None:
                     return
                 if not row:
@@ -70,7 +79,10 @@ class Arrow:
     compressed = False
     description = "Arrow IPC files and streams, Feather"
 
-    def documents(self, source: Input, how: ReadOptions) -> Iterator[Document]:
+    def recognises(self, path: Path) -> bool:
+        return True
+
+    def documents(self, source: Input, options: ReadOptions) -> Iterator[Document]:
         """Yield the text column, row by row.
 
         Raises:
@@ -88,13 +100,15 @@ class Arrow:
                     reader = pa.ipc.open_stream(file)
                     batches = iter(reader)
                 except pa.ArrowInvalid as error:
-                    raise ValueError(f"{source.place} is not an Arrow file, or it is damaged ({error}). Fetch or write it again.") from error
-            if how.field not in reader.schema.names:
-                raise ValueError(unknown_field(source.place, how.field, reader.schema.names, how.advice))
+                    raise ValueError(
+                        f"{source.place} is not an Arrow file, or it is damaged ({error}). Fetch or write it again."
+                    ) from error
+            if options.field not in reader.schema.names:
+                raise ValueError(unknown_field(source.place, options.field, reader.schema.names, options.advice))
             number = 0
             for batch in batches:
-                for value in batch.column(reader.schema.get_field_index(how.field)).to_pylist():
+                for value in batch.column(reader.schema.get_field_index(options.field)).to_pylist():
                     if value is not None:
                         where = f"{source.place}, row {number}"
-                        yield Document(f"{source.name}:{number}", as_text(value, how.field, where, how.advice))
+                        yield Document(f"{source.name}:{number}", as_text(value, options.field, where, options.advice))
                     number += 1

@@ -1,10 +1,10 @@
-"""Bytes to text, in one pass: decompression by suffix, byte-order marks, line ends, and faults with their place.
+"""Decode a file or stream to text in one pass: decompression, byte-order marks, line ends, and the position of faults.
 
-    .gz .bz2 .xz .lzma .zst     decompressed; several members or frames in a row are read whole
-    byte-order mark             of UTF-8 skipped; UTF-16 and UTF-32 are decoded by theirs
+    .gz .bz2 .xz .lzma .zst     decompressed, including files of several members or frames
+    byte-order mark             skipped for UTF-8; selects UTF-16 and UTF-32
     anything else               UTF-8
 
-An input need not be seekable: a pipe reads like a file.
+Inputs need not be seekable, so pipes work too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MAGIC = {
     b"PK\x03\x04": ".zip",
     b"PAR1": ".parquet",
 }
-_MARKS = (  # the longer ones first: a mark of UTF-32 begins like one of UTF-16
+_MARKS = (  # longer marks first, as a mark of UTF-32 begins like one of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
@@ -51,11 +51,11 @@ _MARKS = (  # the longer ones first: a mark of UTF-32 begins like one of UTF-16
 
 @dataclass(frozen=True)
 class Input:
-    """A file, or a stream that is open already, such as standard input.
+    """A file, or an open stream such as standard input.
 
     Attributes:
-        place: what errors call it: the path as it was written, or ``standard input``.
-        name: what documents call it.
+        place: the name in error messages: the path as it was written, or ``standard input``.
+        name: the name in document names.
         stream: the open stream; None opens ``place``.
     """
 
@@ -65,15 +65,17 @@ class Input:
 
     @classmethod
     def of(cls, path: Path, name: str | None = None) -> Input:
+        """Return the input of a file, named by default after the file."""
         return cls(str(path), path.name if name is None else name)
 
     @property
     def path(self) -> Path:
+        """The path of the file."""
         return Path(self.place)
 
     @contextmanager
     def binary(self) -> Iterator[Any]:
-        """The bytes, decompressed; a stream that was open stays open."""
+        """Open the decompressed bytes; a given stream is not closed."""
         if self.stream is not None:
             yield self.stream
             return
@@ -83,21 +85,19 @@ class Input:
 
 
 class _Counted(io.BufferedIOBase):
-    """Counts bytes and line ends on their way to the decoder, so that a bad byte has a line and an offset."""
+    """Count bytes and line ends before the decoder, so that the line and offset of an invalid byte are known."""
 
     def __init__(self, file: Any) -> None:
         self.file = file
         self.bytes = self.lines = 0
-        self.line_start = self.line_start_before = (
-            0  # offsets: of the last line, and of the last line before the last chunk
-        )
+        self.line_start = self.line_start_before = 0  # offsets of the last line, now and before the last chunk
         self.head = b""
-        while len(self.head) < 4 and (data := self._fetch(CHUNK)):  # a pipe may give less than a byte-order mark
+        while len(self.head) < 4 and (data := self._fetch(CHUNK)):  # a pipe may return less than a byte-order mark
             self.head += data
         self._ahead = self.head
 
     def _fetch(self, size: int) -> bytes:
-        """One chunk; only a file that stands for all that is left is read to its end."""
+        """Read one chunk, or all remaining bytes for a negative size."""
         if size < 0:
             return bytes(self.file.read())
         return bytes(self.file.read1(size) if hasattr(self.file, "read1") else self.file.read(size))
@@ -121,7 +121,7 @@ class _Counted(io.BufferedIOBase):
         return data
 
     def locate(self, error: UnicodeDecodeError) -> str:
-        """Line, column and offset of a bad byte. What the decoder held when it failed ends with the last byte read."""
+        """Return line, column and offset of an invalid byte; the decoder's buffer ends with the last byte read."""
         held = error.object
         offset = self.bytes - len(held) + error.start
         if error.encoding != "utf-8":
@@ -134,11 +134,15 @@ class _Counted(io.BufferedIOBase):
 
 @contextmanager
 def open_text(source: Input, *, lines_end: Literal["anywhere", "at \\n"] = "anywhere") -> Iterator[io.TextIOWrapper]:
-    r"""Decode an input; any damage is a ``ValueError`` that says where it is and what to type.
+    r"""Open an input as text.
 
     Args:
-        lines_end: ``"anywhere"`` takes ``\n``, ``\r\n`` and ``\r`` for line ends and makes each of them ``\n``;
-            with ``"at \n"`` a line ends there alone and no character is changed.
+        source: the file or stream.
+        lines_end: ``"anywhere"`` converts the line ends ``\n``, ``\r\n`` and ``\r`` to ``\n``. With ``"at \n"``, only ``\n``
+            ends a line and no character is changed.
+
+    Raises:
+        ValueError: the file is damaged or not text; the message states the position and a remedy.
     """
     try:
         with source.binary() as file:
@@ -150,7 +154,7 @@ def open_text(source: Input, *, lines_end: Literal["anywhere", "at \\n"] = "anyw
             text = io.TextIOWrapper(
                 cast(BinaryIO, counted), encoding=encoding, newline=None if lines_end == "anywhere" else "\n"
             )
-            text._CHUNK_SIZE = CHUNK  # type: ignore[attr-defined]
+            text._CHUNK_SIZE = CHUNK  # type: ignore[attr-defined]  # the only way to set the size of a chunk
             try:
                 yield text
             except UnicodeDecodeError as error:
@@ -165,28 +169,35 @@ def open_text(source: Input, *, lines_end: Literal["anywhere", "at \\n"] = "anyw
 
 def _explain_damage(source: Input, error: Exception) -> str:
     if "too much memory" in str(error):  # zstd --long=28 and more
-        return f"{source.place} was compressed with a larger window than can be read. Compress it again: `zstd -d` and `zstd --long=27`."
+        return (
+            f"{source.place} was compressed with a larger window than can be read. Compress it again: `zstd -d` and "
+            "`zstd --long=27`."
+        )
     return (
-        f"{source.place} cannot be decompressed ({str(error).rstrip('.')}): it is damaged or cut off. Fetch it again, or rename it if "
-        "it is not compressed."
+        f"{source.place} cannot be decompressed ({str(error).rstrip('.')}): it is damaged or cut off. Download it again, or "
+        "rename it if it is not compressed."
     )
 
 
 def _explain_zeros(source: Input) -> str:
     return (
-        f"{source.place} is not UTF-8 text (line 1): it holds zero bytes, as UTF-16 without a byte-order mark and files of figures do. If "
-        f"it is text, convert it: `iconv -f utf-16le -t utf-8 {shlex.quote(source.name)} > converted.txt`; otherwise leave it out."
+        f"{source.place} is not UTF-8 text (line 1): it holds zero bytes, like UTF-16 without a byte-order mark and binary "
+        f"files. If it is text, convert it: `iconv -f utf-16le -t utf-8 {shlex.quote(source.name)} > converted.txt`; otherwise "
+        "leave it out."
     )
 
 
 def _explain_bytes(source: Input, encoding: str, where: str, head: bytes) -> str:
     if encoding not in ("utf-8", "utf-8-sig"):
-        return f"{source.place} begins with the byte-order mark of {encoding.upper()} and cannot be decoded as such ({where}). Convert it to UTF-8."
-    begins = next((suffix for magic, suffix in _MAGIC.items() if head.startswith(magic)), None)
-    if begins is not None:
-        return f"{source.place} is not UTF-8 text ({where}): it begins like a {begins} file. Name it so, or unpack it."
-    fresh = shlex.quote(f"{Path(source.name).stem}.utf8{Path(source.name).suffix}")
+        return (
+            f"{source.place} begins with the byte-order mark of {encoding.upper()} but cannot be decoded as such ({where}). "
+            "Convert it to UTF-8."
+        )
+    actual = next((suffix for magic, suffix in _MAGIC.items() if head.startswith(magic)), None)
+    if actual is not None:
+        return f"{source.place} is not UTF-8 text ({where}): it begins like a {actual} file. Rename it, or unpack it."
+    converted = shlex.quote(f"{Path(source.name).stem}.utf8{Path(source.name).suffix}")
     return (
         f"{source.place} is not UTF-8 text ({where}). If it is text in another encoding, convert it: "
-        f"`iconv -f latin1 -t utf-8 {shlex.quote(source.name)} > {fresh}`; if it is not text, leave it out of the corpus."
+        f"`iconv -f latin1 -t utf-8 {shlex.quote(source.name)} > {converted}`; if it is not text, leave it out of the corpus."
     )

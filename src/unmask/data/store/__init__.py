@@ -1,4 +1,4 @@
-"""Token stores on disk: written once in shards, read as arrays, cut into windows."""
+"""Token stores on disk: written once in shards, read as arrays, divided into windows."""
 
 from unmask.data.store.token_store import TokenStore
 

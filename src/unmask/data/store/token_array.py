@@ -1,7 +1,7 @@
-"""Flat tokens that are already at hand, with the views of a token store.
+"""Flat tokens in memory, with the interface of a token store.
 
-A tensor, an array or a memory map of integers ``[n_tokens]`` becomes something that datasets and training loops read as they read
-a :class:`unmask.data.store.token_store.TokenStore`. Nothing is copied but what is read.
+A tensor, array or memory map of integers ``[n_tokens]`` can be used by datasets and training loops in place of a
+:class:`unmask.data.store.token_store.TokenStore`. Only the tokens that are read are copied.
 """
 
 from __future__ import annotations
@@ -20,14 +20,19 @@ class TokenArray:
 
     Args:
         tokens: a flat tensor, NumPy array or memory map of integers.
-        pad: what fills the last window where the stream does not.
+        pad: id that fills an incomplete last window.
 
     Attributes:
-        tokens: the array itself, ``[n_tokens]``.
+        tokens: the array, ``[n_tokens]``.
         n_tokens: its length.
 
     Raises:
-        ValueError: not flat, or not integers.
+        ValueError: the tokens are not flat or not integers.
+
+    Example:
+        >>> from unmask.data.store.token_array import TokenArray
+        >>> TokenArray([5, 6, 7], pad=1).gather_windows([1], block_size=2).tolist()
+        [[7, 1]]
     """
 
     def __init__(self, tokens: Any, pad: int = 0) -> None:
@@ -37,21 +42,21 @@ class TokenArray:
         self.pad = pad
         if self.tokens.ndim != 1 or not np.issubdtype(self.tokens.dtype, np.integer):
             raise ValueError(
-                f"Tokens are a flat row of integers, and this is an array of {self.tokens.dtype} shaped {list(self.tokens.shape)}. "
-                "Give ids, such as a tensor of int64, and flatten rows with data.flatten()."
+                f"Tokens must be a flat array of integers; this array has dtype {self.tokens.dtype} and shape "
+                f"{list(self.tokens.shape)}. Pass ids, such as a tensor of int64, and flatten rows with data.flatten()."
             )
         self.n_tokens = len(self.tokens)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Tokens ``start..stop-1``, ``[stop - start]``, a view."""
+        """Return tokens ``start..stop-1``, ``[stop - start]``, as a view."""
         return self.tokens[start:stop]
 
     def windows(self, block_size: int) -> int:
-        """How many windows of ``block_size`` tokens tile the stream, the last one possibly padded."""
+        """Return the number of consecutive windows of ``block_size`` tokens; the last one may be padded."""
         return -(-self.n_tokens // block_size)
 
     def gather_windows(self, indices: Any, block_size: int) -> NDArray[np.int64]:
-        """Windows of the stream: row ``i`` is tokens ``indices[i] * block_size`` and on, int64 ``[N, block_size]``."""
+        """Return windows: row ``i`` starts at token ``indices[i] * block_size``, int64 ``[N, block_size]``."""
         where = np.asarray(indices, dtype=np.int64)[:, None] * block_size + np.arange(block_size)
         rows = np.full(where.shape, self.pad, dtype=np.int64)
         inside = where < self.n_tokens
@@ -60,5 +65,5 @@ class TokenArray:
 
 
 def token_stream(data: Any) -> TokenStore | TokenArray:
-    """Anything that holds a flat row of tokens, to be read by ``read(start, stop)``."""
+    """Return a store or array with ``read(start, stop)`` for any flat tokens."""
     return data if isinstance(data, TokenStore | TokenArray) else TokenArray(data)

@@ -1,14 +1,14 @@
-"""Token stores: a tokenised corpus on disk, memory-mapped, so opening one costs nothing and reading copies little.
+"""Token stores: tokenised corpora on disk, memory-mapped, so that opening one is immediate and reading copies little.
 
 A store is a folder:
 
-    store.json         the manifest, written last: what made the store, and the size and SHA-256 of every file
-    tokens-00000.bin   flat little-endian uint16 or uint32 tokens of whole documents, each ending with EOS
-    docs-00000.npy     int64 [documents, 3 or 4]: tokens, UTF-8 bytes and white-space words of each document; in a held-out
-                       store also 1 where the tokens spell the text (decode(encode(text)) == text), else 0
+    store.json         the manifest, written last: origin of the store, and size and SHA-256 of every file
+    tokens-00000.bin   flat little-endian uint16 or uint32 tokens of complete documents, each ending with EOS
+    docs-00000.npy     int64 [documents, 3 or 4]: tokens, UTF-8 bytes and white-space words of each document; in a validation
+                       store also 1 if decode(encode(text)) == text, else 0
 
-Two views of the same tokens: documents ``0..n_documents-1``, and one stream of ``n_tokens`` across all shards.
-The byte and word counts are what bits per byte and bits per word divide by; EOS is in neither.
+The tokens have two views: documents ``0..n_documents-1``, and one stream of ``n_tokens`` across all shards. Bits per byte and
+bits per word divide by the byte and word counts, which exclude EOS.
 """
 
 from __future__ import annotations
@@ -29,16 +29,33 @@ MANIFEST = "store.json"
 
 
 class TokenStore:
-    """A finished token store, read only. Cheap to pickle: a copy in another process maps the same files.
+    """A complete token store, read only. Open one with :meth:`open`; ``unmask.prepare`` writes them.
 
-    Attributes:
+    A pickled store holds only its path and manifest; the copy in another process maps the same files.
+
+    Args:
         path: the folder.
         manifest: the contents of ``store.json``.
-        n_documents, n_tokens: totals over all shards; tokens include one EOS a document.
-        document_tokens, document_bytes, document_words: int64 ``[n_documents]`` each; tokens with EOS, bytes of
-            UTF-8 and words between white space without.
-        document_exact: bool ``[n_documents]``, whether the tokens of each spell its text; None where that was not looked at.
-        vocab_size: ids are smaller than this.
+
+    Attributes:
+        path, manifest: the arguments.
+        n_documents, n_tokens: totals over all shards; tokens include one EOS per document.
+        document_tokens, document_bytes, document_words: int64 ``[n_documents]`` each: tokens with EOS, UTF-8 bytes and
+            white-space words without EOS.
+        document_exact: bool ``[n_documents]``, whether the tokens of each document decode to its text; None if not recorded.
+        vocab_size: exclusive upper bound of the ids.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from unmask import TokenStore, prepare
+        >>> with TemporaryDirectory() as folder:
+        ...     text = Path(folder) / "lines.txt"
+        ...     _ = text.write_text("\\n".join(f"line {n} of the corpus" for n in range(200)))
+        ...     prepared = prepare(text, f"{folder}/data", vocab_size=300, valid_fraction=0.1, workers=1)
+        ...     store = TokenStore.open(prepared.train)
+        ...     sum(store.document_tokens.tolist()) == store.n_tokens, store.gather_windows([0, 1], 16).shape
+        (True, (2, 16))
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
@@ -59,17 +76,18 @@ class TokenStore:
         self.n_documents = len(self.document_tokens)
         self.n_tokens = int(self._starts[-1])
         if self._document_starts[-1] != self.n_tokens:
-            raise ValueError(_damaged(path, "its documents and its tokens disagree about the number of tokens"))
+            raise ValueError(_damaged(path, "its document table and its token files differ in the number of tokens"))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, verify: bool = False) -> TokenStore:
         """Map a store into memory after checking its manifest and the size of every file.
 
         Args:
+            path: the folder of the store.
             verify: also compare the SHA-256 of every file, which reads all of them.
 
         Raises:
-            ValueError: no finished store is there, it is of another format or version, or it is damaged.
+            ValueError: the folder holds no complete store, or one of another version, or a damaged one.
         """
         path = Path(path)
         if not (path / MANIFEST).exists():
@@ -81,13 +99,13 @@ class TokenStore:
                 else "holds no token store"
             )
             raise ValueError(
-                f"{path} {state} (no {MANIFEST} in it). Make one with `unmask prepare SOURCE --out FOLDER`, or run the same "
-                "command again if it was interrupted; a prepared folder holds two stores, `train` and `valid`."
+                f"{path} {state} (no {MANIFEST} in it). Create a store with `unmask prepare SOURCE --out FOLDER`, or run the "
+                "same command again if it was interrupted; a prepared folder holds two stores, `train` and `valid`."
             )
         manifest = read_json(path / MANIFEST)
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise ValueError(
-                f"{path / MANIFEST} does not describe a token store of unmask. Give the folder that `unmask prepare` made."
+                f"{path / MANIFEST} does not describe a token store of unmask. Pass a folder that `unmask prepare` wrote."
             )
         if manifest.get("version") != VERSION:
             raise ValueError(
@@ -109,15 +127,29 @@ class TokenStore:
         return self.n_documents
 
     def document(self, index: int) -> NDArray[np.unsignedinteger]:
-        """The tokens of one document with its EOS, ``[n]``, a view of the mapped file."""
+        """Return the tokens of one document with its EOS, ``[n]``, as a view of the mapped file.
+
+        Args:
+            index: number of the document, from 0.
+
+        Raises:
+            IndexError: there is no such document.
+        """
         if not 0 <= index < self.n_documents:
             raise IndexError(f"There is no document {index}: {self.path} holds documents 0 to {self.n_documents - 1}.")
         return self.read(int(self._document_starts[index]), int(self._document_starts[index + 1]))
 
     def read(self, start: int, stop: int) -> NDArray[np.unsignedinteger]:
-        """Tokens ``start..stop-1`` of the whole stream, ``[stop - start]``; a view when one shard holds them all."""
+        """Return tokens ``start..stop-1`` of the stream, ``[stop - start]``; a view if one shard holds all of them.
+
+        Args:
+            start, stop: indices into the stream.
+
+        Raises:
+            IndexError: the range exceeds the stream.
+        """
         if not 0 <= start <= stop <= self.n_tokens:
-            raise IndexError(f"Tokens {start} to {stop} were asked of {self.path}, which holds {self.n_tokens}.")
+            raise IndexError(f"Tokens {start} to {stop} are out of range: {self.path} holds {self.n_tokens}.")
         first = int(np.searchsorted(self._starts, start, side="right")) - 1
         first = min(first, len(self._shards) - 1)
         last = max(first, int(np.searchsorted(self._starts, stop, side="left")) - 1)
@@ -128,43 +160,51 @@ class TokenStore:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def windows(self, block_size: int) -> int:
-        """How many windows of ``block_size`` tokens tile the stream, the last one possibly padded."""
+        """Return the number of consecutive windows of ``block_size`` tokens; the last one may be padded."""
         if block_size < 1:
             raise ValueError(f"block_size is {block_size}; a window needs at least one token.")
         return -(-self.n_tokens // block_size)
 
     def gather_windows(self, indices: Any, block_size: int) -> NDArray[np.int64]:
-        """Windows of the concatenated stream: row ``i`` is tokens ``indices[i] * block_size`` and on.
+        """Return windows of the stream: row ``i`` starts at token ``indices[i] * block_size``.
 
         Args:
-            indices: integers ``[N]`` in ``0..windows(block_size)-1``, in any order, with repeats.
+            indices: integers ``[N]`` in ``0..windows(block_size)-1``, in any order, repeats allowed.
+            block_size: tokens per window.
 
         Returns:
-            int64 ``[N, block_size]``; past the end of the stream the last window holds PAD.
+            int64 ``[N, block_size]``; the last window is padded with PAD.
+
+        Raises:
+            IndexError: an index is out of range.
         """
         indices = np.asarray(indices, dtype=np.int64)
         count = self.windows(block_size)
         if indices.size and not (indices.min() >= 0 and indices.max() < count):
             raise IndexError(
-                f"Windows {indices.min()} to {indices.max()} were asked of {self.path}, which holds windows 0 to {count - 1}."
+                f"Windows {indices.min()} to {indices.max()} are out of range: {self.path} holds windows 0 to {count - 1}."
             )
         first = indices * block_size
         shard = np.searchsorted(self._starts, first, side="right") - 1
-        whole = first + block_size <= self._starts[np.minimum(shard + 1, len(self._shards))]  # windows within one shard
+        inside = (
+            first + block_size <= self._starts[np.minimum(shard + 1, len(self._shards))]
+        )  # windows within one shard
         numbers = np.unique(shard)
-        if len(numbers) == 1 and whole.all():
-            return self._sliding(int(numbers[0]), block_size)[first - self._starts[numbers[0]]].astype(np.int64)
+        rows: NDArray[np.int64]
+        if len(numbers) == 1 and inside.all():
+            rows = self._sliding(int(numbers[0]), block_size)[first - self._starts[numbers[0]]].astype(np.int64)
+            return rows
         rows = np.empty((len(indices), block_size), dtype=np.int64)
-        for number in np.unique(shard[whole]):
-            mine = whole & (shard == number)
+        for number in np.unique(shard[inside]):
+            mine = inside & (shard == number)
             rows[mine] = self._sliding(int(number), block_size)[first[mine] - self._starts[number]]
-        for row in np.flatnonzero(~whole):  # few: they cross from shard to shard, or run past the end
-            there = self.read(int(first[row]), int(min(first[row] + block_size, self.n_tokens)))
-            rows[row, : len(there)], rows[row, len(there) :] = there, self.manifest["pad"]
+        for row in np.flatnonzero(~inside):  # few windows cross into the next shard or exceed the stream
+            tokens = self.read(int(first[row]), int(min(first[row] + block_size, self.n_tokens)))
+            rows[row, : len(tokens)], rows[row, len(tokens) :] = tokens, self.manifest["pad"]
         return rows
 
     def _sliding(self, shard: int, width: int) -> NDArray[np.unsignedinteger]:
-        """Every run of ``width`` tokens of a shard, ``[n - width + 1, width]``: a view, of which rows are gathered in one go."""
+        """Return every run of ``width`` tokens of a shard as a view ``[n - width + 1, width]``, to gather rows at once."""
         tokens = np.asarray(self._shards[shard])
         return np.lib.stride_tricks.as_strided(
             tokens, (len(tokens) - width + 1, width), tokens.strides * 2, writeable=False
@@ -172,7 +212,7 @@ class TokenStore:
 
     @cached_property
     def unigram_counts(self) -> NDArray[np.int64]:
-        """How often each id occurs in the store, int64 ``[vocab_size]``."""
+        """The number of occurrences of each id in the store, int64 ``[vocab_size]``."""
         counts = np.zeros(self.vocab_size, dtype=np.int64)
         for shard in self._shards:
             for start in range(0, len(shard), 2**24):
@@ -180,21 +220,33 @@ class TokenStore:
         return counts
 
     def check_tokenizer(self, tokenizer: Any) -> None:
-        """Refuse a ``Tokenizer`` other than the one that made this store.
+        """Check that a ``Tokenizer`` is the one of this store.
+
+        Args:
+            tokenizer: a ``Tokenizer``.
 
         Raises:
-            ValueError: their ids mean different things.
+            ValueError: the store was written with another tokenizer.
         """
         if tokenizer.fingerprint != self.manifest["tokenizer"]:
             raise ValueError(
-                f"The tokens in {self.path} were made by another tokenizer (the store's vocabulary has {self.vocab_size} ids, this one "
-                f"{len(tokenizer)}), so its ids would mean other words. Use the tokenizer.json beside the store, or prepare the corpus "
-                "again with `unmask prepare --tokenizer`."
+                f"The tokens in {self.path} come from another tokenizer (the store's vocabulary has {self.vocab_size} ids, this "
+                f"one {len(tokenizer)}), so its ids denote other words. Use the tokenizer.json beside the store, or prepare the "
+                "corpus again with `unmask prepare --tokenizer`."
             )
 
 
 def check_file(folder: Path, file: dict[str, Any], *, verify: bool) -> None:
-    """Compare a file with its entry ``{name, bytes, sha256}``; a ``ValueError`` says what is wrong with it."""
+    """Compare a file with its manifest entry ``{name, bytes, sha256}``.
+
+    Args:
+        folder: the store.
+        file: the entry.
+        verify: also compare the SHA-256.
+
+    Raises:
+        ValueError: the file is missing or differs.
+    """
     path = folder / file["name"]
     if not path.exists():
         raise ValueError(_damaged(folder, f"{file['name']} is missing"))

@@ -1,8 +1,8 @@
-"""Writing a token store: documents in, shards out, the same bytes for any number of workers.
+"""Write a token store: documents in, shards out, with the same bytes for any number of workers.
 
-Encoded documents arrive in order and fill shards greedily, a shard being the fewest next documents with at least
-``shard_tokens`` tokens. Each finished shard leaves a ``shard-00000.json`` beside it, so a build that was killed
-goes on after its last whole shard. The manifest comes last, so an unfinished store cannot be opened.
+Tokenised documents fill shards in order; a shard is the fewest next documents with at least ``shard_tokens`` tokens. Each
+complete shard has a ``shard-00000.json`` beside it, so an interrupted build continues after its last complete shard. The
+manifest is written last, so an incomplete store cannot be opened.
 """
 
 from __future__ import annotations
@@ -37,17 +37,18 @@ def write_store(
     """Tokenise documents into a store, or finish one that was interrupted.
 
     Args:
-        folder: where to; a finished store of the same source, tokenizer and sharding is opened and returned.
-        documents: the same documents in the same order on every attempt.
-        source: fingerprint of what the documents come from.
+        folder: destination; a complete store of the same source, tokenizer and sharding is opened and returned.
+        documents: the same documents in the same order at every attempt.
+        tokenizer: the tokenizer.
+        source: fingerprint of the documents' source.
         shard_tokens: a shard is closed once it holds this many tokens.
         workers: processes that tokenise; 1 = this process, with the tokenizer's own threads.
-        round_trip: also note of every document whether its tokens spell its text, as bits per byte need to know.
-        progress: called with the number of documents done so far.
+        round_trip: also record for every document whether its tokens decode to its text, as bits per byte require.
+        progress: called with the number of documents done.
 
     Raises:
-        ValueError: the folder holds a store made from something else, the tokenizer lacks a mask, pad or EOS
-            token, or a document contains one of them.
+        ValueError: the folder holds another store, the tokenizer lacks a mask, pad or EOS token, or a document contains one of
+            them.
     """
     special = SpecialIds.of(tokenizer).require("pad", "eos")
     dtype = "uint16" if special.vocab_size <= 2**16 else "uint32"
@@ -77,7 +78,7 @@ def write_store(
     for encoded in _in_shards(_counted(pieces, done, progress), shard_tokens):
         shards.append(_write_shard(folder, len(shards), encoded, identity))
     if not shards:
-        raise ValueError(f"There is nothing to put into the token store {folder}: the corpus is empty.")
+        raise ValueError(f"The corpus is empty, so no token store was written to {folder}. Check the source.")
     totals = {key: sum(shard[key] for shard in shards) for key in ("documents", "token_count", "bytes", "words")}
     write_json(folder / MANIFEST, identity | totals | {"shards": shards})
     for left in folder.glob("shard-*.json"):
@@ -85,17 +86,17 @@ def write_store(
     return TokenStore.open(folder)
 
 
-def _require_same(folder: Path, wanted: dict[str, Any], found: dict[str, Any]) -> None:
-    different = [key for key, value in wanted.items() if found.get(key) != value]
+def _require_same(folder: Path, requested: dict[str, Any], existing: dict[str, Any]) -> None:
+    different = [key for key, value in requested.items() if existing.get(key) != value]
     if different:
         raise ValueError(
-            f"The token store {folder} was made with another {' and another '.join(different)}. Choose another folder, or delete this "
-            "one to make it anew."
+            f"The token store {folder} was made with another {' and another '.join(different)}. Choose another folder, or delete "
+            "this one to write it again."
         )
 
 
 def _finished_shards(folder: Path, identity: dict[str, Any]) -> list[dict[str, Any]]:
-    """The entries of the whole shards an interrupted build left, from the first one on without a gap."""
+    """Return the entries of the complete shards of an interrupted build, up to the first gap."""
     shards: list[dict[str, Any]] = []
     for number in itertools.count():
         path = folder / f"shard-{number:05d}.json"
@@ -144,7 +145,7 @@ def _counted(
 
 
 def _in_shards(pieces: Iterable[TokenizedDocuments], shard_tokens: int) -> Iterator[TokenizedDocuments]:
-    """Regroup chunks so that a shard is the fewest next documents holding at least ``shard_tokens`` tokens."""
+    """Regroup chunks so that a shard is the fewest next documents with at least ``shard_tokens`` tokens."""
     held: list[TokenizedDocuments] = []
     count = 0
     for tokens, table in pieces:

@@ -1,8 +1,8 @@
-"""The same tokenizer for text that continues: without the space that it puts before a text.
+"""Tokenise text that continues after a mask, without the space that the tokenizer adds at the start of a text.
 
-Many tokenizers begin every text with a space (``add_prefix_space``, ``prepend_scheme``, a ``Prepend`` normaliser), so that a first word
-is the same token as a later one. Text behind a blank is no beginning: read so, ``<mask>.`` would become ``<mask> .``. Word pieces have
-the opposite mark, ``##able`` for what continues a word, and a letter directly behind a blank continues one.
+Many tokenizers prepend a space to every text (``add_prefix_space``, ``prepend_scheme``, a ``Prepend`` normaliser), so that a
+first word has the same token as a later one. After a mask, this would turn ``<mask>.`` into ``<mask> .``. Word-piece tokenizers
+mark the opposite, ``##able`` for the continuation of a word; a letter directly after a mask continues a word.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import tokenizers
 
 
 class Continuation:
-    """Ids of text that directly follows a blank.
+    """Tokenizer of text that directly follows a mask.
 
     Args:
-        backend: the tokenizer of whole texts.
-        keep_prefix: True = every stretch of text begins with a space by design, as in instruction traces.
+        backend: the tokenizer of complete texts.
+        keep_prefix: True = every piece of text begins with a space by design, as in instruction traces.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, keep_prefix: bool = False) -> None:
@@ -31,7 +31,7 @@ class Continuation:
         self._mark = tree["model"].get("continuing_subword_prefix") if tree["model"]["type"] == "WordPiece" else None
 
     def encode(self, text: str) -> list[int]:
-        """The ids of ``text``, read as what stands behind a blank without a gap."""
+        """Return the ids of ``text`` as the continuation of a mask."""
         if self._mark:
             ids = self._rest_of_a_word(text)
             if ids is not None:
@@ -39,7 +39,7 @@ class Continuation:
         return self._backend.encode(text, add_special_tokens=False).ids
 
     def _rest_of_a_word(self, text: str) -> list[int] | None:
-        """The ids where ``text`` begins inside a word; None where it does not, or where the vocabulary has no such pieces."""
+        """Return the ids if ``text`` begins inside a word and the vocabulary has such pieces; otherwise None."""
         if not text[:1].isalnum():
             return None
         backend, mark = self._backend, self._mark or ""

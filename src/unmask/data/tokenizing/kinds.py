@@ -6,6 +6,7 @@
     characters   one token a character                 proteins, SMILES, puzzles
     bytes        one token a byte, 256 of them         anything; nothing to train
     words        one token a white-space separated word    music, moves, ready symbols
+    ids          the numbers of ready token ids        data that others have tokenised
 
 ``bpe``, ``unigram`` and ``bytes`` decode every text to itself. The others map what training never saw to ``[UNK]``.
 
@@ -34,12 +35,14 @@ class TokenizerKind:
         description: one line for help texts and documentation.
         train: texts and the largest vocabulary -> tokenizer.
         smallest: the smallest vocabulary it can have.
+        reads_all: training reads the whole corpus, not a part of it.
         reproducible: equal texts, in any order, give equal tokenizers.
     """
 
     description: str
     train: Callable[[Iterable[str], int], Tokenizer]
     smallest: int = len(SPECIAL_TOKENS) + 1
+    reads_all: bool = False
     reproducible: bool = True
 
 
@@ -116,6 +119,25 @@ def _words(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return _of_counts(counts, vocab_size, pre_tokenizers.WhitespaceSplit(), None)
 
 
+def _ids(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Decimal numbers below ``vocab_size - 5``, each with its value as id; the special tokens follow them."""
+    largest = vocab_size - len(SPECIAL_TOKENS) - 1
+    for number, text in enumerate(texts):
+        for word in text.split():
+            if not (word.isdecimal() and int(word) <= largest):
+                raise ValueError(
+                    f"Document {number} holds {word!r}, and ready ids are whole numbers from 0 to {largest}: vocab_size={vocab_size:,} has room "
+                    f"for {largest + 1:,} of them and {len(SPECIAL_TOKENS)} special tokens. Raise vocab_size, or choose another tokenizer."
+                )
+    vocabulary = {str(id): id for id in range(largest + 1)} | {
+        token: largest + 1 + i for i, token in enumerate(SPECIAL_TOKENS.values())
+    }
+    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL_TOKENS["unk"]))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.add_special_tokens(_specials(mask_takes_space=False))
+    return Tokenizer(backend, SPECIAL_TOKENS)
+
+
 def _bytes(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     tokens = [*SPECIAL_TOKENS.values(), *sorted(pre_tokenizers.ByteLevel.alphabet())]
     backend = tokenizers.Tokenizer(models.BPE({token: id for id, token in enumerate(tokens)}, []))
@@ -162,8 +184,11 @@ TOKENIZER_KINDS: dict[str, TokenizerKind] = {
     "wordpiece": TokenizerKind(
         "word pieces as in BERT, cased", _wordpiece, len(SPECIAL_TOKENS) + 2, reproducible=False
     ),
-    "characters": TokenizerKind("one token for each character seen, for proteins, SMILES and puzzles", _characters),
+    "characters": TokenizerKind(
+        "one token for each character seen, for proteins, SMILES and puzzles", _characters, reads_all=True
+    ),
     "bytes": TokenizerKind("one token for each of the 256 bytes; nothing is trained", _bytes, _BYTE_TOKENS),
-    "words": TokenizerKind("one token for each white-space separated word seen", _words),
+    "ids": TokenizerKind("the numbers of ready token ids, each with its own value as id", _ids, reads_all=True),
+    "words": TokenizerKind("one token for each white-space separated word seen", _words, reads_all=True),
 }
 """Every kind by name."""

@@ -1,10 +1,10 @@
-"""Which tokens of a tokenizer are special, and what for: read from the files beside ``tokenizer.json``, and written again.
+"""Roles of special tokens, read from and written to the files beside ``tokenizer.json``.
 
-    tokenizer_config.json     roles (``mask_token``, ``pad_token``, ...), greatest length, chat template, further settings
-    special_tokens_map.json   roles, where an older library wrote them apart
-    chat_template.jinja       the chat template, where a newer library writes it apart
+    tokenizer_config.json     roles (``mask_token``, ``pad_token``, ...), maximum length, chat template, further settings
+    special_tokens_map.json   roles, in a separate file of older libraries
+    chat_template.jinja       the chat template, in a separate file of newer libraries
 
-A ``tokenizer.json`` alone names no roles. Where the files beside it name none either, tokens with the usual names have them.
+A ``tokenizer.json`` defines no roles. If the files beside it define none either, tokens with conventional names have them.
 """
 
 from __future__ import annotations
@@ -29,67 +29,66 @@ _USUAL_NAMES = {
     "unk": ("[UNK]", "<unk>"),
     "next": ("[NEXT]",),
 }
-_STAND_INS = {"bos": "cls", "eos": "sep"}  # BERT-like tokenizers have these instead
-_OF_ANOTHER_PLACE = ("tokenizer_class", "auto_map", "name_or_path", "tokenizer_file", "vocab_file", "merges_file")
+_ALIASES = {"bos": "cls", "eos": "sep"}  # BERT-like tokenizers have these instead
+_LOCAL = ("tokenizer_class", "auto_map", "name_or_path", "tokenizer_file", "vocab_file", "merges_file")  # not portable
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """All that the files beside a ``tokenizer.json`` say, as one ``tokenizer_config.json`` would say it."""
-    said: dict[str, Any] = {}
+    """Merge the files beside a ``tokenizer.json`` into the contents of one ``tokenizer_config.json``."""
+    settings: dict[str, Any] = {}
     for name in (SPECIALS, CONFIG):
         if (folder / name).exists():
-            said |= {key: value for key, value in read_json(folder / name).items() if value is not None}
+            settings |= {key: value for key, value in read_json(folder / name).items() if value is not None}
     if (folder / TEMPLATE).exists():
-        said["chat_template"] = (folder / TEMPLATE).read_text(encoding="utf-8")
-    return said
+        settings["chat_template"] = (folder / TEMPLATE).read_text(encoding="utf-8")
+    return settings
 
 
 def roles(settings: Mapping[str, Any], backend: tokenizers.Tokenizer) -> dict[str, str]:
-    """The text of each special token by role: what the settings say; if they say nothing, the usual names that exist."""
-    found = {role: token for role in _USUAL_NAMES if (token := _said(settings, role)) is not None}
+    """Return the text of each special token by role, from the settings or else from conventional names."""
+    configured = {role: token for role in _USUAL_NAMES if (token := _configured(settings, role)) is not None}
     if any(f"{role}_token" in settings for role in _USUAL_NAMES):
-        return found
+        return configured
     usual = {
         role: next((name for name in names if backend.token_to_id(name) is not None), None)
         for role, names in _USUAL_NAMES.items()
     }
-    return {role: token for role, token in usual.items() if token is not None} | found
+    return {role: token for role, token in usual.items() if token is not None} | configured
 
 
 def named(settings: Mapping[str, Any]) -> set[str]:
-    """Every token that the settings call special: by a role of any name, or in a list of extra ones."""
-    found = [value for key, value in settings.items() if key.endswith("_token")]
+    """Return every token that the settings declare special: by any role, or in a list of extra tokens."""
+    tokens = [value for key, value in settings.items() if key.endswith("_token")]
     for key in ("extra_special_tokens", "additional_special_tokens"):
         extra = settings.get(key) or ()
-        found += extra.values() if isinstance(extra, dict) else extra
-    return {text for token in found if isinstance(text := _text(token), str)}
+        tokens += extra.values() if isinstance(extra, dict) else extra
+    return {text for token in tokens if isinstance(text := _text(token), str)}
 
 
 def config_with_roles(settings: Mapping[str, Any], special_tokens: Mapping[str, str]) -> dict[str, Any]:
-    """A ``tokenizer_config.json`` that says the settings and the roles, for a folder with nothing but ``tokenizer.json``."""
+    """Return a ``tokenizer_config.json`` with all settings and roles, portable to any folder with a ``tokenizer.json``."""
     kept = {
-        key: _plain(value)
-        for key, value in settings.items()
-        if key not in _OF_ANOTHER_PLACE and key != "added_tokens_decoder"
+        key: _plain(value) for key, value in settings.items() if key not in _LOCAL and key != "added_tokens_decoder"
     }
     for role, token in special_tokens.items():
-        if _said(settings, role) != token:
-            stands_in = token in ("[CLS]", "[SEP]", "<cls>") and f"{_STAND_INS.get(role)}_token" not in settings
-            kept[f"{_STAND_INS[role] if stands_in else role}_token"] = token
+        if _configured(settings, role) != token:
+            as_alias = token in ("[CLS]", "[SEP]", "<cls>") and f"{_ALIASES.get(role)}_token" not in settings
+            kept[f"{_ALIASES[role] if as_alias else role}_token"] = token
     return {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False} | kept
 
 
-def _said(settings: Mapping[str, Any], role: str) -> str | None:
-    return _text(settings.get(f"{role}_token") or settings.get(f"{_STAND_INS.get(role)}_token"))
+def _configured(settings: Mapping[str, Any], role: str) -> str | None:
+    text: str | None = _text(settings.get(f"{role}_token") or settings.get(f"{_ALIASES.get(role)}_token"))
+    return text
 
 
 def _text(token: Any) -> Any:
-    """The text of a token that is written out with its properties, or as text alone."""
+    """Return the text of a token written with its properties, or as text alone."""
     return token["content"] if _is_token(token) else token
 
 
 def _plain(value: Any) -> Any:
-    """A setting with its tokens as text: their properties are in ``tokenizer.json``."""
+    """Return a setting with its tokens as text; their properties are in ``tokenizer.json``."""
     return [_plain(item) for item in value] if isinstance(value, list) else _text(value) if _is_token(value) else value
 
 

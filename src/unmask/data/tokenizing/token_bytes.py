@@ -1,6 +1,6 @@
-"""What each token writes, in bytes: some tokens are only a part of a character.
+"""The bytes of each token; some tokens are only part of a character.
 
-Byte-level tokens write each byte as one printable character, and byte-fallback tokens are called ``<0xE4>``.
+Byte-level vocabularies represent each byte as one printable character; byte-fallback tokens are named ``<0xE4>``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import tokenizers
 
 
 def byte_alphabet() -> dict[str, int]:
-    """The byte of each printable character of byte-level BPE.
+    """Return the byte of each printable character of byte-level BPE (Radford et al. 2019).
 
-    Printable Latin-1 stands for itself; the other bytes, in order, are U+0100 and up (Radford et al. 2019).
+    Printable Latin-1 represents itself; the other bytes, in order, are U+0100 and up.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
@@ -27,16 +27,16 @@ _FALLBACK = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def backend_of(tokenizer: Any) -> tokenizers.Tokenizer | None:
-    """The ``tokenizers.Tokenizer`` of ours, of transformers', or of nothing known (None)."""
+    """Return the ``tokenizers.Tokenizer`` inside an unmask or transformers tokenizer; None for any other object."""
     for name in ("backend", "backend_tokenizer"):
-        found = getattr(tokenizer, name, None)
-        if isinstance(found, tokenizers.Tokenizer):
-            return found
+        backend = getattr(tokenizer, name, None)
+        if isinstance(backend, tokenizers.Tokenizer):
+            return backend
     return tokenizer if isinstance(tokenizer, tokenizers.Tokenizer) else None
 
 
 def decoders_of(backend: tokenizers.Tokenizer) -> list[str]:
-    """The types of the decoders, in order; none where tokens are joined by spaces."""
+    """Return the types of the decoders, in order; empty if tokens are joined by spaces."""
     if backend.decoder is None:
         return []
     tree = json.loads(backend.decoder.__getstate__())
@@ -44,13 +44,13 @@ def decoders_of(backend: tokenizers.Tokenizer) -> list[str]:
 
 
 def parts_of_characters(tokenizer: Any) -> dict[int, bytes]:
-    """The bytes of every token that is not whole characters, by id; empty for tokenizers of another kind."""
+    """Return the bytes of every token that is not complete characters, by id; empty for other kinds of tokenizers."""
     backend = backend_of(tokenizer)
     kinds = [] if backend is None else decoders_of(backend)
     if backend is None or not {"ByteLevel", "ByteFallback"} & set(kinds):
         return {}
     added = backend.get_added_tokens_decoder()
-    found = {}
+    parts = {}
     for token, id in backend.get_vocab(with_added_tokens=True).items():
         data = _bytes(token, "ByteLevel" in kinds)
         if data is None or id in added:
@@ -58,12 +58,12 @@ def parts_of_characters(tokenizer: Any) -> dict[int, bytes]:
         try:
             data.decode("utf-8")
         except UnicodeDecodeError:
-            found[id] = data
-    return found
+            parts[id] = data
+    return parts
 
 
 def _bytes(token: str, byte_level: bool) -> bytes | None:
-    """The bytes of a token that is written in bytes; None where its text is itself."""
+    """Return the bytes of a token written in bytes; None for a token written as text."""
     if byte_level:
         data = [BYTE_OF.get(character) for character in token]
         return None if None in data else bytes(byte for byte in data if byte is not None)

@@ -1,21 +1,20 @@
-"""Text to ids and back: a thin wrapper of a Hugging Face ``tokenizers`` tokenizer.
+"""Text to ids and back: a thin wrapper around a Hugging Face ``tokenizers`` tokenizer.
 
-Three promises that a masked model needs and a bare tokenizer does not make:
+The wrapper guarantees three properties that masked models need:
 
     special tokens have names    mask_token_id, pad_token_id, bos_token_id, eos_token_id
-    text is only text            "[MASK]" inside a corpus is five ordinary characters and two brackets
-    a prompt can hold masks      with allow_mask=True, "[MASK]" is the mask, and takes the space before it
+    text is only text            "[MASK]" inside a corpus is four ordinary letters in brackets
+    a prompt can contain masks   with allow_mask=True, "[MASK]" is the mask and absorbs the space before it
 
-The last one is because a word and the space before it are one token: "The [MASK] is" has to become
-``The, mask, ␣is`` for the mask to have room for ``␣cat``. Text behind a mask is read as what continues, not as a new text
-(``unmask.data.tokenizing.continuation``); ``unmask.data.prompts`` puts fillings into the text as it was written.
+The mask absorbs the space because a word and the space before it are one token: "The [MASK] is" must become
+``The, mask, ␣is`` so that ``␣cat`` can fill the mask. Text after a mask is tokenised as a continuation
+(``unmask.data.tokenizing.continuation``); ``unmask.data.prompts`` inserts fillings into the text as it was written.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
@@ -27,11 +26,11 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from unmask.data.tokenizing.continuation import Continuation
+from unmask.data.tokenizing.download import download_tokenizer
 from unmask.data.tokenizing.reserved import reserved_ids
-from unmask.data.tokenizing.roles import CONFIG, SPECIALS, TEMPLATE, config_with_roles, named, read_settings, roles
+from unmask.data.tokenizing.roles import CONFIG, config_with_roles, named, read_settings, roles
 from unmask.data.tokenizing.slow_tokenizers import how_to_convert
-from unmask.data.tokenizing.token_bytes import BYTE_OF as _BYTE_OF
-from unmask.data.tokenizing.token_bytes import decoders_of
+from unmask.data.tokenizing.token_bytes import BYTE_OF, decoders_of
 from unmask.storage import read_json, write_text
 
 if TYPE_CHECKING:
@@ -39,16 +38,16 @@ if TYPE_CHECKING:
 
 SPECIAL_TOKENS = {"pad": "[PAD]", "mask": "[MASK]", "bos": "[BOS]", "eos": "[EOS]", "unk": "[UNK]"}
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
-LARGEST_VOCABULARY = 2**24  # the trainer reserves memory for as many
+LARGEST_VOCABULARY = 2**24  # the trainer allocates memory in proportion
 
 LONGEST_COUNTED_WORD = 256  # characters; see Tokenizer.train
 
 
 def _pieces(longest: int | None = None) -> str:
-    """The pattern that cuts text into words, of any length or of at most ``longest`` characters.
+    """Return the pattern that splits text into words, of any length or of at most ``longest`` characters.
 
-    Contractions; a word with the space or underscore before it; up to three digits; symbols; white space, where the
-    last space of a run is left to the word it precedes, so that an indentation is one token.
+    Pieces are contractions, words with the space or underscore before them, up to three digits, symbols, and white space. The
+    last space of a run belongs to the word after it, so that an indentation is one token.
     """
     some, any_ = ("+", "*") if longest is None else (f"{{1,{longest}}}", f"{{0,{longest - 1}}}")
     word, symbols = rf"[ _]?[\p{{L}}\p{{M}}]{some}", rf" ?[^\s\p{{L}}\p{{M}}\p{{N}}]{some}"
@@ -56,20 +55,32 @@ def _pieces(longest: int | None = None) -> str:
 
 
 class Tokenizer:
-    """Ids of text and text of ids, for any fast tokenizer.
+    """Convert text to ids and back, with any fast tokenizer.
+
+    Use :meth:`load` or :meth:`train` to create one.
 
     Args:
-        backend: the ``tokenizers.Tokenizer``; it is copied.
-        special_tokens: literal text of the special tokens by role: ``mask``, ``pad``, ``bos``, ``eos``, ``unk``,
-            ``next`` (all optional here; a masked model's ``SpecialIds.of`` insists on the mask).
-        settings: what a ``tokenizer_config.json`` holds besides; kept, and written again by ``save``.
+        backend: the ``tokenizers.Tokenizer``, which is copied.
+        special_tokens: literal text of the special tokens by role: ``mask``, ``pad``, ``bos``, ``eos``, ``unk``, ``next``. All
+            are optional here; ``SpecialIds.of`` requires the mask.
+        settings: other contents of a ``tokenizer_config.json``; ``save`` writes them back.
 
     Attributes:
-        mask_token_id, pad_token_id, bos_token_id, eos_token_id: ids, or None where the tokenizer has none.
-        next_token_id: id of what stands between the instructions of a trace, or None in other tokenizers.
-        all_special_ids: every id that is not text, ascending; those that a vocabulary keeps free (``[unused12]``) are among them.
-        vocab_size: number of ids a model must be able to embed; ``len(tokenizer)`` is the same.
-        mask_takes_space: whether the mask stands for the one space before it too.
+        mask_token_id, pad_token_id, bos_token_id, eos_token_id: ids, or None for missing tokens.
+        next_token_id: id of the separator between the instructions of a trace; None in other tokenizers.
+        all_special_ids: every id that is not text, ascending, reserved entries (``[unused12]``) included.
+        vocab_size: number of ids that a model must embed; equal to ``len(tokenizer)``.
+        mask_takes_space: whether the mask includes the space before it.
+
+    Example:
+        >>> from unmask import Tokenizer
+        >>> tokenizer = Tokenizer.train(["the cat sat on the mat"] * 3, vocab_size=270)
+        >>> tokenizer.decode(tokenizer.encode("the mat"))
+        'the mat'
+        >>> tokenizer.mask_token_id in tokenizer.encode("the [MASK] sat", allow_mask=True)
+        True
+        >>> tokenizer.mask_token_id in tokenizer.encode("the [MASK] sat")
+        False
     """
 
     def __init__(
@@ -81,7 +92,7 @@ class Tokenizer:
         self._backend = tokenizers.Tokenizer.from_str(backend.to_str())
         self._backend.no_truncation()
         self._backend.no_padding()
-        self._backend.encode_special_tokens = True  # special tokens inside text are text
+        self._backend.encode_special_tokens = True  # special tokens inside text are encoded as text
         self.special_tokens = {
             role: token for role, token in special_tokens.items() if self._backend.token_to_id(token) is not None
         }
@@ -94,8 +105,8 @@ class Tokenizer:
         vocabulary = self._backend.get_vocab(with_added_tokens=True)
         added = self._backend.get_added_tokens_decoder()
         marked = {id for id, token in added.items() if token.special}
-        called = {*self.special_tokens.values(), *named(self.settings)}
-        known = {vocabulary[token] for token in called if token in vocabulary}
+        declared = {*self.special_tokens.values(), *named(self.settings)}
+        known = {vocabulary[token] for token in declared if token in vocabulary}
         self.all_special_ids = sorted(marked | known | reserved_ids(self._backend))
         self.vocab_size = max(vocabulary.values()) + 1
         self.mask_takes_space = self.mask_token_id in added and added[self.mask_token_id].lstrip
@@ -105,23 +116,27 @@ class Tokenizer:
 
     @property
     def backend(self) -> tokenizers.Tokenizer:
-        """The ``tokenizers.Tokenizer`` underneath; to be read, not changed."""
+        """The wrapped ``tokenizers.Tokenizer``; do not modify it."""
         return self._backend
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._backend.to_str(), self.special_tokens, self.settings)
 
     def encode(self, text: str, allow_mask: bool = False) -> list[int]:
-        """The ids of ``text``, with nothing added around them.
+        """Return the ids of a text, without BOS and EOS.
 
         Args:
+            text: the text.
             allow_mask: True = the literal mask token in ``text`` is the mask (prompts); False = it is text (corpora).
+
+        Raises:
+            ValueError: ``text`` contains a lone surrogate.
         """
         if not allow_mask or self.mask_token is None or self.mask_token_id is None:
             try:
                 return self._backend.encode(text, add_special_tokens=False).ids
-            except TypeError as error:  # half of a surrogate pair, which a terminal makes of bytes that are not UTF-8
-                raise ValueError(f"{text!r} is not valid Unicode text. Give it in UTF-8.") from error
+            except TypeError as error:  # a lone surrogate: a terminal's substitute for bytes that are not UTF-8
+                raise ValueError(f"{text!r} is not valid Unicode text. Pass text in UTF-8.") from error
         first, *others = text.split(self.mask_token)
         ids: list[int] = []
         for number, piece in enumerate([first, *others]):
@@ -131,15 +146,24 @@ class Tokenizer:
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """``encode`` of many corpus texts, on all cores (``TOKENIZERS_PARALLELISM=false`` stops that)."""
+        """Return the ids of many texts, on all cores unless ``TOKENIZERS_PARALLELISM=false``.
+
+        Args:
+            texts: texts without masks.
+        """
         return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
-        """The text of ``ids``. For tokenizers trained here, ``decode(encode(text)) == text`` for every text."""
+        """Return the text of ids. For tokenizers trained by :meth:`train`, ``decode(encode(text)) == text`` for every text.
+
+        Args:
+            ids: token ids.
+            skip_special_tokens: omit special tokens.
+        """
         return self._backend.decode([int(id) for id in ids], skip_special_tokens=skip_special_tokens)
 
     def decode_behind(self, ids: Sequence[int]) -> str:
-        """What ``ids`` add to a text they follow; the space before a first word is kept, which :meth:`decode` may drop."""
+        """Return the text that ids append to other text, with the space before a first word, which :meth:`decode` may drop."""
         if not ids:
             return ""
         anchor = [] if self._anchor is None else [self._anchor]
@@ -147,7 +171,10 @@ class Tokenizer:
         return text[len(before) :] if text.startswith(before) else self.decode(ids)
 
     def token_text(self, id: int) -> str:
-        """The text of one id for a person to read; bytes that are no whole character look like ``<E2><80>``.
+        """Return the readable text of one id; bytes that are no complete character are written as ``<E2><80>``.
+
+        Args:
+            id: a token id.
 
         Raises:
             ValueError: no token has this id.
@@ -159,7 +186,7 @@ class Tokenizer:
             return token
         if not self._is_byte_level:
             return token.replace("▁", " ")
-        data = bytes(_BYTE_OF[character] for character in token if character in _BYTE_OF)
+        data = bytes(BYTE_OF[character] for character in token if character in BYTE_OF)
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError:
@@ -167,18 +194,18 @@ class Tokenizer:
 
     @cached_property
     def writes_spaces(self) -> bool:
-        """Whether tokens bring their spaces; otherwise decoding puts one between two words."""
+        """Whether tokens contain their spaces; otherwise decoding inserts spaces between words."""
         kinds = decoders_of(self._backend)
         return bool(kinds) and not {"WordPiece", "BPEDecoder", "CTC"} & set(kinds)
 
     @cached_property
     def begins_with_a_space(self) -> bool:
-        """Whether every text comes back with a space in front that it did not have."""
+        """Whether decoding prepends a space to every text."""
         return self._anchor is not None and self.decode(self.encode("a")).startswith(" ")
 
     @cached_property
     def _anchor(self) -> int | None:
-        """An ordinary token of letters, to decode others behind."""
+        """An ordinary token of letters; other tokens are decoded after it."""
         vocabulary = self._backend.get_vocab(with_added_tokens=False)
         special = set(self.all_special_ids)
         plain = (id for token, id in vocabulary.items() if token.isascii() and token.isalpha() and id not in special)
@@ -194,47 +221,56 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides which ids a text gets."""
+        """SHA-256 of everything that determines the ids of a text."""
         content = json.dumps([self._backend.to_str(), sorted(self.special_tokens.items())])
         return sha256(content.encode()).hexdigest()
 
     def files(self) -> dict[str, str]:
-        """The files that hold this tokenizer, name -> text: ``tokenizer.json``, and a ``tokenizer_config.json`` with the
-        special tokens and all other settings, from which transformers' ``AutoTokenizer`` reads the same roles."""
+        """Return the files of this tokenizer as ``{name: text}``.
+
+        ``tokenizer_config.json`` holds the special tokens and all other settings, so that the ``AutoTokenizer`` of transformers
+        reads the same roles.
+        """
         config = json.dumps(config_with_roles(self.settings, self.special_tokens), indent=2) + "\n"
         return {CONFIG: config, "tokenizer.json": self._backend.to_str(pretty=True)}
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write ``tokenizer.json`` (or any other ``.json`` name, or into a folder), and the other ``files`` beside it."""
+        """Write ``tokenizer.json``, and the other ``files`` beside it.
+
+        Args:
+            path: a folder, or the path of a ``.json`` file.
+        """
         file = Path(path) if Path(path).suffix == ".json" else Path(path) / "tokenizer.json"
         for name, text in self.files().items():
             write_text(file if name == "tokenizer.json" else file.with_name(name), text)
 
     def to_transformers(self) -> PreTrainedTokenizerFast:
-        """The same tokenizer as transformers knows it. (There, "[MASK]" in a text is always the mask.)"""
+        """Return the same tokenizer as a transformers object, for which "[MASK]" in a text is always the mask."""
         from transformers import PreTrainedTokenizerFast
 
         with TemporaryDirectory() as folder:
             self.save(folder)
-            return PreTrainedTokenizerFast.from_pretrained(folder)
+            tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
+            return tokenizer
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
-        """Learn a byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909) whose first ids are ``SPECIAL_TOKENS``.
+        """Train a byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909) whose first ids are ``SPECIAL_TOKENS``.
 
-        Equal texts in any order give equal tokenizers. A small corpus may yield fewer tokens than asked for.
+        The order of the texts does not matter. Words are counted in parts of at most ``LONGEST_COUNTED_WORD`` characters,
+        because training time is quadratic in the length of a word. Encoding does not cut words.
 
-        Words are counted in parts of at most ``LONGEST_COUNTED_WORD`` characters, because the trainer takes time
-        quadratic in the length of a word. The tokenizer itself cuts no word: how text is encoded never depends on
-        where a part ended.
+        Args:
+            texts: training texts.
+            vocab_size: number of ids; a small corpus may yield fewer.
 
         Raises:
-            ValueError: ``vocab_size`` has no room for the special tokens and the 256 bytes, or is beyond any use.
+            ValueError: ``vocab_size`` is below the special tokens and the 256 bytes, or above ``LARGEST_VOCABULARY``.
         """
         if vocab_size > LARGEST_VOCABULARY:
             raise ValueError(
-                f"vocab_size is {vocab_size:,}, and the largest tokenizer trained here has {LARGEST_VOCABULARY:,} tokens. Language models "
-                "use 8,192 to 262,144; a few thousand suit a few megabytes of text."
+                f"vocab_size is {vocab_size:,}, and the largest tokenizer trained here has {LARGEST_VOCABULARY:,} tokens. "
+                "Language models use 8,192 to 262,144; a few thousand suit a few megabytes of text."
             )
         if vocab_size < SMALLEST_VOCABULARY:
             raise ValueError(
@@ -260,61 +296,38 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path_or_name: str | os.PathLike[str]) -> Tokenizer:
-        """Read a ``tokenizer.json``, a folder that holds one, or the tokenizer of a model on the Hugging Face hub.
+        """Load a tokenizer.
+
+        Args:
+            path_or_name: a ``tokenizer.json``, a folder that holds one, or the name of a model on the Hugging Face hub.
 
         Raises:
-            ValueError: there is none, it is damaged, or the hub cannot be reached.
+            ValueError: there is no such tokenizer, it is damaged, or the hub cannot be reached.
         """
         path = Path(path_or_name).expanduser()
         if not path.exists():
-            path = _download(str(path_or_name))
+            path = download_tokenizer(str(path_or_name))
         file = path / "tokenizer.json" if path.is_dir() else path
         if not file.exists():
             raise ValueError(f"The folder {path} holds no tokenizer.json. {how_to_convert(path)}")
         if file.suffix != ".json":
-            raise ValueError(f"{file} is no tokenizer.json. {how_to_convert(file)}")
+            raise ValueError(f"{file} is not a tokenizer.json. {how_to_convert(file)}")
         content = read_json(file)
         try:
             backend = tokenizers.Tokenizer.from_str(json.dumps(content))
         except Exception as error:  # the library raises bare Exception
             raise ValueError(
-                f"{file} is not a tokenizer.json that `tokenizers` understands ({error}). {how_to_convert(file)}"
+                f"{file} is not a tokenizer.json that `tokenizers` can read ({error}). {how_to_convert(file)}"
             ) from error
         settings = read_settings(file.parent)
         return cls(backend, roles(settings, backend), settings)
 
 
 def word_splitter(longest: int | None = None) -> pre_tokenizers.PreTokenizer:
-    """Text to words of at most ``longest`` characters, written byte by byte."""
+    """Return the splitter of text into words of at most ``longest`` characters, represented byte by byte."""
     words = pre_tokenizers.Split(tokenizers.Regex(_pieces(longest)), "isolated")
     return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def _rebuild(content: str, special_tokens: Mapping[str, str], settings: Mapping[str, Any] | None = None) -> Tokenizer:
     return Tokenizer(tokenizers.Tokenizer.from_str(content), special_tokens, settings)
-
-
-def _download(name: str) -> Path:
-    """Fetch a hub model's tokenizer files; the folder they are in."""
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) or name.endswith(".json"):
-        raise ValueError(
-            f"There is no tokenizer at '{name}'. Give a tokenizer.json, a folder that holds one, or the name of a model on "
-            "the Hugging Face hub; `unmask prepare` trains a new one when no tokenizer is given."
-        )
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    try:
-        for optional in (SPECIALS, CONFIG, TEMPLATE):
-            try:
-                hf_hub_download(name, optional)
-            except LocalEntryNotFoundError:
-                raise
-            except EntryNotFoundError:
-                continue
-        return Path(hf_hub_download(name, "tokenizer.json")).parent
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"There is no file or folder '{name}' here, and the tokenizer of that name could not be fetched from the Hugging Face "
-            f"hub ({type(error).__name__}). Check the spelling and the network, or give the path of a tokenizer.json."
-        ) from error

@@ -1,6 +1,6 @@
-"""Unicode's word boundaries (UAX #29) of a text, computed for all its characters at once.
+"""Unicode word boundaries (UAX #29) of a text, computed for all characters at once.
 
-The Word_Break property of a character comes from the ``regex`` library, whose own ``\\b`` is slower and departs from the rules at
+The Word_Break property of a character comes from the ``regex`` library. Its own ``\\b`` is slower and departs from the rules at
 apostrophes and lone flags. Rule numbers (WB5 ...) are those of the annex.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-# Classes are bits, so that a rule tests for several at once.
+# Classes are bits, so that a rule can test for several at once.
 LETTER, HEBREW, DIGIT, KATAKANA, UNDERSCORE, SPACE, NEWLINE, FLAG, OTHER, PICTURE, MARK, JOINER = (
     1 << bit for bit in range(12)
 )
@@ -32,33 +32,33 @@ _PICTURE = regex.compile(r"\p{Extended_Pictographic}", regex.VERSION1)
 
 @lru_cache(maxsize=2**16)
 def class_of(code: int) -> int:
-    """The class of a character by its number; a PICTURE may be something else besides."""
+    """Return the class bits of a code point; PICTURE may be combined with another class."""
     character = chr(code)
-    found = _CLASS.match(character)
-    assert found is not None and found.lastgroup is not None
-    return int(found.lastgroup[1:]) | (PICTURE if _PICTURE.match(character) else 0)
+    match = _CLASS.match(character)
+    assert match is not None and match.lastgroup is not None
+    return int(match.lastgroup[1:]) | (PICTURE if _PICTURE.match(character) else 0)
 
 
 def classes(codes: NDArray[np.uint32]) -> NDArray[np.int32]:
-    """The class of every character, given by number."""
+    """Return the class bits of every code point, int32 ``[n]``."""
     different, inverse = np.unique(codes, return_inverse=True)
     return np.array([class_of(int(code)) for code in different], dtype=np.int32)[inverse.reshape(-1)]
 
 
 def word_boundaries(codes: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """Whether a word boundary lies before each character of a text.
+    """Locate the word boundaries of a text.
 
     Args:
-        codes: the characters' numbers, ``[n]``.
+        codes: code points, ``[n]``.
 
     Returns:
-        bool ``[n]``; the first is True.
+        bool ``[n]``, True = a boundary before this character; the first is True.
     """
     kinds = classes(codes)
     broken = np.ones(len(kinds), dtype=bool)
     mark = (kinds & MARKS) != 0
     previous = kinds[:-1]
-    # WB3c: a joiner and a picture. WB4: marks belong to the character before them, except to a line's end.
+    # WB3c: a joiner and a picture. WB4: marks belong to the character before them, unless it is a line end.
     broken[1:] = ~((previous & JOINER != 0) & (kinds[1:] & PICTURE != 0)) & ~(mark[1:] & (previous & NEWLINE == 0))
     kept = np.flatnonzero(~mark)
     if len(kept):
@@ -67,16 +67,18 @@ def word_boundaries(codes: NDArray[np.uint32]) -> NDArray[np.bool_]:
 
 
 def _joined(kinds: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Whether each character but the first joins the one before it, marks being out of the way."""
+    """Return whether each character but the first joins the one before it; marks are already removed."""
     padded = np.concatenate([[NEWLINE], kinds, [NEWLINE]])
     before, left, right, after = padded[:-3], padded[1:-2], padded[2:-1], padded[3:]
 
     def meet(first: int, second: int) -> NDArray[np.bool_]:
-        return (left & first != 0) & (right & second != 0)
+        both: NDArray[np.bool_] = (left & first != 0) & (right & second != 0)
+        return both
 
     def across(outer: int, middle: int) -> NDArray[np.bool_]:
         ends, begins = meet(outer, middle) & (after & outer != 0), meet(middle, outer) & (before & outer != 0)
-        return ends | begins
+        either: NDArray[np.bool_] = ends | begins
+        return either
 
     letters, words = LETTER | HEBREW, LETTER | HEBREW | DIGIT
     joined = meet(words, words)  # WB5, 8, 9, 10
@@ -86,7 +88,7 @@ def _joined(kinds: NDArray[np.int32]) -> NDArray[np.bool_]:
     joined |= meet(KATAKANA, KATAKANA)  # WB13
     joined |= meet(words | KATAKANA | UNDERSCORE, UNDERSCORE) | meet(UNDERSCORE, words | KATAKANA)  # WB13a, b
     flags = kinds & FLAG != 0
-    if flags.any():  # WB15, 16: two by two
+    if flags.any():  # WB15, 16: flags pair up
         place = np.arange(len(kinds))
         since = place - np.maximum.accumulate(np.where(flags, -1, place))  # flags in a row up to here
         joined |= (flags & (since % 2 == 0))[1:]

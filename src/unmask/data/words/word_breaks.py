@@ -1,15 +1,15 @@
-"""Where words begin between two tokens, as a table over the kinds of tokens.
+"""Word boundaries between two tokens, as a table over kinds of tokens.
 
-Whether a word boundary lies between two tokens mostly follows from how the first ends and how the second begins. So the rules of
-``unmask.data.words.boundaries`` are applied once to every pair of *kinds*, with an example of each:
+A word boundary between two tokens mostly depends on the end of the first and the beginning of the second. The rules of
+``unmask.data.words.boundaries`` are therefore applied once to every pair of *kinds*, with an example of each:
 
-    how a token ends      its last character's class; for one that joins only with a neighbour on either side (``.`` in 3.14),
-                          the class before it too
-    how a token begins    likewise, with the class after it
+    end of a token         class of its last character; for a character that joins only between neighbours (``.`` in 3.14),
+                           also the class before it
+    beginning of a token   likewise, with the class after it
 
-White space begins the word after it, as tokenizers have it; a line's end is a word of its own. Combining marks and joiners belong
-to the character before them.
-Some answers need more than two tokens: the table says which, and ``unmask.data.words.text_words`` finds them.
+White space belongs to the word after it, as in tokenizers; a line end is a word of its own. Combining marks and joiners belong
+to the character before them. Some boundaries depend on more than two tokens: the table marks them, and
+``unmask.data.words.text_words`` resolves them.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from numpy.typing import NDArray
 
 from unmask.data.words.boundaries import MARKS, PICTURE, class_of, word_boundaries
 
-# What a pair of kinds says of the border between them.
-JOINED, BROKEN, MIDDLE, LOOSE, UNKNOWN = range(5)  # odd = broken, as far as is seen
-# MIDDLE: the second token is one of _MIDDLES alone, and the token after it decides. LOOSE: broken, unless such a middle joins.
+# The boundary between a pair of kinds.
+JOINED, BROKEN, MIDDLE, LOOSE, UNKNOWN = range(5)  # odd = broken, judged by the pair
+# MIDDLE: the second token is a single one of _MIDDLES, so the next token decides. LOOSE: broken, unless such a middle joins.
 
 _SPACES, _FLAG, _MIDDLES = (" ", "\n"), "🇩", (":", ",", ".", "'", '"')
-_CLASSES = ("a", "א", "1", "ア", "_", *_SPACES, _FLAG, "!", *_MIDDLES)  # an example each
+_CLASSES = ("a", "א", "1", "ア", "_", *_SPACES, _FLAG, "!", *_MIDDLES)  # one example each
 _EXAMPLES = {class_of(ord(example)): example for example in _CLASSES}
 
-# A kind is an example text; the others have none.
+# A kind is represented by an example text; these three have no example.
 MARK, INSIDE, PART = "mark", "inside a character", "part of a character"
 _BEGINS = [*_CLASSES, *(m + c for m in _MIDDLES for c in _CLASSES), MARK, INSIDE, PART]
 _ENDS = [*_CLASSES, *(c + m for m in _MIDDLES for c in _CLASSES), MARK, PART]
@@ -43,11 +43,11 @@ MARK_ENDS = _END[MARK]
 
 
 class TokenKinds(NamedTuple):
-    """What kinds of tokens say of the borders between them; the same for all vocabularies.
+    """Word boundaries between kinds of tokens; the same for all vocabularies.
 
     Attributes:
         pairs: uint8 ``[ends * begins]``: JOINED, BROKEN, MIDDLE, UNKNOWN or LOOSE by ``end * N_BEGINS + begin``.
-        middles: uint8 ``[ends, begins, begins]`` by an end, a middle alone, and what begins after it: 1 = joined before the
+        middles: uint8 ``[ends, begins, begins]`` by an end, a single middle, and the beginning after it: 1 = joined before the
             middle, 2 = joined after it, 3 = both.
     """
 
@@ -62,9 +62,9 @@ def token_kinds() -> TokenKinds:
     pairs = np.full((len(_ENDS), N_BEGINS), UNKNOWN, dtype=np.uint8)
     pairs[:, _BEGIN[INSIDE]] = JOINED
     pairs[:, [_BEGIN[begin] for begin in written if begin[0] in _SPACES]] = BROKEN
-    asked = [(end, begin) for end in _ENDS if end not in (MARK, PART) for begin in written if begin[0] not in _SPACES]
-    for (end, begin), broken in zip(asked, _broken(asked), strict=True):
-        if not end == begin[0] == _FLAG:  # flags pair up: how many came before counts
+    others = [(end, begin) for end in _ENDS if end not in (MARK, PART) for begin in written if begin[0] not in _SPACES]
+    for (end, begin), broken in zip(others, _broken(others), strict=True):
+        if not end == begin[0] == _FLAG:  # flags pair up, so the number of flags before them matters
             alone = end in _MIDDLES or begin in _MIDDLES
             pairs[_END[end], _BEGIN[begin]] = LOOSE if broken and alone else broken
     pairs[_END[" "], [begin[0] not in _SPACES for begin in _BEGINS]] = JOINED
@@ -88,28 +88,29 @@ def token_kinds() -> TokenKinds:
     return TokenKinds(pairs.reshape(-1), middles)
 
 
-def _broken(asked: Iterable[tuple[str, str]]) -> NDArray[np.bool_]:
-    """Whether a boundary lies between the two texts of each pair."""
-    texts = list(asked)
-    places = np.cumsum([1 + len(first) + len(second) for first, second in texts]) - [len(second) for _, second in texts]
+def _broken(pairs: Iterable[tuple[str, str]]) -> NDArray[np.bool_]:
+    """Return whether a boundary lies between the two texts of each pair."""
+    texts = list(pairs)
+    index = np.cumsum([1 + len(first) + len(second) for first, second in texts]) - [len(second) for _, second in texts]
     text = "".join(f"\n{first}{second}" for first, second in texts)
-    return word_boundaries(np.frombuffer(text.encode("utf-32-le"), dtype="<u4"))[places]
+    broken: NDArray[np.bool_] = word_boundaries(np.frombuffer(text.encode("utf-32-le"), dtype="<u4"))[index]
+    return broken
 
 
 def kinds_of(token: bytes) -> tuple[int, int]:
-    """How a token's text begins and ends: numbers of the two kinds. It may hold parts of characters at either end."""
+    """Return the kinds of a token's beginning and end; either end may be part of a character."""
     bare = token.lstrip(bytes(range(0x80, 0xC0)))
     inside = len(bare) < len(token)
     try:
-        text, whole = bare.decode(), True
+        text, complete = bare.decode(), True
     except UnicodeDecodeError as error:
         if error.end < len(bare) or error.reason != "unexpected end of data":
             return _BEGIN[INSIDE if inside else PART], _END[PART]
-        text, whole = bare[: error.start].decode(), False
-    begin = INSIDE if inside else _begin(text, whole)
-    end = _end(text) if whole else PART
+        text, complete = bare[: error.start].decode(), False
+    begin = INSIDE if inside else _begin(text, complete)
+    end = _end(text) if complete else PART
     if (end in _MIDDLES and begin != end) or (inside and end == MARK):
-        end = PART  # what stands before it is in another token, where the table does not look
+        end = PART  # the character before it is in another token, which the table does not cover
     return _BEGIN[begin], _END[end]
 
 
@@ -118,13 +119,13 @@ def _kind(character: str) -> str:
     return MARK if bits & MARKS else _EXAMPLES[bits & ~PICTURE]
 
 
-def _begin(text: str, whole: bool) -> str:
+def _begin(text: str, complete: bool) -> str:
     kinds = map(_kind, text)
     first = next(kinds, PART)
     if first not in _MIDDLES:
         return first
     following = next((kind for kind in kinds if kind != MARK), None)
-    return first + following if following is not None else first if whole else PART
+    return first + following if following is not None else first if complete else PART
 
 
 def _end(text: str) -> str:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from unmask.contracts import SpecialIds
-from unmask.data.tokenizing.tokenizers import _BYTE_OF, Tokenizer
+from unmask.data.tokenizing.token_bytes import BYTE_OF
+from unmask.data.tokenizing.tokenizers import Tokenizer
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -80,7 +81,7 @@ class Spelling:
 
 
 def _byte_level(token: str) -> bytes:
-    data = [_BYTE_OF.get(character) for character in token]
+    data = [BYTE_OF.get(character) for character in token]
     return token.encode("utf-8") if None in data else bytes(byte for byte in data if byte is not None)
 
 

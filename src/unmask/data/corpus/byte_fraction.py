@@ -1,8 +1,8 @@
-"""Choose documents by hash so that a share of all bytes is held out, in one pass and bounded memory.
+"""Choose documents by hash so that a fraction of all bytes is held out, in one pass and bounded memory.
 
-Every text has a position in ``[0, 2**64)``, a keyed hash of it. Held out is a text below a ``cut`` and no larger than
-``2**largest - 1`` bytes: a pure function of the text. The sketch sums bytes by position and by power of two of the
-size; past ``MOST`` sums, neighbouring positions are merged, so the memory does not grow with the corpus.
+The position of a text in ``[0, 2**64)`` is a keyed hash. Texts below a ``cut`` and of at most ``2**largest - 1`` bytes are held
+out, which is a deterministic function of the text. The sketch sums bytes by position and by power of two of the size. Beyond
+``MOST`` sums, neighbouring positions are merged, so memory does not grow with the corpus.
 """
 
 from __future__ import annotations
@@ -11,35 +11,43 @@ from typing import NamedTuple
 
 import numpy as np
 
-MOST = 2**17  # sums that are kept; up to as many documents the cut is exact
-TOLERANCE = 0.1  # of the smaller side: 4.5% to 5.5% are near 5%
-ANY_SIZE = 63  # no document has as many bits to its size
+MOST = 2**17  # sums kept; for up to this many documents the cut is exact
+TOLERANCE = 0.1  # relative to the smaller side: 4.5% to 5.5% count as near 5%
+ANY_SIZE = 63  # bits; larger than the size of any document
 _SIZE_BITS = 6
 
 
 class Choice(NamedTuple):
-    """A cut, the largest size in bits, and the share of the bytes that both together hold out."""
+    """The documents to hold out.
+
+    Attributes:
+        cut: positions below it are held out.
+        largest: largest size of a held-out document, in bits.
+        fraction: fraction of the bytes that is held out.
+    """
 
     cut: int
     largest: int
-    share: float
+    fraction: float
 
     def holds(self, position: int, size: int) -> bool:
+        """Return whether a document of this position and size in bytes is held out."""
         return position < self.cut and size.bit_length() <= self.largest
 
-    def error(self, asked: float) -> float:
-        """How far the share is from the one asked for, relative to the smaller side."""
-        return abs(self.share - asked) / min(asked, 1 - asked)
+    def error(self, target: float) -> float:
+        """Return the distance from a target fraction, relative to the smaller side."""
+        return abs(self.fraction - target) / min(target, 1 - target)
 
-    def is_near(self, asked: float) -> bool:
-        return self.error(asked) <= TOLERANCE
+    def is_near(self, target: float) -> bool:
+        """Return whether the fraction is within ``TOLERANCE`` of a target."""
+        return self.error(target) <= TOLERANCE
 
 
 class ByteSketch:
     """Sums of bytes by position and size of documents.
 
     Args:
-        fraction: share of the bytes to hold out.
+        fraction: fraction of the bytes to hold out.
     """
 
     def __init__(self, fraction: float) -> None:
@@ -65,7 +73,7 @@ class ByteSketch:
             self._merge()
 
     def _merge(self) -> None:
-        """Make positions coarser: at first so coarse that some of them meet, then by half."""
+        """Round positions more coarsely: the first time enough for some to coincide, then by one bit."""
         step = max(1, 64 - MOST.bit_length() - 2 - self._shift)
         merged: dict[int, int] = {}
         sizes = (1 << _SIZE_BITS) - 1
@@ -76,12 +84,13 @@ class ByteSketch:
         self._shift += step
 
     def choose(self) -> Choice | None:
-        """The plain cut where it is near the share; otherwise the nearest cut, with the largest documents for training as far as needed.
+        """Return the plain cut if it is near the fraction, otherwise the nearest cut, with a limit of sizes only if needed.
 
-        The plain cut does not depend on other documents. A limit of sizes comes last, as it leaves large documents to one side.
+        The plain cut does not depend on other documents. A limit of sizes is the last resort, as it keeps all large documents
+        for training.
 
         Returns:
-            The choice, near or not; None if there is one distinct text, so nothing can be held out.
+            The best choice, near or not; None for a single distinct text, of which nothing can be held out.
         """
         if self._below and self._above:
             plain = Choice(self._plain_cut, ANY_SIZE, self._below / self.total)
@@ -96,7 +105,7 @@ class ByteSketch:
             small = bits <= largest
             distinct, first = np.unique(buckets[small], return_index=True)
             held = np.cumsum(np.add.reduceat(sums[small], first))
-            held = held[: -1 if held[-1] == self.total else None]  # something is left to train on
+            held = held[: -1 if held[-1] == self.total else None]  # training keeps at least one document
             if not len(held):
                 continue
             best = int(np.argmin(np.abs(held - self.fraction * self.total)))

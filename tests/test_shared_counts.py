@@ -8,8 +8,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from unmask.collate.padded import DefaultMLMCollator
-from unmask.collate.shared_counts import SharedCounts
 from unmask.contracts import SpecialIds
+from unmask.shared_counts import SharedCounts
 
 SPECIAL = SpecialIds(mask=1, vocab_size=40, pad=0, bos=2, eos=3)
 
