@@ -126,7 +126,7 @@ def test_a_registered_format_is_read_like_any_other(tmp_path, ssv_format):
 
 
 def test_the_content_decides_between_formats_with_one_suffix(tmp_path):
-    class Notes(Csv):
+    class Notes(Ssv):
         suffixes = (".txt",)
 
         def recognises(self, path):
