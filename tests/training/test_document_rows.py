@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from unmask.collate.packing import best_fit
+from unmask.data.corpus.sources import Source
 from unmask.data.preparation import prepare
 from unmask.data.store.token_store import TokenStore
 from unmask.training.document_rows import DocumentRows, usual_rows
@@ -15,7 +16,8 @@ def store(tmp_path_factory):
     draw = np.random.default_rng(0)
     lines = ["".join(draw.choice(list("ACDEFG"), draw.integers(1, 60))) for _ in range(300)]
     (folder / "sequences.txt").write_text("\n".join(lines))
-    prepared = prepare(folder / "sequences.txt", folder / "data", tokenizer="characters", vocab_size=40, workers=1)
+    source = Source.parse(folder / "sequences.txt", unit="line")
+    prepared = prepare(source, folder / "data", tokenizer="characters", vocab_size=40, workers=1)
     return TokenStore.open(prepared.train)
 
 
