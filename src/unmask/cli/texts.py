@@ -27,7 +27,7 @@ def read_texts(path: Path, field: str) -> list[str]:
         raise ValueError(f"--input {path} is {reason}. If it is plain text, rename it, for example to {path}.txt.")
     kind = format_of(path) or "text"
     advice = f'Each row must have the field {{"{field}": "..."}}.'
-    documents = FORMATS[kind].documents(Input.of(path), ReadOptions(field, "line", advice))
+    documents = FORMATS[kind].documents(Input.of(path), ReadOptions(field, "line", advice=advice))
     texts = [document.text for document in documents if kind != "text" or document.text.strip()]
     if not texts:
         raise ValueError(

@@ -68,37 +68,20 @@ class Packer:
             ``{"input_ids", "segment_ids"}``, int64 ``[block_size]`` each. ``segment_ids`` number the documents of a row
             from 0; PAD at the end has the next number.
         """
-        by_room: list[list[list[np.ndarray]]] = [[] for _ in range(self.block_size + 1)]
-        rooms = 0  # bit r is set while an open row has r free positions, so the best fit is one shift
-        under_way = 0
-        for document in documents:
-            tokens = np.asarray(document, dtype=np.int64)
-            self.cut += len(tokens) > self.block_size
-            while len(tokens) > self.block_size:
-                yield self._finish([tokens[: self.block_size]])
-                tokens = tokens[self.block_size :]
-            if not len(tokens):
-                continue
-            fitting = rooms >> len(tokens)
-            if fitting:
-                room = len(tokens) + (fitting & -fitting).bit_length() - 1
-                row = by_room[room].pop()
-                rooms &= ~(0 if by_room[room] else 1 << room)
-            else:
-                room, row = self.block_size, []
-                under_way += 1
-            row.append(tokens)
-            room -= len(tokens)
-            by_room[room].append(row)
-            rooms |= 1 << room
-            if room == 0 or under_way > self.open_rows:
-                fullest = (rooms & -rooms).bit_length() - 1
-                yield self._finish(by_room[fullest].pop())
-                rooms &= ~(0 if by_room[fullest] else 1 << fullest)
-                under_way -= 1
-        for rest in by_room:
-            for row in rest:
-                yield self._finish(row)
+        pending: dict[int, np.ndarray] = {}
+
+        def lengths() -> Iterator[int]:
+            number = 0
+            for document in documents:
+                tokens = np.asarray(document, dtype=np.int64)
+                self.cut += len(tokens) > self.block_size
+                for start in range(0, len(tokens), self.block_size):
+                    pending[number] = tokens[start : start + self.block_size]
+                    yield len(pending[number])
+                    number += 1
+
+        for row in best_fit(lengths(), self.block_size, self.open_rows):
+            yield self._finish([pending.pop(number) for number in row])
 
     def _finish(self, parts: list[np.ndarray]) -> dict[str, np.ndarray]:
         lengths = [len(part) for part in parts]
@@ -110,3 +93,43 @@ class Packer:
         self.rows += 1
         self.tokens += used
         return {"input_ids": ids, "segment_ids": segments}
+
+
+def best_fit(lengths: Iterable[int], block_size: int, open_rows: int = 512) -> Iterator[list[int]]:
+    """Assign items of given lengths to rows: each goes into the open row with the least free space that holds it.
+
+    Args:
+        lengths: 1 to ``block_size`` each.
+        block_size: capacity of a row.
+        open_rows: maximum number of open rows; when more are open, the fullest is emitted.
+
+    Yields:
+        The numbers of the items of each row, in the order of arrival.
+
+    Example:
+        >>> list(best_fit([3, 4, 2, 1], block_size=5))
+        [[0, 2], [1, 3]]
+    """
+    by_room: list[list[list[int]]] = [[] for _ in range(block_size + 1)]
+    rooms = 0  # bit r is set while an open row has r free positions, so the best fit is one shift
+    opened = 0
+    for number, length in enumerate(lengths):
+        fitting = rooms >> length
+        if fitting:
+            room = length + (fitting & -fitting).bit_length() - 1
+            row = by_room[room].pop()
+            rooms &= ~(0 if by_room[room] else 1 << room)
+        else:
+            room, row = block_size, []
+            opened += 1
+        row.append(number)
+        room -= length
+        by_room[room].append(row)
+        rooms |= 1 << room
+        if room == 0 or opened > open_rows:
+            fullest = (rooms & -rooms).bit_length() - 1
+            yield by_room[fullest].pop()
+            rooms &= ~(0 if by_room[fullest] else 1 << fullest)
+            opened -= 1
+    for rest in by_room:
+        yield from rest

@@ -31,6 +31,7 @@ from unmask.data.document import Document
 from unmask.data.recipe import Recipe, claim
 from unmask.data.store.token_store import TokenStore
 from unmask.data.store.writer import write_store
+from unmask.data.tokenizing.kinds import TOKENIZER_KINDS, train_tokenizer
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.data.traces.trace_tokenizer import trace_tokenizer
 from unmask.storage import read_json, write_json
@@ -127,12 +128,11 @@ def prepare(
 
         Other options:
 
-        tokenizer: a path, a hub name, or a ``Tokenizer``. None trains a byte-level BPE, or builds a trace tokenizer if
-            the source is instruction traces.
-        vocab_size: size of the tokenizer to train; ignored with ``tokenizer``.
-        valid_fraction: fraction of the bytes to hold out, in (0, 1). Ignored with ``valid_source`` and for a corpus
-            with its own split (traces). If the corpus allows no split within a tenth of the fraction, a warning states
-            the actual one.
+        tokenizer: a kind to train (``unmask.data.tokenizing.kinds.TOKENIZER_KINDS``, such as ``characters``), a path, a hub name,
+            or a ``Tokenizer``. None trains a byte-level BPE, or builds a trace tokenizer if the source is instruction traces.
+        vocab_size: largest vocabulary of the tokenizer to train; ignored for a given tokenizer.
+        valid_fraction: fraction of the bytes to hold out, in (0, 1). Ignored with ``valid_source`` and for a corpus with its
+            own split (traces). If the corpus allows no split within a tenth of the fraction, a warning states the actual one.
         valid_source: a separate validation corpus.
         workers: processes that tokenise (None = one per core); the result does not depend on it.
         shard_tokens: tokens per shard of the stores.
@@ -168,7 +168,16 @@ def prepare(
     out = Path(out)
     source = Source.parse(source)
     separate = None if valid_source is None else Source.parse(valid_source)
-    given = tokenizer if tokenizer is None or isinstance(tokenizer, Tokenizer) else Tokenizer.load(tokenizer)
+    kind = (
+        "bpe"
+        if tokenizer is None
+        else tokenizer
+        if isinstance(tokenizer, str) and tokenizer in TOKENIZER_KINDS
+        else None
+    )
+    given = None
+    if tokenizer is not None and kind is None:
+        given = tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.load(tokenizer)
     if given is not None:
         SpecialIds.of(given).require("pad", "eos")
     fingerprint = source.fingerprint()
@@ -182,6 +191,8 @@ def prepare(
         "seed": seed if separate is None else None,
         "shard_tokens": shard_tokens,
     }
+    if kind not in (None, "bpe"):
+        arguments["tokenizer_kind"] = kind
     recipe = Recipe.of(source, separate, tokenizer, vocab_size=vocab_size, valid_fraction=valid_fraction, seed=seed)
     home = out.resolve()
     home.parent.mkdir(parents=True, exist_ok=True)
@@ -200,7 +211,11 @@ def prepare(
         else:
             training, validation = source.documents, separate.documents
         used, count = _load_or_train_tokenizer(
-            out / "tokenizer.json", given, vocab_size, training(), report, source.kind == "traces"
+            out / "tokenizer.json",
+            given or ("traces" if source.kind == "traces" else str(kind)),
+            vocab_size,
+            training(),
+            report,
         )
 
         def write(stage: str, documents: Iterator[Document], fingerprint: str, total: int | None) -> TokenStore:
@@ -243,25 +258,26 @@ def _load_or_find_split(path: Path, source: Source, fraction: float, seed: int) 
 
 
 def _load_or_train_tokenizer(
-    path: Path, given: Tokenizer | None, vocab_size: int, training: Iterator[Document], report: Progress, traces: bool
+    path: Path, wanted: Tokenizer | str, vocab_size: int, training: Iterator[Document], report: Progress
 ) -> tuple[Tokenizer, int | None]:
-    """Load the tokenizer of an earlier attempt, save the given one, or train one.
+    """Load the tokenizer of an earlier attempt, save the given one, or train one of a kind (or of ``"traces"``).
 
     Returns:
         The tokenizer, and the number of training documents if training read all of them.
     """
     if path.exists():
         return Tokenizer.load(path), None
-    if given is not None:
-        given.save(path)
+    if isinstance(wanted, Tokenizer):
+        wanted.save(path)
         return Tokenizer.load(path), None
+    limit = None if wanted != "traces" and TOKENIZER_KINDS[wanted].reads_all else TOKENIZER_TRAINING_CHARACTERS
     done = characters = 0
     complete = True
 
     def texts() -> Iterator[str]:
         nonlocal done, characters, complete
         for document in training:
-            if characters >= TOKENIZER_TRAINING_CHARACTERS:
+            if limit is not None and characters >= limit:
                 complete = False
                 return
             done += 1
@@ -269,6 +285,8 @@ def _load_or_train_tokenizer(
             report(done, None, "tokenizer")
             yield document.text
 
-    trained = trace_tokenizer(texts(), vocab_size) if traces else Tokenizer.train(texts(), vocab_size)
+    trained = (
+        trace_tokenizer(texts(), vocab_size) if wanted == "traces" else train_tokenizer(wanted, texts(), vocab_size)
+    )
     trained.save(path)
     return Tokenizer.load(path), done if complete else None

@@ -72,7 +72,9 @@ def test_loops_end_and_other_entries_are_counted(tmp_path):
 
 def test_other_suffixes_are_counted_in_a_warning(tmp_path):
     fill(tmp_path, ["a.txt", "b.md", "c.csv", "d.csv", "e.txt.gz.part", "README", "f.fasta.gz"])
-    source = Source.parse(tmp_path)
+    with pytest.raises(ValueError, match="mixes csv and fasta and text files"):
+        Source.parse(tmp_path)
+    source = Source.parse(f"text:{tmp_path}")
     assert names(source) == ["a.txt", "b.md"]
     with pytest.warns(UserWarning, match=r"Left out: 2 \.csv files, ") as caught:
         source.warn_left_out()
@@ -90,7 +92,7 @@ def test_a_prefix_selects_one_format_and_the_warning_names_the_other(tmp_path):
     assert Source.parse(f"text:{tmp_path}").left_out() == "1 .jsonl file"
 
 
-@pytest.mark.parametrize("name", ["table.csv", "protein.fasta", "all.tar.gz", "paper.pdf"])
+@pytest.mark.parametrize("name", ["table.xlsx", "reads.fastq", "all.tar.gz", "paper.pdf"])
 def test_files_that_are_not_prose_are_refused(tmp_path, name):
     fill(tmp_path, [name])
     for path in (tmp_path / name, tmp_path):

@@ -10,31 +10,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from unmask.data.corpus.readers import CHOOSE, as_text, unknown_field
-from unmask.data.corpus.sections import Unit, pieces
+from unmask.data.corpus.read_options import Inserts as Inserts
+from unmask.data.corpus.read_options import ReadOptions as ReadOptions
+from unmask.data.corpus.readers import as_text, unknown_field
+from unmask.data.corpus.ready_ids import NumpyIds
+from unmask.data.corpus.sections import pieces
+from unmask.data.corpus.sequences import Fasta
+from unmask.data.corpus.tables import Arrow, SeparatedValues
 from unmask.data.corpus.text_stream import COMPRESSED, Input, open_text
 from unmask.data.document import Document
 from unmask.data.traces.table import is_traces
 from unmask.data.traces.trace_documents import read_traces
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """What one document is, and which field holds its text.
-
-    Attributes:
-        field: field or column of the text, for formats with several.
-        unit: what one document of plain text is.
-        advice: remedy in the error for a field that is missing or holds no text.
-    """
-
-    field: str = "text"
-    unit: Unit = "section"
-    advice: str = CHOOSE
 
 
 class Format(Protocol):
@@ -196,7 +185,18 @@ class Traces:
         return read_traces(source.path)
 
 
-FORMATS: dict[str, Format] = {"text": Text(), "jsonl": JsonLines(), "parquet": Parquet(), "traces": Traces()}
+FORMATS: dict[str, Format] = {
+    "text": Text(),
+    "jsonl": JsonLines(),
+    "csv": SeparatedValues((".csv",), None, "one row under a header, the text in a column"),
+    "tsv": SeparatedValues((".tsv", ".tab"), "\t", "one row under a header, tab-separated, the text in a column"),
+    "parquet": Parquet(),
+    "arrow": Arrow(),
+    "fasta": Fasta((".fasta", ".fa", ".fas", ".fna", ".faa", ".ffn"), False, "one record, named by its header"),
+    "a3m": Fasta((".a3m", ".a2m"), True, "one aligned record; `inserts=drop` leaves out lower-case letters and dots"),
+    "npy": NumpyIds(),
+    "traces": Traces(),
+}
 
 OTHER_KINDS = {
     "builtin": "an article of a built-in corpus",
@@ -268,12 +268,12 @@ _ARCHIVES = "an archive: unpack it into a folder and pass the folder"
 _LAYOUTS = "a formatted document: convert it to plain text"
 _ARRAYS = "binary data: write its text as JSON lines or Parquet"
 NOT_PROSE: dict[str, str] = {
-    **dict.fromkeys((".csv", ".tsv", ".tab", ".xls", ".xlsx", ".ods"), _TABLES),
-    **dict.fromkeys((".fasta", ".fa", ".fas", ".fna", ".faa", ".ffn", ".fastq", ".fq", ".a2m", ".a3m", ".sto", ".stockholm", ".aln",
+    **dict.fromkeys((".xls", ".xlsx", ".ods"), _TABLES),
+    **dict.fromkeys((".fastq", ".fq", ".sto", ".stockholm", ".aln",
                      ".pdb", ".cif", ".gb", ".gbk", ".gff", ".gff3", ".gtf", ".vcf", ".sam", ".bam", ".bed"), _SEQUENCES),
     **dict.fromkeys((".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar", ".lz4", ".br", ".z"), _ARCHIVES),
     **dict.fromkeys((".pdf", ".doc", ".docx", ".odt", ".rtf", ".epub", ".ppt", ".pptx"), _LAYOUTS),
-    **dict.fromkeys((".arrow", ".feather", ".ipc", ".orc", ".avro", ".h5", ".hdf5", ".npy", ".npz", ".pkl", ".pickle", ".pt", ".pth",
+    **dict.fromkeys((".orc", ".avro", ".h5", ".hdf5", ".npz", ".pkl", ".pickle", ".pt", ".pth",
                      ".safetensors", ".tfrecord", ".db", ".sqlite", ".bin", ".png", ".jpg", ".jpeg", ".gif", ".mp3", ".wav"), _ARRAYS),
 }  # fmt: skip
 

@@ -5,7 +5,7 @@ Files are read by the formats of ``unmask.data.corpus.formats``. Each reader is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from unmask.data.document import Document
@@ -70,13 +70,15 @@ def unknown_field(where: str, field: str, known: Iterable[str], advice: str = CH
 
 
 def as_text(value: Any, field: str, where: str, advice: str = CHOOSE) -> str:
-    """Check that a field holds text. Null is empty; a lone surrogate, which UTF-8 cannot encode, becomes U+FFFD.
+    """Check that a field holds text, or token ids, which become decimal numbers. Null is empty; a lone surrogate, which UTF-8 cannot encode, becomes U+FFFD.
 
     Raises:
         ValueError: the field holds another type.
     """
     if value is None:
         return ""
+    if is_ids(value):
+        return ids_as_text(value)
     if not isinstance(value, str):
         raise ValueError(f"{where}: field '{field}' holds {type(value).__name__}, and text was expected. {advice}")
     try:
@@ -84,3 +86,17 @@ def as_text(value: Any, field: str, where: str, advice: str = CHOOSE) -> str:
     except UnicodeEncodeError:
         return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return value
+
+
+def is_ids(value: Any) -> bool:
+    """Tell whether a value is a list of integers."""
+    return (
+        isinstance(value, list | tuple)
+        and bool(value)
+        and all(isinstance(each, int) and not isinstance(each, bool) for each in value)
+    )
+
+
+def ids_as_text(ids: Sequence[int]) -> str:
+    """Write ids as decimal numbers with spaces between them."""
+    return " ".join(map(str, ids))

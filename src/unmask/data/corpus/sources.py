@@ -24,6 +24,7 @@ from unmask.data.corpus.folder import FolderFile, counted, each_once, list_folde
 from unmask.data.corpus.formats import (
     FORMATS,
     NOT_PROSE,
+    Inserts,
     ReadOptions,
     format_of,
     format_of_file,
@@ -57,6 +58,7 @@ class Source:
             each in a folder, and sections in a single file, so that some can be held out.
         split: split of a Hugging Face dataset.
         subset: configuration of a hub dataset with several.
+        inserts: whether insertions of aligned sequences stay, ``keep`` or ``drop``.
         written: the source as the user typed it; ignored in comparisons.
 
     Raises:
@@ -75,6 +77,7 @@ class Source:
     unit: Unit | None = None
     split: str = "train"
     subset: str | None = None
+    inserts: Inserts = "keep"
     written: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -102,13 +105,14 @@ class Source:
         unit: Unit | None = None,
         split: str = "train",
         subset: str | None = None,
+        inserts: Inserts = "keep",
     ) -> Source:
         """Determine the kind of source from a path, a name, or a prefix.
 
         Args:
             text: a file, a folder, a built-in corpus, ``owner/name`` on the Hugging Face hub, or ``kind:path``. A
                 ``Source`` is returned as it is.
-            field, unit, split, subset: see the attributes.
+            field, unit, split, subset, inserts: see the attributes.
 
         Raises:
             ValueError: nothing of that name exists, or a folder mixes formats.
@@ -130,7 +134,7 @@ class Source:
         else:
             kind, path = _guess(written), written
         if kind == "traces" and path in BUILT_IN_TRACES:
-            return cls(kind, path, field, unit, split, subset, written)
+            return cls(kind, path, field, unit, split, subset, inserts, written)
         if kind not in ("builtin", "hub"):
             path = str(Path(path).expanduser())
             if not Path(path).exists():
@@ -139,7 +143,7 @@ class Source:
                 raise ValueError(
                     f"'{path}' is a pipe or a device, but a corpus is read several times. Write it to a file first."
                 )
-        return cls(kind, path, field, unit, split, subset, written)
+        return cls(kind, path, field, unit, split, subset, inserts, written)
 
     def documents(self) -> Iterator[Document]:
         """Yield every document that holds more than white space, in a fixed order.
@@ -170,7 +174,8 @@ class Source:
                 self.path, self.field, self.split, self.subset, saved=self.kind == "dataset"
             )
         else:
-            options = ReadOptions(self.field, self.unit or ("file" if Path(self.path).is_dir() else "section"))
+            unit = self.unit or ("file" if Path(self.path).is_dir() else "section")
+            options = ReadOptions(self.field, unit, self.inserts)
             for name, path in self._files():
                 yield from FORMATS[self.kind].documents(Input.of(path, name), options)
 
@@ -227,6 +232,7 @@ class Source:
         name of a hub dataset.
         """
         facts = [self.kind, self.field, str(self.unit), self.split, str(self.subset)]
+        facts += [self.inserts] * (self.inserts != "keep")
         if self.kind == "builtin":
             facts.append(corpora.version(self.path))
         elif self.kind == "hub":

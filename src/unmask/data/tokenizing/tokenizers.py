@@ -280,7 +280,7 @@ class Tokenizer:
                 f"256 bytes and {len(SPECIAL_TOKENS)} special tokens. A few thousand suit a few megabytes of text."
             )
         backend = tokenizers.Tokenizer(models.BPE())
-        backend.pre_tokenizer = _pre_tokenizer(LONGEST_COUNTED_WORD)
+        backend.pre_tokenizer = word_splitter(LONGEST_COUNTED_WORD)
         backend.decoder = decoders.ByteLevel()
         specials = [
             tokenizers.AddedToken(token, special=True, normalized=False, lstrip=role == "mask")
@@ -293,7 +293,7 @@ class Tokenizer:
             show_progress=False,
         )
         backend.train_from_iterator(texts, trainer)
-        backend.pre_tokenizer = _pre_tokenizer()
+        backend.pre_tokenizer = word_splitter()
         return cls(backend, SPECIAL_TOKENS)
 
     @classmethod
@@ -325,7 +325,7 @@ class Tokenizer:
         return cls(backend, roles(settings, backend), settings)
 
 
-def _pre_tokenizer(longest: int | None = None) -> pre_tokenizers.PreTokenizer:
+def word_splitter(longest: int | None = None) -> pre_tokenizers.PreTokenizer:
     """Return the splitter of text into words of at most ``longest`` characters, represented byte by byte."""
     words = pre_tokenizers.Split(tokenizers.Regex(_pieces(longest)), "isolated")
     return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])

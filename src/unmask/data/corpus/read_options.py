@@ -1,0 +1,28 @@
+"""What one document is, and which field holds its text: the options of every file format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from unmask.data.corpus.readers import CHOOSE
+from unmask.data.corpus.sections import Unit
+
+Inserts = Literal["keep", "drop"]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What one document is, and which field holds its text.
+
+    Attributes:
+        field: field or column of the text, for formats with several.
+        unit: what one document of plain text is.
+        inserts: whether insertions of aligned sequences (A3M) stay.
+        advice: remedy in the error for a field that is missing or holds no text.
+    """
+
+    field: str = "text"
+    unit: Unit = "section"
+    inserts: Inserts = "keep"
+    advice: str = CHOOSE

@@ -1,0 +1,114 @@
+"""Tables with a text column: CSV, TSV, Arrow. One row is one document; an empty cell is none."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from unmask.data.corpus.read_options import ReadOptions
+from unmask.data.corpus.readers import as_text, unknown_field
+from unmask.data.corpus.text_stream import Input, open_text
+from unmask.data.document import Document
+
+
+class SeparatedValues:
+    """A table in text: a header line, then one row a record; quoted cells may hold line ends.
+
+    The separator is a tab for TSV. For CSV it is the one of comma, semicolon, tab and bar that the header line holds most often.
+
+    Args:
+        suffixes: endings of its files.
+        separator: one character, or None to read it off the header.
+    """
+
+    compressed = True
+
+    def __init__(self, suffixes: tuple[str, ...], separator: str | None, description: str) -> None:
+        self.suffixes, self.separator, self.description = suffixes, separator, description
+
+    def recognises(self, path: Path) -> bool:
+        return True
+
+    def documents(self, source: Input, options: ReadOptions) -> Iterator[Document]:
+        """Yield the text column, row by row.
+
+        Raises:
+            ValueError: no header, no such column, a row of another width, or a cell with an open quote; with file and line.
+        """
+        csv.field_size_limit(sys.maxsize)
+        with open_text(source, lines_end="at \\n") as file:
+            header = file.readline()
+            if not header.strip():
+                raise ValueError(
+                    f"{source.place} has no header line: its first line names the columns. {options.advice}"
+                )
+            separator = self.separator or max(",;\t|", key=header.count)
+            names = [name.strip() for name in next(csv.reader([header], delimiter=separator))]
+            if options.field not in names:
+                raise ValueError(unknown_field(source.place, options.field, names, options.advice))
+            column, before = names.index(options.field), 1
+            rows = csv.reader(file, delimiter=separator, strict=True)
+            while True:
+                start = before + rows.line_num + 1
+                try:
+                    row = next(rows, None)
+                except csv.Error as error:
+                    raise ValueError(
+                        f"{source.place}, line {start}, cannot be read ({error}). Close its quotes, or double a quote inside a cell."
+                    ) from error
+                if row is None:
+                    return
+                if not row:
+                    continue
+                if len(row) != len(names):
+                    raise ValueError(
+                        f"{source.place}, line {start}, has {len(row)} cells, and the header names {len(names)} columns. Quote cells that hold "
+                        f"the separator {separator!r}, or correct the line."
+                    )
+                if row[column]:
+                    yield Document(f"{source.name}:{start}", row[column])
+
+
+class Arrow:
+    """An Arrow IPC file or stream (also Feather): one document a row, from a column, a batch of rows in memory at a time."""
+
+    suffixes: tuple[str, ...] = (".arrow", ".feather", ".ipc")
+    compressed = False
+    description = "Arrow IPC files and streams, Feather"
+
+    def recognises(self, path: Path) -> bool:
+        return True
+
+    def documents(self, source: Input, options: ReadOptions) -> Iterator[Document]:
+        """Yield the text column, row by row.
+
+        Raises:
+            ValueError: not an Arrow file, no such column, or a cell that is no text.
+        """
+        import pyarrow as pa
+
+        with pa.memory_map(str(source.path)) as file:
+            try:
+                reader: Any = pa.ipc.open_file(file)
+                batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
+            except pa.ArrowInvalid:
+                try:
+                    file.seek(0)
+                    reader = pa.ipc.open_stream(file)
+                    batches = iter(reader)
+                except pa.ArrowInvalid as error:
+                    raise ValueError(
+                        f"{source.place} is not an Arrow file, or it is damaged ({error}). Fetch or write it again."
+                    ) from error
+            if options.field not in reader.schema.names:
+                raise ValueError(unknown_field(source.place, options.field, reader.schema.names, options.advice))
+            number = 0
+            for batch in batches:
+                for value in batch.column(reader.schema.get_field_index(options.field)).to_pylist():
+                    if value is not None:
+                        where = f"{source.place}, row {number}"
+                        yield Document(f"{source.name}:{number}", as_text(value, options.field, where, options.advice))
+                    number += 1
