@@ -26,6 +26,8 @@ from unmask.decode.named import make_rules
 from unmask.decode.rules import Rules
 from unmask.devices import choose_device, choose_dtype
 from unmask.evaluate.scoring import TextScore, score_texts
+from unmask.export.hub_weights import to_network
+from unmask.export.registration import MODEL_TYPE, register
 from unmask.models.files import MANIFEST
 from unmask.models.hf import HuggingFaceMLM
 from unmask.nn.modes import eval_mode
@@ -267,6 +269,7 @@ def _load_hugging_face(name: Path | str, device: str | torch.device, dtype: str)
 
     at = choose_device(device)
     kind = choose_dtype(dtype, at)
+    register()
     try:
         network = AutoModelForMaskedLM.from_pretrained(name, **({} if kind is None else {"dtype": kind}))
     except OSError as error:
@@ -274,5 +277,6 @@ def _load_hugging_face(name: Path | str, device: str | torch.device, dtype: str)
             f"'{name}' is neither a folder here nor a model that the Hugging Face hub gave ({str(error).splitlines()[0]}). Give a run folder, a "
             "checkpoint, or a model folder; `unmask demo` makes runs/demo."
         ) from None
-    model = HuggingFaceMLM(network).to(at).eval()
+    exported = network.config.model_type == MODEL_TYPE
+    model = (to_network(network) if exported else HuggingFaceMLM(network)).to(at).eval()
     return TrainedModel(model, Tokenizer.load(name), Path(name))
