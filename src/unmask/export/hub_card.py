@@ -43,7 +43,7 @@ name = {name}
 fill = pipeline("fill-mask", model=name, trust_remote_code=True)
 print(fill({example})[0])
 
-tokenizer = AutoTokenizer.from_pretrained(name)
+tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=True)
 model = AutoModelForMaskedLM.from_pretrained(name, trust_remote_code=True)
 prompt = tokenizer({prompt}, return_tensors="pt")
 ids = model.diffusion_generate(prompt.input_ids, prompt.attention_mask, max_new_tokens=16, steps=8)

@@ -138,6 +138,7 @@ def _write(folder: Path, network: RotaryTransformerMLMModel, tokenizer: Tokenize
 
     weights = hub_weights(network)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(folder.stat().st_mode & 0o666)  # readable by whoever can read the folder
     special = SpecialIds.of(tokenizer)
     config = UnmaskConfig(
         **hub_sizes(network)
@@ -163,9 +164,9 @@ def _diffusion(network: RotaryTransformerMLMModel, tokenizer: Tokenizer, special
     """Return the defaults of ``diffusion_generate``: those of ``unmask generate --order top_prob --temperature 0``."""
     size = network.num_tokens
     never = {id for id in special.all if id < size} | set(range(special.vocab_size, size))
-    parts = {str(id): list(data) for id, data in sorted(parts_of_characters(tokenizer).items()) if id < size}
+    parts = {str(id): data.hex() for id, data in sorted(parts_of_characters(tokenizer).items()) if id < size}
     return {
-        "max_new_tokens": min(64, network.max_length),
+        "max_new_tokens": min(64, network.max_length // 2),
         "steps": None,
         "temperature": 0.0,
         "suppress_token_ids": sorted(never),

@@ -33,7 +33,7 @@ class UnmaskConfig(PreTrainedConfig):
         classifier_dropout: dropout before the layer of a classification head.
         initializer_range: standard deviation of new weights.
         diffusion: defaults of `diffusion_generate`. Keys: max_new_tokens, steps, temperature, suppress_token_ids
-            (ids that are never placed) and character_parts (token id -> its bytes, for tokens that are part of a character).
+            (ids that are never placed) and character_parts (token id -> hexadecimal bytes, of tokens that are part of a character).
 
     Raises:
         ValueError: the sizes do not fit together.

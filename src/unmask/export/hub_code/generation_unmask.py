@@ -136,7 +136,7 @@ class DiffusionGeneration:
         new = input_ids.new_full((len(input_ids), max_new_tokens), mask)
         ids = torch.cat([input_ids, new], 1)
         real = torch.cat([attention_mask.to(ids), torch.ones_like(new)], 1)
-        parts = {int(id): bytes(data) for id, data in defaults.get("character_parts", {}).items()}
+        parts = {int(id): bytes.fromhex(data) for id, data in defaults.get("character_parts", {}).items()}
         characters = WholeCharacters(parts, self.config.vocab_size, ids.device) if parts else None
         never = torch.tensor(defaults.get("suppress_token_ids", [mask]), dtype=torch.int64, device=ids.device)
 
