@@ -47,7 +47,9 @@ def imported_rooms(file: Path) -> dict[str, int]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            copied = file.parent.name == "hub_code"  # files of an exported folder, which import each other without unmask
+            copied = (
+                file.parent.name == "hub_code"
+            )  # files of an exported folder, which import each other without unmask
             assert node.level == 0 or copied, f"{file}:{node.lineno} imports relatively; write unmask.…"
             names = [node.module or ""]
             names += [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "unmask" else []

@@ -65,7 +65,13 @@ def without_unmask(tmp_path):
             "OMP_NUM_THREADS": "1",
         }
         done = subprocess.run(
-            [sys.executable, "-c", script], cwd=folder or tmp_path, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300
+            [sys.executable, "-c", script],
+            cwd=folder or tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(done.stdout.strip().splitlines()[-1])

@@ -65,7 +65,8 @@ def test_temperature_draws_from_the_generator(both):
     ours, theirs = both
     ids, real = rows(ours.tokenizer, "the")
     drawn = [
-        theirs.diffusion_generate(ids, real, 24, temperature=2.0, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+        theirs.diffusion_generate(ids, real, 24, temperature=2.0, generator=torch.Generator().manual_seed(seed))
+        for seed in (0, 0, 1)
     ]
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
     special = set(ours.tokenizer.all_special_ids)
@@ -93,7 +94,9 @@ def test_parts_of_characters_are_placed_as_we_place_them(steps, seed):
             parameter.add_(torch.randn_like(parameter) * 0.3)
         network.head.projection.bias[list(parts_of_characters(tokenizer))] += 6.0  # what it would place everywhere
     special = SpecialIds.of(tokenizer)
-    model = UnmaskForMaskedLM(UnmaskConfig(**hub_sizes(network), diffusion=_diffusion(network, tokenizer, special))).eval()
+    model = UnmaskForMaskedLM(
+        UnmaskConfig(**hub_sizes(network), diffusion=_diffusion(network, tokenizer, special))
+    ).eval()
     model.load_state_dict(hub_weights(network))
     ids, real = rows(tokenizer, "café [MASK][MASK][MASK] 日", "[MASK]語[MASK][MASK][MASK][MASK][MASK] 🙂")
     ids[0, -1] = int(next(iter(model.config.diffusion["character_parts"])))  # a lone byte among the given tokens

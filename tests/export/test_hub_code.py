@@ -61,7 +61,9 @@ def test_logits_equal_ours_with_padding_on_either_side(kind, needed, options):
         ours, theirs = network(ids, real), model(ids, attention_mask=real.long()).logits
         assert torch.allclose(ours[real], theirs[real], atol=1e-5, rtol=0)
         assert torch.allclose(network(ids), model(ids).logits, atol=1e-5, rtol=0)
-        assert torch.allclose(network.hidden_states(ids, real)[real], model.model(ids, real).last_hidden_state[real], atol=1e-5)
+        assert torch.allclose(
+            network.hidden_states(ids, real)[real], model.model(ids, real).last_hidden_state[real], atol=1e-5
+        )
     assert not torch.allclose(network(ids)[real], ours[real], atol=1e-3), "padding must matter to the comparison"
 
 
@@ -209,6 +211,8 @@ def test_the_encoder_is_captured_whole_for_any_shape():
 
 
 def test_what_is_no_export_is_no_network():
-    model = UnmaskModel(UnmaskConfig(vocab_size=32, hidden_size=16, num_attention_heads=1, rotary_dim=8, num_hidden_layers=1))
+    model = UnmaskModel(
+        UnmaskConfig(vocab_size=32, hidden_size=16, num_attention_heads=1, rotary_dim=8, num_hidden_layers=1)
+    )
     with pytest.raises(ValueError, match="no masked language model"):
         to_network(model)

@@ -11,7 +11,9 @@ from unmask.cli.options import DEMO_RUN, Json, Which
 
 
 def export(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write: new, empty, or an unchanged export.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to write: new, empty, or an unchanged export.")
+    ],
     run: Annotated[Path, typer.Argument(metavar="[RUN]", help="Run folder or checkpoint.")] = DEMO_RUN,
     which: Which = "last",
     license: Annotated[
@@ -28,7 +30,9 @@ def export(
     from unmask.export.hub_folder import export_run
 
     if private and push is None:
-        raise ValueError("--private makes the repository of --push private, and --push was not given: add it, or drop --private.")
+        raise ValueError(
+            "--private makes the repository of --push private, and --push was not given: add it, or drop --private."
+        )
     written = export_run(run, output, checkpoint=which, license=license, push_to=push, private=private)
     if as_json:
         print_json(written.as_dict())

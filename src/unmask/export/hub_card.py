@@ -136,7 +136,11 @@ def _cell(text: str) -> str:
 
 
 def _data(config: Config) -> str:
-    held_out = f"{config.data.valid_fraction:.0%} of the bytes" if config.data.valid_source is None else config.data.valid_source
+    held_out = (
+        f"{config.data.valid_fraction:.0%} of the bytes"
+        if config.data.valid_source is None
+        else config.data.valid_source
+    )
     return f"`{Path(config.data.source).name or config.data.source}` (validation: {held_out})"
 
 
@@ -166,4 +170,7 @@ def _bound(loaded: LoadedRun) -> str:
             interval = "" if low is None else f" (95% interval {low:.3f} to {high:.3f})"
             lines.append(f"- {value:.3f} {unit}{interval}")
     documents, tokens = found["documents"], found["tokens"]
-    return f"Upper bound on the negative log-likelihood of {documents:,} held-out documents ({tokens:,} tokens):\n\n" + "\n".join(lines)
+    return (
+        f"Upper bound on the negative log-likelihood of {documents:,} held-out documents ({tokens:,} tokens):\n\n"
+        + "\n".join(lines)
+    )

@@ -188,6 +188,7 @@ def tokenizer_files(tokenizer: Tokenizer, max_length: int) -> dict[str, str]:
     settings = {
         "padding_side": "right",
         "truncation_side": "right",
+        **{f"{role}_token": token for role, token in tokenizer.special_tokens.items()},  # [CLS] as bos, too
         **json.loads(files["tokenizer_config.json"]),
         "model_max_length": max_length,
         "model_input_names": ["input_ids", "attention_mask"],

@@ -15,7 +15,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from unmask.models.instruction_trace import MAX_ARGUMENTS, InstructionTraceMLMModel
@@ -73,6 +72,7 @@ def to_network(model: Any) -> RotaryTransformerMLMModel:
         ValueError: the model is of another type, or has no vocabulary head.
 
     Example:
+        >>> import torch
         >>> from unmask.export.hub_code.modeling_unmask import UnmaskConfig, UnmaskForMaskedLM
         >>> config = UnmaskConfig(vocab_size=32, hidden_size=16, num_attention_heads=2, num_hidden_layers=1, rotary_dim=8)
         >>> model = UnmaskForMaskedLM(config).eval()

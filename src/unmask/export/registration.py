@@ -28,12 +28,13 @@ def register() -> None:
     )
 
     from unmask.export.hub_code import modeling_unmask as code
+    from unmask.export.hub_code.configuration_unmask import UnmaskConfig
 
-    AutoConfig.register(MODEL_TYPE, code.UnmaskConfig, exist_ok=True)
+    AutoConfig.register(MODEL_TYPE, UnmaskConfig, exist_ok=True)
     for auto, kind in (
         (AutoModel, code.UnmaskModel),
         (AutoModelForMaskedLM, code.UnmaskForMaskedLM),
         (AutoModelForSequenceClassification, code.UnmaskForSequenceClassification),
         (AutoModelForTokenClassification, code.UnmaskForTokenClassification),
     ):
-        auto.register(code.UnmaskConfig, kind, exist_ok=True)
+        auto.register(UnmaskConfig, kind, exist_ok=True)

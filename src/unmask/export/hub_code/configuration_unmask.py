@@ -3,6 +3,7 @@
 This file needs transformers only. It belongs to `modeling_unmask.py`, which needs torch and transformers.
 """
 
+# mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
 from typing import Any
@@ -69,7 +70,9 @@ class UnmaskConfig(PreTrainedConfig):
         **kwargs: Any,
     ) -> None:
         if hidden_size % num_attention_heads:
-            raise ValueError(f"hidden_size={hidden_size} must be a multiple of num_attention_heads={num_attention_heads}.")
+            raise ValueError(
+                f"hidden_size={hidden_size} must be a multiple of num_attention_heads={num_attention_heads}."
+            )
         if rotary_dim % 2 or rotary_dim > hidden_size // num_attention_heads:
             raise ValueError(
                 f"rotary_dim={rotary_dim} must be even and at most {hidden_size // num_attention_heads}, the size of a head."

@@ -47,7 +47,8 @@ class WholeCharacters:
     def __init__(self, parts: Mapping[int, bytes], vocab_size: int, device: torch.device) -> None:
         moves: dict[Moves, int] = {(0, *[None] * 7): WHOLE}
         self.class_of = {
-            id: moves.setdefault(tuple(_move(s, data) for s in _STATES), len(moves)) for id, data in sorted(parts.items())
+            id: moves.setdefault(tuple(_move(s, data) for s in _STATES), len(moves))
+            for id, data in sorted(parts.items())
         }
         self.moves = list(moves)
         classes = torch.zeros(vocab_size, dtype=torch.int64)
@@ -126,7 +127,9 @@ class DiffusionGeneration:
         others = (None, mask, self.config.bos_token_id, self.config.eos_token_id)
         input_ids = input_ids.long()
         if mask is None:
-            raise ValueError("config.mask_token_id is None, and generation needs a mask token: set it to the tokenizer's.")
+            raise ValueError(
+                "config.mask_token_id is None, and generation needs a mask token: set it to the tokenizer's."
+            )
         if max_new_tokens < 0 or temperature < 0 or (steps is not None and steps < 1):
             raise ValueError(
                 f"max_new_tokens={max_new_tokens} and temperature={temperature} must be 0 or more, steps={steps} 1 or more."
@@ -145,7 +148,9 @@ class DiffusionGeneration:
         rounds = count if steps is None else count.clamp(max=steps)
         for step in range(int(rounds.max()) if len(rounds) else 0):
             done = torch.minimum(rounds, torch.full_like(rounds, step + 1))
-            quota = count * done // rounds.clamp(min=1) - (count - blank.sum(-1))  # even steps: they differ by one at most
+            quota = count * done // rounds.clamp(min=1) - (
+                count - blank.sum(-1)
+            )  # even steps: they differ by one at most
             ids = self._unmask(ids, real, blank, quota, never, characters, temperature, generator)
             blank = (ids == mask) & blank
         return ids

@@ -11,8 +11,10 @@ transformers only. Padding on either side changes nothing: positions count real 
 Shapes: `B` rows of `L` tokens, width `D`, `H` heads of `C` channels, vocabulary `V`.
 """
 
+# mypy: disable-error-code="no-untyped-call,untyped-decorator,attr-defined"
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,7 +33,9 @@ from transformers.utils import can_return_tuple
 from .configuration_unmask import UnmaskConfig
 from .generation_unmask import DiffusionGeneration
 
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, "squared_relu": lambda x: F.relu(x).square()}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu, "gelu": F.gelu, "silu": F.silu, "squared_relu": lambda x: F.relu(x).square(),
+}  # fmt: skip
 
 
 def rotary_angles(position_ids: Tensor, dim: int, base: float) -> tuple[Tensor, Tensor]:
@@ -109,7 +113,7 @@ class UnmaskPreTrainedModel(PreTrainedModel):
     config_class = UnmaskConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["UnmaskLayer"]
+    _no_split_modules = ["UnmaskLayer"]  # noqa: RUF012
     _supports_sdpa = True
 
 
@@ -118,7 +122,7 @@ class UnmaskModel(UnmaskPreTrainedModel):
 
     def __init__(self, config: UnmaskConfig) -> None:
         super().__init__(config)
-        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
+        self.embedding: nn.Module = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
         self.layers = nn.ModuleList(UnmaskLayer(config) for _ in range(config.num_hidden_layers))
         self.norm: nn.Module = nn.Identity()
         if config.next_token_id is not None:
@@ -186,7 +190,7 @@ class UnmaskModel(UnmaskPreTrainedModel):
         with_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         with_attentions = bool(config.output_attentions if output_attentions is None else output_attentions)
         states: list[Tensor] = [x]
-        attentions: list[Tensor | None] = []
+        attentions: list[Any] = []
         for layer in self.layers:
             x, probabilities = layer(x, cos, sin, mask, with_attentions)
             states.append(x)
@@ -232,7 +236,7 @@ class UnmaskLMHead(nn.Module):
 class UnmaskForMaskedLM(UnmaskPreTrainedModel, DiffusionGeneration):
     """The masked language model, with generation by iterative unmasking."""
 
-    _tied_weights_keys = {"lm_head.decoder.weight": "model.embedding.weight"}
+    _tied_weights_keys = {"lm_head.decoder.weight": "model.embedding.weight"}  # noqa: RUF012
 
     def __init__(self, config: UnmaskConfig) -> None:
         super().__init__(config)
@@ -242,7 +246,8 @@ class UnmaskForMaskedLM(UnmaskPreTrainedModel, DiffusionGeneration):
 
     def get_output_embeddings(self) -> nn.Module:
         """Return the vocabulary projection."""
-        return self.lm_head.decoder
+        decoder: nn.Module = self.lm_head.decoder
+        return decoder
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         """Replace the vocabulary projection."""
@@ -250,7 +255,11 @@ class UnmaskForMaskedLM(UnmaskPreTrainedModel, DiffusionGeneration):
 
     @can_return_tuple
     def forward(
-        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, labels: Tensor | None = None, **kwargs: Any
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
     ) -> MaskedLMOutput:
         """Return logits `[B, L, V]` and, given `labels [B, L]` (-100 = not scored), the mean cross-entropy in nats.
 
@@ -259,24 +268,34 @@ class UnmaskForMaskedLM(UnmaskPreTrainedModel, DiffusionGeneration):
         outputs = self.model(input_ids, attention_mask, return_dict=True, **kwargs)
         logits = self.lm_head(outputs.last_hidden_state)
         loss = None if labels is None else _cross_entropy(logits, labels, **kwargs)
-        return MaskedLMOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions)
+        return MaskedLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
 
 
-class UnmaskForSequenceClassification(UnmaskPreTrainedModel):
-    """A label or a number for every row, from the mean hidden state of its real tokens."""
+class UnmaskClassifier(UnmaskPreTrainedModel):
+    """An encoder with a norm, dropout and a linear layer for labels."""
 
     def __init__(self, config: UnmaskConfig) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = config.num_labels or 2
         self.model = UnmaskModel(config)
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
         self.post_init()
+
+
+class UnmaskForSequenceClassification(UnmaskClassifier):
+    """A label or a number for every row, from the mean hidden state of its real tokens."""
 
     @can_return_tuple
     def forward(
-        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, labels: Tensor | None = None, **kwargs: Any
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
     ) -> SequenceClassifierOutput:
         """Return logits `[B, labels]` and, given `labels`, the loss of `config.problem_type`."""
         outputs = self.model(input_ids, attention_mask, return_dict=True, **kwargs)
@@ -301,21 +320,16 @@ class UnmaskForSequenceClassification(UnmaskPreTrainedModel):
         )
 
 
-class UnmaskForTokenClassification(UnmaskPreTrainedModel):
+class UnmaskForTokenClassification(UnmaskClassifier):
     """A label for every token."""
-
-    def __init__(self, config: UnmaskConfig) -> None:
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.model = UnmaskModel(config)
-        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
 
     @can_return_tuple
     def forward(
-        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, labels: Tensor | None = None, **kwargs: Any
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
     ) -> TokenClassifierOutput:
         """Return logits `[B, L, labels]` and, given `labels [B, L]` (-100 = not scored), the mean cross-entropy."""
         outputs = self.model(input_ids, attention_mask, return_dict=True, **kwargs)
