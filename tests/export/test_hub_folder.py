@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import unmask
 from unmask.data.tokenizing.tokenizers import Tokenizer
@@ -137,6 +137,14 @@ def test_a_fine_tuned_folder_loads_back_too(exported, tmp_path):
     shutil.copy(exported / "tokenizer_config.json", tmp_path)
     ids = torch.tensor([[9, 1, 10]])
     assert torch.allclose(unmask.load(tmp_path, device="cpu").model(ids), model(ids).logits, atol=1e-5)
+
+
+def test_a_classifier_is_not_loaded_as_a_masked_model(exported, tmp_path):
+    """Its vocabulary head would be random."""
+    AutoModelForSequenceClassification.from_pretrained(exported).save_pretrained(tmp_path)
+    shutil.copy(exported / "tokenizer.json", tmp_path)
+    with pytest.raises(ValueError, match="UnmaskForSequenceClassification, which has no vocabulary head"):
+        unmask.load(tmp_path, device="cpu")
 
 
 def test_tokens_around_a_text_are_left_out(tmp_path):

@@ -33,7 +33,7 @@ iterative unmasking.
 ## Use
 
 The code of the model is in this folder, so transformers asks for `trust_remote_code=True`. Where `unmask` is installed,
-`unmask.export.register()` replaces it.
+`import unmask.export; unmask.export.register()` replaces it.
 
 ```python
 import torch

@@ -105,7 +105,18 @@ def export_run(
         ValueError: there is no such run, the folder holds other files, or the hub refused the upload.
 
     Example:
-        >>> export_run("runs/demo", "exported/demo")  # doctest: +SKIP
+        >>> from tempfile import mkdtemp
+        >>> from unmask.config.tree import load_config, save_config
+        >>> from unmask.models.files import write_manifest, write_model
+        >>> run, tokenizer = Path(mkdtemp()), Tokenizer.train(["a cat"], 261)
+        >>> tokenizer.save(run)
+        >>> network = RotaryTransformerMLMModel(len(tokenizer), 16, 1, 2, mask_idx=tokenizer.mask_token_id)
+        >>> write_model(run, network.config, network.state_dict())
+        >>> save_config(load_config(None, []), run / "run.yaml")
+        >>> write_manifest(run, step=0)
+        >>> written = export_run(run, run / "exported")  # for a trained model: export_run("runs/demo", "exported/demo")
+        >>> "model.safetensors" in written.files
+        True
     """
     target = Path(folder)
     if push_to is not None:

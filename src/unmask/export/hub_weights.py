@@ -86,6 +86,11 @@ def to_network(model: Any) -> RotaryTransformerMLMModel:
             f"{type(model).__name__} is no masked language model of `unmask export`. Load one with "
             "unmask.export.register() and transformers.AutoModelForMaskedLM.from_pretrained(folder)."
         )
+    if config.architectures and "UnmaskForMaskedLM" not in config.architectures:
+        raise ValueError(
+            f"{config.name_or_path or 'This model'} was saved as {', '.join(config.architectures)}, which has no vocabulary head. Load it "
+            "with transformers, or give the folder of a masked language model."
+        )
     options = {ours: getattr(config, theirs) for ours, theirs in _DIFFERS.items()}
     options |= {name: getattr(config, name) for name in _SAME}
     options |= {
