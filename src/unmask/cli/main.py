@@ -18,6 +18,7 @@ from unmask.cli.bench import bench
 from unmask.cli.demo import demo
 from unmask.cli.disassemble import disassemble
 from unmask.cli.evaluate import evaluate
+from unmask.cli.export import export
 from unmask.cli.fill import fill
 from unmask.cli.generate import generate
 from unmask.cli.prepare import prepare
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, prepare, disassemble, train, evaluate, generate, fill, score, bench):
+for command in (demo, prepare, disassemble, train, evaluate, generate, fill, score, export, bench):
     app.command()(command)
 
 

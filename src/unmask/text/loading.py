@@ -8,6 +8,8 @@ import torch
 
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.devices import choose_device, choose_dtype
+from unmask.export.hub_weights import to_network
+from unmask.export.registration import MODEL_TYPE, register
 from unmask.models.files import MANIFEST
 from unmask.models.hf import HuggingFaceMLM
 from unmask.runs import load_run
@@ -51,6 +53,7 @@ def _load_hugging_face(name: Path | str, device: str | torch.device, dtype: str)
 
     target = choose_device(device)
     kind = choose_dtype(dtype, target)
+    register()
     try:
         network = AutoModelForMaskedLM.from_pretrained(name, **({} if kind is None else {"dtype": kind}))
     except OSError as error:
@@ -58,5 +61,6 @@ def _load_hugging_face(name: Path | str, device: str | torch.device, dtype: str)
             f"'{name}' is neither a folder here nor a model on the Hugging Face hub ({str(error).splitlines()[0]}). Give a run "
             "folder, a checkpoint, or a model folder; `unmask demo` creates runs/demo."
         ) from None
-    model = HuggingFaceMLM(network).to(target).eval()
+    is_export = network.config.model_type == MODEL_TYPE  # written by `unmask export`
+    model = (to_network(network) if is_export else HuggingFaceMLM(network)).to(target).eval()
     return TrainedModel(model, Tokenizer.load(name), Path(name), dtype=dtype)
