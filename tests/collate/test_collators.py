@@ -359,13 +359,13 @@ def test_any_ragged_rows_keep_the_contract(rows, truncate, bos, eos, on_padding,
     (lambda: default(truncate="right"), "truncate='right'"),
     (lambda: default(block_size=2), "no room"),
     (lambda: packed()([{"input_ids": [5] * 7}]), "exactly block_size=8"),
-    (lambda: PackedMLMCollator(SpecialIds(MASK, VOCAB, pad=PAD), 2)([{"input_ids": [5, 6]}]), "needs a EOS"),
+    (lambda: PackedMLMCollator(SpecialIds(MASK, VOCAB, pad=PAD), 2)([{"input_ids": [5, 6]}]), "no EOS token"),
     (lambda: masked()([{"tokens": [5, 6], "mask": [1]}]), "as long as"),
     (lambda: MaskedLMCollator(50, VOCAB), "not an id"),
-    (lambda: DefaultMLMCollator(SpecialIds(MASK, VOCAB, pad=PAD), 8), "needs a BOS"),
-    (lambda: DefaultMLMCollator(SpecialIds(MASK, VOCAB), 8), "needs a PAD"),
+    (lambda: DefaultMLMCollator(SpecialIds(MASK, VOCAB, pad=PAD), 8), "no BOS token"),
+    (lambda: DefaultMLMCollator(SpecialIds(MASK, VOCAB), 8), "no PAD token"),
     (lambda: DefaultMLMCollator(object(), 8), "no mask token"),
-    (lambda: default(noise_schedule="linaer"), "no schedule named"),
+    (lambda: default(noise_schedule="linaer"), "no schedule"),
 ])  # fmt: skip
 def test_errors_name_the_remedy(call, message):
     with pytest.raises(ValueError, match=message):

@@ -228,7 +228,7 @@ def test_invalid_rows_are_refused(rows, message):
     [
         ({"mask_id": V + 1}, "outside the network's vocabulary"),
         ({"no_replace_prob": 0.6, "random_token_prob": 0.5}, "sum to less than 1"),
-        ({"schedule": "sinus"}, "no schedule named"),
+        ({"schedule": "sinus"}, "no schedule"),
         ({"schedule": lambda t: 0.5 + 0.5 * torch.sin(9 * t)}, "fraction masked at time t"),
         ({"schedule": lambda t: 0.2 + 0.8 * t}, "use_simple_mdlm_loss_weight=False"),
         ({"schedule": lambda t: 2 * t, "use_simple_mdlm_loss_weight": False}, "between 0 and 1"),

@@ -57,7 +57,7 @@ def test_a_function_becomes_the_same_schedule(name):
 
 def test_names_objects_and_functions_are_understood():
     assert as_schedule("cosine") is SCHEDULES["cosine"] is as_schedule(SCHEDULES["cosine"])
-    with pytest.raises(ValueError, match="no schedule named 'cosin'"):
+    with pytest.raises(ValueError, match="no schedule 'cosin'"):
         as_schedule("cosin")
 
 

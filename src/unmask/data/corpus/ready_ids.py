@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from unmask.data.corpus.read_options import ReadOptions
 from unmask.data.corpus.readers import ids_as_text
 from unmask.data.corpus.text_stream import Input
@@ -37,6 +35,8 @@ class NumpyIds:
         Raises:
             ValueError: not an array file, not integers, or another number of dimensions.
         """
+        import numpy as np
+
         try:
             array = np.load(source.path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
