@@ -130,3 +130,42 @@ def test_the_config_names_the_field_of_a_source(unmask, saved, tmp_path):
         json.loads((tmp_path / field / "prepared.json").read_text())["train_bytes"] for field in ("text", "upper")
     ]
     assert bytes_of[1] > 1.5 * bytes_of[0]
+
+
+def test_proteins_from_an_alignment_to_a_filled_residue(unmask, tmp_path):
+    """``--inserts`` and a kind of ``--tokenizer``; the store then stands for itself, and rows hold one sequence each."""
+    records = [f">s{i}\nMKV{'LIVF'[i % 4]}a.c{'DE'[i % 2]}GG\n" for i in range(60)]
+    (tmp_path / "family.a3m").write_text("".join(records))
+    store = tmp_path / "store"
+    made = unmask("prepare", tmp_path / "family.a3m", "--tokenizer", "characters", "--inserts", "drop", "--out", store)
+    assert made.code == 0 and "data.inserts=drop" in made.out and "data.tokenizer=characters" in made.out, made.err
+    small = ["model.preset=null", "model.d_model=16", "model.num_layers=1", "model.nhead=2", "model.max_length=32"]
+    run = tmp_path / "run"
+    trained = unmask(
+        "train", f"data.store={store}", f"run={run}", "data.rows=document", "data.block_size=12", "train.steps=2",
+        "train.batch_size=4", "train.evaluate_rows=4", *small,
+    )  # fmt: skip
+    assert trained.code == 0, trained.err
+    filled = unmask("fill", "MKV[MASK]DGG", "--model", run, "--jsonl")
+    assert filled.code == 0 and len(json.loads(filled.out)["text"]) == 7, filled.err
+    other = unmask("train", f"data.store={store}", f"run={tmp_path / 'other'}", "data.inserts=keep")
+    assert other.code == 1 and "data.inserts (made with 'drop', now 'keep')" in other.err
+
+
+def test_ready_ids_train_and_print_as_ids(unmask, tmp_path):
+    rows = [{"input_ids": [(i + j) % 20 for j in range(12)]} for i in range(60)]
+    (tmp_path / "ids.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    run, store = tmp_path / "run", tmp_path / "store"
+    made = unmask(
+        "prepare", tmp_path / "ids.jsonl", "--field", "input_ids", "--tokenizer", "ids", "--vocab-size", 25, "--out", store
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    small = ["model.preset=null", "model.d_model=16", "model.num_layers=1", "model.nhead=2", "model.max_length=32"]
+    options = ["data.block_size=16", "train.steps=2", "train.batch_size=4", "train.evaluate_rows=4"]
+    assert unmask("train", f"data.store={store}", f"run={run}", *options, *small).code == 0
+    text = json.loads(unmask("fill", "3 [MASK] 5", "--model", run, "--jsonl").out)["text"].split()
+    assert text[0] == "3" and text[2] == "5" and 0 <= int(text[1]) < 20
+    beyond = unmask(
+        "prepare", tmp_path / "ids.jsonl", "--field", "input_ids", "--tokenizer", "ids", "--vocab-size", 20, "--out", tmp_path / "b"
+    )  # fmt: skip
+    assert beyond.code == 1 and "whole numbers from 0 to 14" in beyond.err

@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
+from tests.training.conftest import config_of
+from unmask.build.run import train
 from unmask.collate.packing import best_fit
 from unmask.data.corpus.sources import Source
 from unmask.data.preparation import prepare
@@ -28,7 +31,7 @@ def index(rows):
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("block_size", [16, 64, 100])
 def test_rows_hold_every_document_and_cut_only_what_does_not_fit(store, packed, block_size):
-    rows = DocumentRows(store, block_size, packed)
+    rows = DocumentRows(store, block_size, "packed" if packed else "document")
     batch = rows.__getitems__(index(np.arange(len(rows))))
     pieces = []
     for ids, segments in zip(batch["input_ids"], batch["segment_ids"], strict=True):
@@ -44,7 +47,7 @@ def test_rows_hold_every_document_and_cut_only_what_does_not_fit(store, packed, 
 
 
 def test_a_row_is_the_same_in_any_batch(store):
-    rows = DocumentRows(store, 64, True, samples=100)
+    rows = DocumentRows(store, 64, samples=100)
     together = rows.__getitems__(index(np.array([5, 0, 7])))
     for line, number in enumerate([5, 0, 7]):
         alone = rows.__getitems__(index(np.array([number])))
@@ -64,3 +67,18 @@ def test_best_fit_takes_the_least_free_row_that_holds_an_item():
     rows = list(best_fit(lengths, 64))
     assert sorted(i for row in rows for i in row) == list(range(2000))
     assert all(sum(lengths[i] for i in row) <= 64 for row in rows) and sum(lengths) / (64 * len(rows)) > 0.97
+
+
+def test_a_run_trains_on_every_kind_of_rows_and_null_chooses(tiny):
+    """Short lines are packed by default, long documents are not."""
+
+    def weights(name, *options):
+        run = config_of(tiny, f"run={tiny['run']}/{name}", "train.steps=2", *options)
+        return load_file(train(run) / "model.safetensors")["embedding.weight"]
+
+    lines = {
+        kind: weights(kind, f"data.rows={kind}", "data.unit=line") for kind in ("packed", "document", "stream", "null")
+    }
+    assert np.array_equal(lines["null"], lines["packed"])
+    assert all(not np.array_equal(lines["packed"], lines[kind]) for kind in ("document", "stream"))
+    assert np.array_equal(weights("files"), weights("files-stream", "data.rows=stream"))

@@ -109,6 +109,7 @@ def train(
         steps=config.train.steps,
         seed=config.seed,
         workers=config.data.workers,
+        rows=config.data.rows,
     )
     stop = CleanStop()
     callbacks = [

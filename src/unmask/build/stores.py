@@ -13,8 +13,9 @@ from unmask.data.recipe import UNNAMED, Recipe, differences
 
 
 def build_source(name: str, config: Config) -> Source:
-    """Return the text source ``name``, read with the field, unit and split of the config."""
-    return Source.parse(name, field=config.data.field, unit=config.data.unit, split=config.data.split)
+    """Return the text source ``name``, read with the options of the ``data`` section."""
+    data = config.data
+    return Source.parse(name, field=data.field, unit=data.unit, split=data.split, inserts=data.inserts)
 
 
 def with_store(config: Config) -> Config:

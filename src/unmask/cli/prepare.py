@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,12 +15,15 @@ def prepare(
     source: Annotated[
         str,
         typer.Argument(
-            help="python-docs, python-code, a text file, a folder, .jsonl, .parquet, traces:wheels, traces:python, or a Hugging Face dataset."
+            help="python-docs, python-code, a file (text, .jsonl, .csv, .tsv, .parquet, .arrow, .fasta, .a3m, .npy), a folder, traces:wheels, traces:python, or a Hugging Face dataset."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the stores.")],
     tokenizer: Annotated[
-        str | None, typer.Option(help="tokenizer.json, folder or hub name of a tokenizer; by default one is trained.")
+        str | None,
+        typer.Option(
+            help="Kind to train (bpe, unigram, wordpiece, characters, bytes, ids, words), or tokenizer.json, folder or hub name; by default bpe."
+        ),
     ] = None,
     vocab_size: Annotated[int, typer.Option(help="Vocabulary size of the trained tokenizer.")] = 8192,
     valid_source: Annotated[str | None, typer.Option(help="Separate validation text.")] = None,
@@ -30,6 +33,10 @@ def prepare(
     field: Field = "text",
     unit: Unit = None,
     split: Split = "train",
+    inserts: Annotated[
+        Literal["keep", "drop"],
+        typer.Option(help="Insertions of aligned sequences (A3M): lower-case letters and dots."),
+    ] = "keep",
     workers: Annotated[
         int | None, typer.Option(help="Number of processes; by default one per core. The result does not depend on it.")
     ] = None,
@@ -44,7 +51,7 @@ def prepare(
     from unmask.data.preparation import prepare as prepare_corpus
 
     def parse(text: str) -> Source:
-        return Source.parse(text, field=field, unit=unit, split=split)
+        return Source.parse(text, field=field, unit=unit, split=split, inserts=inserts)
 
     with preparing() as progress:
         done = prepare_corpus(
@@ -70,6 +77,7 @@ def prepare(
         "data.field": (field, "text"),
         "data.unit": (unit, None),
         "data.split": (split, "train"),
+        "data.inserts": (inserts, "keep"),
         "data.tokenizer": (tokenizer, None),
         "data.valid_source": (valid_source, None),
         "data.vocab_size": (vocab_size, 8192),

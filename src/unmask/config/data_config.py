@@ -26,10 +26,19 @@ class DataConfig(Section):
         None,
         description="Extent of one document in plain text; null = a file of a folder, or a section of a single file.",
     )
-    tokenizer: str | None = Field(
-        None, description="tokenizer.json, folder or hub name of a tokenizer; null = train a byte-level BPE."
+    inserts: Literal["keep", "drop"] = Field(
+        "keep", description="Insertions of aligned sequences (A3M): lower-case letters and dots."
     )
-    vocab_size: int = Field(8192, ge=261, le=2**24, description="Vocabulary size of the trained tokenizer, in tokens.")
+    tokenizer: str | None = Field(
+        None,
+        description="Kind to train (bpe, unigram, wordpiece, characters, bytes, ids, words), or tokenizer.json, folder or hub name of a tokenizer; null = bpe.",
+    )
+    vocab_size: int = Field(
+        8192,
+        ge=6,
+        le=2**24,
+        description="Largest vocabulary of the trained tokenizer, in tokens, special ones included.",
+    )
     valid_fraction: float = Field(
         0.05, gt=0.0, lt=1.0, description="Fraction of the bytes in the validation split, between 0 and 1."
     )
@@ -37,5 +46,9 @@ class DataConfig(Section):
         0, description="Random seed of the validation split; runs that differ only in the other seed share a store."
     )
     block_size: PositiveInt = Field(512, description="Length of a training row, in tokens.")
+    rows: Literal["packed", "document", "stream"] | None = Field(
+        None,
+        description="packed = documents packed uncut where they fit; document = one per row; stream = the token stream cut anywhere; null = packed for short documents, else stream.",
+    )
     workers: int = Field(0, ge=0, description="Number of data-loader processes; 0 = collate in the training process.")
     store: str | None = Field(None, description="Folder of prepared token stores; null = inside the run folder.")

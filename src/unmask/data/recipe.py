@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
-from unmask.data.corpus.formats import kinds
+from unmask.data.corpus.formats import Inserts, kinds
 from unmask.data.corpus.sections import Unit
 from unmask.data.corpus.sources import Source
+from unmask.data.tokenizing.kinds import TOKENIZER_KINDS
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.storage import read_json, write_json
 
@@ -38,6 +39,7 @@ class Recipe:
     field: str
     unit: str | None
     split: str
+    inserts: Inserts
     tokenizer: str | None
     vocab_size: int | None
     valid_fraction: float | None
@@ -64,12 +66,13 @@ class Recipe:
             field=source.field,
             unit=source.unit,
             split=source.split,
+            inserts=source.inserts,
             tokenizer=None
             if tokenizer is None
             else UNNAMED
             if isinstance(tokenizer, Tokenizer)
             else os.fspath(tokenizer),
-            vocab_size=vocab_size if tokenizer is None else None,
+            vocab_size=vocab_size if tokenizer is None or tokenizer in TOKENIZER_KINDS else None,
             valid_fraction=None if separate else valid_fraction,
             seed=None if separate else seed,
         )
@@ -119,13 +122,17 @@ def differences(folder: Path, settings: Mapping[str, Any], given: Collection[str
 
 def _same_source(recipe: Recipe, recorded: str | None, present: str, fingerprint: str | None) -> bool:
     try:
-        source = Source.parse(present, field=recipe.field, unit=cast(Unit | None, recipe.unit), split=recipe.split)
+        source = Source.parse(
+            present, field=recipe.field, unit=cast(Unit | None, recipe.unit), split=recipe.split, inserts=recipe.inserts
+        )
     except ValueError:
         return _same_path(recorded, present)
     return _same_path(recorded, present) if source.kind == "hub" else source.fingerprint() == fingerprint
 
 
 def _same_tokenizer(recorded: str | None, present: str, fingerprint: str | None) -> bool:
+    if present in TOKENIZER_KINDS:
+        return present == (recorded or "bpe")
     if Path(present).expanduser().exists():
         return Tokenizer.load(present).fingerprint == fingerprint
     return _same_path(recorded, present)

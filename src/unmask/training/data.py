@@ -22,6 +22,7 @@ from unmask.data.store.token_array import TokenArray
 from unmask.data.store.token_store import TokenStore
 from unmask.permutation import permute
 from unmask.randomness import Stream, row_keys
+from unmask.training.document_rows import DocumentRows, Rows, usual_rows
 from unmask.training.store_windows import WindowDataset, one_thread
 
 Collate = Callable[[dict[str, np.ndarray]], Any]
@@ -83,6 +84,7 @@ class TokenStoreData(LightningDataModule):
         evaluate_rows: windows per validation, spread evenly over the validation split.
         steps: optimiser steps of the run.
         seed: random seed of the order.
+        rows: how documents fill rows (``data.rows`` of the config); None chooses for the training store.
         workers: number of loader processes. Collators reach them by pickle, see :func:`start_method`.
 
     Raises:
@@ -103,10 +105,11 @@ class TokenStoreData(LightningDataModule):
         steps: int,
         seed: int,
         workers: int = 0,
+        rows: Rows | None = "stream",
     ) -> None:
         super().__init__()
-        self.train_rows = WindowDataset(train, block_size, samples=batch_size * steps)
-        self.valid_rows = WindowDataset(valid, block_size)
+        self.train_rows = _dataset(train, block_size, rows, samples=batch_size * steps)
+        self.valid_rows = _dataset(valid, block_size, rows if rows is not None else self.train_rows.kind)
         self.batch_size = batch_size
         self.accumulate = accumulate
         self.collate = collate
@@ -152,7 +155,7 @@ class TokenStoreData(LightningDataModule):
         rows = self.rows_per_pass(self.trainer.world_size)
         return self._loader(self.valid_rows, [own[i : i + rows] for i in range(0, len(own), rows)], self.collate_valid)
 
-    def _loader(self, rows: WindowDataset, samples: Any, collate: Collate) -> DataLoader[Any]:
+    def _loader(self, rows: WindowDataset | DocumentRows, samples: Any, collate: Collate) -> DataLoader[Any]:
         return DataLoader(
             rows,
             batch_sampler=samples,
@@ -162,3 +165,17 @@ class TokenStoreData(LightningDataModule):
             persistent_workers=self.workers > 0,
             multiprocessing_context=start_method() if self.workers else None,
         )
+
+
+def _dataset(
+    store: TokenStore | TokenArray, block_size: int, rows: Rows | None, samples: int | None = None
+) -> WindowDataset | DocumentRows:
+    """Return the rows of a store; arrays of tokens have no documents and are cut as a stream."""
+    if not isinstance(store, TokenStore):
+        return WindowDataset(store, block_size, samples)
+    kind = usual_rows(store, block_size) if rows is None else rows
+    return (
+        WindowDataset(store, block_size, samples)
+        if kind == "stream"
+        else DocumentRows(store, block_size, kind, samples)
+    )

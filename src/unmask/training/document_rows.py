@@ -26,18 +26,26 @@ class DocumentRows(Dataset[dict[str, np.ndarray]]):
     Args:
         store: the tokens.
         block_size: positions of a row; a longer document is cut into pieces of this length.
-        packed: several documents a row, by best fit; False = one document (or piece) a row.
+        kind: ``packed`` puts several documents into a row, by best fit; ``document`` puts one (or a piece) into each.
         samples: number of samples of the whole run; batches then have a column ``progress``.
 
     Attributes:
+        kind: as given.
         efficiency: fraction of all positions that hold a token.
         cut: number of documents longer than a row.
     """
 
-    def __init__(self, store: TokenStore, block_size: int, packed: bool, samples: int | None = None) -> None:
+    def __init__(
+        self,
+        store: TokenStore,
+        block_size: int,
+        kind: Literal["packed", "document"] = "packed",
+        samples: int | None = None,
+    ) -> None:
         self.store = store
         self.block_size = block_size
         self.samples = samples
+        self.kind: Rows = kind
         lengths = np.asarray(store.document_tokens, dtype=np.int64)
         pieces = -(-lengths // block_size)  # per document
         document = np.repeat(np.arange(len(lengths)), pieces)
@@ -46,7 +54,7 @@ class DocumentRows(Dataset[dict[str, np.ndarray]]):
         self._piece_start: NDArray[np.int64] = starts[document] + within * block_size
         self._piece_length: NDArray[np.int64] = np.minimum(block_size, lengths[document] - within * block_size)
         self.cut = int((pieces > 1).sum())
-        if packed:
+        if kind == "packed":
             rows = list(best_fit(self._piece_length.tolist(), block_size))
             self._order: NDArray[np.int64] = np.array([piece for row in rows for piece in row], dtype=np.int64)
             self._row_ends: NDArray[np.int64] = np.cumsum([len(row) for row in rows])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -30,6 +32,7 @@ class WindowDataset(Dataset[dict[str, np.ndarray]]):
         self.store = store
         self.block_size = block_size
         self.samples = samples
+        self.kind: Literal["stream"] = "stream"
 
     def __len__(self) -> int:
         return self.store.windows(self.block_size)
