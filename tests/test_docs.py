@@ -22,10 +22,28 @@ def place(tmp_path_factory):
     return Place(tmp_path_factory.mktemp("project"))
 
 
+def pages(*languages):
+    """Pages whose blocks are of these languages."""
+    return pytest.mark.parametrize(
+        "page",
+        [page for page in RUNNABLE if {language for language, _ in blocks(page)} <= set(languages)],
+        ids=lambda p: str(p.relative_to(ROOT / "docs")),
+    )
+
+
+@pages("python")
+def test_the_blocks_of_a_page_of_python_run_as_one_program(page, tmp_path):
+    program = "\n".join(block for _, block in blocks(page))
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", RUNNABLE, ids=lambda p: str(p.relative_to(ROOT / "docs")))
+@pages("bash", "python")
 def test_every_block_of_a_page_runs(page, place):
-    """In order, in a folder without earlier runs."""
+    """In order, in a folder without earlier runs; blocks of Python stand alone."""
+    if "bash" not in {language for language, _ in blocks(page)}:
+        pytest.skip("runs as one program, see above")
     shutil.rmtree(place.copy / "runs", ignore_errors=True)
     for language, block in blocks(page):
         place.run(language, block)

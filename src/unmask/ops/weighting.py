@@ -28,7 +28,9 @@ from unmask.devices import has_float64
 from unmask.ops.schedule import DiscreteTime, FixedCountTime, Schedule
 from unmask.registry import Registry
 
-Weighting = Literal["flat", "inverse_p"] | Schedule | DiscreteTime | FixedCountTime
+WeightFunction = Callable[[Tensor], Tensor]
+"""A weighting of one's own: mask probabilities ``p [N]`` -> weights ``[N]``, finite and at least 0."""
+Weighting = Literal["flat", "inverse_p"] | str | Schedule | DiscreteTime | FixedCountTime | WeightFunction
 Normaliser = Literal["scored", "supervised", "sequence", "answer"]
 
 
@@ -108,10 +110,21 @@ def ratio_variance(row_sums: Float[Tensor, " batch"], counts: Float[Tensor, " ba
 def token_weights(weighting: Weighting, p: Float[Tensor, " scored"]) -> Float[Tensor, " scored"]:
     """Return the weight of each scored position, from its probability ``p`` to be masked."""
     if isinstance(weighting, str):
-        return WEIGHTINGS[weighting](p)
+        return WEIGHTINGS.choose(weighting)(p)
+    if not isinstance(weighting, Schedule | DiscreteTime | FixedCountTime):
+        return _checked(weighting(p), p)
     if not has_float64(p.device):  # float32 would lose the digits of a difference of close times
         return weighting.weight_at_rate(p.cpu().double()).to(p)
     return weighting.weight_at_rate(p.double()).to(p.dtype)
+
+
+def _checked(weights: Tensor, p: Tensor) -> Tensor:
+    if weights.shape != p.shape or not bool((weights.isfinite() & (weights >= 0)).all()):
+        raise ValueError(
+            f"A weighting returns one finite weight of at least 0 for each of the {len(p)} mask probabilities; this one returned "
+            f"{list(weights.shape)}, or a negative or infinite weight."
+        )
+    return weights
 
 
 def row_shares(normaliser: Normaliser, supervised: Bool[Tensor, "batch seq"]) -> Float[Tensor, " batch"] | None:

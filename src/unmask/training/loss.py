@@ -19,6 +19,7 @@ from unmask.contracts import IGNORED_TARGET, MLMLossDict, MLMModel, ScoredTokens
 from unmask.nn.projection import logits_where, projection_where
 from unmask.ops.linear_cross_entropy import linear_cross_entropy
 from unmask.ops.weighting import (
+    WEIGHTINGS,
     Normaliser,
     Weighting,
     ratio_variance,
@@ -71,7 +72,8 @@ class MLMLoss:
             that of the published interface.
 
     Other options:
-        weighting: ``"flat"``, ``"inverse_p"``, a ``Schedule``, or a ``DiscreteTime`` (MD4).
+        weighting: a name of ``unmask.ops.weighting.WEIGHTINGS`` (``"flat"``, ``"inverse_p"``), a ``Schedule``, a
+            ``DiscreteTime`` (MD4), or a function from mask probabilities ``[N]`` to weights ``[N]``.
         normaliser: divisor of the sum: ``"scored"`` = masked tokens, ``"supervised"`` = maskable tokens, ``"sequence"`` = rows,
             ``"answer"`` = maskable tokens of each row, averaged over rows. None = ``"scored"`` for flat weights, else
             ``"supervised"``.
@@ -112,9 +114,10 @@ class MLMLoss:
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
     ) -> None:
-        if isinstance(weighting, str) and weighting not in ("flat", "inverse_p"):
+        if isinstance(weighting, str) and weighting not in WEIGHTINGS:
             raise ValueError(
-                f"weighting={weighting!r} is unknown: choose 'flat', 'inverse_p', or a schedule, such as unmask.as_schedule('cosine')."
+                f"weighting={weighting!r} is unknown: choose {', '.join(map(repr, WEIGHTINGS))}, a schedule such as "
+                "unmask.as_schedule('cosine'), or a function of the mask probabilities."
             )
         if normaliser not in (None, "scored", "supervised", "sequence", "answer"):
             raise ValueError(
