@@ -119,7 +119,9 @@ def _score(parts: GenerationParts, order: OrderLike | None, noise: float) -> Sco
     if parts.grid is not None and order in GRID_ORDERS:
         return GridOrder(parts.grid, order)
     if order in GRID_ORDERS:
-        raise ValueError(f"The order {order!r} needs the shape of the grid: build the wrapper with layout=(height, width).")
+        raise ValueError(
+            f"The order {order!r} needs the shape of the grid: build the wrapper with layout=(height, width)."
+        )
     grid_orders = ", ".join(GRID_ORDERS) + ("" if parts.grid is not None else " (these need layout=(height, width))")
     raise ValueError(
         f"There is no order {order!r}.{nearest(order, [*ORDERS, *GRID_ORDERS])} Choose one of {', '.join(ORDERS)}, {grid_orders}, "

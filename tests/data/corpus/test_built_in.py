@@ -6,7 +6,7 @@ import pytest
 
 from unmask.data import standard_library
 from unmask.data.corpus import built_in as corpora
-from unmask.data.corpus.built_in import normalise
+from unmask.data.corpus.built_in import normalise, plain
 
 
 @pytest.mark.parametrize("name, least_bytes", [("python-docs", 1_500_000), ("python-code", 5_000_000)])
@@ -37,3 +37,12 @@ def test_docstrings_are_under_their_qualified_names():
 
 def test_normalise():
     assert normalise("\n\na  \r\nb\t\n\n\n\n\n c\r\n") == "a\nb\n\n\n c"
+
+
+def test_the_documentation_is_plain_text_without_rules():
+    assert (
+        plain("Title\n=====\n\u201cit\u2019s\u201d \u2013 so\u2026\n  ----\na == b\n====")
+        == 'Title\n"it\'s" - so...\na == b\n'
+    )
+    texts = [document.text for document in corpora.documents("python-docs")]
+    assert not any(re.search(r"[\u2018\u2019\u201c\u201d]|^[=\-~*]{4,}$", text, re.MULTILINE) for text in texts)
