@@ -105,8 +105,8 @@ class TokenStoreData(LightningDataModule):
         workers: int = 0,
     ) -> None:
         super().__init__()
-        self.train_rows = WindowDataset(train, block_size, samples=batch_size * steps)
-        self.valid_rows = WindowDataset(valid, block_size)
+        self.train_rows: WindowDataset = WindowDataset(train, block_size, samples=batch_size * steps)
+        self.valid_rows: WindowDataset = WindowDataset(valid, block_size)
         self.batch_size = batch_size
         self.accumulate = accumulate
         self.collate = collate

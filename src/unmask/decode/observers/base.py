@@ -65,8 +65,8 @@ class CallbackList:
                     f"{type(observer).__name__} cannot observe a decode: it has no method update_history(step_results). "
                     "Give it one, or pass a HistoryTopKPlugin, a Trace or a TerminalView."
                 )
-        self.observers = tuple(observers)
-        self.wants_all_logits = any(getattr(o, "wants_all_logits", False) for o in self.observers)
+        self.observers: tuple[Any, ...] = tuple(observers)
+        self.wants_all_logits: bool = any(getattr(o, "wants_all_logits", False) for o in self.observers)
 
     def __bool__(self) -> bool:
         return bool(self.observers)
