@@ -226,11 +226,12 @@ class ScoredTokens(NamedTuple):
 
     Example:
         >>> import torch
-        >>> special = SpecialIds(mask=0, vocab_size=10)
-        >>> batch = MaskedLMCollator(0, 10, 1.0)([{"input_ids": [5, 6, 7]}])
-        >>> tokens = MLMLoss(tokenizer=special).score(batch, lambda x_t, **_: torch.zeros(*x_t.shape, 10))
-        >>> tokens.where.tolist(), tokens.nll.shape
-        ([[True, True, True]], torch.Size([3]))
+        >>> ids, masked = torch.tensor([[5, 0, 7]]), torch.tensor([[False, True, False]])
+        >>> targets, p_mask = torch.tensor([[5, 6, 7]]), torch.full((1, 3), 0.5)
+        >>> batch = {"input_ids": ids, "target_ids": targets, "noise_mask": masked, "p_mask": p_mask}
+        >>> tokens = MLMLoss().score(batch, lambda x_t, **_: torch.zeros(*x_t.shape, 10))
+        >>> tokens.where.tolist(), round(tokens.nll.item(), 4), tokens.weights.item()  # log(10)
+        ([[False, True, False]], 2.3026, 1.0)
     """
 
     where: Bool[Tensor, "batch seq"]

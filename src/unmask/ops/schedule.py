@@ -86,6 +86,11 @@ class DiscreteTime:
     At time ``t = i/T``, with ``s = t - 1/T``, it is ``T (alpha_s - alpha_t) / (1 - alpha_t)``. Mask rates must come
     from ``DiscreteMaskRate(schedule, steps)``. Each ``T`` bounds another generative model; as ``T`` grows, the weight
     converges to that of the schedule.
+
+    Example:
+        >>> import torch
+        >>> DiscreteTime(as_schedule("linear"), steps=4).weight_at_rate(torch.tensor([0.5, 1.0])).tolist()
+        [2.0, 1.0]
     """
 
     schedule: Schedule

@@ -30,6 +30,16 @@ class Decoded:
         time_taken: float64 ``[B]``, seconds from the start until the row was complete.
         forward_passes: calls of the network, each over the unfinished rows.
         positions_computed: real tokens processed by the network, over all calls.
+
+    Example:
+        >>> import torch
+        >>> special = SpecialIds(mask=0, vocab_size=20)
+        >>> def model(x_t, attention_mask=None, positions=None, block_mask=None):
+        ...     return torch.zeros(*x_t.shape, 20)
+        >>> canvas = Canvas.infill(torch.tensor([[5, 0, 0, 6], [5, 0, 6, 7]]), special)
+        >>> decoded = fill_canvas(model, canvas, make_rules(2), special=special, seed=0)
+        >>> decoded.steps_taken.tolist(), decoded.forward_passes, decoded.positions_computed
+        ([2, 1], 2, 12)
     """
 
     ids: Int[Tensor, "batch seq"]
