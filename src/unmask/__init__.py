@@ -111,6 +111,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares the block wi
     from unmask.randomness import Noise as Noise
     from unmask.report import EvaluationReport as EvaluationReport
     from unmask.special_ids import SpecialIds as SpecialIds
+    from unmask.text.decoding_options import DecodingOptions as DecodingOptions
     from unmask.text.loading import load as load
     from unmask.text.model import TrainedModel as TrainedModel
     from unmask.text.results import Alternative as Alternative
@@ -259,6 +260,7 @@ _HOMES = {
     "randomness": ("Noise",),
     "report": ("EvaluationReport",),
     "special_ids": ("SpecialIds",),
+    "text.decoding_options": ("DecodingOptions",),
     "text.loading": ("load",),
     "text.model": ("TrainedModel",),
     "text.results": (
