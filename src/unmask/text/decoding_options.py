@@ -1,6 +1,6 @@
-"""``DecodingOptions``: the keyword options of ``TrainedModel.fill``, ``generate`` and ``stream``, for editors and type checkers.
+"""``DecodingOptions``: the keyword options of ``TrainedModel.fill``, ``generate`` and ``stream``, for type checkers.
 
-They are the options of ``unmask.make_rules``, which describes them, and ``steps`` and ``regex``. A test compares the two.
+``unmask.make_rules`` describes the options; ``steps`` and ``regex`` are further ones. A test compares the two.
 """
 
 from __future__ import annotations
