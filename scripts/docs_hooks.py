@@ -30,7 +30,7 @@ CHAPTERS = {
     "Evaluation": ("evaluate.", "report"),
     "MaskGIT": ("nonautoregressive.",),
     "Tasks": ("tasks.",),
-    "Batches and contracts": ("contracts",),
+    "Batches and contracts": ("contracts", "network_protocols"),
 }
 
 

@@ -17,6 +17,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS = [
     {
         "contracts",
+        "network_protocols",
         "randomness",
         "storage",
         "arrays",

@@ -96,6 +96,7 @@ ELSEWHERE = {
     "KVCache",
     "MaskRate",  # a base class; the laws are part of corruptions and collators above
     "Nelbo",
+    "Reads",  # flags
     "Noise",
     "StepView",
 }

@@ -27,11 +27,8 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares the block wi
     from unmask.config.tree import Config as Config
     from unmask.config.tree import load_config as load_config
     from unmask.contracts import Corrupted as Corrupted
-    from unmask.contracts import HiddenStates as HiddenStates
-    from unmask.contracts import KVCacheable as KVCacheable
     from unmask.contracts import MLMBatch as MLMBatch
     from unmask.contracts import MLMLossDict as MLMLossDict
-    from unmask.contracts import MLMModel as MLMModel
     from unmask.contracts import MLMPredictionDict as MLMPredictionDict
     from unmask.contracts import MLMSeq2SeqPredictionBatch as MLMSeq2SeqPredictionBatch
     from unmask.contracts import MLMStepResults as MLMStepResults
@@ -39,8 +36,6 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares the block wi
     from unmask.contracts import MLMUncondtionalPredictionBatch as MLMUncondtionalPredictionBatch
     from unmask.contracts import Objective as Objective
     from unmask.contracts import PackedFlexMLMBatch as PackedFlexMLMBatch
-    from unmask.contracts import PartialStates as PartialStates
-    from unmask.contracts import Projection as Projection
     from unmask.contracts import ScoredTokens as ScoredTokens
     from unmask.data.corpus.sources import Source as Source
     from unmask.data.document import Document as Document
@@ -89,6 +84,11 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares the block wi
         InstructionTraceTransformerEncoderForMaskedLMConfiguration as InstructionTraceTransformerEncoderForMaskedLMConfiguration,
     )
     from unmask.models.rotary_mlm import RotaryTransformerMLMModel as RotaryTransformerMLMModel
+    from unmask.network_protocols import HiddenStates as HiddenStates
+    from unmask.network_protocols import KVCacheable as KVCacheable
+    from unmask.network_protocols import MLMModel as MLMModel
+    from unmask.network_protocols import PartialStates as PartialStates
+    from unmask.network_protocols import Projection as Projection
     from unmask.nn.heads import MaskedLMHead as MaskedLMHead
     from unmask.nn.kv_cache import KVCache as KVCache
     from unmask.nonautoregressive.wrapper import Losses as Losses
@@ -111,6 +111,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares the block wi
     from unmask.randomness import Noise as Noise
     from unmask.report import EvaluationReport as EvaluationReport
     from unmask.special_ids import SpecialIds as SpecialIds
+    from unmask.text.decoding_options import DecodingOptions as DecodingOptions
     from unmask.text.loading import load as load
     from unmask.text.model import TrainedModel as TrainedModel
     from unmask.text.results import Alternative as Alternative
@@ -150,11 +151,8 @@ _HOMES = {
     ),
     "contracts": (
         "Corrupted",
-        "HiddenStates",
-        "KVCacheable",
         "MLMBatch",
         "MLMLossDict",
-        "MLMModel",
         "MLMPredictionDict",
         "MLMSeq2SeqPredictionBatch",
         "MLMStepResults",
@@ -162,8 +160,6 @@ _HOMES = {
         "MLMUncondtionalPredictionBatch",
         "Objective",
         "PackedFlexMLMBatch",
-        "PartialStates",
-        "Projection",
         "ScoredTokens",
     ),
     "data.corpus.sources": ("Source",),
@@ -227,6 +223,13 @@ _HOMES = {
         "InstructionTraceTransformerEncoderForMaskedLMConfiguration",
     ),
     "models.rotary_mlm": ("RotaryTransformerMLMModel",),
+    "network_protocols": (
+        "HiddenStates",
+        "KVCacheable",
+        "MLMModel",
+        "PartialStates",
+        "Projection",
+    ),
     "nn.heads": ("MaskedLMHead",),
     "nn.kv_cache": ("KVCache",),
     "nonautoregressive.wrapper": (
@@ -257,6 +260,7 @@ _HOMES = {
     "randomness": ("Noise",),
     "report": ("EvaluationReport",),
     "special_ids": ("SpecialIds",),
+    "text.decoding_options": ("DecodingOptions",),
     "text.loading": ("load",),
     "text.model": ("TrainedModel",),
     "text.results": (

@@ -80,7 +80,7 @@ class MemoryTrimmer:
         return malloc_trim()
 
 
-watch = MemoryTrimmer()  # one per process
+watch: MemoryTrimmer = MemoryTrimmer()  # one per process
 
 
 def resident_bytes() -> int:

@@ -1,4 +1,4 @@
-"""Contracts of the package: batches, results, and the interfaces of models and losses.
+"""Contracts of the package: batches, results, and the interface of losses; ``network_protocols`` has those of networks.
 
 A corruption describes a batch with four tensors, the only ones that losses, evaluators and decoders read:
 
@@ -12,17 +12,25 @@ Losses do not modify batches. Annotations are evaluated here, not postponed: oth
 include the optional fields.
 """
 
-from typing import Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict, TypeGuard, runtime_checkable
+from typing import Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unmask.network_protocols import HiddenStates as HiddenStates
+from unmask.network_protocols import KVCacheable as KVCacheable
+from unmask.network_protocols import MLMModel as MLMModel
+from unmask.network_protocols import PartialStates as PartialStates
+from unmask.network_protocols import Projection as Projection
+from unmask.network_protocols import TokenIds, TokenMask
+from unmask.network_protocols import offers_hidden_states as offers_hidden_states
+from unmask.network_protocols import offers_kv_cache as offers_kv_cache
+from unmask.network_protocols import offers_partial_states as offers_partial_states
+from unmask.network_protocols import offers_projection as offers_projection
 from unmask.special_ids import SpecialIds as SpecialIds
 
 IGNORED_TARGET = -100
 
-TokenIds = Int[Tensor, "batch seq"]
-TokenMask = Bool[Tensor, "batch seq"]
 Confidence = Literal["prob_diff", "entropy", "top_prob"]
 Truncate = Literal["block", "max"]
 
@@ -215,6 +223,15 @@ class ScoredTokens(NamedTuple):
         correct: bool ``[N]``, whether the most likely token is the target.
         weights: ``[N]``, loss weights.
         token_loss: ``[N]``, the minimised loss: ``nll`` plus regularisers.
+
+    Example:
+        >>> import torch
+        >>> ids, masked = torch.tensor([[5, 0, 7]]), torch.tensor([[False, True, False]])
+        >>> targets, p_mask = torch.tensor([[5, 6, 7]]), torch.full((1, 3), 0.5)
+        >>> batch = {"input_ids": ids, "target_ids": targets, "noise_mask": masked, "p_mask": p_mask}
+        >>> tokens = MLMLoss().score(batch, lambda x_t, **_: torch.zeros(*x_t.shape, 10))
+        >>> tokens.where.tolist(), round(tokens.nll.item(), 4), tokens.weights.item()  # log(10)
+        ([[False, True, False]], 2.3026, 1.0)
     """
 
     where: Bool[Tensor, "batch seq"]
@@ -226,7 +243,12 @@ class ScoredTokens(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """The interface of a loss for the training loop (``MLMLoss``, ``WrapperObjective``)."""
+    """The interface of a loss for the training loop (``MLMLoss``, ``WrapperObjective``).
+
+    Example:
+        >>> isinstance(MLMLoss(), Objective)
+        True
+    """
 
     def __call__(self, batch: Any, model: Any) -> MLMLossDict:
         """Return the loss of a batch with its parts ``numerator``, ``denominator`` and ``variance``."""
@@ -243,108 +265,3 @@ class Objective(Protocol):
     def locate(self, batch: Any, model: Any, multiple: int) -> Any:
         """Return the batch with ``scored_index``, computed on the host to avoid a device sync."""
         ...
-
-
-@runtime_checkable
-class MLMModel(Protocol):
-    """The interface of a network for losses and decoders: token ids in, ``logits [B, L, V]`` out.
-
-    Test for the further interfaces below with their ``offers_...`` functions, which also see through proxies
-    (``isinstance`` does not from Python 3.12 on).
-
-    Example:
-        >>> import torch
-        >>> class Uniform:
-        ...     def __call__(self, x_t, attention_mask=None, positions=None, block_mask=None):
-        ...         return torch.zeros(*x_t.shape, 10)
-        >>> isinstance(Uniform(), MLMModel), offers_hidden_states(Uniform())
-        (True, False)
-    """
-
-    def __call__(
-        self,
-        x_t: TokenIds,
-        attention_mask: TokenMask | None = None,
-        positions: TokenIds | None = None,
-        block_mask: Any = None,
-    ) -> Float[Tensor, "batch seq vocab"]: ...
-
-
-class HiddenStates(MLMModel, Protocol):
-    """A network in two parts: an encoder, and a vocabulary projection computed only at the positions that are read."""
-
-    def hidden_states(
-        self,
-        x_t: TokenIds,
-        attention_mask: TokenMask | None = None,
-        positions: TokenIds | None = None,
-        block_mask: Any = None,
-    ) -> Float[Tensor, "batch seq width"]:
-        """Return the encoder's output, ``[B, L, D]``."""
-        ...
-
-    def logits_at(self, hidden: Float[Tensor, "batch seq width"], where: TokenMask) -> Float[Tensor, "scored vocab"]:
-        """Return logits ``[N, V]`` of the states at the ``N`` True positions of ``where``, in row-major order."""
-        ...
-
-
-class PartialStates(HiddenStates, Protocol):
-    """A network that computes less if only some positions are read."""
-
-    def hidden_states_where(
-        self,
-        x_t: TokenIds,
-        index: Int[Tensor, " read"],
-        attention_mask: TokenMask | None = None,
-        positions: TokenIds | None = None,
-        block_mask: Any = None,
-    ) -> Float[Tensor, "read width"]:
-        """Return the states ``[N, D]`` at a flat index ``[N]`` into the ``B * L`` positions."""
-        ...
-
-
-class Projection(HiddenStates, Protocol):
-    """A network with access to its vocabulary projection, for a fused linear cross-entropy."""
-
-    def projection_of(
-        self, states: Float[Tensor, "scored width"]
-    ) -> tuple[Float[Tensor, "scored width"], Float[Tensor, "vocab width"], Float[Tensor, " vocab"] | None]:
-        """Return features ``[N, D]``, weight ``[V, D]`` and bias ``[V]``; logits are ``features @ weight.T + bias``."""
-        ...
-
-
-class KVCacheable(HiddenStates, Protocol):
-    """A network that runs some positions of a row against cached keys and values of the others."""
-
-    def hidden_states_at(
-        self,
-        x_t: TokenIds,
-        where: TokenMask,
-        memory: Any,
-        rows: Int[Tensor, " rows"],
-        attention_mask: TokenMask,
-        positions: TokenIds,
-        read: TokenMask | None = None,
-    ) -> Float[Tensor, "read width"]:
-        """Run ``where``, store its keys and values in ``memory`` (a ``KVCache``), and return the states at ``read``."""
-        ...
-
-
-def offers_hidden_states(model: object) -> TypeGuard[HiddenStates]:
-    """Return whether a network implements :class:`HiddenStates`."""
-    return hasattr(model, "hidden_states") and hasattr(model, "logits_at")
-
-
-def offers_partial_states(model: object) -> TypeGuard[PartialStates]:
-    """Return whether a network implements :class:`PartialStates`."""
-    return offers_hidden_states(model) and hasattr(model, "hidden_states_where")
-
-
-def offers_projection(model: object) -> TypeGuard[Projection]:
-    """Return whether a network implements :class:`Projection`."""
-    return hasattr(model, "hidden_states") and hasattr(model, "projection_of")
-
-
-def offers_kv_cache(model: object) -> TypeGuard[KVCacheable]:
-    """Return whether a network implements :class:`KVCacheable`."""
-    return hasattr(model, "hidden_states_at") and hasattr(model, "logits_at")

@@ -170,6 +170,13 @@ class Noise:
             count from their first real token, so that padding does not change the noise.
         row_uniforms: float64 ``[B]`` in (0, 1): replace the rows' own uniforms for the mask rate (time sampling); or
             None.
+
+    Example:
+        >>> import torch
+        >>> from unmask.randomness import Stream
+        >>> one, both = Noise(torch.tensor([7])), Noise(torch.tensor([3, 7]))
+        >>> torch.equal(one.per_token(Stream.ORDER, 4)[0], both.per_token(Stream.ORDER, 4)[1])
+        True
     """
 
     keys: Int[Tensor, " batch"]

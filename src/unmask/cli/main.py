@@ -26,7 +26,7 @@ from unmask.cli.score import score
 from unmask.cli.train import train
 from unmask.suggestions import RENAMED
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="unmask",
     help="Masked language models: train, evaluate, decode. Start with [bold]unmask demo[/bold].",
     no_args_is_help=True,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from unmask.contracts import SpecialIds
@@ -38,9 +39,9 @@ class AllMaskDataset(Dataset[dict[str, Any]]):
     """
 
     def __init__(self, special: Any, count: int, length: int | Sequence[int], seed: int = 0) -> None:
-        self.mask = SpecialIds.of(special).mask
+        self.mask: int = SpecialIds.of(special).mask
         self.count = count
-        self.reference = np.atleast_1d(np.asarray(length, dtype=np.int64))
+        self.reference: NDArray[np.int64] = np.atleast_1d(np.asarray(length, dtype=np.int64))
         self.seed = seed
         if count < 0 or self.reference.size == 0 or self.reference.min() < 1:
             raise ValueError(

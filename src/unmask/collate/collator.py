@@ -139,14 +139,14 @@ class CorruptingCollator:
         time_sampling: TimeSampling = low_discrepancy,
         pass_through: Sequence[str] = (),
     ) -> None:
-        self.special = SpecialIds.of(special)
+        self.special: SpecialIds = SpecialIds.of(special)
         self.corruption = corruption
         self.seed = seed
         self.low_discrepancy_times = low_discrepancy_times
-        self.time_sampling = time_sampling if low_discrepancy_times else None
-        self.pass_through = tuple(pass_through)
+        self.time_sampling: TimeSampling | None = time_sampling if low_discrepancy_times else None
+        self.pass_through: tuple[str, ...] = tuple(pass_through)
         self._epoch = SharedCounts()
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator: torch.Generator = torch.Generator().manual_seed(seed)
         self._worker_seed: int | None = None
         self._is_ordinary = np.ones(max(self.special.vocab_size, self.special.all[-1] + 1), dtype=bool)
         self._is_ordinary[list(self.special.all)] = False

@@ -119,8 +119,7 @@ class DefaultInfillMLMCollator(DefaultMLMCollator):
 class MLMInfillWithExactTargetPredCollator(DefaultInfillMLMCollator):
     """The prompts without corruption, for decoding, with the clean token of each mask as target.
 
-    Args: as in :class:`DefaultInfillMLMCollator`. ``noise_schedule`` has no effect; both collators have the same
-    arguments.
+    The arguments are those of :class:`DefaultInfillMLMCollator`; ``noise_schedule`` has no effect.
 
     Returns (when called with rows, whose ``input_ids`` may be absent):
         ``input_ids``, ``attention_mask``, ``positions``, ``fixed_positions_mask`` and ``target_ids``, ``[B, L]`` each.

@@ -89,8 +89,9 @@ class MaskedLMCollator(CorruptingCollator):
         self.vocab_size = vocab_size
         self.probability = probability
         self.special_ids = special_ids
-        self.tokenizer = None if tokenizer is None else known
-        self.mask_replace_prob, self.random_replace_prob = mask_replace_prob, random_replace_prob
+        self.tokenizer: SpecialIds | None = None if tokenizer is None else known
+        self.mask_replace_prob = mask_replace_prob
+        self.random_replace_prob = random_replace_prob
 
     def assemble(self, rows: Rows) -> Assembled:
         tokens = require_column(rows, "tokens", "input_ids")

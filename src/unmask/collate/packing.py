@@ -40,6 +40,10 @@ class Packer:
         0.8
     """
 
+    rows: int
+    tokens: int
+    cut: int
+
     def __init__(self, block_size: int, pad_id: int, open_rows: int = 512) -> None:
         if block_size < 1 or open_rows < 1:
             raise ValueError(

@@ -158,7 +158,7 @@ class MLMSeq2SeqTrainCollator(PaddedCollator):
 class MLMSeq2SeqCollator(MLMSeq2SeqTrainCollator):
     """``prompt ‖ bos · target · eos``: prompts end and answers begin at the same column in all rows.
 
-    Args: as in :class:`MLMSeq2SeqTrainCollator`.
+    The arguments are those of :class:`MLMSeq2SeqTrainCollator`.
 
     Returns (when called with rows):
         An ``MLMBatch``, every tensor ``[B, P + T]``.
@@ -184,8 +184,7 @@ class MLMSeq2SeqCollator(MLMSeq2SeqTrainCollator):
 class MLMSeq2SeqPredCollator(MLMSeq2SeqTrainCollator):
     """``prompt · bos`` to continue, padded on the left, and the true ``target · eos``, padded on the right.
 
-    Args: as in :class:`MLMSeq2SeqTrainCollator`. ``noise_schedule`` has no effect; the three collators have the same
-    arguments.
+    The arguments are those of :class:`MLMSeq2SeqTrainCollator`; ``noise_schedule`` has no effect.
 
     Returns (when called with rows):
         ``input_ids`` and ``attention_mask`` ``[B, P]``. A prompt of ``input_block_size`` tokens is not truncated for

@@ -14,4 +14,4 @@ Positive = typing.Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 class Section(BaseModel):
     """A section of the config. Unknown keys are errors; values cannot be changed after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config: typing.ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())

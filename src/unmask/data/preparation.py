@@ -52,6 +52,12 @@ class Prepared:
             are of UTF-8.
         valid_documents, valid_tokens, valid_bytes: size of the validation store.
         vocab_size: number of ids of the tokenizer.
+
+    Example:
+        >>> from pathlib import Path
+        >>> prepared = Prepared(Path("data"), 90, 900, 4000, 10, 100, 450, 300)
+        >>> prepared.train.as_posix(), prepared.tokenizer.as_posix()
+        ('data/train', 'data/tokenizer.json')
     """
 
     folder: Path

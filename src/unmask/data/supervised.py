@@ -16,7 +16,18 @@ Messages = Sequence[Mapping[str, str]]
 
 
 class ChatTokenizer(Protocol):
-    """A tokenizer with a chat template, as in transformers."""
+    """A tokenizer with a chat template, as in transformers.
+
+    Example:
+        >>> class Letters:
+        ...     chat_template = "{role}: {content};"
+        ...     def apply_chat_template(self, messages, *, tokenize, add_generation_prompt):
+        ...         text = "".join(f"{m['role'][0]}:{m['content']};" for m in messages)
+        ...         return [ord(letter) for letter in text + "a:" * add_generation_prompt]
+        >>> chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
+        >>> sum(chat_row(chat, Letters())["loss_mask"])
+        3
+    """
 
     chat_template: Any
 

@@ -23,7 +23,15 @@ from unmask.randomness import Noise
 
 @runtime_checkable
 class BlockSchedule(Protocol):
-    """Which masked positions may be unmasked."""
+    """Which masked positions may be unmasked.
+
+    Example:
+        >>> import torch
+        >>> from unmask.decode.block_schedule import Blocks
+        >>> masked, positions = torch.tensor([[False, True, True, True]]), torch.arange(4)[None]
+        >>> isinstance(Blocks(2), BlockSchedule), Blocks(2).open(masked, masked, positions).tolist()
+        (True, [[False, True, True, False]])
+    """
 
     def open(
         self, to_fill: Bool[Tensor, "rows seq"], blanks: Bool[Tensor, "rows seq"], positions: Int[Tensor, "rows seq"]

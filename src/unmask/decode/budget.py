@@ -31,7 +31,18 @@ Plan = Int[Tensor, "batch steps"]
 
 @runtime_checkable
 class Budget(Protocol):
-    """How many masked positions are unmasked by the end of each step."""
+    """How many masked positions are unmasked by the end of each step.
+
+    Example:
+        >>> import torch
+        >>> class HalfFirst:
+        ...     def plan(self, blanks, max_steps, noise):
+        ...         count = blanks.sum(-1, keepdim=True)
+        ...         return torch.cat([(count + 1) // 2, count], dim=1)
+        >>> rules = Rules(max_steps=2, budget=HalfFirst())
+        >>> rules.budget.plan(torch.ones(1, 5, dtype=torch.bool), torch.tensor([2]), None).tolist()
+        [[3, 5]]
+    """
 
     def plan(self, blanks: Bool[Tensor, "batch seq"], max_steps: Int[Tensor, " batch"], noise: Noise) -> Plan:
         """Return the cumulative counts ``[B, S]``.

@@ -33,6 +33,15 @@ class AnyLength(NamedTuple):
         length: tokens of the filling.
         scores: float64 ``[K]``, one per length.
         decoded: all rows and their cost.
+
+    Example:
+        >>> import torch
+        >>> special = SpecialIds(mask=0, vocab_size=20)
+        >>> def model(x_t, attention_mask=None, positions=None, block_mask=None):
+        ...     return torch.zeros(*x_t.shape, 20)
+        >>> best = fill_any_length(model, [5], [6], [1, 2], make_rules(2), special=special, seed=0)
+        >>> isinstance(best, AnyLength), len(best.ids) == 2 + best.length
+        (True, True)
     """
 
     ids: Int[Tensor, " seq"]

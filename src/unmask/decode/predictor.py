@@ -117,7 +117,7 @@ class MLMPredictor(nn.Module):
         self.model: Any = model  # torch's nn.Module types every attribute as Module or Tensor
         self.skip_special_tokens = skip_special_tokens
         self.seed = seed
-        self.observers = tuple(observers)
+        self.observers: tuple[Any, ...] = tuple(observers)
         self.special = special
         self.rules: Rules = (
             rules
@@ -145,7 +145,9 @@ class MLMPredictor(nn.Module):
         super().__setattr__(name, value)
         if name == "rules":
             critic = getattr(value.selector.score, "model", None)
-            self.critic_model = critic if isinstance(critic, nn.Module) and critic is not self.model else None
+            self.critic_model: nn.Module | None = (
+                critic if isinstance(critic, nn.Module) and critic is not self.model else None
+            )
 
     def forward(self, batch: Mapping[str, Any]) -> MLMPredictionDict:
         """Return :meth:`predict` of the batch."""

@@ -32,7 +32,7 @@ class Reached:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.device = device_of(model)
+        self.device: torch.device = device_of(model)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the network."""

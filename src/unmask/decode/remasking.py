@@ -35,6 +35,18 @@ class Remasking(Protocol):
 
     Attributes:
         min_reveals: positions that each row of a step unmasks at least: 1, or 0 if the target count may stay the same.
+
+    Example:
+        >>> import torch
+        >>> class Doubtful:  # mask tokens again that were placed with a probability below 0.1
+        ...     min_reveals = 1
+        ...     reads = Reads.PROBABILITIES
+        ...     def acts(self, view):
+        ...         return torch.ones_like(view.rows, dtype=torch.bool)
+        ...     def hide(self, view, confidence):
+        ...         return view.revealed & (view.commit_prob < 0.1)
+        >>> isinstance(Doubtful(), Remasking)
+        True
     """
 
     @property

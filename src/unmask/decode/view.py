@@ -33,6 +33,17 @@ class StepView:
             the rules reads probabilities (``Rules.reads``).
         noise: keyed by (seed, row id, step), counted from each row's first real token.
         fraction_left: ``[b]``, the fraction of the row's steps after this one; None if unplanned.
+
+    Example:
+        >>> import torch
+        >>> special, seen = SpecialIds(mask=0, vocab_size=20), []
+        >>> def left_to_right(view):
+        ...     seen.append((view.number, view.blanks.sum().item(), view.revealed.sum().item()))
+        ...     return -torch.arange(view.ids.shape[1]).expand(view.ids.shape)
+        >>> canvas, rules = Canvas.infill(torch.tensor([[5, 0, 0, 6]]), special), make_rules(2, order=left_to_right)
+        >>> decoded = fill_canvas(lambda x_t, **_: torch.zeros(*x_t.shape, 20), canvas, rules, special=special, seed=0)
+        >>> seen
+        [(0, 2, 0), (1, 1, 1)]
     """
 
     number: int

@@ -116,15 +116,18 @@ class NeighbourModel(UnigramModel):
             raise ValueError(
                 f"A vocabulary of {vocab_size} ids is too large to count three neighbouring tokens in 64 bits; the limit is {2**21 - 1}."
             )
-        self.one_side, self.both_sides = one_side, both_sides
+        self.one_side = one_side
+        self.both_sides = both_sides
         target = self.probabilities[tokens] > 0
         follows = tokens[:-1] != special.eos  # token i+1 has token i as its left neighbour
         left = np.flatnonzero(follows & target[1:]) + 1
         right = np.flatnonzero(target[:-1])
         both = np.flatnonzero(follows[:-1] & target[1:-1]) + 1
-        self.after = ContextTable.of(tokens[left - 1], tokens[left], vocab_size)
-        self.before = ContextTable.of(tokens[right + 1], tokens[right], vocab_size)
-        self.between = ContextTable.of(tokens[both - 1] * vocab_size + tokens[both + 1], tokens[both], vocab_size)
+        self.after: ContextTable = ContextTable.of(tokens[left - 1], tokens[left], vocab_size)
+        self.before: ContextTable = ContextTable.of(tokens[right + 1], tokens[right], vocab_size)
+        self.between: ContextTable = ContextTable.of(
+            tokens[both - 1] * vocab_size + tokens[both + 1], tokens[both], vocab_size
+        )
 
     @classmethod
     def of_store(cls, store: TokenStore, special: SpecialIds, max_tokens: int = 2**25) -> NeighbourModel:

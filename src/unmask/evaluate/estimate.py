@@ -25,6 +25,10 @@ class Estimate:
         low, high: its 95% confidence interval over documents of the same population; NaN for fewer than two documents.
         monte_carlo_error: standard error from sampling the masked positions, for these documents only; it falls with
             more samples. NaN for one sample.
+
+    Example:
+        >>> print(Estimate(2.0, 1.5, 2.5), "|", Estimate(2.0, 1.5, 2.5).scaled(0.5))
+        2 (95% 1.5 to 2.5) | 1 (95% 0.75 to 1.25)
     """
 
     value: float

@@ -41,6 +41,14 @@ class Nelbo:
         exact: bool ``[D]``, whether the tokens of each document decode to its text; None = unknown. Otherwise (unknown
             words, lower case, lost spaces) its bits are not bits of its bytes, and figures per byte and per word leave
             it out.
+
+    Example:
+        >>> import torch
+        >>> def uniform(x_t, attention_mask=None, positions=None, block_mask=None):
+        ...     return torch.zeros(*x_t.shape, 16)
+        >>> bound = nelbo(uniform, Windows.of_rows([[5, 6], [7, 8]], block_size=4), SpecialIds(mask=1, vocab_size=16))
+        >>> bound.tokens.tolist(), round(bound.total_nats, 4)  # 4 log(16)
+        ([2, 2], 11.0904)
     """
 
     nats: NDArray[np.float64]

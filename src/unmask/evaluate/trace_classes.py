@@ -23,7 +23,7 @@ class TraceClasses:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self.classes = TokenClasses(tokenizer)
+        self.classes: TokenClasses = TokenClasses(tokenizer)
         self._pop = np.array([tokenizer.token_text(id).strip() == "pop" for id in range(len(tokenizer))])
 
     def __call__(self, ids: Any) -> NDArray[np.int64]:

@@ -106,7 +106,8 @@ def export_run(
 
     Example:
         >>> from tempfile import mkdtemp
-        >>> from unmask.config.tree import load_config, save_config
+        >>> from unmask import load_config
+        >>> from unmask.config.config_file import save_config
         >>> from unmask.models.files import write_manifest, write_model
         >>> run, tokenizer = Path(mkdtemp()), Tokenizer.train(["a cat"], 261)
         >>> tokenizer.save(run)

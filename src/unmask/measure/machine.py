@@ -80,10 +80,10 @@ class MatrixProducts:
     ) -> None:
         d, f = size.width, size.feedforward
         blocks = [(tokens, d, 3 * d), (tokens, d, d), (tokens, d, f), (tokens, f, d)]
-        self.layers = size.layers
-        self.block = [_Product(*shape, DTYPES[precision], device) for shape in blocks]
-        self.head = _Product(scored, d, size.vocabulary, DTYPES[precision], device)
-        self.flops = 3 * size.product_flops(tokens, scored)
+        self.layers: int = size.layers
+        self.block: list[_Product] = [_Product(*shape, DTYPES[precision], device) for shape in blocks]
+        self.head: _Product = _Product(scored, d, size.vocabulary, DTYPES[precision], device)
+        self.flops: int = 3 * size.product_flops(tokens, scored)
 
     def __call__(self) -> None:
         for _ in range(self.layers):
@@ -143,9 +143,11 @@ class SquareProduct:
     """One product of two square matrices of ``n``: about the highest rate of the machine."""
 
     def __init__(self, n: int = 2048, precision: str = "fp32", device: torch.device | str = "cpu") -> None:
+        self.a: Tensor
+        self.b: Tensor
         self.a, self.b = (torch.randn(n, n, device=device).to(DTYPES[precision]) for _ in range(2))
-        self.out = torch.empty_like(self.a)
-        self.flops = 2 * n**3
+        self.out: Tensor = torch.empty_like(self.a)
+        self.flops: int = 2 * n**3
 
     def __call__(self) -> None:
         torch.mm(self.a, self.b, out=self.out)

@@ -33,9 +33,9 @@ class TrainingStep:
     def __init__(self, model: nn.Module, loss: Callable[[], Tensor], precision: str = "fp32") -> None:
         self.loss = loss
         self.model = model
-        self.device_type = next(model.parameters()).device.type
-        self.bf16 = precision == "bf16"
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+        self.device_type: str = next(model.parameters()).device.type
+        self.bf16: bool = precision == "bf16"
+        self.optimizer: torch.optim.AdamW = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     @property
     def held_bytes(self) -> int:

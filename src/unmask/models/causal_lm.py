@@ -72,12 +72,12 @@ class CausalLMAsMLM(nn.Module):
         self.bos_idx = bos_idx
         self.shift = shift
         text = config.get_text_config()
-        self.padding_idx = getattr(text, "pad_token_id", None)
+        self.padding_idx: int | None = getattr(text, "pad_token_id", None)
         self.num_tokens: int = model.get_input_embeddings().weight.shape[0]
         longest = getattr(text, "max_position_embeddings", None)
         self.max_length: int | None = None if longest is None else int(longest) - shift
         self.width: int = model.get_output_embeddings().weight.shape[1]
-        self.config = {"num_embeddings": self.num_tokens, "model_type": config.model_type}
+        self.config: dict[str, Any] = {"num_embeddings": self.num_tokens, "model_type": config.model_type}
         self.set_future(future)
         self._has_plain_head = self._compare()
 
@@ -105,7 +105,7 @@ class CausalLMAsMLM(nn.Module):
             raise ValueError(
                 f"future={future} is a fraction of the later positions and lies in [0, 1]: 0 is causal, 1 is both ways."
             )
-        self.future = future
+        self.future: float = future
 
     def forward(
         self,

@@ -69,6 +69,9 @@ class HuggingFaceMLM(nn.Module):
         torch.Size([1, 3, 50])
     """
 
+    num_tokens: int
+    embedding_width: int | None
+
     def __init__(self, model: Any, mask_idx: int | None = None) -> None:
         super().__init__()
         config = getattr(model, "config", None)
@@ -86,12 +89,12 @@ class HuggingFaceMLM(nn.Module):
         text = config.get_text_config()
         self.model = model
         self.mask_idx = mask_idx
-        self.padding_idx = getattr(text, "pad_token_id", None)
+        self.padding_idx: int | None = getattr(text, "pad_token_id", None)
         table = token_table(model)
-        self.num_tokens: int = text.vocab_size
+        self.num_tokens = text.vocab_size
         self.num_embeddings: int = self.num_tokens if table is None else table.shape[0]
-        self.embedding_width: int | None = None if table is None else table.shape[1]
-        self.config = {"num_embeddings": self.num_tokens, "model_type": config.model_type}
+        self.embedding_width = None if table is None else table.shape[1]
+        self.config: dict[str, Any] = {"num_embeddings": self.num_tokens, "model_type": config.model_type}
         self._chosen: tuple[Path, int | None, int | None] | None = None  # path, longest row, width
         self._faint = False
         self._added_path: Path | None = None

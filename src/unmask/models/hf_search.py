@@ -65,12 +65,13 @@ class Probe:
         self.sole = sole
         config = model.config.get_text_config()
         self.config = config
-        self.padding_idx = padding_idx(model)
+        self.padding_idx: int | None = padding_idx(model)
         weight = next(iter(model.parameters()))
-        self.device, self.num_embeddings = weight.device, config.vocab_size
+        self.device: torch.device = weight.device
+        self.num_embeddings: int = config.vocab_size
         if (table := token_table(model)) is not None:
             self.num_embeddings = table.shape[0]
-        self.tolerance = TOLERANCE.get(weight.dtype, 6e-2)
+        self.tolerance: float = TOLERANCE.get(weight.dtype, 6e-2)
         if (
             self.device.type == "cuda"
             and weight.dtype == torch.float32
@@ -81,7 +82,7 @@ class Probe:
         room = (
             longest - (self.padding_idx or 0) - 1 if isinstance(longest, int) and longest > 0 else longer * LENGTHS[0]
         )
-        self.lengths = [max(1, min(n * longer, n * room // LENGTHS[0])) for n in LENGTHS]
+        self.lengths: list[int] = [max(1, min(n * longer, n * room // LENGTHS[0])) for n in LENGTHS]
         mask = (
             mask_idx
             if mask_idx is not None
@@ -94,11 +95,13 @@ class Probe:
         )
         pool = torch.tensor(ordinary)
         generator = torch.Generator().manual_seed(0)
-        self.rows = [pool[torch.randint(len(pool), (n,), generator=generator)].to(self.device) for n in self.lengths]
+        self.rows: list[Tensor] = [
+            pool[torch.randint(len(pool), (n,), generator=generator)].to(self.device) for n in self.lengths
+        ]
         if mask is not None and 0 <= mask < self.num_embeddings:
             for row in self.rows:
                 row[len(row) // 2] = mask
-        self.pool = pool.to(self.device)
+        self.pool: Tensor = pool.to(self.device)
 
     @cached_property
     def traced(self) -> tuple[list[Tensor], tuple[HeadCall, ...] | None, int, int | None]:

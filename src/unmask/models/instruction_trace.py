@@ -51,10 +51,12 @@ class InstructionTraceMLMModel(RotaryTransformerMLMModel):
         super().__init__(num_embeddings, d_model, num_layers, nhead, **options)
         self.config["next_idx"] = next_idx
         self.next_idx = next_idx
-        self.instruction = nn.Embedding(self.max_length, d_model)
-        self.argument = nn.Embedding(MAX_ARGUMENTS, d_model)
+        self.instruction: nn.Embedding = nn.Embedding(self.max_length, d_model)
+        self.argument: nn.Embedding = nn.Embedding(MAX_ARGUMENTS, d_model)
         eps = self.config["layer_norm_eps"]
-        self.norm = nn.Identity() if self.config["final_layer_without_normalization"] else nn.LayerNorm(d_model, eps)
+        self.norm: nn.Identity | nn.LayerNorm = (
+            nn.Identity() if self.config["final_layer_without_normalization"] else nn.LayerNorm(d_model, eps)
+        )
         head = MaskedLMHead(d_model, num_embeddings, eps)
         for part in (self.argument, head):
             initialise(part, num_layers)

@@ -110,13 +110,15 @@ class RotaryTransformerMLMModel(nn.Module):
         self.mask_idx = mask_idx
         self.padding_idx = padding_idx
         self.max_length = max_length
-        self.num_tokens, self.width, self.embedding_width = num_embeddings, d_model, d_model
+        self.num_tokens = num_embeddings
+        self.width = d_model
+        self.embedding_width = d_model
         self.force_flash_attn = force_flash_attn
         self.use_flex_attn = use_flex_attn
-        self.run_block = BlockRunner()
-        self.embedding = nn.Embedding(num_embeddings, d_model, padding_idx=padding_idx)
-        self.rotary = RotaryTable(min(rotary_emb_dim, d_model // nhead) // 2 * 2, max_length, rotary_base)
-        self.blocks = nn.ModuleList(
+        self.run_block: BlockRunner = BlockRunner()
+        self.embedding: nn.Embedding = nn.Embedding(num_embeddings, d_model, padding_idx=padding_idx)
+        self.rotary: RotaryTable = RotaryTable(min(rotary_emb_dim, d_model // nhead) // 2 * 2, max_length, rotary_base)
+        self.blocks: nn.ModuleList = nn.ModuleList(
             EncoderBlock(d_model, nhead, dim_feedforward or 4 * d_model, dropout, activation, layer_norm_eps)
             for _ in range(num_layers)
         )

@@ -61,13 +61,13 @@ class EncoderBlock(nn.Module):
         super().__init__()
         self.nhead = nhead
         self.dropout = dropout
-        self.attention_norm = nn.LayerNorm(d_model, layer_norm_eps)
-        self.qkv = Linear(d_model, 3 * d_model)
-        self.out = Linear(d_model, d_model, bias=False)
-        self.feedforward_norm = nn.LayerNorm(d_model, layer_norm_eps)
-        self.up = Linear(d_model, dim_feedforward)
-        self.down = Linear(dim_feedforward, d_model)
-        self.activation = ACTIVATIONS[activation]
+        self.attention_norm: nn.LayerNorm = nn.LayerNorm(d_model, layer_norm_eps)
+        self.qkv: Linear = Linear(d_model, 3 * d_model)
+        self.out: Linear = Linear(d_model, d_model, bias=False)
+        self.feedforward_norm: nn.LayerNorm = nn.LayerNorm(d_model, layer_norm_eps)
+        self.up: Linear = Linear(d_model, dim_feedforward)
+        self.down: Linear = Linear(dim_feedforward, d_model)
+        self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[activation]
 
     def attend(
         self,

@@ -23,8 +23,8 @@ class VocabularyHead(nn.Module):
         self, d_model: int, num_embeddings: int, layer_norm_eps: float, normalise: bool, embedding: nn.Embedding | None
     ) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(d_model, layer_norm_eps) if normalise else nn.Identity()
-        self.projection = Linear(d_model, num_embeddings)
+        self.norm: nn.LayerNorm | nn.Identity = nn.LayerNorm(d_model, layer_norm_eps) if normalise else nn.Identity()
+        self.projection: Linear = Linear(d_model, num_embeddings)
         if embedding is not None:
             self.projection.weight = embedding.weight
 
@@ -60,9 +60,9 @@ class MaskedLMHead(nn.Module):
 
     def __init__(self, hidden_dimensions: int, vocab_size: int, eps: float) -> None:
         super().__init__()
-        self.transform = nn.Linear(hidden_dimensions, hidden_dimensions)
-        self.norm = nn.LayerNorm(hidden_dimensions, eps)
-        self.decode = nn.Linear(hidden_dimensions, vocab_size)
+        self.transform: nn.Linear = nn.Linear(hidden_dimensions, hidden_dimensions)
+        self.norm: nn.LayerNorm = nn.LayerNorm(hidden_dimensions, eps)
+        self.decode: nn.Linear = nn.Linear(hidden_dimensions, vocab_size)
 
     def forward(self, state: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape vocab"]:
         """Return logits ``[..., V]`` of hidden states ``[..., D]``."""

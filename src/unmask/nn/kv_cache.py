@@ -25,6 +25,13 @@ class KVCache:
 
     Args:
         rows: number of cached rows.
+
+    Example:
+        >>> import torch
+        >>> cache = KVCache(rows=2)
+        >>> keys, values = cache.layer(0, like=torch.ones(5, 4, 8), seq=6)
+        >>> keys.shape, float(values.sum())
+        (torch.Size([2, 6, 4, 8]), 0.0)
     """
 
     def __init__(self, rows: int) -> None:

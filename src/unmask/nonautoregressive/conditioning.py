@@ -61,13 +61,13 @@ class Conditioning(nn.Module):
                 "Use a RotaryTransformerMLMModel, a Hugging Face model or a TransformerWrapper, or drop the option."
             )
         if self_cond:
-            self.null = nn.Parameter(torch.zeros(network.width))
-            self.norm = nn.LayerNorm(network.width)
-            self.project = nn.Linear(network.width, network.embedding_width, bias=False)
+            self.null: nn.Parameter = nn.Parameter(torch.zeros(network.width))
+            self.norm: nn.LayerNorm = nn.LayerNorm(network.width)
+            self.project: nn.Linear = nn.Linear(network.width, network.embedding_width, bias=False)
             nn.init.zeros_(self.project.weight)
         if grid is not None:
-            self.row = nn.Embedding(grid.height, network.embedding_width)
-            self.column = nn.Embedding(grid.width, network.embedding_width)
+            self.row: nn.Embedding = nn.Embedding(grid.height, network.embedding_width)
+            self.column: nn.Embedding = nn.Embedding(grid.width, network.embedding_width)
             for embedding in (self.row, self.column):
                 nn.init.normal_(embedding.weight, std=0.02)
 

@@ -53,7 +53,7 @@ class HiddenCritic(nn.Module):
                 "module instead: ids [B, L] -> logits [B, L] that each token is wrong."
             )
         self._parts = (network, conditioning)  # a tuple, so that nn.Module does not register them
-        self.wrong = nn.Linear(network.width, 1)
+        self.wrong: nn.Linear = nn.Linear(network.width, 1)
         nn.init.zeros_(self.wrong.bias)
 
     @classmethod

@@ -143,16 +143,16 @@ class NonAutoregressiveWrapper(nn.Module):
             )
         self.net = as_network(net)
         self.grid = None if layout is None else Grid(*layout)
-        self.max_seq_len = row_length(self.net, self.grid, max_seq_len)
+        self.max_seq_len: int = row_length(self.net, self.grid, max_seq_len)
         self.mask_id = mask_id
         self.num_tokens: int = self.net.num_tokens
-        self.special = SpecialIds(mask=mask_id, vocab_size=self.num_tokens, others=tuple(special_ids))
+        self.special: SpecialIds = SpecialIds(mask=mask_id, vocab_size=self.num_tokens, others=tuple(special_ids))
         self.steps = steps
-        self.schedule = wrapper_schedule(schedule, use_simple_mdlm_loss_weight)
+        self.schedule: Schedule = wrapper_schedule(schedule, use_simple_mdlm_loss_weight)
         self.can_mask_prev_unmasked = can_mask_prev_unmasked
         self.self_cond_train_prob = self_cond_train_prob
         self.critic_loss_weight = critic_loss_weight
-        self.masking = Masking(
+        self.masking: Masking = Masking(
             self.schedule,
             mask_id,
             self.num_tokens,
@@ -162,7 +162,7 @@ class NonAutoregressiveWrapper(nn.Module):
             self.special.others,
             seed,
         )
-        self.objective = (
+        self.objective: MLMLoss = (
             MLMLoss(weighting=FixedCountTime(self.schedule, self.max_seq_len), normaliser="supervised")
             if use_simple_mdlm_loss_weight
             else MLMLoss()

@@ -22,7 +22,16 @@ Rates = Float[Tensor, " rows"]
 
 
 class MaskRate:
-    """Base class of mask-rate laws. Only :class:`MaskRateWarmup` changes during training."""
+    """Base class of mask-rate laws. Only :class:`MaskRateWarmup` changes during training.
+
+    Example:
+        >>> import torch
+        >>> class Low(MaskRate):
+        ...     def __call__(self, u):
+        ...         return 0.3 * u
+        >>> Low()(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)).tolist()
+        [0.0, 0.15, 0.3]
+    """
 
     def __call__(self, u: Uniforms) -> Rates:
         raise TypeError(

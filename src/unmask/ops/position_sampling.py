@@ -56,7 +56,7 @@ class FixedCount:
         return noise.largest(as_tensor(k), eligible, Stream.SELECTION), p.unsqueeze(-1).expand(eligible.shape)
 
 
-fixed_count = FixedCount()
+fixed_count: FixedCount = FixedCount()
 
 
 def exact_ceil(count: Array) -> Array:

@@ -25,6 +25,12 @@ class Replacement:
         ordinary_ids: int64 ``[n]``, the ids random tokens are drawn from; needed if ``random_replace_prob > 0``.
         runs: mask, randomise or keep each run of adjacent selected positions together, with independent random tokens
             within a run (SpanBERT, Joshi et al. 2020, section 3.1); False = each position separately.
+
+    Example:
+        >>> import torch
+        >>> replace = Replacement(mask_token_id=0)
+        >>> replace(torch.tensor([[5, 6]]), torch.tensor([[True, False]]), Noise(torch.tensor([7]))).tolist()
+        [[0, 6]]
     """
 
     mask_token_id: int

@@ -86,6 +86,11 @@ class DiscreteTime:
     At time ``t = i/T``, with ``s = t - 1/T``, it is ``T (alpha_s - alpha_t) / (1 - alpha_t)``. Mask rates must come
     from ``DiscreteMaskRate(schedule, steps)``. Each ``T`` bounds another generative model; as ``T`` grows, the weight
     converges to that of the schedule.
+
+    Example:
+        >>> import torch
+        >>> DiscreteTime(as_schedule("linear"), steps=4).weight_at_rate(torch.tensor([0.5, 1.0])).tolist()
+        [2.0, 1.0]
     """
 
     schedule: Schedule
@@ -124,13 +129,13 @@ class FixedCountTime:
         return 1 / (k * (upper - lower).clamp(min=1e-12))
 
 
-linear = Schedule("linear", curves.line, torch.ones_like, curves.line)
+linear: Schedule = Schedule("linear", curves.line, torch.ones_like, curves.line)
 
 # MD4's cosine schedule: alpha = 1 - cos(pi/2 (1 - t)).
-cosine = Schedule("cosine", curves.cosine, curves.cosine_slope, curves.cosine_time)
+cosine: Schedule = Schedule("cosine", curves.cosine, curves.cosine_slope, curves.cosine_time)
 
 # MaskGIT's arccos: most times have low rates, and the last decoding steps unmask many tokens.
-arccos = Schedule("arccos", curves.arccos, curves.arccos_slope, curves.arccos_time)
+arccos: Schedule = Schedule("arccos", curves.arccos, curves.arccos_slope, curves.arccos_time)
 
 
 def polynomial(power: float, name: str | None = None) -> Schedule:
@@ -147,9 +152,9 @@ def polynomial(power: float, name: str | None = None) -> Schedule:
     return Schedule(name or f"polynomial({power:g})", *parts)
 
 
-quadratic = polynomial(2.0, "quadratic")
-cubic = polynomial(3.0, "cubic")
-square_root = polynomial(0.5, "square_root")  # most times have high rates
+quadratic: Schedule = polynomial(2.0, "quadratic")
+cubic: Schedule = polynomial(3.0, "cubic")
+square_root: Schedule = polynomial(0.5, "square_root")  # most times have high rates
 
 
 def geometric(sigma_min: float = 1e-5, sigma_max: float = 20.0, name: str | None = None) -> Schedule:
@@ -188,7 +193,7 @@ def clipped(schedule: Schedule, low: float, high: float, name: str | None = None
 
 
 # MDLM's log-linear noise sigma = -log(1 - (1 - eps) t) has linear rates that end at 1 - eps.
-log_linear = clipped(linear, 0.0, 1 - 1e-3, "log_linear")
+log_linear: Schedule = clipped(linear, 0.0, 1 - 1e-3, "log_linear")
 
 SCHEDULES: Registry[Schedule] = Registry(
     "schedule",

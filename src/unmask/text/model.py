@@ -12,23 +12,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from unmask.config.tree import Config
-from unmask.contracts import MLMModel, SpecialIds, offers_hidden_states
+from unmask.contracts import MLMModel, SpecialIds
 from unmask.data.corpus.sources import Source
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.decode.logits.characters import WholeCharacters
-from unmask.decode.named import make_rules
+from unmask.decode.named import OrderLike, make_rules
 from unmask.decode.rules import Rules
-from unmask.devices import device_of
 from unmask.evaluate.scoring import SizedModel, TextScore, score_texts
-from unmask.nn.modes import eval_mode
-from unmask.text.batching import in_batches, left_padded
+from unmask.text.decoding_options import DecodingOptions
+from unmask.text.embedding import embed_texts
 from unmask.text.filling import RulesFor, fill_texts, fill_unknown_lengths
 from unmask.text.generating import generate_texts, stream_text
 from unmask.text.patterns import pattern_automaton
@@ -73,9 +71,31 @@ class TrainedModel:
     dtype: str = "auto"
 
     @overload
-    def fill(self, text: str, **options: Any) -> Filling: ...
+    def fill(
+        self,
+        text: str,
+        *,
+        longest: int | None = None,
+        top: int = 5,
+        batch_size: int = 64,
+        seed: int = 0,
+        order: OrderLike = "top_prob",
+        temperature: float = 0.0,
+        **options: Unpack[DecodingOptions],
+    ) -> Filling: ...
     @overload
-    def fill(self, text: list[str], **options: Any) -> Results[Filling]: ...
+    def fill(
+        self,
+        text: list[str],
+        *,
+        longest: int | None = None,
+        top: int = 5,
+        batch_size: int = 64,
+        seed: int = 0,
+        order: OrderLike = "top_prob",
+        temperature: float = 0.0,
+        **options: Unpack[DecodingOptions],
+    ) -> Results[Filling]: ...
     def fill(
         self,
         text: str | Sequence[str],
@@ -84,9 +104,9 @@ class TrainedModel:
         top: int = 5,
         batch_size: int = 64,
         seed: int = 0,
-        order: str = "top_prob",
+        order: OrderLike = "top_prob",
         temperature: float = 0.0,
-        **options: Any,
+        **options: Unpack[DecodingOptions],
     ) -> Filling | Results[Filling]:
         """Fill the blanks of a text, or of several texts.
 
@@ -99,10 +119,10 @@ class TrainedModel:
         Other options:
             batch_size: texts decoded together.
             seed: random seed of the samples.
-            order: decoding order of the blanks, such as ``"top_prob"``, ``"entropy"`` or ``"random"``.
+            order: decoding order of the blanks, such as ``"top_prob"``, ``"entropy"`` or ``"random"``; as in ``make_rules``.
             temperature: sampling temperature of the tokens; 0 = the most likely token.
             options: ``steps`` (largest number of forward passes), ``regex`` (a pattern for the text of the blanks), and the
-                options of :func:`unmask.make_rules`.
+                options of :func:`unmask.make_rules` (``DecodingOptions``).
 
         Returns:
             A ``Filling``, or a list of them for a list of texts.
@@ -124,9 +144,29 @@ class TrainedModel:
         return results[0] if isinstance(text, str) else results
 
     @overload
-    def generate(self, prompt: str = "", **options: Any) -> Generation: ...
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        new_tokens: int = 64,
+        batch_size: int = 64,
+        seed: int = 0,
+        order: OrderLike = "random",
+        temperature: float = 0.8,
+        **options: Unpack[DecodingOptions],
+    ) -> Generation: ...
     @overload
-    def generate(self, prompt: list[str], **options: Any) -> Results[Generation]: ...
+    def generate(
+        self,
+        prompt: list[str],
+        *,
+        new_tokens: int = 64,
+        batch_size: int = 64,
+        seed: int = 0,
+        order: OrderLike = "random",
+        temperature: float = 0.8,
+        **options: Unpack[DecodingOptions],
+    ) -> Results[Generation]: ...
     def generate(
         self,
         prompt: str | Sequence[str] = "",
@@ -134,9 +174,9 @@ class TrainedModel:
         new_tokens: int = 64,
         batch_size: int = 64,
         seed: int = 0,
-        order: str = "random",
+        order: OrderLike = "random",
         temperature: float = 0.8,
-        **options: Any,
+        **options: Unpack[DecodingOptions],
     ) -> Generation | Results[Generation]:
         """Continue a prompt, or several prompts.
 
@@ -166,9 +206,9 @@ class TrainedModel:
         *,
         new_tokens: int = 64,
         seed: int = 0,
-        order: str = "random",
+        order: OrderLike = "random",
         temperature: float = 0.8,
-        **options: Any,
+        **options: Unpack[DecodingOptions],
     ) -> Iterator[GenerationStep]:
         """Continue a prompt, and yield the text after every decoding step; arguments as in :meth:`generate`."""
         blanks = new_tokens + (0 if self.tokenizer.mask_token is None else prompt.count(self.tokenizer.mask_token))
@@ -220,28 +260,8 @@ class TrainedModel:
         Raises:
             ValueError: a text without tokens or longer than ``max_length``, or a network without hidden states.
         """
-        model, tokenizer = self.model, self.tokenizer
         texts = [text] if isinstance(text, str) else list(text)
-        if not texts:
-            raise ValueError("There is no text to embed: give one text or more.")
-        if not offers_hidden_states(model):
-            raise ValueError(f"{type(model).__name__} has no hidden_states, which embeddings are the mean of.")
-        rows = [tokenizer.encode(each) for each in texts]
-        if empty := [each for each, row in zip(texts, rows, strict=True) if not row]:
-            raise ValueError(f"{empty[0]!r} has no tokens, so it has no embedding: give a text that is not empty.")
-        limit = getattr(model, "max_length", None)
-        if isinstance(limit, int) and max(map(len, rows), default=0) > limit:
-            raise ValueError(
-                f"A text has {max(map(len, rows))} tokens, and the max_length of this model is {limit}. Embed shorter texts."
-            )
-        device, parts = device_of(model), []
-        with eval_mode(model):
-            for numbers in in_batches(len(rows), batch_size):
-                batch = left_padded([rows[i] for i in numbers], tokenizer.pad_token_id or 0)
-                real = batch["attention_mask"].to(device)
-                states = model.hidden_states(batch["input_ids"].to(device), real).float()
-                parts.append(((states * real[..., None]).sum(1) / real.sum(1, keepdim=True)).cpu())
-        vectors = torch.cat(parts)
+        vectors = embed_texts(self.model, self.tokenizer, texts, batch_size)
         return vectors[0] if isinstance(text, str) else vectors
 
     def evaluate(

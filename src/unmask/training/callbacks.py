@@ -118,13 +118,13 @@ class ProgressLine(Callback):
         self.every = every
         self.tokens_per_step = tokens_per_step
         self.bar: Progress | None = None
-        self.smooth_loss = math.nan
-        self.valid = ""
+        self.smooth_loss: float = math.nan
+        self.valid: str = ""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.first_step = trainer.global_step
-        self.began = time.monotonic()
-        self.paused = 0.0
+        self.first_step: int = trainer.global_step
+        self.began: float = time.monotonic()
+        self.paused: float = 0.0
         if trainer.is_global_zero and self.console.is_terminal:
             columns = (
                 TextColumn("training"),
@@ -136,7 +136,7 @@ class ProgressLine(Callback):
                 TimeRemainingColumn(elapsed_when_finished=False),
             )
             self.bar = Progress(*columns, console=self.console, refresh_per_second=4)
-            self.task = self.bar.add_task("", total=trainer.max_steps, completed=trainer.global_step)
+            self.task: Any = self.bar.add_task("", total=trainer.max_steps, completed=trainer.global_step)
             self.bar.start()
 
     def on_train_batch_end(
@@ -159,7 +159,7 @@ class ProgressLine(Callback):
             )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.validation_began = time.monotonic()
+        self.validation_began: float = time.monotonic()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.paused += time.monotonic() - self.validation_began
@@ -247,7 +247,7 @@ class MemoryWatch(Callback):
 
     def __init__(self, every: int = 50) -> None:
         self.every = every
-        self.stepped = False
+        self.stepped: bool = False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -108,8 +108,8 @@ class TokenStoreData(LightningDataModule):
         rows: Rows | None = "stream",
     ) -> None:
         super().__init__()
-        self.train_rows = _dataset(train, block_size, rows, samples=batch_size * steps)
-        self.valid_rows = _dataset(valid, block_size, rows if rows is not None else self.train_rows.kind)
+        self.train_rows: WindowDataset | DocumentRows = _dataset(train, block_size, rows, samples=batch_size * steps)
+        self.valid_rows: WindowDataset | DocumentRows = _dataset(valid, block_size, rows if rows is not None else self.train_rows.kind)
         self.batch_size = batch_size
         self.accumulate = accumulate
         self.collate = collate

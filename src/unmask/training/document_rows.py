@@ -53,7 +53,7 @@ class DocumentRows(Dataset[dict[str, np.ndarray]]):
         starts = np.cumsum(lengths) - lengths
         self._piece_start: NDArray[np.int64] = starts[document] + within * block_size
         self._piece_length: NDArray[np.int64] = np.minimum(block_size, lengths[document] - within * block_size)
-        self.cut = int((pieces > 1).sum())
+        self.cut: int = int((pieces > 1).sum())
         if kind == "packed":
             rows = list(best_fit(self._piece_length.tolist(), block_size))
             self._order: NDArray[np.int64] = np.array([piece for row in rows for piece in row], dtype=np.int64)
@@ -61,7 +61,7 @@ class DocumentRows(Dataset[dict[str, np.ndarray]]):
         else:
             self._order = np.arange(len(document))
             self._row_ends = np.arange(1, len(document) + 1)
-        self.efficiency = float(lengths.sum() / (len(self) * block_size))
+        self.efficiency: float = float(lengths.sum() / (len(self) * block_size))
 
     def __len__(self) -> int:
         return len(self._row_ends)

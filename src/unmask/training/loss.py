@@ -147,7 +147,7 @@ class MLMLoss:
         self.loss_on_padding = loss_on_padding
         self.loss_on_visible_tokens = loss_on_visible_tokens
         self.model = model
-        self.special = None if tokenizer is None else SpecialIds.of(tokenizer)
+        self.special: SpecialIds | None = None if tokenizer is None else SpecialIds.of(tokenizer)
         # If PAD and EOS share an id, padding looks like the end of an answer, so only the targets of the collator decide.
         skip_pad = not loss_on_padding and self.special is not None and self.special.pad != self.special.eos
         self._unscored_id = self.special.pad if skip_pad and self.special is not None else None

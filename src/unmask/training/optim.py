@@ -43,13 +43,13 @@ class MuonWithAdamW(torch.optim.Optimizer):
     """
 
     def __init__(self, muon: torch.optim.Optimizer, adamw: torch.optim.Optimizer) -> None:
-        self.parts = (muon, adamw)
+        self.parts: tuple[torch.optim.Optimizer, torch.optim.Optimizer] = (muon, adamw)
         super().__init__([{"params": [p for part in self.parts for g in part.param_groups for p in g["params"]]}], {})
         self._share_groups()
 
     def _share_groups(self) -> None:
         # Share the group objects of the parts, so that a learning-rate scheduler changes their learning rates.
-        self.param_groups = [group for part in self.parts for group in part.param_groups]
+        self.param_groups: list[dict[str, Any]] = [group for part in self.parts for group in part.param_groups]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

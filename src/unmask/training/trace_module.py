@@ -95,17 +95,18 @@ class InstructionTraceTransformerEncoderForMaskedLM(MaskedLMModule):
         )
         super().__init__(model, MLMLoss(), OptimConfig(lr=lr, decay="cosine", final_lr=0.0))
         self.save_hyperparameters()
-        self.lr, self.warmup = lr, warmup
-        self.never_predicted = (next_token_id, mask_token_id)
+        self.lr = lr
+        self.warmup = warmup
+        self.never_predicted: tuple[int, int] = (next_token_id, mask_token_id)
         self.mask_token_id = mask_token_id
 
     def configure_optimizers(self) -> Any:
         """Return AdamW with linear warm-up and a cosine decay that reaches 0 one step after the last."""
         steps = self.trainer.estimated_stepping_batches
         if 1 <= steps < math.inf:  # otherwise the base class raises an error
-            self.total_steps = int(steps) + 1
+            self.total_steps: int = int(steps) + 1
             warmup_steps = self.warmup if isinstance(self.warmup, int) else round(self.warmup * steps)
-            self.optim = self.optim.model_copy(update={"warmup": warmup_steps / self.total_steps})
+            self.optim: OptimConfig = self.optim.model_copy(update={"warmup": warmup_steps / self.total_steps})
         return super().configure_optimizers()
 
     def forward(

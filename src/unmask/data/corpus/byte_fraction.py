@@ -52,7 +52,9 @@ class ByteSketch:
 
     def __init__(self, fraction: float) -> None:
         self.fraction = fraction
-        self.documents = self.total = self.largest = 0
+        self.documents: int = 0
+        self.total: int = 0
+        self.largest: int = 0
         self._below = self._above = 0  # bytes on either side of the plain cut
         self._plain_cut = int(fraction * 2**64)
         self._shift = 0

@@ -56,7 +56,7 @@ class DocumentTokenizer:
         self.tokenizer = tokenizer
         self.dtype = dtype
         self.eos = eos
-        self.forbidden = np.array(forbidden)
+        self.forbidden: NDArray[Any] = np.array(forbidden)
         self.round_trip = round_trip
 
     def __call__(self, documents: list[Document]) -> TokenizedDocuments:

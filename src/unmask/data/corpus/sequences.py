@@ -25,7 +25,9 @@ class Fasta:
     compressed = True
 
     def __init__(self, suffixes: tuple[str, ...], aligned: bool, description: str) -> None:
-        self.suffixes, self.aligned, self.description = suffixes, aligned, description
+        self.suffixes = suffixes
+        self.aligned = aligned
+        self.description = description
 
     def recognises(self, path: Path) -> bool:
         return True

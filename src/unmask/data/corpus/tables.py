@@ -27,7 +27,9 @@ class SeparatedValues:
     compressed = True
 
     def __init__(self, suffixes: tuple[str, ...], separator: str | None, description: str) -> None:
-        self.suffixes, self.separator, self.description = suffixes, separator, description
+        self.suffixes = suffixes
+        self.separator = separator
+        self.description = description
 
     def recognises(self, path: Path) -> bool:
         return True

@@ -16,7 +16,8 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from unmask.data.store.token_array import token_stream
+from unmask.data.store.token_array import TokenArray, token_stream
+from unmask.data.store.token_store import TokenStore
 from unmask.randomness import Stream, fold, row_keys, uniform
 from unmask.shared_counts import SharedCounts
 
@@ -73,7 +74,7 @@ class MaskedTokenDataset(Dataset[Any]):
     ) -> None:
         data = np.asarray(data) if isinstance(data, list | tuple) else data
         shape = tuple(getattr(data, "shape", ()))
-        self.are_rows = len(shape) == 2
+        self.are_rows: bool = len(shape) == 2
         if max_seq_len is None and not self.are_rows:
             raise ValueError(
                 "Flat tokens do not determine the length of a row: pass max_seq_len, such as "
@@ -84,8 +85,8 @@ class MaskedTokenDataset(Dataset[Any]):
                 f"The data are {shape[0]} rows of {shape[1]} tokens, but max_seq_len={max_seq_len}. Pass "
                 f"max_seq_len={shape[1]} for these rows, or data.flatten() for windows across the ends of rows."
             )
-        self.max_seq_len = shape[1] if max_seq_len is None else max_seq_len
-        self.stream = token_stream(data.reshape(-1) if self.are_rows else data)
+        self.max_seq_len: int = shape[1] if max_seq_len is None else max_seq_len
+        self.stream: TokenStore | TokenArray = token_stream(data.reshape(-1) if self.are_rows else data)
         self.mask_id = mask_id
         self.seed = seed
         self.sequential = sequential

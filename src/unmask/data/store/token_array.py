@@ -45,7 +45,7 @@ class TokenArray:
                 f"Tokens must be a flat array of integers; this array has dtype {self.tokens.dtype} and shape "
                 f"{list(self.tokens.shape)}. Pass ids, such as a tensor of int64, and flatten rows with data.flatten()."
             )
-        self.n_tokens = len(self.tokens)
+        self.n_tokens: int = len(self.tokens)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return tokens ``start..stop-1``, ``[stop - start]``, as a view."""

@@ -59,10 +59,18 @@ class TokenStore:
         (True, (2, 16))
     """
 
+    vocab_size: int
+    n_documents: int
+    n_tokens: int
+    document_tokens: NDArray[np.int64]
+    document_bytes: NDArray[np.int64]
+    document_words: NDArray[np.int64]
+    document_exact: NDArray[np.bool_] | None
+
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
-        self.vocab_size: int = manifest["vocab_size"]
+        self.vocab_size = manifest["vocab_size"]
         self._shards = [
             np.memmap(path / shard["tokens"]["name"], dtype=np.dtype(manifest["dtype"]).newbyteorder("<"), mode="r")
             for shard in manifest["shards"]
@@ -71,7 +79,7 @@ class TokenStore:
             [np.load(path / shard["docs"]["name"], allow_pickle=False) for shard in manifest["shards"]]
         )
         self.document_tokens, self.document_bytes, self.document_words, *exact = np.ascontiguousarray(table.T)
-        self.document_exact: NDArray[np.bool_] | None = exact[0].astype(bool) if exact else None
+        self.document_exact = exact[0].astype(bool) if exact else None
         self._starts = _offsets([len(shard) for shard in self._shards])  # [shards + 1], first token of each shard
         self._document_starts = _offsets(self.document_tokens)  # [documents + 1]
         self.n_documents = len(self.document_tokens)

@@ -83,6 +83,15 @@ class Tokenizer:
         False
     """
 
+    mask_token_id: int | None
+    pad_token_id: int | None
+    bos_token_id: int | None
+    eos_token_id: int | None
+    next_token_id: int | None
+    all_special_ids: list[int]
+    vocab_size: int
+    mask_takes_space: bool
+
     def __init__(
         self,
         backend: tokenizers.Tokenizer,
@@ -93,11 +102,11 @@ class Tokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._backend.encode_special_tokens = True  # special tokens inside text are encoded as text
-        self.special_tokens = {
+        self.special_tokens: dict[str, str] = {
             role: token for role, token in special_tokens.items() if self._backend.token_to_id(token) is not None
         }
-        self.settings = dict(settings or {})
-        self.mask_token = self.special_tokens.get("mask")
+        self.settings: dict[str, Any] = dict(settings or {})
+        self.mask_token: str | None = self.special_tokens.get("mask")
         self.mask_token_id, self.pad_token_id, self.bos_token_id, self.eos_token_id, self.next_token_id = (
             self._backend.token_to_id(self.special_tokens[role]) if role in self.special_tokens else None
             for role in ("mask", "pad", "bos", "eos", "next")

@@ -56,7 +56,9 @@ class TokenClasses:
     def __init__(self, tokenizer: Tokenizer) -> None:
         special = set(tokenizer.all_special_ids)
         texts = [tokenizer.token_text(id) for id in range(len(tokenizer))]
-        self.by_id = np.array([_SPECIAL if id in special else _class_of(text.strip()) for id, text in enumerate(texts)])
+        self.by_id: NDArray[Any] = np.array(
+            [_SPECIAL if id in special else _class_of(text.strip()) for id, text in enumerate(texts)]
+        )
         self._ends_instruction = np.array([id in special and id != tokenizer.mask_token_id for id in range(len(texts))])
         self._spaced = np.array([text.startswith(" ") for text in texts])
         self._prefix = np.array([text.strip() in _PREFIXES for text in texts])

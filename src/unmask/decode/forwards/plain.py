@@ -21,7 +21,14 @@ from unmask.nn.projection import logits_where
 
 @runtime_checkable
 class Forward(Protocol):
-    """How the network is run."""
+    """How the network is run.
+
+    Example:
+        >>> from unmask.decode.block_schedule import SingleBlock
+        >>> from unmask.decode.forwards.plain import PlainForward
+        >>> isinstance(PlainForward(), Forward), isinstance(PlainForward().start(2, SingleBlock()), ForwardSession)
+        (True, True)
+    """
 
     def start(self, rows: int, block_schedule: BlockSchedule) -> ForwardSession:
         """Return the session of one decode.
@@ -35,7 +42,23 @@ class Forward(Protocol):
 
 @runtime_checkable
 class ForwardSession(Protocol):
-    """The state of a forward during one decode."""
+    """The state of a forward during one decode.
+
+    Example:
+        >>> import torch
+        >>> from unmask.decode.forwards.plain import PlainForward
+        >>> class Counted(PlainForward):  # a forward without state is its own session
+        ...     calls = []
+        ...     def __call__(self, model, view, where):
+        ...         self.calls.append(self.positions(view))
+        ...         return super().__call__(model, view, where)
+        >>> special = SpecialIds(mask=0, vocab_size=20)
+        >>> canvas = Canvas.infill(torch.tensor([[5, 0, 0]]), special)
+        >>> rules = Rules(2, forward=Counted())
+        >>> decoded = fill_canvas(lambda x_t, **_: torch.zeros(*x_t.shape, 20), canvas, rules, special=special, seed=0)
+        >>> Counted.calls
+        [3, 3]
+    """
 
     def positions(self, view: StepView) -> int:
         """Return the number of tokens that a call with this view processes."""

@@ -27,6 +27,20 @@ class Constraint(Protocol):
     """Which tokens may occur together.
 
     An optional attribute ``reads`` says what the constraint reads (``Reads``). With ``Reads.NOTHING`` it samples from unnormalised logits.
+
+    Example:
+        >>> import torch
+        >>> special = SpecialIds(mask=0, vocab_size=20)
+        >>> def model(x_t, attention_mask=None, positions=None, block_mask=None):
+        ...     return torch.zeros(*x_t.shape, 20)
+        >>> class OnlySeven:
+        ...     def restrict(self, logits, view, where):
+        ...         return torch.where(torch.arange(20) == 7, logits, -torch.inf)
+        ...     def draw(self, tokens, log_probs, uniforms, view, where):
+        ...         return tokens.draw(log_probs, uniforms, tokens.fractions(view, where))
+        >>> canvas = Canvas.infill(torch.tensor([[5, 0, 0]]), special)
+        >>> fill_canvas(model, canvas, make_rules(2, constraint=OnlySeven()), special=special, seed=0).ids.tolist()
+        [[5, 7, 7]]
     """
 
     def restrict(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits:

@@ -28,6 +28,19 @@ class LogitsProcessor(Protocol):
     """Logits ``[N, V]`` at the True positions of ``where [b, L]`` -> logits of the same shape; float32 or float64.
 
     The input may be changed in place. An optional attribute ``reads`` says what the processor reads (``Reads``).
+
+    Example:
+        >>> import torch
+        >>> special = SpecialIds(mask=0, vocab_size=20)
+        >>> def model(x_t, attention_mask=None, positions=None, block_mask=None):
+        ...     return torch.zeros(*x_t.shape, 20)
+        >>> def favour_nine(logits, view, where):
+        ...     logits[:, 9] += 100.0
+        ...     return logits
+        >>> canvas = Canvas.infill(torch.tensor([[5, 0, 0]]), special)
+        >>> rules = make_rules(2, logits_processors=[favour_nine])
+        >>> fill_canvas(model, canvas, rules, special=special, seed=0).ids.tolist()
+        [[5, 9, 9]]
     """
 
     def __call__(self, logits: Logits, view: StepView, where: Bool[Tensor, "rows seq"]) -> Logits: ...

@@ -30,6 +30,16 @@ class Decoded:
         time_taken: float64 ``[B]``, seconds from the start until the row was complete.
         forward_passes: calls of the network, each over the unfinished rows.
         positions_computed: real tokens processed by the network, over all calls.
+
+    Example:
+        >>> import torch
+        >>> special = SpecialIds(mask=0, vocab_size=20)
+        >>> def model(x_t, attention_mask=None, positions=None, block_mask=None):
+        ...     return torch.zeros(*x_t.shape, 20)
+        >>> canvas = Canvas.infill(torch.tensor([[5, 0, 0, 6], [5, 0, 6, 7]]), special)
+        >>> decoded = fill_canvas(model, canvas, make_rules(2), special=special, seed=0)
+        >>> decoded.steps_taken.tolist(), decoded.forward_passes, decoded.positions_computed
+        ([2, 1], 2, 12)
     """
 
     ids: Int[Tensor, "batch seq"]
@@ -65,8 +75,8 @@ class CallbackList:
                     f"{type(observer).__name__} cannot observe a decode: it has no method update_history(step_results). "
                     "Give it one, or pass a HistoryTopKPlugin, a Trace or a TerminalView."
                 )
-        self.observers = tuple(observers)
-        self.wants_all_logits = any(getattr(o, "wants_all_logits", False) for o in self.observers)
+        self.observers: tuple[Any, ...] = tuple(observers)
+        self.wants_all_logits: bool = any(getattr(o, "wants_all_logits", False) for o in self.observers)
 
     def __bool__(self) -> bool:
         return bool(self.observers)

@@ -70,7 +70,7 @@ class HistoryTopKPlugin:
         for name, value in (("k", k), ("max_new_tokens", max_new_tokens)):
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} records nothing: give 1 or more, or None for everything.")
-        self.output_dir = Path(output_dir)
+        self.output_dir: Path = Path(output_dir)
         self.k = k
         self.max_new_tokens = max_new_tokens
         self.reset()

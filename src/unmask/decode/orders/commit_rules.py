@@ -83,6 +83,13 @@ class CommitRule(Protocol):
     """The positions to unmask: a mask ``[b, L]`` with at least the quota of every row.
 
     An optional attribute ``reads`` says what the rule reads (``Reads``). ``Reads.CONFIDENCE`` requires an order by confidence.
+
+    Example:
+        >>> class OneMore:
+        ...     def __call__(self, scores):
+        ...         return scores.first(scores.quota + 1)
+        >>> isinstance(OneMore(), CommitRule), make_rules(4, commit_rule=OneMore()).max_steps
+        (True, 4)
     """
 
     def __call__(self, scores: StepScores) -> Bool[Tensor, "rows seq"]: ...

@@ -36,6 +36,15 @@ class Score(Protocol):
 
     Attributes:
         reads: with ``Reads.LOGITS``, ``log_probs`` is ``[N, V]``. Without it the score runs before the network, and ``log_probs`` is None.
+
+    Example:
+        >>> import torch
+        >>> class RightToLeft:
+        ...     reads = Reads.NOTHING
+        ...     def __call__(self, view, log_probs):
+        ...         return torch.arange(view.ids.shape[1], dtype=torch.float64).expand(view.ids.shape)
+        >>> isinstance(RightToLeft(), Score), make_rules(4, order=RightToLeft()).max_steps
+        (True, 4)
     """
 
     @property
@@ -62,6 +71,14 @@ class DraftScore(Protocol):
 
     Attributes:
         judges_revealed: True if tokens of earlier steps are rated again, for remasking to compare.
+
+    Example:
+        >>> class RareFirst:
+        ...     judges_revealed = False
+        ...     def judge(self, view, draft):
+        ...         return 1.0 - draft.probability
+        >>> isinstance(RareFirst(), DraftScore), Rules(4, Selector(RareFirst())).max_steps
+        (True, 4)
     """
 
     @property

@@ -44,7 +44,7 @@ class TerminalView(LiveView):
     """
 
     def __init__(self, tokenizer: Any, console: Console | None = None, pause: float = 0.0, max_rows: int = 4) -> None:
-        self.console = console if console is not None else Console()
+        self.console: Console = console if console is not None else Console()
         self.pause = pause
         self.max_rows = max_rows
         self._pieces = Pieces(tokenizer)

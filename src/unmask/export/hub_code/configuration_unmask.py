@@ -102,4 +102,4 @@ class UnmaskConfig(PreTrainedConfig):
         self.eos_token_id = eos_token_id
         self.classifier_dropout = classifier_dropout
         self.initializer_range = initializer_range
-        self.diffusion = dict(diffusion or {})
+        self.diffusion: dict[str, Any] = dict(diffusion or {})

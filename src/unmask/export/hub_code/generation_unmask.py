@@ -46,15 +46,15 @@ class WholeCharacters:
 
     def __init__(self, parts: Mapping[int, bytes], vocab_size: int, device: torch.device) -> None:
         moves: dict[Moves, int] = {(0, *[None] * 7): WHOLE}
-        self.class_of = {
+        self.class_of: dict[int, int] = {
             id: moves.setdefault(tuple(_move(s, data) for s in _STATES), len(moves))
             for id, data in sorted(parts.items())
         }
-        self.moves = list(moves)
+        self.moves: list[Moves] = list(moves)
         classes = torch.zeros(vocab_size, dtype=torch.int64)
         if self.class_of:
             classes[list(self.class_of)] = torch.tensor(list(self.class_of.values()))
-        self.classes = classes.to(device)
+        self.classes: Tensor = classes.to(device)
         self._masks: dict[tuple[frozenset[int], frozenset[int]], Tensor] = {}
 
     def _options(self, id: int) -> list[Moves]:

@@ -79,14 +79,15 @@ class UnmaskLayer(GradientCheckpointingLayer):
     def __init__(self, config: UnmaskConfig) -> None:
         super().__init__()
         width = config.hidden_size
-        self.heads, self.dropout = config.num_attention_heads, config.dropout
-        self.activation = ACTIVATIONS[config.hidden_act]
-        self.attention_norm = nn.LayerNorm(width, config.layer_norm_eps)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width, bias=False)
-        self.feedforward_norm = nn.LayerNorm(width, config.layer_norm_eps)
-        self.up = nn.Linear(width, config.intermediate_size)
-        self.down = nn.Linear(config.intermediate_size, width)
+        self.heads: int = config.num_attention_heads
+        self.dropout: float = config.dropout
+        self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[config.hidden_act]
+        self.attention_norm: nn.LayerNorm = nn.LayerNorm(width, config.layer_norm_eps)
+        self.qkv: nn.Linear = nn.Linear(width, 3 * width)
+        self.out: nn.Linear = nn.Linear(width, width, bias=False)
+        self.feedforward_norm: nn.LayerNorm = nn.LayerNorm(width, config.layer_norm_eps)
+        self.up: nn.Linear = nn.Linear(width, config.intermediate_size)
+        self.down: nn.Linear = nn.Linear(config.intermediate_size, width)
 
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, with_attentions: bool = False
@@ -110,7 +111,7 @@ class UnmaskLayer(GradientCheckpointingLayer):
 class UnmaskPreTrainedModel(PreTrainedModel):
     """What the models share: configuration, names and features."""
 
-    config_class = UnmaskConfig
+    config_class: type[UnmaskConfig] = UnmaskConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["UnmaskLayer"]  # noqa: RUF012
@@ -123,11 +124,11 @@ class UnmaskModel(UnmaskPreTrainedModel):
     def __init__(self, config: UnmaskConfig) -> None:
         super().__init__(config)
         self.embedding: nn.Module = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
-        self.layers = nn.ModuleList(UnmaskLayer(config) for _ in range(config.num_hidden_layers))
+        self.layers: nn.ModuleList = nn.ModuleList(UnmaskLayer(config) for _ in range(config.num_hidden_layers))
         self.norm: nn.Module = nn.Identity()
         if config.next_token_id is not None:
-            self.instruction = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-            self.argument = nn.Embedding(config.max_arguments, config.hidden_size)
+            self.instruction: nn.Embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+            self.argument: nn.Embedding = nn.Embedding(config.max_arguments, config.hidden_size)
             if config.final_norm:
                 self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.post_init()
@@ -222,9 +223,11 @@ class UnmaskLMHead(nn.Module):
     def __init__(self, config: UnmaskConfig) -> None:
         super().__init__()
         width, traces = config.hidden_size, config.next_token_id is not None
-        self.dense = nn.Linear(width, width) if traces else None
-        self.norm = nn.LayerNorm(width, config.layer_norm_eps) if traces or config.final_norm else nn.Identity()
-        self.decoder = nn.Linear(width, config.vocab_size)
+        self.dense: nn.Linear | None = nn.Linear(width, width) if traces else None
+        self.norm: nn.LayerNorm | nn.Identity = (
+            nn.LayerNorm(width, config.layer_norm_eps) if traces or config.final_norm else nn.Identity()
+        )
+        self.decoder: nn.Linear = nn.Linear(width, config.vocab_size)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the logits of hidden states."""
@@ -240,8 +243,8 @@ class UnmaskForMaskedLM(UnmaskPreTrainedModel, DiffusionGeneration):
 
     def __init__(self, config: UnmaskConfig) -> None:
         super().__init__(config)
-        self.model = UnmaskModel(config)
-        self.lm_head = UnmaskLMHead(config)
+        self.model: UnmaskModel = UnmaskModel(config)
+        self.lm_head: UnmaskLMHead = UnmaskLMHead(config)
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:
@@ -278,11 +281,11 @@ class UnmaskClassifier(UnmaskPreTrainedModel):
 
     def __init__(self, config: UnmaskConfig) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels or 2
-        self.model = UnmaskModel(config)
-        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
+        self.num_labels: int = config.num_labels or 2
+        self.model: UnmaskModel = UnmaskModel(config)
+        self.norm: nn.LayerNorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.dropout: nn.Dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier: nn.Linear = nn.Linear(config.hidden_size, self.num_labels)
         self.post_init()
 
 

@@ -1,0 +1,67 @@
+"""``DecodingOptions``: the keyword options of ``TrainedModel.fill``, ``generate`` and ``stream``, for type checkers.
+
+``unmask.make_rules`` describes the options; ``steps`` and ``regex`` are further ones. A test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from unmask.contracts import MLMModel, SpecialIds
+from unmask.decode.forwards.plain import Forward
+from unmask.decode.logits.constraints import Constraint
+from unmask.decode.logits.processors import LogitsProcessor
+from unmask.decode.named import ScheduleLike
+from unmask.decode.orders.commit_rules import CommitRule
+from unmask.decode.remasking import Remasking
+
+
+class DecodingOptions(TypedDict, total=False):
+    """How to decode: options of :func:`unmask.make_rules`, all of them optional.
+
+    Attributes:
+        steps: forward passes per row, at most; absent = one per blank.
+        regex: a pattern for the text of the blanks.
+
+    Example:
+        >>> careful: DecodingOptions = {"threshold": 0.9, "top_p": 0.95}
+        >>> make_rules(8, order="top_prob", **careful).selector.commit_rule.min_confidence
+        0.9
+        >>> # model.generate("A prompt", order="top_prob", **careful)
+    """
+
+    steps: int | None
+    regex: str | None
+    threshold: float | None
+    top_p: float | None
+    block_length: int | None
+    cache: str | Forward | None
+    special: SpecialIds | None
+    schedule: ScheduleLike | None
+    order_temperature: float
+    critic: str | None
+    critic_model: MLMModel | None
+    cumulative_error: float | None
+    factor: float | None
+    entropy_bound: float | None
+    commit_rule: CommitRule | tuple[str, float] | None
+    non_adjacent: bool
+    remask: str | Remasking | None
+    remask_rate: float
+    remask_until: float | None
+    remask_hold: float | None
+    top_k: int | None
+    min_p: float | None
+    repetition_penalty: float
+    forbidden_ids: Sequence[int]
+    required_ids: Sequence[int]
+    constraint: Constraint | None
+    logits_processors: Sequence[LogitsProcessor]
+    allow_eos: bool
+    eos_last: bool
+    stop_at_eos: bool
+    guidance: float
+    aligned_blocks: bool
+    cache_refresh: int | None
+    compiled: bool
