@@ -13,8 +13,9 @@ from unmask.data.recipe import UNNAMED, Recipe, differences
 
 
 def build_source(name: str, config: Config) -> Source:
-    """Return the text source ``name``, read with the field, unit and split of the config."""
-    return Source.parse(name, field=config.data.field, unit=config.data.unit, split=config.data.split)
+    """Return the source ``name``, read with the kind, field, unit and split of the config."""
+    data = config.data
+    return Source.parse(name, field=data.field, unit=data.unit, split=data.split, supervised=data.kind == "supervised")
 
 
 def with_store(config: Config) -> Config:

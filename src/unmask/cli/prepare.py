@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -27,6 +27,12 @@ def prepare(
     valid_fraction: Annotated[
         float, typer.Option(help="Fraction of the bytes in the validation split, without --valid-source.")
     ] = 0.05,
+    kind: Annotated[
+        Literal["text", "supervised"],
+        typer.Option(
+            help="text, or supervised: rows with prompt and answer, messages, or before, middle and after (data.kind)."
+        ),
+    ] = "text",
     field: Field = "text",
     unit: Unit = None,
     split: Split = "train",
@@ -44,7 +50,7 @@ def prepare(
     from unmask.data.preparation import prepare as prepare_corpus
 
     def parse(text: str) -> Source:
-        return Source.parse(text, field=field, unit=unit, split=split)
+        return Source.parse(text, field=field, unit=unit, split=split, supervised=kind == "supervised")
 
     with preparing() as progress:
         done = prepare_corpus(
@@ -67,6 +73,7 @@ def prepare(
     ]
     table(f"{out} · vocabulary {done.vocab_size:,}", ["", "documents", "tokens", "bytes"], rows)
     used: dict[str, tuple[Any, Any]] = {
+        "data.kind": (kind, "text"),
         "data.field": (field, "text"),
         "data.unit": (unit, None),
         "data.split": (split, "train"),

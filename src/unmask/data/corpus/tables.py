@@ -10,6 +10,7 @@ from typing import Any
 
 from unmask.data.corpus.read_options import ReadOptions
 from unmask.data.corpus.readers import as_text, unknown_field
+from unmask.data.corpus.row_shapes import row_as_text, row_documents
 from unmask.data.corpus.text_stream import Input, open_text
 from unmask.data.document import Document
 
@@ -47,9 +48,9 @@ class SeparatedValues:
                 )
             separator = self.separator or max(",;\t|", key=header.count)
             names = [name.strip() for name in next(csv.reader([header], delimiter=separator))]
-            if options.field not in names:
+            if not options.supervised and options.field not in names:
                 raise ValueError(unknown_field(source.place, options.field, names, options.advice))
-            column, before = names.index(options.field), 1
+            column, before = 0 if options.supervised else names.index(options.field), 1
             rows = csv.reader(file, delimiter=separator, strict=True)
             while True:
                 start = before + rows.line_num + 1
@@ -68,7 +69,10 @@ class SeparatedValues:
                         f"{source.place}, line {start}, has {len(row)} cells, and the header names {len(names)} columns. Quote cells that hold "
                         f"the separator {separator!r}, or correct the line."
                     )
-                if row[column]:
+                if options.supervised:
+                    cells = {name: cell or None for name, cell in zip(names, row, strict=True)}
+                    yield Document(f"{source.name}:{start}", row_as_text(cells, f"{source.place}, line {start}"))
+                elif row[column]:
                     yield Document(f"{source.name}:{start}", row[column])
 
 
@@ -103,6 +107,9 @@ class Arrow:
                     raise ValueError(
                         f"{source.place} is not an Arrow file, or it is damaged ({error}). Fetch or write it again."
                     ) from error
+            if options.supervised:
+                yield from row_documents(source, (row for batch in batches for row in batch.to_pylist()))
+                return
             if options.field not in reader.schema.names:
                 raise ValueError(unknown_field(source.place, options.field, reader.schema.names, options.advice))
             number = 0
