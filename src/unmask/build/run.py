@@ -109,6 +109,7 @@ def train(
         steps=config.train.steps,
         seed=config.seed,
         workers=config.data.workers,
+        eos_tail=config.data.eos_tail,
     )
     stop = CleanStop()
     callbacks = [

@@ -96,6 +96,34 @@ def chat_tokenizer(tokenizer: Tokenizer) -> Any:
     return tokenizer.to_transformers()
 
 
+def answer_window(learnt: NDArray[np.bool_], block_size: int) -> slice:
+    """Return the part of a row to keep: all of it, or ``block_size`` tokens around its last answer.
+
+    An answer is cut, at its end, only if it is longer than ``block_size``. The text before and after it gets equal room,
+    so that a prompt with an answer at its end loses its left.
+
+    Args:
+        learnt: bool ``[n]``, True at the tokens of answers.
+        block_size: largest number of tokens.
+
+    Example:
+        >>> import numpy as np
+        >>> from unmask.data.row_encoding import answer_window
+        >>> answer_window(np.array([0, 0, 0, 0, 1, 1], dtype=bool), 4)
+        slice(2, 6, None)
+    """
+    n = len(learnt)
+    if n <= block_size or not learnt.any():
+        return slice(max(0, n - block_size), n)
+    stop = int(np.flatnonzero(learnt)[-1]) + 1
+    given = np.flatnonzero(~learnt[:stop])
+    start = int(given[-1]) + 1 if len(given) else 0
+    room = max(0, block_size - (stop - start))
+    left = min(start, max(room // 2, room - (n - stop)))
+    first = min(start - left, n - block_size)
+    return slice(first, first + block_size)
+
+
 class RowTokenizer(DocumentTokenizer):
     """Tokenise rows with answers, in this process and, as a copy, in every worker; arguments as of the base class."""
 

@@ -23,8 +23,10 @@ from unmask.data.store.token_store import TokenStore
 from unmask.permutation import permute
 from unmask.randomness import Stream, row_keys
 from unmask.training.store_windows import WindowDataset, one_thread
+from unmask.training.supervised_rows import SupervisedRows
 
 Collate = Callable[[dict[str, np.ndarray]], Any]
+Rows = WindowDataset | SupervisedRows
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class TokenStoreData(LightningDataModule):
         evaluate_rows: windows per validation, spread evenly over the validation split.
         steps: optimiser steps of the run.
         seed: random seed of the order.
+        eos_tail: fill rows of a supervised store with EOS, see ``SupervisedRows``.
         workers: number of loader processes. Collators reach them by pickle, see :func:`start_method`.
 
     Raises:
@@ -103,10 +106,14 @@ class TokenStoreData(LightningDataModule):
         steps: int,
         seed: int,
         workers: int = 0,
+        eos_tail: bool = False,
     ) -> None:
         super().__init__()
-        self.train_rows = WindowDataset(train, block_size, samples=batch_size * steps)
-        self.valid_rows = WindowDataset(valid, block_size)
+        self.train_rows: Rows = WindowDataset(train, block_size, samples=batch_size * steps)
+        self.valid_rows: Rows = WindowDataset(valid, block_size)
+        if isinstance(train, TokenStore) and isinstance(valid, TokenStore) and train.supervised:
+            self.train_rows = SupervisedRows(train, block_size, batch_size * steps, eos_tail)
+            self.valid_rows = SupervisedRows(valid, block_size, eos_tail=eos_tail)
         self.batch_size = batch_size
         self.accumulate = accumulate
         self.collate = collate
@@ -152,7 +159,7 @@ class TokenStoreData(LightningDataModule):
         rows = self.rows_per_pass(self.trainer.world_size)
         return self._loader(self.valid_rows, [own[i : i + rows] for i in range(0, len(own), rows)], self.collate_valid)
 
-    def _loader(self, rows: WindowDataset, samples: Any, collate: Collate) -> DataLoader[Any]:
+    def _loader(self, rows: Rows, samples: Any, collate: Collate) -> DataLoader[Any]:
         return DataLoader(
             rows,
             batch_sampler=samples,
