@@ -17,7 +17,7 @@ from unmask.data.corpus.read_options import Inserts as Inserts
 from unmask.data.corpus.read_options import ReadOptions as ReadOptions
 from unmask.data.corpus.readers import as_text, unknown_field
 from unmask.data.corpus.ready_ids import NumpyIds
-from unmask.data.corpus.row_shapes import ROW_FIELDS, row_as_text, row_documents
+from unmask.data.corpus.row_shapes import ROW_FIELDS, row_documents
 from unmask.data.corpus.sections import pieces
 from unmask.data.corpus.sequences import Fasta
 from unmask.data.corpus.tables import Arrow, SeparatedValues
@@ -94,16 +94,19 @@ class JsonLines:
                 if line.isspace():
                     continue
                 row = _object(line, f"{source.place}, line {number},", options.example)
-                if options.supervised:
-                    yield Document(f"{source.name}:{number}", row_as_text(row, f"{source.place}, line {number}"))
+                if options.row is not None:
+                    text = options.row(row, f"{source.place}, line {number}")
+                    if text is not None:
+                        yield Document(f"{source.name}:{number}", text)
                     continue
                 if options.field not in row:
                     raise ValueError(
                         unknown_field(f"{source.place}, line {number},", options.field, row, options.advice)
                     )
                 if row[options.field] is not None:
-                    text = as_text(row[options.field], options.field, f"{source.place}, line {number}", options.advice)
-                    yield Document(f"{source.name}:{number}", text)
+                    where = f"{source.place}, line {number}"
+                    value = as_text(row[options.field], options.field, where, options.advice)
+                    yield Document(f"{source.name}:{number}", value)
 
 
 def _json_lines(file: Iterator[str]) -> Iterator[str]:
@@ -160,10 +163,10 @@ class Parquet:
             ) from error
         with file:
             columns = file.schema_arrow.names
-            if options.supervised:
+            if options.row is not None:
                 used = [column for column in columns if column in ROW_FIELDS]
                 rows = (row for batch in file.iter_batches(batch_size=1024, columns=used) for row in batch.to_pylist())
-                yield from row_documents(source, rows)
+                yield from row_documents(source, rows, options.row)
                 return
             if options.field not in columns:
                 raise ValueError(unknown_field(source.place, options.field, columns, options.advice))

@@ -10,7 +10,7 @@ Other fields are ignored, and a null field counts as missing. Equal rows have eq
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from unmask.data.corpus.readers import as_text, unknown_field
@@ -18,12 +18,19 @@ from unmask.data.corpus.text_stream import Input
 from unmask.data.document import Document
 
 ANSWER_ROLE = "assistant"
+ROW_KINDS = ("jsonl", "csv", "tsv", "parquet", "arrow", "dataset", "hub")
+"""The kinds of sources whose rows are read."""
 SHAPES = (("prompt", "answer"), ("messages",), ("before", "middle", "after"))
 NEEDS_TEMPLATE = (
     "Rows with messages need a tokenizer with a chat template. Give that of a chat model (--tokenizer; in a config "
     "data.tokenizer), put a chat_template.jinja beside its tokenizer.json, or write rows with "
     '"prompt" and "answer".'
 )
+WHAT_A_PROMPT_HOLDS = (
+    'Each row must have the field {"prompt": "..."}, or {"messages": [{"role": "...", "content": "..."}]}.'
+)
+RowText = Callable[[Mapping[str, Any], str], str | None]
+"""A row and its place -> the text of its document, or None to skip it."""
 ROW_FIELDS = tuple(field for shape in SHAPES for field in shape)
 EXAMPLE = '{"prompt": "...", "answer": "..."}'
 WHAT_A_ROW_HOLDS = (
@@ -99,10 +106,42 @@ def read_messages(messages: Any, where: str) -> list[dict[str, str]]:
     return read
 
 
-def row_documents(source: Input, rows: Iterable[Mapping[str, Any]]) -> Iterator[Document]:
+def prompt_as_text(row: Mapping[str, Any], where: str) -> str | None:
+    """Return the prompt of a row as canonical JSON: ``{"prompt"}``, or ``{"messages"}`` without a last answer.
+
+    Args:
+        row: the fields; an answer is ignored.
+        where: file and line, or file and row, for error messages.
+
+    Returns:
+        The text; None for a prompt that is null.
+
+    Raises:
+        ValueError: neither field is present, or one holds another type.
+    """
+    used: dict[str, Any]
+    if row.get("messages") is not None:
+        messages = read_messages(row["messages"], where)
+        while messages and messages[-1]["role"] == ANSWER_ROLE:
+            messages.pop()
+        if not messages:
+            raise ValueError(f"{where}: field 'messages' holds answers only, and there is no message to answer.")
+        used = {"messages": messages}
+    elif "prompt" in row:
+        if row["prompt"] is None:
+            return None
+        used = {"prompt": as_text(row["prompt"], "prompt", where, WHAT_A_PROMPT_HOLDS)}
+    else:
+        raise ValueError(unknown_field(f"{where},", "prompt", row, WHAT_A_PROMPT_HOLDS))
+    return json.dumps(used, ensure_ascii=False, sort_keys=True)
+
+
+def row_documents(source: Input, rows: Iterable[Mapping[str, Any]], text_of: RowText) -> Iterator[Document]:
     """Yield the rows of a table as documents, numbered from 0."""
     for number, row in enumerate(rows):
-        yield Document(f"{source.name}:{number}", row_as_text(row, f"{source.place}, row {number}"))
+        text = text_of(row, f"{source.place}, row {number}")
+        if text is not None:
+            yield Document(f"{source.name}:{number}", text)
 
 
 def row_fields(text: str) -> list[str]:

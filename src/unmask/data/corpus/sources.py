@@ -33,7 +33,7 @@ from unmask.data.corpus.formats import (
     not_prose,
     suffix_of,
 )
-from unmask.data.corpus.row_shapes import WHAT_A_ROW_HOLDS, row_documents
+from unmask.data.corpus.row_shapes import ROW_KINDS, WHAT_A_ROW_HOLDS, row_as_text, row_documents
 from unmask.data.corpus.sections import UNITS, Unit
 from unmask.data.corpus.text_stream import Input
 from unmask.data.document import Document
@@ -42,7 +42,6 @@ from unmask.data.traces.table import BUILT_IN_TRACES
 from unmask.suggestions import nearest
 
 Kind = str
-ROW_KINDS = ("jsonl", "csv", "tsv", "parquet", "arrow", "dataset", "hub")
 
 _BUILT_IN = (*corpora.BUILT_IN, *(f"traces:{name}" for name in BUILT_IN_TRACES))
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -186,14 +185,14 @@ class Source:
             yield from trace_documents.built_in_traces(self.path)
         elif self.kind in ("hub", "dataset") and self.supervised:
             rows = readers.dataset_rows(self.path, self.split, self.subset, saved=self.kind == "dataset")
-            yield from row_documents(Input(self.path, self.split), rows)
+            yield from row_documents(Input(self.path, self.split), rows, row_as_text)
         elif self.kind in ("hub", "dataset"):
             yield from readers.read_dataset(
                 self.path, self.field, self.split, self.subset, saved=self.kind == "dataset"
             )
         else:
             unit = self.unit or ("file" if Path(self.path).is_dir() else "section")
-            options = ReadOptions(self.field, unit, self.inserts, supervised=self.supervised)
+            options = ReadOptions(self.field, unit, self.inserts, row=row_as_text if self.supervised else None)
             for name, path in self._files():
                 yield from FORMATS[self.kind].documents(Input.of(path, name), options)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from unmask.data.corpus.read_options import ReadOptions
 from unmask.data.corpus.readers import as_text, unknown_field
-from unmask.data.corpus.row_shapes import row_as_text, row_documents
+from unmask.data.corpus.row_shapes import row_documents
 from unmask.data.corpus.text_stream import Input, open_text
 from unmask.data.document import Document
 
@@ -48,9 +48,9 @@ class SeparatedValues:
                 )
             separator = self.separator or max(",;\t|", key=header.count)
             names = [name.strip() for name in next(csv.reader([header], delimiter=separator))]
-            if not options.supervised and options.field not in names:
+            if options.row is None and options.field not in names:
                 raise ValueError(unknown_field(source.place, options.field, names, options.advice))
-            column, before = 0 if options.supervised else names.index(options.field), 1
+            column, before = 0 if options.row is not None else names.index(options.field), 1
             rows = csv.reader(file, delimiter=separator, strict=True)
             while True:
                 start = before + rows.line_num + 1
@@ -69,9 +69,11 @@ class SeparatedValues:
                         f"{source.place}, line {start}, has {len(row)} cells, and the header names {len(names)} columns. Quote cells that hold "
                         f"the separator {separator!r}, or correct the line."
                     )
-                if options.supervised:
+                if options.row is not None:
                     cells = {name: cell or None for name, cell in zip(names, row, strict=True)}
-                    yield Document(f"{source.name}:{start}", row_as_text(cells, f"{source.place}, line {start}"))
+                    text = options.row(cells, f"{source.place}, line {start}")
+                    if text is not None:
+                        yield Document(f"{source.name}:{start}", text)
                 elif row[column]:
                     yield Document(f"{source.name}:{start}", row[column])
 
@@ -107,8 +109,8 @@ class Arrow:
                     raise ValueError(
                         f"{source.place} is not an Arrow file, or it is damaged ({error}). Fetch or write it again."
                     ) from error
-            if options.supervised:
-                yield from row_documents(source, (row for batch in batches for row in batch.to_pylist()))
+            if options.row is not None:
+                yield from row_documents(source, (row for batch in batches for row in batch.to_pylist()), options.row)
                 return
             if options.field not in reader.schema.names:
                 raise ValueError(unknown_field(source.place, options.field, reader.schema.names, options.advice))
