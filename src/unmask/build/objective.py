@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from unmask.collate.answers import SupervisedMLMCollator
 from unmask.collate.collator import CollatorOptions, CorruptingCollator
 from unmask.collate.packed import PackedMLMCollator
 from unmask.config.objective_config import ObjectiveConfig
@@ -148,7 +149,7 @@ def collator_options(config: Config, seed: int) -> CollatorOptions:
 
 
 def build_collator(config: Config, tokenizer: Any, seed: int, progress: float | None = None) -> CorruptingCollator:
-    """Return the collator from windows of the token stream to batches.
+    """Return the collator from windows of the token stream, or from rows with answers, to batches.
 
     Args:
         config: the config of the run.
@@ -161,6 +162,8 @@ def build_collator(config: Config, tokenizer: Any, seed: int, progress: float | 
     if progress is not None:
         corruption = corruption.at(torch.tensor([progress], dtype=torch.float64))
     options = collator_options(config, seed)
+    if config.data.kind == "supervised":
+        return SupervisedMLMCollator(tokenizer, config.data.block_size, corruption, "max", **options)
     return PackedMLMCollator(
         tokenizer, config.data.block_size, corruption, use_flex_attn=config.model.use_flex_attn, **options
     )

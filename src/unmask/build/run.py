@@ -110,6 +110,7 @@ def train(
         seed=config.seed,
         workers=config.data.workers,
         rows=config.data.rows,
+        eos_tail=config.data.eos_tail,
     )
     stop = CleanStop()
     callbacks = [

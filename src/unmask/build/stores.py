@@ -13,9 +13,16 @@ from unmask.data.recipe import UNNAMED, Recipe, differences
 
 
 def build_source(name: str, config: Config) -> Source:
-    """Return the text source ``name``, read with the options of the ``data`` section."""
+    """Return the source ``name``, read with the options of the ``data`` section."""
     data = config.data
-    return Source.parse(name, field=data.field, unit=data.unit, split=data.split, inserts=data.inserts)
+    return Source.parse(
+        name,
+        field=data.field,
+        unit=data.unit,
+        split=data.split,
+        inserts=data.inserts,
+        supervised=data.kind == "supervised",
+    )
 
 
 def with_store(config: Config) -> Config:

@@ -22,7 +22,7 @@ from unmask.cli.options import (
     Watch,
     Which,
 )
-from unmask.cli.texts import read_texts, shows_one_batch
+from unmask.cli.texts import read_prompts, shows_one_batch
 
 
 @decoding_options(temperature=0.8)
@@ -50,21 +50,23 @@ def generate(
     """Continue prompts, or generate unconditionally, by iterative unmasking."""
     from unmask.cli.sample_text import Tally, watched_predict
     from unmask.cli.screen import note, on_terminal, print_json, print_json_line, show
+    from unmask.data.prompts import Prompt
     from unmask.runs import load_run
     from unmask.text.generating import generate_texts
 
     if samples < 1 or new_tokens < 1:
         raise ValueError(f"--samples {samples} and --new-tokens {new_tokens} must both be 1 or more.")
-    given = [*(prompt or ()), *(read_texts(source, "prompt") if source is not None else ())] or [""]
-    prompts = [text for text in given for _ in range(samples)]
+    given = [*(prompt or ()), *(read_prompts(source) if source is not None else ())] or [""]
+    each = [text for text in given for _ in range(samples)]
     if batch_size < 1:
         raise ValueError(f"--batch-size {batch_size} is too small: choose 1 or more.")
-    shows_one_batch(len(prompts), batch_size, watch or trace is not None)
+    shows_one_batch(len(each), batch_size, watch or trace is not None)
     loaded, tally = load_run(model, which, device, dtype), Tally()
+    prompts = [(Prompt.of if isinstance(p, str) else Prompt.chat)(loaded.tokenizer, p) for p in each]
     shown = 24 if on_terminal() or trace is not None else None
     labels = [
-        f"{text[:shown] or 'unconditional'}" + (f" · {i + 1}" if len(prompts) > 1 else "")
-        for i, text in enumerate(prompts)
+        f"{prompt.text[:shown] or 'unconditional'}" + (f" · {i + 1}" if len(prompts) > 1 else "")
+        for i, prompt in enumerate(prompts)
     ]
     generations = generate_texts(
         loaded.model,

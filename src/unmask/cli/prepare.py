@@ -30,6 +30,12 @@ def prepare(
     valid_fraction: Annotated[
         float, typer.Option(help="Fraction of the bytes in the validation split, without --valid-source.")
     ] = 0.05,
+    kind: Annotated[
+        Literal["text", "supervised"],
+        typer.Option(
+            help="text, or supervised: rows with prompt and answer, messages, or before, middle and after (data.kind)."
+        ),
+    ] = "text",
     field: Field = "text",
     unit: Unit = None,
     split: Split = "train",
@@ -51,7 +57,7 @@ def prepare(
     from unmask.data.preparation import prepare as prepare_corpus
 
     def parse(text: str) -> Source:
-        return Source.parse(text, field=field, unit=unit, split=split, inserts=inserts)
+        return Source.parse(text, field=field, unit=unit, split=split, inserts=inserts, supervised=kind == "supervised")
 
     with preparing() as progress:
         done = prepare_corpus(
@@ -74,6 +80,7 @@ def prepare(
     ]
     table(f"{out} · vocabulary {done.vocab_size:,}", ["", "documents", "tokens", "bytes"], rows)
     used: dict[str, tuple[Any, Any]] = {
+        "data.kind": (kind, "text"),
         "data.field": (field, "text"),
         "data.unit": (unit, None),
         "data.split": (split, "train"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
 from unmask.data.corpus.formats import FORMATS, ReadOptions, format_of, not_prose
+from unmask.data.corpus.row_shapes import ROW_KINDS, WHAT_A_PROMPT_HOLDS, prompt_as_text
 from unmask.data.corpus.text_stream import Input
 
 
@@ -34,6 +36,24 @@ def read_texts(path: Path, field: str) -> list[str]:
             f"{path} holds no text: write one text per line, or JSON lines with the field {field!r} in a file named *.jsonl."
         )
     return texts
+
+
+def read_prompts(path: Path) -> list[str | list[dict[str, str]]]:
+    """Read the prompts of a file as :func:`read_texts` does: texts, or the messages of chats.
+
+    Rows of training data are prompts too: their answers are left out.
+
+    Raises:
+        ValueError: no prompt in the file, or an unreadable line.
+    """
+    kind = format_of(path)
+    if kind not in ROW_KINDS:
+        return [*read_texts(path, "prompt")]
+    options = ReadOptions("prompt", row=prompt_as_text)
+    rows = [json.loads(document.text) for document in FORMATS[kind].documents(Input.of(path), options)]
+    if not rows:
+        raise ValueError(f"{path} holds no prompt. {WHAT_A_PROMPT_HOLDS}")
+    return [row["messages"] if "messages" in row else row["prompt"] for row in rows]
 
 
 def read_standard_input() -> list[str]:

@@ -20,6 +20,14 @@ class DataConfig(Section):
     valid_source: str | None = Field(
         None, description="Separate validation text; null = hold out valid_fraction of the source."
     )
+    kind: Literal["text", "supervised"] = Field(
+        "text",
+        description="Rows of the source: text, or supervised = prompts with answers, chats and texts to infill; only answers are learnt.",
+    )
+    eos_tail: bool = Field(
+        False,
+        description="Supervised rows: fill each row up to block_size with EOS that belongs to the answer (LLaDA's fine-tuning).",
+    )
     field: str = Field("text", description="Field that holds the text in JSON lines, Parquet and hub datasets.")
     split: str = Field("train", description="Split of a Hugging Face dataset.")
     unit: Literal["file", "section", "paragraph", "line"] | None = Field(

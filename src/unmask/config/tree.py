@@ -69,6 +69,16 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _rows_fit(self) -> Config:
+        if self.data.eos_tail and self.data.kind == "text" and self.data.store is None:
+            raise ValueError(
+                "data.eos_tail fills the rows of prompts with answers, and data.kind=text has none: set "
+                "data.kind=supervised, or leave data.eos_tail out"
+            )
+        if self.model.use_flex_attn and self.data.kind == "supervised":
+            raise ValueError(
+                "model.use_flex_attn is for packed rows, and data.kind=supervised trains on padded ones: leave "
+                "model.use_flex_attn out"
+            )
         if self.data.block_size > self.model.max_length:
             raise ValueError(
                 f"data.block_size={self.data.block_size} is longer than model.max_length={self.model.max_length}: "

@@ -26,6 +26,7 @@ from filelock import FileLock
 from unmask.contracts import SpecialIds
 from unmask.data.cores import available_cores
 from unmask.data.corpus.held_out import HeldOut
+from unmask.data.corpus.row_shapes import row_fields
 from unmask.data.corpus.sources import Source
 from unmask.data.document import Document
 from unmask.data.recipe import Recipe, claim
@@ -197,6 +198,10 @@ def prepare(
         "seed": seed if separate is None else None,
         "shard_tokens": shard_tokens,
     }
+    if separate is not None and separate.supervised != source.supervised:
+        raise ValueError("One of source and valid_source is supervised and the other is text. Both have one kind.")
+    if source.supervised and given is not None and given.settings.get("chat_template"):
+        arguments["chat_template"] = given.settings["chat_template"]
     if kind not in (None, "bpe"):
         arguments["tokenizer_kind"] = kind
     recipe = Recipe.of(source, separate, tokenizer, vocab_size=vocab_size, valid_fraction=valid_fraction, seed=seed)
@@ -222,6 +227,7 @@ def prepare(
             vocab_size,
             training(),
             report,
+            row_fields if source.supervised else lambda text: [text],
         )
 
         def write(stage: str, documents: Iterator[Document], fingerprint: str, total: int | None) -> TokenStore:
@@ -233,6 +239,7 @@ def prepare(
                 shard_tokens=shard_tokens,
                 workers=workers or available_cores(),
                 round_trip=stage == "valid",
+                supervised=source.supervised,
                 progress=lambda done: report(done, total, stage),
             )
 
@@ -264,7 +271,12 @@ def _load_or_find_split(path: Path, source: Source, fraction: float, seed: int) 
 
 
 def _load_or_train_tokenizer(
-    path: Path, wanted: Tokenizer | str, vocab_size: int, training: Iterator[Document], report: Progress
+    path: Path,
+    wanted: Tokenizer | str,
+    vocab_size: int,
+    training: Iterator[Document],
+    report: Progress,
+    texts_of: Callable[[str], list[str]],
 ) -> tuple[Tokenizer, int | None]:
     """Load the tokenizer of an earlier attempt, save the given one, or train one of a kind (or of ``"traces"``).
 
@@ -289,7 +301,7 @@ def _load_or_train_tokenizer(
             done += 1
             characters += len(document.text)
             report(done, None, "tokenizer")
-            yield document.text
+            yield from texts_of(document.text)
 
     trained = (
         trace_tokenizer(texts(), vocab_size) if wanted == "traces" else train_tokenizer(wanted, texts(), vocab_size)

@@ -10,9 +10,10 @@ After a space in the text, the space at the start of a filling is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from unmask.data.row_encoding import chat_tokenizer
 from unmask.data.tokenizing.tokenizers import Tokenizer
 
 
@@ -35,6 +36,23 @@ class Prompt:
         """Divide a text at the literal mask token."""
         given = (text,) if tokenizer.mask_token is None else tuple(text.split(tokenizer.mask_token))
         return cls(tokenizer, given, tokenizer.encode(text, allow_mask=True))
+
+    @classmethod
+    def chat(cls, tokenizer: Tokenizer, messages: list[dict[str, str]]) -> Prompt:
+        """Apply the chat template of the tokenizer to messages, up to the header of the answer.
+
+        Raises:
+            ValueError: the tokenizer has no chat template.
+        """
+        chat = chat_tokenizer(tokenizer)
+        text = chat.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        ids = chat.apply_chat_template(messages, tokenize=True, add_generation_prompt=True)
+        return cls(tokenizer, (text,), [int(id) for id in (ids["input_ids"] if isinstance(ids, Mapping) else ids)])
+
+    @property
+    def text(self) -> str:
+        """The text with its masks."""
+        return (self.tokenizer.mask_token or "").join(self.given)
 
     @property
     def blanks(self) -> list[int]:

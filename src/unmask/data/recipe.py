@@ -30,12 +30,14 @@ class Recipe:
 
     Attributes:
         source, valid_source: the sources as they were written.
+        kind: ``"text"``, or ``"supervised"`` for rows with answers.
         tokenizer: path or name of the given tokenizer; None if one was trained, ``UNNAMED`` for a tokenizer object.
         vocab_size, valid_fraction, seed: None if nothing depends on them.
     """
 
     source: str
     valid_source: str | None
+    kind: str
     field: str
     unit: str | None
     split: str
@@ -63,6 +65,7 @@ class Recipe:
             valid_source=None
             if valid_source is None
             else valid_source.written or f"{valid_source.kind}:{valid_source.path}",
+            kind="supervised" if source.supervised else "text",
             field=source.field,
             unit=source.unit,
             split=source.split,
@@ -123,7 +126,12 @@ def differences(folder: Path, settings: Mapping[str, Any], given: Collection[str
 def _same_source(recipe: Recipe, recorded: str | None, present: str, fingerprint: str | None) -> bool:
     try:
         source = Source.parse(
-            present, field=recipe.field, unit=cast(Unit | None, recipe.unit), split=recipe.split, inserts=recipe.inserts
+            present,
+            field=recipe.field,
+            unit=cast(Unit | None, recipe.unit),
+            split=recipe.split,
+            supervised=recipe.kind == "supervised",
+            inserts=recipe.inserts,
         )
     except ValueError:
         return _same_path(recorded, present)

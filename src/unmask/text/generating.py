@@ -45,7 +45,7 @@ class PlacedProbabilities:
 def generate_texts(
     model: MLMModel,
     tokenizer: Tokenizer,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Prompt],
     rules_for: RulesFor,
     *,
     new_tokens: int,
@@ -61,7 +61,7 @@ def generate_texts(
     Args:
         model: the network.
         tokenizer: its tokenizer, with a mask token.
-        prompts: texts to continue; an empty text is unconditional generation.
+        prompts: texts to continue, or chats (``Prompt.chat``); an empty text is unconditional generation.
         rules_for: decoding rules for a number of blanks.
         new_tokens: tokens to append to each prompt.
         seed: random seed of the samples; the samples of a row depend on the seed and the row number alone.
@@ -77,17 +77,18 @@ def generate_texts(
     _check_new_tokens(new_tokens)
     if not prompts:
         raise ValueError("There is no prompt to continue: give a text, or an empty one for unconditional generation.")
-    parsed = [Prompt.of(tokenizer, text) for text in prompts]
+    parsed = [prompt if isinstance(prompt, Prompt) else Prompt.of(tokenizer, prompt) for prompt in prompts]
+    texts = [prompt.text for prompt in parsed]
     rules = rules_for(new_tokens + max(len(prompt.blanks) for prompt in parsed))
     predictor = MLMPredictor(rules.max_steps, new_tokens, tokenizer, model, rules=rules, seed=seed)
     for numbers in in_batches(len(prompts), batch_size):
         placed = PlacedProbabilities()
         predictor.observers = (placed,) if with_probabilities else ()
         predictor.rules = fitted(
-            rules, tokenizer, [prompts[i] for i in numbers], [parsed[i].ids for i in numbers], new_tokens
+            rules, tokenizer, [texts[i] for i in numbers], [parsed[i].ids for i in numbers], new_tokens
         )
         batch = left_padded([parsed[i].ids for i in numbers], tokenizer.pad_token_id or 0, numbers)
-        decoded = predict(predictor, batch, [prompts[i][:32] if labels is None else labels[i] for i in numbers])
+        decoded = predict(predictor, batch, [texts[i][:32] if labels is None else labels[i] for i in numbers])
         if count is not None:
             count(len(numbers) * new_tokens, max(decoded["steps_taken"]), max(decoded["time_taken"]))
         width = decoded["ids"].shape[1]
@@ -95,7 +96,7 @@ def generate_texts(
             output = decoded["ids"][row, -len(parsed[i].ids) - new_tokens :].tolist()
             columns = [c for c in range(width - new_tokens, width) if (row, c) in placed.probabilities]
             yield Generation(
-                prompts[i],
+                texts[i],
                 parsed[i].filled(output),
                 tuple(tokenizer.token_text(int(decoded["ids"][row, c])) for c in columns),
                 tuple(placed.probabilities[row, c] for c in columns),

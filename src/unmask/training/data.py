@@ -24,8 +24,10 @@ from unmask.permutation import permute
 from unmask.randomness import Stream, row_keys
 from unmask.training.document_rows import DocumentRows, Rows, usual_rows
 from unmask.training.store_windows import WindowDataset, one_thread
+from unmask.training.supervised_rows import SupervisedRows
 
 Collate = Callable[[dict[str, np.ndarray]], Any]
+RowDataset = WindowDataset | DocumentRows | SupervisedRows
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class TokenStoreData(LightningDataModule):
         steps: optimiser steps of the run.
         seed: random seed of the order.
         rows: how documents fill rows (``data.rows`` of the config); None chooses for the training store.
+        eos_tail: fill rows of a supervised store with EOS, see ``SupervisedRows``.
         workers: number of loader processes. Collators reach them by pickle, see :func:`start_method`.
 
     Raises:
@@ -106,10 +109,12 @@ class TokenStoreData(LightningDataModule):
         seed: int,
         workers: int = 0,
         rows: Rows | None = "stream",
+        eos_tail: bool = False,
     ) -> None:
         super().__init__()
-        self.train_rows: WindowDataset | DocumentRows = _dataset(train, block_size, rows, samples=batch_size * steps)
-        self.valid_rows: WindowDataset | DocumentRows = _dataset(valid, block_size, rows if rows is not None else self.train_rows.kind)
+        self.train_rows: RowDataset = _dataset(train, block_size, rows, batch_size * steps, eos_tail)
+        kind = rows if isinstance(self.train_rows, SupervisedRows) or rows is not None else self.train_rows.kind
+        self.valid_rows: RowDataset = _dataset(valid, block_size, kind, eos_tail=eos_tail)
         self.batch_size = batch_size
         self.accumulate = accumulate
         self.collate = collate
@@ -155,7 +160,7 @@ class TokenStoreData(LightningDataModule):
         rows = self.rows_per_pass(self.trainer.world_size)
         return self._loader(self.valid_rows, [own[i : i + rows] for i in range(0, len(own), rows)], self.collate_valid)
 
-    def _loader(self, rows: WindowDataset | DocumentRows, samples: Any, collate: Collate) -> DataLoader[Any]:
+    def _loader(self, rows: RowDataset, samples: Any, collate: Collate) -> DataLoader[Any]:
         return DataLoader(
             rows,
             batch_sampler=samples,
@@ -168,11 +173,17 @@ class TokenStoreData(LightningDataModule):
 
 
 def _dataset(
-    store: TokenStore | TokenArray, block_size: int, rows: Rows | None, samples: int | None = None
-) -> WindowDataset | DocumentRows:
+    store: TokenStore | TokenArray,
+    block_size: int,
+    rows: Rows | None,
+    samples: int | None = None,
+    eos_tail: bool = False,
+) -> RowDataset:
     """Return the rows of a store; arrays of tokens have no documents and are cut as a stream."""
     if not isinstance(store, TokenStore):
         return WindowDataset(store, block_size, samples)
+    if store.supervised:
+        return SupervisedRows(store, block_size, samples, eos_tail)
     kind = usual_rows(store, block_size) if rows is None else rows
     return (
         WindowDataset(store, block_size, samples)

@@ -109,7 +109,7 @@ def test_shards_do_not_depend_on_how_documents_were_chunked(lengths, shard_token
         table = np.array([[length, i, 0] for i, length in enumerate(lengths)])
         pieces = [table[i : i + size] for i in range(0, len(table), size)]
         made = [TokenizedDocuments(np.repeat(piece[:, 1], piece[:, 0]), piece) for piece in pieces]
-        return [(tokens.tolist(), table.tolist()) for tokens, table in store_writer._in_shards(made, shard_tokens)]
+        return [(tokens.tolist(), table.tolist()) for tokens, table, _ in store_writer._in_shards(made, shard_tokens)]
 
     assert shards(chunk) == shards(1) == shards(len(lengths))
     assert [token for tokens, _ in shards(chunk) for token in tokens] == [

@@ -33,10 +33,12 @@ class TokenizedDocuments(NamedTuple):
         tokens: uint16 or uint32 ``[n]``.
         table: int64 ``[documents, 3 or 4]``: tokens, bytes, words and, if compared, whether the tokens decode to the
             text.
+        learnt: uint8 ``[n]``, 1 at the tokens of answers; None for documents without answers.
     """
 
     tokens: NDArray[np.unsignedinteger]
     table: NDArray[np.int64]
+    learnt: NDArray[np.uint8] | None = None
 
 
 class DocumentTokenizer:
@@ -83,10 +85,23 @@ class DocumentTokenizer:
         wrong[ends - 1] = False
         if wrong.any():
             first = int(np.argmax(wrong))
-            document = documents[int(np.searchsorted(ends, first, side="right"))]
+            self.refuse(documents[int(np.searchsorted(ends, first, side="right"))], int(tokens[first]))
+
+    @property
+    def forbidden_ids(self) -> set[int]:
+        """Ids that no text may produce."""
+        return set(self.forbidden.tolist())
+
+    def refuse(self, document: Document, id: int | None) -> None:
+        """Refuse a document whose text produces a special token.
+
+        Raises:
+            ValueError: ``id`` is not None.
+        """
+        if id is not None:
             raise ValueError(
                 f"The document '{document.name}' contains the special token "
-                f"'{self.tokenizer.token_text(int(tokens[first]))}', and this tokenizer does not encode it as plain "
+                f"'{self.tokenizer.token_text(id)}', and this tokenizer does not encode it as plain "
                 "text, so it could not be distinguished from a real one. Remove it from the text, or mark the token as "
                 "special in the tokenizer."
             )

@@ -17,6 +17,7 @@ from unmask.data.corpus.read_options import Inserts as Inserts
 from unmask.data.corpus.read_options import ReadOptions as ReadOptions
 from unmask.data.corpus.readers import as_text, unknown_field
 from unmask.data.corpus.ready_ids import NumpyIds
+from unmask.data.corpus.row_shapes import ROW_FIELDS, row_documents
 from unmask.data.corpus.sections import pieces
 from unmask.data.corpus.sequences import Fasta
 from unmask.data.corpus.tables import Arrow, SeparatedValues
@@ -92,14 +93,20 @@ class JsonLines:
             for number, line in enumerate(_json_lines(file), start=1):
                 if line.isspace():
                     continue
-                row = _object(line, f"{source.place}, line {number},", options.field)
+                row = _object(line, f"{source.place}, line {number},", options.example)
+                if options.row is not None:
+                    text = options.row(row, f"{source.place}, line {number}")
+                    if text is not None:
+                        yield Document(f"{source.name}:{number}", text)
+                    continue
                 if options.field not in row:
                     raise ValueError(
                         unknown_field(f"{source.place}, line {number},", options.field, row, options.advice)
                     )
                 if row[options.field] is not None:
-                    text = as_text(row[options.field], options.field, f"{source.place}, line {number}", options.advice)
-                    yield Document(f"{source.name}:{number}", text)
+                    where = f"{source.place}, line {number}"
+                    value = as_text(row[options.field], options.field, where, options.advice)
+                    yield Document(f"{source.name}:{number}", value)
 
 
 def _json_lines(file: Iterator[str]) -> Iterator[str]:
@@ -118,20 +125,18 @@ def _json_lines(file: Iterator[str]) -> Iterator[str]:
             yield from (part + "\n" for part in line.rstrip("\n").split("\r"))
 
 
-def _object(line: str, where: str, field: str) -> dict[str, Any]:
+def _object(line: str, where: str, example: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{where} is not valid JSON ({error.msg} at column {error.colno}). Write one "
-            f'complete object per line, like {{"{field}": "..."}}; a file that is one JSON array must be rewritten.'
+            f"complete object per line, like {example}; a file that is one JSON array must be rewritten."
         ) from error
     except (ValueError, RecursionError) as error:  # a number with thousands of digits, or brackets nested that deeply
         raise ValueError(f"{where} cannot be read as JSON ({str(error).split(';')[0]}). Remove that line.") from error
     if not isinstance(row, dict):
-        raise ValueError(
-            f'{where} holds a {type(row).__name__}; each line must be an object like {{"{field}": "..."}}.'
-        )
+        raise ValueError(f"{where} holds a {type(row).__name__}; each line must be an object like {example}.")
     return row
 
 
@@ -158,6 +163,11 @@ class Parquet:
             ) from error
         with file:
             columns = file.schema_arrow.names
+            if options.row is not None:
+                used = [column for column in columns if column in ROW_FIELDS]
+                rows = (row for batch in file.iter_batches(batch_size=1024, columns=used) for row in batch.to_pylist())
+                yield from row_documents(source, rows, options.row)
+                return
             if options.field not in columns:
                 raise ValueError(unknown_field(source.place, options.field, columns, options.advice))
             number = 0

@@ -55,7 +55,7 @@ class HeldOut:
         if whole is not None and whole.is_near(fraction):
             return cls(source, seed, fraction, whole)
         piece = max(SHORTEST_PIECE, int(min(fraction, 1 - fraction) * sketch.total / PIECES))
-        if sketch.largest > piece:
+        if sketch.largest > piece and not source.supervised:  # a row is never cut
             pieces, _ = _measure(source, fraction, seed, piece)
             if pieces is not None and (
                 whole is None or pieces.is_near(fraction) or pieces.error(fraction) < whole.error(fraction) / 2

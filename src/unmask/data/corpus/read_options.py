@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from unmask.data.corpus.readers import CHOOSE
+from unmask.data.corpus.row_shapes import EXAMPLE, RowText, row_as_text
 from unmask.data.corpus.sections import Unit
 
 Inserts = Literal["keep", "drop"]
@@ -20,9 +21,16 @@ class ReadOptions:
         unit: what one document of plain text is.
         inserts: whether insertions of aligned sequences (A3M) stay.
         advice: remedy in the error for a field that is missing or holds no text.
+        row: text of a whole row instead of one field (``unmask.data.corpus.row_shapes``).
     """
 
     field: str = "text"
     unit: Unit = "section"
     inserts: Inserts = "keep"
     advice: str = CHOOSE
+    row: RowText | None = None
+
+    @property
+    def example(self) -> str:
+        """A row, for error messages."""
+        return EXAMPLE if self.row is row_as_text else f'{{"{self.field}": "..."}}'

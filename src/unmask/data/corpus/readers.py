@@ -5,7 +5,7 @@ Files are read by the formats of ``unmask.data.corpus.formats``. Each reader is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from unmask.data.document import Document
@@ -13,18 +13,29 @@ from unmask.suggestions import nearest
 
 
 def read_dataset(path: str, field: str, split: str, subset: str | None, *, saved: bool) -> Iterator[Document]:
-    """Yield the rows of a Hugging Face dataset as documents.
+    """Yield one field of the rows of a Hugging Face dataset as documents; arguments and errors as of :func:`dataset_rows`.
+
+    Args:
+        field: field of the text.
+    """
+    for number, row in enumerate(dataset_rows(path, split, subset, saved=saved)):
+        if field not in row:
+            raise ValueError(unknown_field(f"The dataset '{path}'", field, row))
+        yield Document(f"{split}:{number}", as_text(row[field], field, f"'{path}', row {number}"))
+
+
+def dataset_rows(path: str, split: str, subset: str | None, *, saved: bool) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of a Hugging Face dataset.
 
     Args:
         path: a folder, or ``owner/name`` on the hub.
-        field: field of the text.
         split: split to read.
         subset: configuration of a hub dataset, or None.
         saved: True = a folder written by ``save_to_disk``; False = streamed from the hub.
 
     Raises:
         ImportError: the ``datasets`` library is not installed.
-        ValueError: the dataset cannot be opened, or lacks the split or the field.
+        ValueError: the dataset cannot be opened, or lacks the split.
     """
     try:
         import datasets
@@ -54,10 +65,7 @@ def read_dataset(path: str, field: str, split: str, subset: str | None, *, saved
                 "split=…."
             )
         rows = rows[split]
-    for number, row in enumerate(rows):
-        if field not in row:
-            raise ValueError(unknown_field(f"The dataset '{path}'", field, row))
-        yield Document(f"{split}:{number}", as_text(row[field], field, f"'{path}', row {number}"))
+    yield from rows
 
 
 CHOOSE = "Choose one with field=…."

@@ -33,6 +33,7 @@ from unmask.data.corpus.formats import (
     not_prose,
     suffix_of,
 )
+from unmask.data.corpus.row_shapes import ROW_KINDS, WHAT_A_ROW_HOLDS, row_as_text, row_documents
 from unmask.data.corpus.sections import UNITS, Unit
 from unmask.data.corpus.text_stream import Input
 from unmask.data.document import Document
@@ -59,6 +60,7 @@ class Source:
         split: split of a Hugging Face dataset.
         subset: configuration of a hub dataset with several.
         inserts: whether insertions of aligned sequences stay, ``keep`` or ``drop``.
+        supervised: a document is a whole row with an answer (``unmask.data.corpus.row_shapes``), as JSON text.
         written: the source as the user typed it; ignored in comparisons.
 
     Raises:
@@ -78,6 +80,7 @@ class Source:
     split: str = "train"
     subset: str | None = None
     inserts: Inserts = "keep"
+    supervised: bool = False
     written: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -89,6 +92,16 @@ class Source:
         if self.unit is not None and self.unit not in UNITS:
             raise ValueError(
                 f"A document cannot be a '{self.unit}'.{nearest(self.unit, UNITS)} The units are: {', '.join(UNITS)}."
+            )
+        if self.supervised and self.kind not in ROW_KINDS:
+            raise ValueError(
+                f"The source '{self.path}' of kind {self.kind} holds no rows of prompts with answers: those are read from "
+                f"{', '.join(ROW_KINDS)}. {WHAT_A_ROW_HOLDS}"
+            )
+        if self.supervised and self.field != "text":
+            raise ValueError(
+                f"field={self.field!r} has no effect on supervised data, whose fields have fixed names. Leave it out. "
+                f"{WHAT_A_ROW_HOLDS}"
             )
         if self.kind == "builtin" and self.path not in corpora.BUILT_IN:
             raise ValueError(
@@ -106,13 +119,14 @@ class Source:
         split: str = "train",
         subset: str | None = None,
         inserts: Inserts = "keep",
+        supervised: bool = False,
     ) -> Source:
         """Determine the kind of source from a path, a name, or a prefix.
 
         Args:
             text: a file, a folder, a built-in corpus, ``owner/name`` on the Hugging Face hub, or ``kind:path``. A
                 ``Source`` is returned as it is.
-            field, unit, split, subset, inserts: see the attributes.
+            field, unit, split, subset, inserts, supervised: see the attributes.
 
         Raises:
             ValueError: nothing of that name exists, or a folder mixes formats.
@@ -134,7 +148,7 @@ class Source:
         else:
             kind, path = _guess(written), written
         if kind == "traces" and path in BUILT_IN_TRACES:
-            return cls(kind, path, field, unit, split, subset, inserts, written)
+            return cls(kind, path, field, unit, split, subset, inserts, supervised, written)
         if kind not in ("builtin", "hub"):
             path = str(Path(path).expanduser())
             if not Path(path).exists():
@@ -143,7 +157,7 @@ class Source:
                 raise ValueError(
                     f"'{path}' is a pipe or a device, but a corpus is read several times. Write it to a file first."
                 )
-        return cls(kind, path, field, unit, split, subset, inserts, written)
+        return cls(kind, path, field, unit, split, subset, inserts, supervised, written)
 
     def documents(self) -> Iterator[Document]:
         """Yield every document that holds more than white space, in a fixed order.
@@ -169,13 +183,16 @@ class Source:
             yield from corpora.documents(self.path)
         elif self._is_built_in_traces:
             yield from trace_documents.built_in_traces(self.path)
+        elif self.kind in ("hub", "dataset") and self.supervised:
+            rows = readers.dataset_rows(self.path, self.split, self.subset, saved=self.kind == "dataset")
+            yield from row_documents(Input(self.path, self.split), rows, row_as_text)
         elif self.kind in ("hub", "dataset"):
             yield from readers.read_dataset(
                 self.path, self.field, self.split, self.subset, saved=self.kind == "dataset"
             )
         else:
             unit = self.unit or ("file" if Path(self.path).is_dir() else "section")
-            options = ReadOptions(self.field, unit, self.inserts)
+            options = ReadOptions(self.field, unit, self.inserts, row=row_as_text if self.supervised else None)
             for name, path in self._files():
                 yield from FORMATS[self.kind].documents(Input.of(path, name), options)
 
@@ -232,7 +249,7 @@ class Source:
         name of a hub dataset.
         """
         facts = [self.kind, self.field, str(self.unit), self.split, str(self.subset)]
-        facts += [self.inserts] * (self.inserts != "keep")
+        facts += [self.inserts] * (self.inserts != "keep") + ["supervised"] * self.supervised
         if self.kind == "builtin":
             facts.append(corpora.version(self.path))
         elif self.kind == "hub":

@@ -10,6 +10,7 @@ from typing import Any
 
 from unmask.data.corpus.read_options import ReadOptions
 from unmask.data.corpus.readers import as_text, unknown_field
+from unmask.data.corpus.row_shapes import row_documents
 from unmask.data.corpus.text_stream import Input, open_text
 from unmask.data.document import Document
 
@@ -49,9 +50,9 @@ class SeparatedValues:
                 )
             separator = self.separator or max(",;\t|", key=header.count)
             names = [name.strip() for name in next(csv.reader([header], delimiter=separator))]
-            if options.field not in names:
+            if options.row is None and options.field not in names:
                 raise ValueError(unknown_field(source.place, options.field, names, options.advice))
-            column, before = names.index(options.field), 1
+            column, before = 0 if options.row is not None else names.index(options.field), 1
             rows = csv.reader(file, delimiter=separator, strict=True)
             while True:
                 start = before + rows.line_num + 1
@@ -70,7 +71,12 @@ class SeparatedValues:
                         f"{source.place}, line {start}, has {len(row)} cells, and the header names {len(names)} columns. Quote cells that hold "
                         f"the separator {separator!r}, or correct the line."
                     )
-                if row[column]:
+                if options.row is not None:
+                    cells = {name: cell or None for name, cell in zip(names, row, strict=True)}
+                    text = options.row(cells, f"{source.place}, line {start}")
+                    if text is not None:
+                        yield Document(f"{source.name}:{start}", text)
+                elif row[column]:
                     yield Document(f"{source.name}:{start}", row[column])
 
 
@@ -105,6 +111,9 @@ class Arrow:
                     raise ValueError(
                         f"{source.place} is not an Arrow file, or it is damaged ({error}). Fetch or write it again."
                     ) from error
+            if options.row is not None:
+                yield from row_documents(source, (row for batch in batches for row in batch.to_pylist()), options.row)
+                return
             if options.field not in reader.schema.names:
                 raise ValueError(unknown_field(source.place, options.field, reader.schema.names, options.advice))
             number = 0

@@ -6,6 +6,7 @@ A store is a folder:
     tokens-00000.bin   flat little-endian uint16 or uint32 tokens of complete documents, each ending with EOS
     docs-00000.npy     int64 [documents, 3 or 4]: tokens, UTF-8 bytes and white-space words of each document; in a
                        validation store also 1 if decode(encode(text)) == text, else 0
+    learnt-00000.bin   stores of rows with answers only: uint8, 1 at the tokens that are learnt
 
 The tokens have two views: documents ``0..n_documents-1``, and one stream of ``n_tokens`` across all shards. Bits per
 byte and bits per word divide by the byte and word counts, which exclude EOS.
@@ -45,6 +46,7 @@ class TokenStore:
         document_exact: bool ``[n_documents]``, whether the tokens of each document decode to its text; None if not
             recorded.
         vocab_size: exclusive upper bound of the ids.
+        supervised: whether the store holds rows with answers; :meth:`learnt` then tells their tokens.
 
     Example:
         >>> from pathlib import Path
@@ -74,6 +76,12 @@ class TokenStore:
         self._shards = [
             np.memmap(path / shard["tokens"]["name"], dtype=np.dtype(manifest["dtype"]).newbyteorder("<"), mode="r")
             for shard in manifest["shards"]
+        ]
+        self.supervised = all("learnt" in shard for shard in manifest["shards"])
+        self._learnt = [
+            np.memmap(path / shard["learnt"]["name"], dtype=np.uint8, mode="r")
+            for shard in manifest["shards"]
+            if self.supervised
         ]
         table = np.concatenate(
             [np.load(path / shard["docs"]["name"], allow_pickle=False) for shard in manifest["shards"]]
@@ -124,7 +132,12 @@ class TokenStore:
                 f"{VERSION}. Prepare the corpus again into a new folder."
             )
         try:
-            files = [shard[part] for shard in manifest["shards"] for part in ("tokens", "docs")]
+            files = [
+                shard[part]
+                for shard in manifest["shards"]
+                for part in ("tokens", "docs", "learnt")
+                if part != "learnt" or part in shard
+            ]
             for file in files:
                 check_file(path, file, verify=verify)
             return cls(path, manifest)
@@ -146,9 +159,31 @@ class TokenStore:
         Raises:
             IndexError: there is no such document.
         """
+        return self.read(*self._extent(index))
+
+    def learnt(self, index: int) -> NDArray[np.bool_]:
+        """Return which tokens of one row are learnt, bool ``[n]``, aligned with :meth:`document`.
+
+        Args:
+            index: number of the row, from 0.
+
+        Raises:
+            IndexError: there is no such row.
+            ValueError: the store holds documents without answers.
+        """
+        if not self.supervised:
+            raise ValueError(
+                f"{self.path} holds documents without answers, so no token is marked as learnt. Prepare rows with answers: "
+                "`unmask prepare rows.jsonl --kind supervised`."
+            )
+        flags: NDArray[np.bool_] = self._read(self._learnt, *self._extent(index)) != 0
+        return flags
+
+    def _extent(self, index: int) -> tuple[int, int]:
+        """Return the first token of a document, and the one after its last."""
         if not 0 <= index < self.n_documents:
             raise IndexError(f"There is no document {index}: {self.path} holds documents 0 to {self.n_documents - 1}.")
-        return self.read(int(self._document_starts[index]), int(self._document_starts[index + 1]))
+        return int(self._document_starts[index]), int(self._document_starts[index + 1])
 
     def read(self, start: int, stop: int) -> NDArray[np.unsignedinteger]:
         """Return tokens ``start..stop-1`` of the stream, ``[stop - start]``; a view if one shard holds all of them.
@@ -161,11 +196,14 @@ class TokenStore:
         """
         if not 0 <= start <= stop <= self.n_tokens:
             raise IndexError(f"Tokens {start} to {stop} are out of range: {self.path} holds {self.n_tokens}.")
+        return self._read(self._shards, start, stop)
+
+    def _read(self, shards: list[Any], start: int, stop: int) -> NDArray[Any]:
         first = int(np.searchsorted(self._starts, start, side="right")) - 1
-        first = min(first, len(self._shards) - 1)
+        first = min(first, len(shards) - 1)
         last = max(first, int(np.searchsorted(self._starts, stop, side="left")) - 1)
         parts = [
-            self._shards[shard][max(0, start - self._starts[shard]) : stop - self._starts[shard]]
+            shards[shard][max(0, start - self._starts[shard]) : stop - self._starts[shard]]
             for shard in range(first, last + 1)
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)

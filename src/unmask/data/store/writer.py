@@ -18,6 +18,7 @@ import numpy as np
 from unmask.contracts import SpecialIds
 from unmask.data.corpus.encoding import DocumentTokenizer, TokenizedDocuments, encode_all
 from unmask.data.document import Document
+from unmask.data.row_encoding import RowTokenizer
 from unmask.data.store.token_store import FORMAT, MANIFEST, VERSION, TokenStore, check_file
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.storage import atomic_file, digest, read_json, sweep_temporaries, write_json
@@ -32,6 +33,7 @@ def write_store(
     shard_tokens: int,
     workers: int = 1,
     round_trip: bool = False,
+    supervised: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> TokenStore:
     """Tokenise documents into a store, or finish one that was interrupted.
@@ -44,6 +46,8 @@ def write_store(
         shard_tokens: a shard is closed once it holds this many tokens.
         workers: processes that tokenise; 1 = this process, with the tokenizer's own threads.
         round_trip: also record for every document whether its tokens decode to its text, as bits per byte require.
+        supervised: the documents are rows with answers (``unmask.data.corpus.row_shapes``); the store also holds the
+            flags of learnt tokens.
         progress: called with the number of documents done.
 
     Raises:
@@ -64,6 +68,8 @@ def write_store(
         "eos": special.eos,
         "mask": special.mask,
     }
+    if supervised:
+        identity["supervised"] = True
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / MANIFEST).exists():
         store = TokenStore.open(folder)
@@ -73,7 +79,9 @@ def write_store(
     shards = _finished_shards(folder, identity)
     done = sum(shard["documents"] for shard in shards)
     ends_and_marks = [id for id in (special.mask, special.pad, special.bos, special.eos) if id is not None]
-    encoder = DocumentTokenizer(tokenizer, dtype, int(special.eos or 0), ends_and_marks, round_trip)
+    encoder = (RowTokenizer if supervised else DocumentTokenizer)(
+        tokenizer, dtype, int(special.eos or 0), ends_and_marks, round_trip
+    )
     pieces = encode_all(itertools.islice(documents, done, None), encoder, workers)
     for encoded in _in_shards(_counted(pieces, done, progress), shard_tokens):
         shards.append(_write_shard(folder, len(shards), encoded, identity))
@@ -104,7 +112,9 @@ def _finished_shards(folder: Path, identity: dict[str, Any]) -> list[dict[str, A
             return shards
         left = read_json(path)
         _require_same(folder, identity, left["identity"])
-        for part in ("tokens", "docs"):
+        for part in ("tokens", "docs", "learnt"):
+            if part not in left["shard"]:
+                continue
             check_file(folder, left["shard"][part], verify=False)
         shards.append(left["shard"])
     return shards
@@ -118,12 +128,14 @@ def _write_shard(folder: Path, number: int, encoded: TokenizedDocuments, identit
     )
     docs = _write_file(folder / f"docs-{number:05d}.npy", table.getbuffer())
     counts = [int(total) for total in encoded.table[:, :3].sum(axis=0)]
-    shard = {
+    shard: dict[str, Any] = {
         "documents": len(encoded.table),
         **dict(zip(("token_count", "bytes", "words"), counts, strict=True)),
         "tokens": tokens,
         "docs": docs,
     }
+    if encoded.learnt is not None:
+        shard["learnt"] = _write_file(folder / f"learnt-{number:05d}.bin", encoded.learnt.data)
     write_json(folder / f"shard-{number:05d}.json", {"identity": identity, "shard": shard})
     return shard
 
@@ -148,26 +160,31 @@ def _in_shards(pieces: Iterable[TokenizedDocuments], shard_tokens: int) -> Itera
     """Regroup chunks so that a shard is the fewest next documents with at least ``shard_tokens`` tokens."""
     held: list[TokenizedDocuments] = []
     count = 0
-    for tokens, table in pieces:
+    for tokens, table, learnt in pieces:
         ends = np.cumsum(table[:, 0])
         used_documents = used_tokens = 0
         while count + int(ends[-1]) - used_tokens >= shard_tokens:
             last = int(np.searchsorted(ends, used_tokens + shard_tokens - count))
             stop = int(ends[last])
-            held.append(TokenizedDocuments(tokens[used_tokens:stop], table[used_documents : last + 1]))
+            part = None if learnt is None else learnt[used_tokens:stop]
+            held.append(TokenizedDocuments(tokens[used_tokens:stop], table[used_documents : last + 1], part))
             yield _join(held)
             held, count = [], 0
             used_documents, used_tokens = last + 1, stop
             if used_documents == len(table):
                 break
         if used_documents < len(table):
-            held.append(TokenizedDocuments(tokens[used_tokens:], table[used_documents:]))
+            part = None if learnt is None else learnt[used_tokens:]
+            held.append(TokenizedDocuments(tokens[used_tokens:], table[used_documents:], part))
             count += int(ends[-1]) - used_tokens
     if held:
         yield _join(held)
 
 
 def _join(pieces: list[TokenizedDocuments]) -> TokenizedDocuments:
+    learnt = [piece.learnt for piece in pieces if piece.learnt is not None]
     return TokenizedDocuments(
-        np.concatenate([piece.tokens for piece in pieces]), np.concatenate([piece.table for piece in pieces])
+        np.concatenate([piece.tokens for piece in pieces]),
+        np.concatenate([piece.table for piece in pieces]),
+        np.concatenate(learnt) if learnt else None,
     )

@@ -162,6 +162,17 @@ class Tokenizer:
         """
         return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
+    def encode_behind(self, before: str, text: str) -> list[int]:
+        """Return the ids of a text that directly follows another one, without the space that a first text may get.
+
+        Args:
+            before: the text before it; a letter at its end continues in a word-piece tokenizer.
+            text: the text.
+        """
+        if not before or not (self.writes_spaces or before[-1].isalnum()):
+            return self.encode(text)
+        return self._continuation.encode(text)
+
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """Return the text of ids.
 
