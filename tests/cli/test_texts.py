@@ -40,9 +40,9 @@ def test_an_empty_string_in_a_row_is_a_text_and_null_is_skipped(tmp_path):
 
 
 def test_a_table_is_not_read_as_lines(tmp_path):
-    (tmp_path / "a.csv").write_text("text\nthe cat\n")
-    with pytest.raises(ValueError, match=r"a\.csv is a table"):
-        read_texts(tmp_path / "a.csv", "text")
+    (tmp_path / "a.xlsx").write_text("x")
+    with pytest.raises(ValueError, match=r"a\.xlsx is a table"):
+        read_texts(tmp_path / "a.xlsx", "text")
 
 
 def test_score_reads_a_file(unmask, trained, tmp_path):

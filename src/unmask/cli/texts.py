@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
-from unmask.data.corpus.formats import FORMATS, ReadOptions, format_of, not_prose
+from unmask.data.corpus.formats import FORMATS, JsonLines, ReadOptions, format_of, not_prose
 from unmask.data.corpus.text_stream import Input
 
 
@@ -34,6 +35,28 @@ def read_texts(path: Path, field: str) -> list[str]:
             f"{path} holds no text: write one text per line, or JSON lines with the field {field!r} in a file named *.jsonl."
         )
     return texts
+
+
+def read_hole_rows(path: Path) -> list[tuple[str, dict[str, Any]]] | None:
+    """Read the rows of a file of JSON lines, each with its place for error messages; None for another kind of file.
+
+    Rows whose ``text`` is null are skipped.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: no rows in the file, or an unreadable line.
+    """
+    if format_of(path) != "jsonl":
+        return None
+    lines = JsonLines().rows(Input.of(path), "text")
+    rows = [(f"{path}, line {number}", row) for number, row in lines if row.get("text", "") is not None]
+    if not rows:
+        raise ValueError(
+            f'{path} holds no row: write one object per line, like {{"id": 1, "before": "…", "after": "…"}}.'
+        )
+    return rows
 
 
 def read_standard_input() -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from unmask.data.tokenizing.tokenizers import Tokenizer
 
@@ -35,6 +36,17 @@ class Prompt:
         """Divide a text at the literal mask token."""
         given = (text,) if tokenizer.mask_token is None else tuple(text.split(tokenizer.mask_token))
         return cls(tokenizer, given, tokenizer.encode(text, allow_mask=True))
+
+    @classmethod
+    def between(cls, tokenizer: Tokenizer, before: str, after: str) -> Prompt:
+        """Return the prompt of one blank between two texts; a mask token inside the texts is text."""
+        return cls(tokenizer, (before, after), tokenizer.encode_around_masks([before, after]))
+
+    @property
+    def pieces(self) -> list[list[int]]:
+        """The ids before, between and after the masks; one list more than masks."""
+        edges = [-1, *self.blanks, len(self.ids)]
+        return [self.ids[a + 1 : b] for a, b in pairwise(edges)]
 
     @property
     def blanks(self) -> list[int]:
