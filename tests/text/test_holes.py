@@ -13,7 +13,7 @@ from unmask.decode.lengths import fill_and_score
 from unmask.decode.named import make_rules
 from unmask.text.filling import fill_rows
 from unmask.text.holes import Hole, read_holes
-from unmask.text.length_search import LengthSearch, search_lengths
+from unmask.text.length_search import LengthSearch, canvases, search_lengths
 
 ROWS = [
     {"id": 7, "before": "the ", "after": " sees the dog.", "file": {"name": "a"}},
@@ -148,3 +148,9 @@ def test_a_command_ends_in_time_and_names_the_rest(unmask, trained, tmp_path, mo
     assert answer.code == 1 and "3 of 6 rows are not filled" in answer.err and "id 3, id 4, id 5" in answer.err
     assert [json.loads(line)["id"] for line in answer.out.splitlines()] == [0, 1, 2]
     assert unmask("fill", "the [MASK]", "--model", trained, "--seconds", 0).code == 1
+
+
+def test_canvases_are_bounded_and_hold_every_row_once():
+    jobs = [(None, (n,), [0] * n) for n in (7, 3, 9, 1, 9)]
+    parts = [[len(row) for _, _, row in part] for part in canvases(jobs, 18)]
+    assert all(len(part) * max(part) <= 18 for part in parts) and sorted(itertools.chain(*parts)) == [1, 3, 7, 9, 9]

@@ -23,6 +23,8 @@ from unmask.text.patterns import is_pattern, lengths_to_match, with_codes
 
 ROWS_PER_CANVAS = 256
 """Rows decoded together, which bounds the memory of their logits."""
+TOKENS_PER_CANVAS = {"cpu": 2**13}
+"""Tokens decoded together by device type; a larger canvas is slower on a CPU, whose caches it exceeds."""
 
 Lengths = tuple[int, ...]
 
@@ -109,6 +111,22 @@ class LengthSearch:
         return key % 2**62
 
 
+Job = tuple[LengthSearch, Lengths, list[int]]
+"""A row to decode: its search, its lengths, and its ids with masks."""
+
+
+def canvases(jobs: list[Job], tokens: int) -> Iterator[list[Job]]:
+    """Divide rows, shorter ones first, into canvases of at most ``tokens`` positions and ``ROWS_PER_CANVAS`` rows."""
+    part: list[Job] = []
+    for job in sorted(jobs, key=lambda job: len(job[2])):
+        if part and (len(part) == ROWS_PER_CANVAS or (len(part) + 1) * len(job[2]) > tokens):
+            yield part
+            part = []
+        part.append(job)
+    if part:
+        yield part
+
+
 def search_lengths(
     model: MLMModel,
     tokenizer: Tokenizer,
@@ -130,7 +148,7 @@ def search_lengths(
         count: callback for the tokens, forward passes and seconds of every canvas.
         observers: called after every step.
     """
-    special = SpecialIds.of(tokenizer)
+    special, device = SpecialIds.of(tokenizer), device_of(model)
     stages = [search.stages() for search in searches]
     while True:
         offered = [next(stage, None) for stage in stages]
@@ -141,9 +159,7 @@ def search_lengths(
             for search, candidates in zip(searches, offered, strict=True)
             for lengths in candidates or ()
         ]
-        jobs.sort(key=lambda job: len(job[2]))  # rows of similar length, so little padding
-        for start in range(0, len(jobs), ROWS_PER_CANVAS):
-            part = jobs[start : start + ROWS_PER_CANVAS]
+        for part in canvases(jobs, TOKENS_PER_CANVAS.get(device.type, 2**18)):
             rows = [row for _, _, row in part]
             starts = [(len(search.pieces[0]), search.code) for search, _, _ in part]
             scores, decoded = fill_and_score(
@@ -154,7 +170,7 @@ def search_lengths(
                 seed=seed,
                 row_ids=[search.key(lengths) for search, lengths, _ in part],
                 observers=observers,
-                device=device_of(model),
+                device=device,
             )
             if count is not None:
                 tokens = sum(sum(lengths) for _, lengths, _ in part)
