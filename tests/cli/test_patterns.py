@@ -15,7 +15,7 @@ from unmask.decode.canvas import Canvas
 from unmask.decode.logits.spelling import Spelling
 from unmask.decode.loop import fill_canvas
 from unmask.decode.rules import Rules
-from unmask.text.patterns import fitted, fitted_to_lengths, pattern_automaton
+from unmask.text.patterns import fitted, lengths_to_match, pattern_automaton, with_codes
 
 TEXTS = [
     "there are two cats here",
@@ -197,13 +197,14 @@ def test_a_space_that_no_filling_can_include_stays_in_the_text():
 
 
 def test_lengths_include_the_space_of_a_filling():
-    tokenizer, text = FAMILIES["our own"], "there are [MASK] here"
-    row = tokenizer.encode(text, allow_mask=True)
-    automaton = pattern_automaton(tokenizer, "[0-9]")
-    rules, lengths = fitted_to_lengths(Rules(2, constraint=automaton), tokenizer, text, row, range(1, 4))
-    assert lengths == [2] and rules.constraint.layout is not None
-    assert fitted_to_lengths(Rules(2, constraint=automaton), tokenizer, text, row, [1])[1] == [1]
-    assert fitted_to_lengths(Rules(2), tokenizer, text, row, range(1, 4))[1] == [1, 2, 3]
+    tokenizer, before = FAMILIES["our own"], "there are "
+    rules = Rules(2, constraint=pattern_automaton(tokenizer, "[0-9]"))
+    code, lengths = lengths_to_match(rules, tokenizer, before, range(1, 4))
+    assert lengths == [2]
+    assert with_codes(rules, [(3, code)], 5).constraint.layout.tolist() == [[0, 0, 0, code, 0]] and code
+    assert lengths_to_match(rules, tokenizer, before, [1])[1] == [1]
+    assert lengths_to_match(Rules(2), tokenizer, before, range(1, 4))[1] == [1, 2, 3]
+    assert with_codes(Rules(2), [(3, code)], 5) == Rules(2)
 
 
 @every_family

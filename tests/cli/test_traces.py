@@ -136,7 +136,7 @@ def test_one_blank_of_any_length(unmask, traced):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["fill", "mov [MASK] [MASK]", "--longest", "3"], "has 2"),
+        (["fill", "mov [MASK] [MASK]", "--longest", "3", "--regex", "rax"], "has 2"),
         (["fill", "mov [MASK]", "--longest", "0"], "--longest 0"),
         (["fill", "mov [MASK]", "--longest", "2", "--watch"], "leave one of them out"),
     ],

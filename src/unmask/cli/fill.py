@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,12 +17,16 @@ from unmask.cli.options import (
     Json,
     JsonLines,
     Model,
-    TextFile,
     TracePage,
     Watch,
     Which,
 )
-from unmask.cli.texts import read_standard_input, read_texts, shows_one_batch
+from unmask.cli.texts import read_hole_rows, read_standard_input, read_texts, shows_one_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unmask.text.results import Filling
 
 
 @decoding_options(order="top_prob", temperature=0.0)
@@ -31,13 +36,26 @@ def fill(
         list[str] | None,
         typer.Argument(help="Texts with [MASK] at each blank; - or no text reads lines from standard input."),
     ] = None,
-    source: TextFile = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            help='File with one text per line, or with rows (.jsonl): {"before", "after"} or {"prefix", "suffix"} with one blank of '
+            'unknown length between, or {"text"}; other fields are carried to the output.',
+        ),
+    ] = None,
     model: Model = DEMO_RUN,
     top: Annotated[int, typer.Option(help="Number of candidates to show for every blank.")] = 5,
     longest: Annotated[
         int | None,
         typer.Option(
-            help="Largest length of a filling, in tokens, for texts with one [MASK] of unknown length; the most likely one is shown."
+            help="Largest length of a blank, in tokens; the most likely filling is shown. By default 8 between two texts, and 1 for [MASK]."
+        ),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest time of the command. Finished rows are printed, and the others are named as an error."
         ),
     ] = None,
     batch_size: BatchSize = 64,
@@ -52,55 +70,87 @@ def fill(
     """Fill every [MASK] of a text, and show the candidates of each. Of several texts, those without a [MASK] stay unchanged."""
     from unmask.cli.sample_text import Tally, watched_predict
     from unmask.cli.screen import note, print_json, print_json_line, show
+    from unmask.cli.time_limit import TimeIsUp, TimeLimit, unfinished
     from unmask.data.traces.unseen import unseen_words
     from unmask.runs import load_run
-    from unmask.text.filling import fill_texts, fill_unknown_lengths
+    from unmask.text.filling import fill_rows, fill_texts, fill_unknown_lengths
+    from unmask.text.holes import Hole
 
+    limit = None if seconds is None else TimeLimit(seconds)
     if top < 1:
         raise ValueError(f"--top {top} is too small: choose 1 or more.")
-    if source is not None:
+    rows = None if source is None else read_hole_rows(source)
+    if rows is not None:
+        texts = text or []
+        rows = [*((f"text {n}", {"text": each}) for n, each in enumerate(texts, start=1)), *rows]
+    elif source is not None:
         texts = [*(text or ()), *read_texts(source, "text")]
     else:
         texts = read_standard_input() if not text or text == ["-"] else text
-    if not texts:
+    if not texts and rows is None:
         raise ValueError(
             "There is no text to fill: pass it as an argument, in a file (--input), or line by line on standard input."
         )
+    shows = watch or trace is not None
     loaded, tally = load_run(model, which, device, dtype), Tally()
-    if remark := unseen_words(loaded.tokenizer, texts):
+    network, tokenizer = loaded.model, loaded.tokenizer
+    names = [f"text {n}" for n in range(1, len(texts) + 1)] if rows is None else [_name(*row) for row in rows]
+    shared: dict[str, Any] = {
+        "rules_for": partial(decoding.rules, network, tokenizer),
+        "seed": decoding.seed,
+        "top": top,
+        "batch_size": batch_size,
+        "first": None if limit is None else 1,  # small batches first, so that a short time shows some rows
+        "count": tally.add,
+        "observers": () if limit is None else (limit,),
+    }
+    if rows is not None:
+        holes = [Hole.of(tokenizer, row, where) for where, row in rows]
+        texts = ["".join(hole.prompt.given) for hole in holes]
+        if shows and (longest is not None or any(hole.is_open for hole in holes)):
+            raise _no_single_decode()
+    elif longest is not None and shows:
+        raise _no_single_decode()
+    if remark := unseen_words(tokenizer, texts):
         note(remark)
-    network = loaded.model
-    rules_for = partial(decoding.rules, network, loaded.tokenizer)
-    if longest is not None:
-        if watch or trace is not None:
-            raise ValueError(
-                "--longest decodes every length, and --watch and --trace show a single decode: leave one of them out."
-            )
-        fillings = fill_unknown_lengths(
-            network, loaded.tokenizer, texts, rules_for, longest=longest, seed=decoding.seed, top=top, count=tally.add
-        )
+    fillings: Iterator[Filling]
+    if rows is not None and not shows:
+        fillings = fill_rows(network, tokenizer, holes, longest=longest, note=note, **shared)
+    elif longest is not None:
+        fillings = fill_unknown_lengths(network, tokenizer, texts, longest=longest, **shared)
     else:
-        shows_one_batch(len(texts), batch_size, watch or trace is not None)
+        if rows is not None:
+            texts = [row["text"] for _, row in rows]
+        shows_one_batch(len(texts), batch_size, shows)
         watched = partial(watched_predict, watch=watch, page=trace, title="unmask fill")
-        fillings = fill_texts(
-            network,
-            loaded.tokenizer,
-            texts,
-            rules_for,
-            seed=decoding.seed,
-            top=top,
-            batch_size=batch_size,
-            predict=watched,
-            count=tally.add,
-        )
+        fillings = fill_texts(network, tokenizer, texts, predict=watched, **shared)
+    done: list[dict[str, Any]] = []
+    error = None
+    try:
+        for filling in fillings:
+            done.append(filling.as_dict())
+            if as_lines and not as_json:
+                print_json_line(done[-1])
+            elif not as_json:
+                show(filling.text, style="bold")
+                for number, blank in enumerate(filling.blanks, start=1):
+                    show(f"  blank {number}: {blank}", style="dim")
+    except TimeIsUp:
+        error = unfinished(names, len(done), limit.seconds if limit is not None else 0)
     if as_json:
-        print_json([filling.as_dict() for filling in fillings])
-        fillings = iter(())
-    for filling in fillings:
-        if as_lines:
-            print_json_line(filling.as_dict())
-            continue
-        show(filling.text, style="bold")
-        for number, blank in enumerate(filling.blanks, start=1):
-            show(f"  blank {number}: {blank}", style="dim")
+        print_json(done)
     tally.show()
+    if error is not None:
+        raise error
+
+
+def _name(where: str, row: dict[str, Any]) -> str:
+    """Return the name of a row: its id, or its place."""
+    return f"id {row['id']!r}" if "id" in row else where
+
+
+def _no_single_decode() -> ValueError:
+    return ValueError(
+        "--longest decodes every length, and --watch and --trace show a single decode: leave one of them out. A row with before and "
+        "after is always decoded at every length."
+    )

@@ -6,8 +6,9 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from unmask.data.corpus.formats import FORMATS, ReadOptions, format_of, not_prose
+from unmask.data.corpus.formats import FORMATS, JsonLines, ReadOptions, format_of, not_prose
 from unmask.data.corpus.row_shapes import ROW_KINDS, WHAT_A_PROMPT_HOLDS, prompt_as_text
 from unmask.data.corpus.text_stream import Input
 
@@ -54,6 +55,28 @@ def read_prompts(path: Path) -> list[str | list[dict[str, str]]]:
     if not rows:
         raise ValueError(f"{path} holds no prompt. {WHAT_A_PROMPT_HOLDS}")
     return [row["messages"] if "messages" in row else row["prompt"] for row in rows]
+
+
+def read_hole_rows(path: Path) -> list[tuple[str, dict[str, Any]]] | None:
+    """Read the rows of a file of JSON lines, each with its place for error messages; None for another kind of file.
+
+    Rows whose ``text`` is null are skipped.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: no rows in the file, or an unreadable line.
+    """
+    if format_of(path) != "jsonl":
+        return None
+    lines = JsonLines().rows(Input.of(path), "text")
+    rows = [(f"{path}, line {number}", row) for number, row in lines if row.get("text", "") is not None]
+    if not rows:
+        raise ValueError(
+            f'{path} holds no row: write one object per line, like {{"id": 1, "before": "…", "after": "…"}}.'
+        )
+    return rows
 
 
 def read_standard_input() -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from unmask.data.row_encoding import chat_tokenizer
 from unmask.data.tokenizing.tokenizers import Tokenizer
@@ -53,6 +54,17 @@ class Prompt:
     def text(self) -> str:
         """The text with its masks."""
         return (self.tokenizer.mask_token or "").join(self.given)
+
+    @classmethod
+    def between(cls, tokenizer: Tokenizer, before: str, after: str) -> Prompt:
+        """Return the prompt of one blank between two texts; a mask token inside the texts is text."""
+        return cls(tokenizer, (before, after), tokenizer.encode_around_masks([before, after]))
+
+    @property
+    def pieces(self) -> list[list[int]]:
+        """The ids before, between and after the masks; one list more than masks."""
+        edges = [-1, *self.blanks, len(self.ids)]
+        return [self.ids[a + 1 : b] for a, b in pairwise(edges)]
 
     @property
     def blanks(self) -> list[int]:

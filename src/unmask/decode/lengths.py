@@ -12,7 +12,7 @@ Shapes: ``K`` lengths; the canvas ``[K, L]`` has the longest row's ``L``, padded
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -94,18 +94,49 @@ def fill_any_length(
     """
     if not lengths or min(lengths) < 1:
         raise ValueError(f"lengths={list(lengths)}: give at least one length, each 1 or more, such as range(1, 9).")
-    width = len(before) + max(lengths) + len(after)
-    filler = special.mask if special.pad is None else special.pad
     rows = [[*before, *[special.mask] * n, *after] for n in lengths]
-    ids = torch.tensor([row + [filler] * (width - len(row)) for row in rows], device=device)
-    real = torch.arange(width, device=device) < torch.tensor([[len(row)] for row in rows], device=device)
-    canvas = Canvas.infill(ids, special, real)
-    placed = _Placed(torch.zeros(ids.shape, dtype=torch.float64, device=device))
-    decoded = fill_canvas(model, canvas, rules, special=special, seed=seed, observers=[placed])
-    tokens = canvas.blanks(special.mask).sum(-1).double()
-    scores = placed.log_probs.sum(-1) / tokens**power
+    scores, decoded = fill_and_score(model, rows, rules, special=special, seed=seed, power=power, device=device)
     best = int(scores.argmax())
     return AnyLength(decoded.ids[best, : len(rows[best])], lengths[best], scores, decoded)
+
+
+def fill_and_score(
+    model: MLMModel,
+    rows: Sequence[Sequence[int]],
+    rules: Rules,
+    *,
+    special: SpecialIds,
+    seed: int | None = None,
+    power: float = 1.0,
+    row_ids: Sequence[int] | None = None,
+    observers: Sequence[Any] = (),
+    device: torch.device | str = "cpu",
+) -> tuple[Float[Tensor, " rows"], Decoded]:
+    """Fill rows of mixed lengths in one canvas, padded on the right, and score each by its tokens.
+
+    Args:
+        model: an ``MLMModel`` on ``device``.
+        rows: ids of each row, with masks.
+        rules: how to decode.
+
+    Other options:
+        special, seed, power, device: as in :func:`fill_any_length`.
+        row_ids: keys of the rows' noise; None = their index.
+        observers: called after every step.
+
+    Returns:
+        float64 ``[B]``, the sum of the log-probabilities of the placed tokens over ``tokens ** power``; and the decode.
+    """
+    width = max(map(len, rows))
+    filler = special.mask if special.pad is None else special.pad
+    ids = torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows], device=device)
+    real = torch.arange(width, device=device) < torch.tensor([[len(row)] for row in rows], device=device)
+    keys = None if row_ids is None else torch.tensor(list(row_ids), device=device)
+    canvas = Canvas.infill(ids, special, real, row_ids=keys)
+    placed = _Placed(torch.zeros(ids.shape, dtype=torch.float64, device=device))
+    decoded = fill_canvas(model, canvas, rules, special=special, seed=seed, observers=[placed, *observers])
+    tokens = canvas.blanks(special.mask).sum(-1).double()
+    return placed.log_probs.sum(-1) / tokens**power, decoded
 
 
 class _Placed:

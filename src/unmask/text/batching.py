@@ -14,15 +14,27 @@ from unmask.decode.predictor import MLMPredictor
 from unmask.devices import device_of
 
 
-def in_batches(count: int, size: int) -> Iterator[range]:
+def in_batches(count: int, size: int, first: int | None = None) -> Iterator[range]:
     """Return ranges of row numbers, of ``size`` rows each.
+
+    Args:
+        count: number of rows.
+        size: largest number of rows of a range.
+        first: rows of the first range; each further range is twice as large. None = ``size``.
 
     Raises:
         ValueError: ``size`` below 1.
     """
     if size < 1:
         raise ValueError(f"--batch-size {size} is too small: choose 1 or more.")
-    return (range(start, min(start + size, count)) for start in range(0, count, size))
+
+    def ranges() -> Iterator[range]:
+        start, rows = 0, size if first is None else min(first, size)
+        while start < count:
+            yield range(start, min(start + rows, count))
+            start, rows = start + rows, min(2 * rows, size)
+
+    return ranges()
 
 
 def left_padded(rows: list[list[int]], pad_id: int, numbers: Sequence[int] | None = None) -> dict[str, Any]:

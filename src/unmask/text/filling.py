@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from unmask.contracts import MLMModel, MLMPredictionDict, SpecialIds
+from unmask.contracts import MLMModel, MLMPredictionDict
 from unmask.data.prompts import Prompt
 from unmask.data.tokenizing.tokenizers import Tokenizer
-from unmask.decode.lengths import fill_any_length
 from unmask.decode.observers.alternatives import Alternatives
 from unmask.decode.predictor import MLMPredictor
 from unmask.decode.rules import Rules
-from unmask.devices import device_of
 from unmask.text.batching import in_batches, left_padded, plain_predict
-from unmask.text.patterns import fitted, fitted_to_lengths
+from unmask.text.holes import Hole, max_length_of
+from unmask.text.length_search import LengthSearch, search_lengths
+from unmask.text.patterns import fitted
 from unmask.text.results import Alternative, Blank, Filling
 
 RulesFor = Callable[[int], Rules]
@@ -23,6 +26,9 @@ Predict = Callable[[MLMPredictor, dict[str, Any], list[str]], MLMPredictionDict]
 """Predictor, batch and labels of its rows -> decoded batch."""
 Count = Callable[[int, int, float], None]
 """Callback for the tokens, forward passes and seconds of a batch."""
+
+LONGEST = 8
+"""Largest length of a blank between two texts, in tokens, unless another is given."""
 
 
 def fill_texts(
@@ -34,8 +40,10 @@ def fill_texts(
     seed: int | None = 0,
     top: int = 5,
     batch_size: int = 64,
+    first: int | None = None,
     predict: Predict = plain_predict,
     count: Count | None = None,
+    observers: Sequence[Any] = (),
 ) -> Iterator[Filling]:
     """Fill the blanks of texts, a batch at a time.
 
@@ -47,8 +55,10 @@ def fill_texts(
         seed: random seed of the samples.
         top: number of candidates to return for every blank.
         batch_size: texts decoded together.
+        first: texts of the first batch; each further batch is twice as large. None = ``batch_size``.
         predict: function that decodes a batch.
         count: callback for the tokens, forward passes and seconds of every batch.
+        observers: called after every step.
 
     Raises:
         ValueError: no texts, a single text without a blank, or a row longer than the ``max_length`` of the model.
@@ -60,31 +70,10 @@ def fill_texts(
     prompts = [Prompt.of(tokenizer, text) for text in texts]
     _require_a_blank(prompts, texts)
     rules = rules_for(max(1, *(len(prompt.blanks) for prompt in prompts)))
-    predictor = MLMPredictor(rules.max_steps, None, tokenizer, model, rules=rules, seed=seed)
-    for numbers in in_batches(len(prompts), batch_size):
-        filled = {i: Filling(texts[i], texts[i], (), 0) for i in numbers}
-        open_rows = [i for i in numbers if prompts[i].blanks]
-        if open_rows:
-            alternatives = Alternatives(top)
-            predictor.observers = (alternatives,)
-            predictor.rules = fitted(
-                rules, tokenizer, [texts[i] for i in open_rows], [prompts[i].ids for i in open_rows]
-            )
-            batch = left_padded([prompts[i].ids for i in open_rows], tokenizer.pad_token_id or 0, open_rows)
-            decoded = predict(predictor, batch, [texts[i][:32] for i in open_rows])
-            if count is not None:
-                tokens = sum(len(prompts[i].blanks) for i in open_rows)
-                count(tokens, max(decoded["steps_taken"]), max(decoded["time_taken"]))
-            blanks: dict[int, list[Blank]] = {i: [] for i in open_rows}
-            for (row, _), (ids, probabilities) in sorted(alternatives.found.items()):
-                candidates = zip(ids, probabilities, strict=True)
-                blanks[open_rows[row]].append(
-                    Blank(tuple(Alternative(tokenizer.token_text(t), round(p, 4)) for t, p in candidates))
-                )
-            for row, i in enumerate(open_rows):
-                output = decoded["ids"][row, -len(prompts[i].ids) :].tolist()
-                filled[i] = Filling(texts[i], prompts[i].filled(output), tuple(blanks[i]), decoded["steps_taken"][row])
-        yield from filled.values()
+    for numbers in in_batches(len(prompts), batch_size, first):
+        yield from _fill_tokens(
+            model, {i: prompts[i] for i in numbers}, rules, seed, top, predict, count, observers
+        ).values()
 
 
 def fill_unknown_lengths(
@@ -96,56 +85,175 @@ def fill_unknown_lengths(
     longest: int,
     seed: int | None = 0,
     top: int = 5,
+    batch_size: int = 64,
+    first: int | None = None,
     count: Count | None = None,
+    observers: Sequence[Any] = (),
 ) -> Iterator[Filling]:
-    """Fill the one blank of each text with 1 to ``longest`` tokens.
+    """Fill each blank of each text with 1 to ``longest`` tokens.
 
-    Every length is decoded, and the filling with the highest mean log-probability per token is returned. The candidates of
-    the blank are the best filling of each length, with the geometric mean of its token probabilities.
+    The filling with the highest mean log-probability per token is returned. One blank is decoded at every length; several
+    blanks are searched in turn (``unmask.text.length_search``). The candidates of a blank are the best fillings of its
+    lengths, with the geometric mean of the token probabilities.
 
     Args:
         longest: largest length of a filling, in tokens. The other arguments are those of :func:`fill_texts`.
 
     Raises:
-        ValueError: ``longest`` below 1, a text with several blanks, or a pattern that no length can match.
+        ValueError: ``longest`` below 1, or a pattern that no length can match.
     """
-    if longest < 1:
-        raise ValueError(f"--longest {longest} is too small: choose 1 token or more.")
-    rules, special = rules_for(longest), SpecialIds.of(tokenizer)
+    _require_a_length(longest)
     prompts = [Prompt.of(tokenizer, text) for text in texts]
     _require_a_blank(prompts, texts)
-    for text, prompt in zip(texts, prompts, strict=True):
-        if not prompt.blanks:
-            yield Filling(text, text, (), 0)
-            continue
-        if len(prompt.blanks) != 1:
-            raise ValueError(
-                f"--longest fills one blank per text, and {text!r} has {len(prompt.blanks)}: write exactly one {tokenizer.mask_token}."
-            )
-        row, (position,) = prompt.ids, prompt.blanks
-        fitting, lengths = fitted_to_lengths(rules, tokenizer, text, row, range(1, longest + 1))
-        if not lengths:
-            raise ValueError(
-                f"No filling of up to {longest} tokens matches the pattern (--regex): raise --longest, or change the pattern."
-            )
-        decodes = fill_any_length(
-            model,
-            row[:position],
-            row[position + 1 :],
-            lengths,
-            fitting,
-            special=special,
-            seed=seed,
-            device=device_of(model),
+    for numbers in in_batches(len(prompts), batch_size, first):
+        yield from _fill_lengths(
+            model, {i: prompts[i] for i in numbers}, rules_for, longest, seed, top, count, observers
+        ).values()
+
+
+def fill_rows(
+    model: MLMModel,
+    tokenizer: Tokenizer,
+    holes: Sequence[Hole],
+    rules_for: RulesFor,
+    *,
+    longest: int | None = None,
+    seed: int | None = 0,
+    top: int = 5,
+    batch_size: int = 64,
+    first: int | None = None,
+    count: Count | None = None,
+    observers: Sequence[Any] = (),
+    note: Callable[[str], None] = lambda message: None,
+) -> Iterator[Filling]:
+    """Fill rows with holes, a batch at a time, in order; rows of equal work are decoded together.
+
+    The context of a blank is trimmed to what the network takes. A row has the same filling alone and in any batch.
+
+    Args:
+        model: the network.
+        tokenizer: its tokenizer.
+        holes: the rows.
+        rules_for: decoding rules for a number of blanks.
+        longest: largest length of a blank, in tokens. None = 8 between two texts, and 1 for the blanks of a ``text``.
+        note: receives one remark if some context was trimmed. The other arguments are those of :func:`fill_texts`.
+
+    Raises:
+        ValueError: blanks that exceed the ``max_length`` of the model, ``longest`` below 1, or a pattern without a match.
+    """
+    if longest is not None:
+        _require_a_length(longest)
+    limit = max_length_of(model)
+    fitting = [hole.trimmed(limit, longest or (LONGEST if hole.is_open else 1)) for hole in holes]
+    trimmed = [n for n, (hole, fit) in enumerate(zip(holes, fitting, strict=True), start=1) if fit is not hole]
+    if trimmed:
+        note(
+            f"The context of {len(trimmed)} of {len(holes)} rows (the first is row {trimmed[0]}) exceeds the max_length of this "
+            f"model, {limit} tokens, and was trimmed at its ends."
         )
-        if count is not None:
-            count(sum(lengths), decodes.decoded.forward_passes, float(decodes.decoded.time_taken.max()))
-        best = decodes.scores.argsort(descending=True)[:top].tolist()
-        fillings = [decodes.decoded.ids[n, position : position + lengths[n]].tolist() for n in best]
-        probabilities = [round(float(decodes.scores[n].exp()), 4) for n in best]
-        candidates = zip(fillings, probabilities, strict=True)
-        blank = Blank(tuple(Alternative(tokenizer.decode(ids), p) for ids, p in candidates))
-        yield Filling(text, prompt.filled_with(fillings[:1]), (blank,), int(decodes.decoded.steps_taken[best[0]]))
+    for numbers in in_batches(len(holes), batch_size, first):
+        known: dict[int, dict[int, Prompt]] = defaultdict(dict)
+        unknown: dict[int, Prompt] = {}
+        for i in numbers:
+            prompt = fitting[i].prompt
+            if longest is None and not fitting[i].is_open:
+                known[len(prompt.blanks)][i] = prompt
+            else:
+                unknown[i] = prompt
+        filled = _fill_lengths(model, unknown, rules_for, longest or LONGEST, seed, top, count, observers)
+        for blanks, prompts in known.items():
+            rules = rules_for(max(1, blanks))
+            filled |= _fill_tokens(model, prompts, rules, seed, top, plain_predict, count, observers)
+        for i in numbers:
+            yield replace(filled[i], **holes[i].result(filled[i].text))
+
+
+def _fill_tokens(
+    model: MLMModel,
+    prompts: Mapping[int, Prompt],
+    rules: Rules,
+    seed: int | None,
+    top: int,
+    predict: Predict,
+    count: Count | None,
+    observers: Sequence[Any],
+) -> dict[int, Filling]:
+    """Fill a batch with one token per blank; the number of a prompt keys its noise."""
+    filled = {i: Filling(_text(prompt), _text(prompt), (), 0) for i, prompt in prompts.items()}
+    open_rows = [i for i, prompt in prompts.items() if prompt.blanks]
+    if not open_rows:
+        return filled
+    tokenizer, alternatives = prompts[open_rows[0]].tokenizer, Alternatives(top)
+    given, rows = [prompts[i].given for i in open_rows], [prompts[i].ids for i in open_rows]
+    rules = fitted(rules, tokenizer, given, rows)
+    predictor = MLMPredictor(
+        rules.max_steps, None, tokenizer, model, rules=rules, seed=seed, observers=(alternatives, *observers)
+    )
+    batch = left_padded(rows, tokenizer.pad_token_id or 0, open_rows)
+    decoded = predict(predictor, batch, [filled[i].prompt[:32] for i in open_rows])
+    if count is not None:
+        tokens = sum(len(prompts[i].blanks) for i in open_rows)
+        count(tokens, max(decoded["steps_taken"]), max(decoded["time_taken"]))
+    blanks: dict[int, list[Blank]] = {i: [] for i in open_rows}
+    for (row, _), (ids, probabilities) in sorted(alternatives.found.items()):
+        candidates = zip(ids, probabilities, strict=True)
+        blanks[open_rows[row]].append(
+            Blank(tuple(Alternative(tokenizer.token_text(t), round(p, 4)) for t, p in candidates))
+        )
+    for row, i in enumerate(open_rows):
+        output = decoded["ids"][row, -len(prompts[i].ids) :].tolist()
+        steps = decoded["steps_taken"][row]
+        filled[i] = Filling(filled[i].prompt, prompts[i].filled(output), tuple(blanks[i]), steps)
+    return filled
+
+
+def _fill_lengths(
+    model: MLMModel,
+    prompts: Mapping[int, Prompt],
+    rules_for: RulesFor,
+    longest: int,
+    seed: int | None,
+    top: int,
+    count: Count | None,
+    observers: Sequence[Any],
+) -> dict[int, Filling]:
+    """Fill a batch with up to ``longest`` tokens per blank."""
+    filled = {i: Filling(_text(prompt), _text(prompt), (), 0) for i, prompt in prompts.items()}
+    alike: dict[int, list[int]] = defaultdict(list)
+    for i, prompt in prompts.items():
+        alike[len(prompt.blanks)].append(i)
+    for blanks, numbers in alike.items():
+        if not blanks:
+            continue
+        rules = rules_for(longest * blanks)
+        searches = {i: LengthSearch(prompts[i], rules, longest) for i in numbers}
+        tokenizer = prompts[numbers[0]].tokenizer
+        search_lengths(model, tokenizer, list(searches.values()), rules, seed=seed, count=count, observers=observers)
+        for i, search in searches.items():
+            best = search.found[search.best]
+            text = prompts[i].filled_with(best.fillings)
+            candidates = tuple(_candidates(search, blank, tokenizer, top) for blank in range(blanks))
+            filled[i] = Filling(filled[i].prompt, text, candidates, best.steps)
+    return filled
+
+
+def _candidates(search: LengthSearch, blank: int, tokenizer: Tokenizer, top: int) -> Blank:
+    """Return the best fillings of one blank, the other blanks at their best lengths."""
+    found = [search.found[lengths] for lengths in search.around(search.best, blank) if lengths in search.found]
+    found = sorted(found, key=lambda each: each.score, reverse=True)[:top]
+    return Blank(
+        tuple(Alternative(tokenizer.decode(each.fillings[blank]), round(math.exp(each.score), 4)) for each in found)
+    )
+
+
+def _text(prompt: Prompt) -> str:
+    """Return the text of a prompt, with the mask token at each blank."""
+    return (prompt.tokenizer.mask_token or "").join(prompt.given)
+
+
+def _require_a_length(longest: int) -> None:
+    if longest < 1:
+        raise ValueError(f"--longest {longest} is too small: choose 1 token or more.")
 
 
 def _require_a_blank(prompts: Sequence[Prompt], texts: Sequence[str]) -> None:

@@ -9,7 +9,8 @@ Results are described in ``unmask.text.results``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
@@ -27,8 +28,9 @@ from unmask.decode.rules import Rules
 from unmask.evaluate.scoring import SizedModel, TextScore, score_texts
 from unmask.text.decoding_options import DecodingOptions
 from unmask.text.embedding import embed_texts
-from unmask.text.filling import RulesFor, fill_texts, fill_unknown_lengths
+from unmask.text.filling import RulesFor, fill_rows, fill_texts, fill_unknown_lengths
 from unmask.text.generating import generate_texts, stream_text
+from unmask.text.holes import read_holes
 from unmask.text.patterns import pattern_automaton
 from unmask.text.results import Filling, Generation, GenerationStep, Results
 
@@ -73,7 +75,7 @@ class TrainedModel:
     @overload
     def fill(
         self,
-        text: str,
+        text: str | Mapping[str, Any],
         *,
         longest: int | None = None,
         top: int = 5,
@@ -86,7 +88,7 @@ class TrainedModel:
     @overload
     def fill(
         self,
-        text: list[str],
+        text: list[str] | list[Mapping[str, Any]],
         *,
         longest: int | None = None,
         top: int = 5,
@@ -98,7 +100,7 @@ class TrainedModel:
     ) -> Results[Filling]: ...
     def fill(
         self,
-        text: str | Sequence[str],
+        text: str | Mapping[str, Any] | Sequence[str] | Sequence[Mapping[str, Any]],
         *,
         longest: int | None = None,
         top: int = 5,
@@ -108,12 +110,13 @@ class TrainedModel:
         temperature: float = 0.0,
         **options: Unpack[DecodingOptions],
     ) -> Filling | Results[Filling]:
-        """Fill the blanks of a text, or of several texts.
+        """Fill the blanks of a text, or of several texts or rows.
 
         Args:
-            text: a text, or a list of texts, with the mask token of the tokenizer at each blank.
-            longest: largest length of a filling, in tokens, for texts with one blank of unknown length; None = one token per
-                blank.
+            text: a text with the mask token of the tokenizer at each blank, a row, or a list of either. A row is a mapping
+                ``{"before", "after"}`` or ``{"prefix", "suffix"}`` with one blank of unknown length between, or ``{"text"}``;
+                its other fields are carried to the result. The context of a row is trimmed to what the network takes.
+            longest: largest length of a filling, in tokens; None = one token per blank, and 8 between two texts.
             top: number of candidates to return for every blank.
 
         Other options:
@@ -125,23 +128,26 @@ class TrainedModel:
                 options of :func:`unmask.make_rules` (``DecodingOptions``).
 
         Returns:
-            A ``Filling``, or a list of them for a list of texts.
+            A ``Filling``, or a list of them for a list.
 
         Raises:
-            ValueError: no blank, contradictory options, or a row longer than the ``max_length`` of the network.
+            ValueError: no blank, contradictory options, fields that are no row, or a text longer than the ``max_length`` of
+                the network.
         """
-        texts = [text] if isinstance(text, str) else list(text)
+        single = isinstance(text, str | Mapping)
+        given: list[Any] = [text] if single else list(text)
         rules_for = self._rules(order=order, temperature=temperature, **options)
-        if longest is None:
-            fillings = fill_texts(
-                self.model, self.tokenizer, texts, rules_for, seed=seed, top=top, batch_size=batch_size
-            )
+        network, tokenizer = self.model, self.tokenizer
+        shared: dict[str, Any] = {"seed": seed, "top": top, "batch_size": batch_size}
+        if given and isinstance(given[0], Mapping):
+            holes = read_holes(tokenizer, given)
+            fillings = fill_rows(network, tokenizer, holes, rules_for, longest=longest, note=warnings.warn, **shared)
+        elif longest is None:
+            fillings = fill_texts(network, tokenizer, given, rules_for, **shared)
         else:
-            fillings = fill_unknown_lengths(
-                self.model, self.tokenizer, texts, rules_for, longest=longest, seed=seed, top=top
-            )
+            fillings = fill_unknown_lengths(network, tokenizer, given, rules_for, longest=longest, **shared)
         results = Results(fillings)
-        return results[0] if isinstance(text, str) else results
+        return results[0] if single else results
 
     @overload
     def generate(

@@ -25,8 +25,19 @@ def pattern_automaton(tokenizer: Tokenizer, regex: str) -> Automaton:
     return regex_automaton(regex, Spelling.of_tokenizer(tokenizer), SpecialIds.of(tokenizer))
 
 
+def is_pattern(rules: Rules) -> bool:
+    """Tell whether the rules hold a pattern for every blank."""
+    from unmask.decode.logits.automaton import Automaton
+
+    return isinstance(rules.constraint, Automaton) and rules.constraint.each_run
+
+
 def fitted(
-    rules: Rules, tokenizer: Tokenizer, texts: Sequence[str], rows: Sequence[Sequence[int]], appended: int = 0
+    rules: Rules,
+    tokenizer: Tokenizer,
+    texts: Sequence[str | Sequence[str]],
+    rows: Sequence[Sequence[int]],
+    appended: int = 0,
 ) -> Rules:
     """Return the rules for a left-padded batch of texts, with ``appended`` blanks after each; unchanged without a pattern."""
     import torch
@@ -42,35 +53,55 @@ def fitted(
     return replace(rules, constraint=replace(automaton, layout=padded))
 
 
-def fitted_to_lengths(
-    rules: Rules, tokenizer: Tokenizer, text: str, row: Sequence[int], lengths: Iterable[int]
-) -> tuple[Rules, list[int]]:
-    """Return the rules for the one blank of a text, and the lengths at which a filling can match the pattern.
+def lengths_to_match(rules: Rules, tokenizer: Tokenizer, before: str, lengths: Iterable[int]) -> tuple[int, list[int]]:
+    """Return the code of one blank, and the lengths at which a filling can match the pattern; all without a pattern.
 
     A filling includes the space before it wherever some length allows that.
-    """
-    import torch
 
+    Args:
+        rules: decoding rules.
+        tokenizer: the tokenizer.
+        before: the text before the blank.
+        lengths: candidate lengths.
+    """
     from unmask.decode.logits.automaton import BEHIND_SPACE, OWN_SPACE, PLAIN, Automaton
 
     automaton = rules.constraint
     if not isinstance(automaton, Automaton) or not automaton.each_run:
-        return rules, list(lengths)
-    position, code = (
-        list(row).index(tokenizer.mask_token_id or 0),
-        _begin(tokenizer, text.split(tokenizer.mask_token)[0]),
-    )
+        return PLAIN, list(lengths)
+    code = _begin(tokenizer, before)
     codes = (OWN_SPACE, BEHIND_SPACE) if code == BEHIND_SPACE and _mask_takes_space(tokenizer) else (code,)
     candidates = list(lengths)
     matching = {each: [n for n in candidates if automaton.accepts([each, *[PLAIN] * (n - 1)])] for each in codes}
     best = next((each for each in codes if matching[each]), codes[0])
-    padded = torch.full((1, len(row) + max(candidates, default=1)), PLAIN)
-    padded[0, position] = best
-    return replace(rules, constraint=replace(automaton, layout=padded)), matching[best]
+    return best, matching[best]
 
 
-def layout(automaton: Automaton, tokenizer: Tokenizer, text: str, row: Sequence[int], appended: int = 0) -> list[int]:
-    """Return the code of every position of a row and of ``appended`` blanks after it.
+def with_codes(rules: Rules, starts: Sequence[tuple[int, int]], width: int) -> Rules:
+    """Return the rules for rows with one blank each, unchanged without a pattern.
+
+    Args:
+        rules: decoding rules.
+        starts: position of the blank of each row, and its code.
+        width: length of the rows.
+    """
+    import torch
+
+    from unmask.decode.logits.automaton import PLAIN, Automaton
+
+    automaton = rules.constraint
+    if not isinstance(automaton, Automaton) or not automaton.each_run:
+        return rules
+    padded = torch.full((len(starts), width), PLAIN)
+    for number, (position, code) in enumerate(starts):
+        padded[number, position] = code
+    return replace(rules, constraint=replace(automaton, layout=padded))
+
+
+def layout(
+    automaton: Automaton, tokenizer: Tokenizer, text: str | Sequence[str], row: Sequence[int], appended: int = 0
+) -> list[int]:
+    """Return the code of every position of a row and of ``appended`` blanks after it; ``text`` may be divided at its blanks.
 
     Blanks that are adjacent or separated by a single space form one run.
     """
@@ -78,7 +109,8 @@ def layout(automaton: Automaton, tokenizer: Tokenizer, text: str, row: Sequence[
 
     mask = tokenizer.mask_token_id
     blanks = [position for position, id in enumerate(row) if id == mask] + [*range(len(row), len(row) + appended)]
-    between = text.split(tokenizer.mask_token) + [""] * max(0, appended - 1)
+    given = text.split(tokenizer.mask_token) if isinstance(text, str) else list(text)
+    between = given + [""] * max(0, appended - 1)
     codes = [PLAIN] * (len(row) + appended)
     if len(between) != len(blanks) + (appended == 0):
         return codes  # the ids do not belong to this text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -66,6 +67,8 @@ class Filling:
         text: the text with the blanks filled; all other characters are those of ``prompt``.
         blanks: candidates of each blank, from left to right.
         steps: number of forward passes (NFE) of the row.
+        filling: the text between ``before`` and ``after`` of a row; None for a text.
+        row: the row as it was given; None for a text.
 
     Example:
         >>> import unmask
@@ -79,13 +82,19 @@ class Filling:
     text: str
     blanks: tuple[Blank, ...]
     steps: int
+    filling: str | None = None
+    row: Mapping[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields for JSON; each blank is a list of ``{"token", "probability"}``."""
+        """Return the fields for JSON; each blank is a list of ``{"token", "probability"}``.
+
+        The fields of a row come first, unchanged. A row with ``before`` and ``after`` has ``filling`` instead of ``prompt``.
+        """
         blanks = [
             [{"token": a.token, "probability": a.probability} for a in blank.alternatives] for blank in self.blanks
         ]
-        return {"prompt": self.prompt, "text": self.text, "steps": self.steps, "blanks": blanks}
+        source = {"prompt": self.prompt} if self.filling is None else {"filling": self.filling}
+        return {**(self.row or {}), **source, "text": self.text, "steps": self.steps, "blanks": blanks}
 
     def __str__(self) -> str:
         return "\n".join([self.text, *(f"  blank {n}: {blank}" for n, blank in enumerate(self.blanks, start=1))])

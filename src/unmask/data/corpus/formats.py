@@ -89,24 +89,34 @@ class JsonLines:
         return True
 
     def documents(self, source: Input, options: ReadOptions) -> Iterator[Document]:
+        for number, row in self.rows(source, options.field, options.example):
+            if options.row is not None:
+                text = options.row(row, f"{source.place}, line {number}")
+                if text is not None:
+                    yield Document(f"{source.name}:{number}", text)
+                continue
+            if options.field not in row:
+                raise ValueError(unknown_field(f"{source.place}, line {number},", options.field, row, options.advice))
+            if row[options.field] is not None:
+                text = as_text(row[options.field], options.field, f"{source.place}, line {number}", options.advice)
+                yield Document(f"{source.name}:{number}", text)
+
+    def rows(self, source: Input, field: str, example: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the number of each line, from 1, and its object.
+
+        Args:
+            source: the file.
+            field: a field that error messages show in their example.
+            example: the example itself, if it is not of this field.
+
+        Raises:
+            ValueError: a line that is no JSON object.
+        """
         with open_text(source, lines_end="at \\n") as file:
             for number, line in enumerate(_json_lines(file), start=1):
-                if line.isspace():
-                    continue
-                row = _object(line, f"{source.place}, line {number},", options.example)
-                if options.row is not None:
-                    text = options.row(row, f"{source.place}, line {number}")
-                    if text is not None:
-                        yield Document(f"{source.name}:{number}", text)
-                    continue
-                if options.field not in row:
-                    raise ValueError(
-                        unknown_field(f"{source.place}, line {number},", options.field, row, options.advice)
-                    )
-                if row[options.field] is not None:
-                    where = f"{source.place}, line {number}"
-                    value = as_text(row[options.field], options.field, where, options.advice)
-                    yield Document(f"{source.name}:{number}", value)
+                if not line.isspace():
+                    example = example or f'{{"{field}": "..."}}'
+                    yield number, _object(line, f"{source.place}, line {number},", example)
 
 
 def _json_lines(file: Iterator[str]) -> Iterator[str]:

@@ -146,7 +146,19 @@ class Tokenizer:
                 return self._backend.encode(text, add_special_tokens=False).ids
             except TypeError as error:  # a lone surrogate: a terminal's substitute for bytes that are not UTF-8
                 raise ValueError(f"{text!r} is not valid Unicode text. Pass text in UTF-8.") from error
-        first, *others = text.split(self.mask_token)
+        return self.encode_around_masks(text.split(self.mask_token))
+
+    def encode_around_masks(self, pieces: Sequence[str]) -> list[int]:
+        """Return the ids of literal texts with one mask between each two; a mask token written inside a text stays text.
+
+        Args:
+            pieces: the texts before, between and after the masks.
+        """
+        if self.mask_token_id is None:
+            raise ValueError(
+                "This tokenizer has no mask token, so it cannot mark a blank: choose one of a masked model."
+            )
+        first, *others = pieces
         ids: list[int] = []
         for number, piece in enumerate([first, *others]):
             if self.mask_takes_space and number < len(others):
