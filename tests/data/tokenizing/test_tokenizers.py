@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unmask.contracts import SpecialIds
-from unmask.data.tokenizing.tokenizers import LONGEST_COUNTED_WORD, SMALLEST_VOCABULARY, SPECIAL_TOKENS, Tokenizer
+from unmask.data.tokenizing.splitting import LONGEST_COUNTED_WORD
+from unmask.data.tokenizing.tokenizers import SMALLEST_VOCABULARY, SPECIAL_TOKENS, Tokenizer
 
 TRAINED = Tokenizer.train(
     ["def f(x):\n        return x + 12345  # [MASK] the cat's hat\n\n\n", "ordinary words, é ☃"] * 3, 330

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from unmask.data.tokenizing.tokenizers import LONGEST_COUNTED_WORD, SPECIAL_TOKENS, Tokenizer, word_splitter
+from unmask.data.tokenizing.splitting import LONGEST_COUNTED_WORD, word_splitter
+from unmask.data.tokenizing.tokenizers import SPECIAL_TOKENS, Tokenizer
 from unmask.suggestions import nearest
 
 

@@ -30,6 +30,7 @@ from unmask.data.tokenizing.download import download_tokenizer
 from unmask.data.tokenizing.reserved import reserved_ids
 from unmask.data.tokenizing.roles import CONFIG, config_with_roles, named, read_settings, roles
 from unmask.data.tokenizing.slow_tokenizers import how_to_convert
+from unmask.data.tokenizing.splitting import LONGEST_COUNTED_WORD, word_splitter
 from unmask.data.tokenizing.token_bytes import BYTE_OF, decoders_of
 from unmask.storage import read_json, write_text
 
@@ -39,19 +40,6 @@ if TYPE_CHECKING:
 SPECIAL_TOKENS = {"pad": "[PAD]", "mask": "[MASK]", "bos": "[BOS]", "eos": "[EOS]", "unk": "[UNK]"}
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
 LARGEST_VOCABULARY = 2**24  # the trainer allocates memory in proportion
-
-LONGEST_COUNTED_WORD = 256  # characters; see Tokenizer.train
-
-
-def _pieces(longest: int | None = None) -> str:
-    """Return the pattern that splits text into words, of any length or of at most ``longest`` characters.
-
-    Pieces are contractions, words with the space or underscore before them, up to three digits, symbols, and white
-    space. The last space of a run belongs to the word after it, so that an indentation is one token.
-    """
-    some, any_ = ("+", "*") if longest is None else (f"{{1,{longest}}}", f"{{0,{longest - 1}}}")
-    word, symbols = rf"[ _]?[\p{{L}}\p{{M}}]{some}", rf" ?[^\s\p{{L}}\p{{M}}\p{{N}}]{some}"
-    return rf"'(?:[sdmt]|ll|ve|re)(?!\p{{L}})|{word}|\p{{N}}{{1,3}}|{symbols}|\s{any_}\n|\s{some}(?!\S)|\s{some}"
 
 
 class Tokenizer:
@@ -355,12 +343,6 @@ class Tokenizer:
             ) from error
         settings = read_settings(file.parent)
         return cls(backend, roles(settings, backend), settings)
-
-
-def word_splitter(longest: int | None = None) -> pre_tokenizers.PreTokenizer:
-    """Return the splitter of text into words of at most ``longest`` characters, represented byte by byte."""
-    words = pre_tokenizers.Split(tokenizers.Regex(_pieces(longest)), "isolated")
-    return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def _rebuild(content: str, special_tokens: Mapping[str, str], settings: Mapping[str, Any] | None = None) -> Tokenizer:
