@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -16,6 +17,7 @@ import torch
 
 from unmask.config.tree import Config
 from unmask.contracts import SpecialIds
+from unmask.data.corpus.row_shapes import WHAT_A_ROW_HOLDS
 from unmask.data.corpus.sources import Source
 from unmask.data.store.token_store import TokenStore
 from unmask.devices import device_of
@@ -25,15 +27,13 @@ from unmask.evaluate.likelihood import nelbo
 from unmask.evaluate.metrics import masked_accuracy
 from unmask.evaluate.trace_classes import TRACE_CLASSES, TraceClasses
 from unmask.evaluate.windows import Windows
+from unmask.text.answer_matching import Progress, Stages, answer_figures, answers_of_source
 from unmask.training.precision import choose_precision
 
 if TYPE_CHECKING:
     from unmask.data.tokenizing.tokenizers import Tokenizer
 
-Counter = Callable[[int, int | None], None]  # items done, items in all or None
-Stages = Callable[[str], AbstractContextManager[Counter]]
-"""Title of a stage -> context manager of a progress counter."""
-
+HELD_OUT = "held-out documents of the run"
 UNITS = ("bits_per_byte", "bits_per_word", "bits_per_token")
 
 
@@ -70,6 +70,7 @@ class EvaluationReport(dict[str, Any]):
         models: name -> likelihood bound of the trained model and of each baseline, as ``Nelbo.as_dict``.
         accuracy: first guesses of the trained model at masked tokens.
         classes: accuracy by class of token; for instruction traces only.
+        answers: exact match and conditional bound of the answers; for supervised runs, instead of ``models`` and ``accuracy``.
         bits_per_byte_saved: name of a baseline -> paired difference to the trained model, if the bytes are known.
 
     Example:
@@ -85,6 +86,9 @@ class EvaluationReport(dict[str, Any]):
 
     def parts(self) -> Iterator[ReportTable | str]:
         """Yield the tables and sentences of the report in reading order."""
+        if "answers" in self:
+            yield self._answers()
+            return
         trained = self["models"]["trained"]
         units = [unit for unit in UNITS if unit in trained]
         rows = [[name, *(_with_interval(bound[unit]) for unit in units)] for name, bound in self["models"].items()]
@@ -109,6 +113,22 @@ class EvaluationReport(dict[str, Any]):
             yield self._classes()
         for name, saved in self.get("bits_per_byte_saved", {}).items():
             yield f"Bits per byte saved against {name}: {_with_interval(saved)} (paired)."
+
+    def _answers(self) -> ReportTable:
+        answers = self["answers"]
+        match, perplexity = answers["exact_match"], answers["perplexity_per_token"]["value"]
+        return ReportTable(
+            f"Answers given their prompts: {answers['rows']:,} rows, {answers['tokens']:,} tokens (95% intervals over rows)",
+            ["model", "exact match", "nats per token", "perplexity"],
+            [
+                [
+                    "trained",
+                    f"{match['value']:.1%} ({match['low']:.1%} to {match['high']:.1%})",
+                    _with_interval(answers["nats_per_token"]),
+                    "" if perplexity is None else f"{perplexity:,.1f}",
+                ]
+            ],
+        )
 
     def _classes(self) -> ReportTable:
         names = [name for name in self["models"] if name != "unigram"]  # the weaker baseline is in the JSON
@@ -165,6 +185,9 @@ def evaluate_model(
 ) -> EvaluationReport:
     """Evaluate a trained model: any-order likelihood bound and masked accuracy, beside counting baselines.
 
+    Of a supervised run, evaluate the last answer of each row instead: exact match of the greedy answer, and the bound given
+    the prompt.
+
     Args:
         trained: the model with its tokenizer.
         data: a source of text as for ``unmask prepare``, or the texts themselves; None = the validation split of the run.
@@ -182,7 +205,19 @@ def evaluate_model(
     stages = stages or _silent
     tokenizer, device, special = trained.tokenizer, device_of(trained.model), SpecialIds.of(trained.tokenizer)
     stores = _stores(trained)
-    windows, origin = _windows(trained, data, documents, stores)
+    precision = "fp32" if trained.config is None else trained.config.train.precision
+    bf16 = trained.dtype == "auto" and choose_precision(precision, device) == "bf16-mixed"
+
+    def autocast(enabled: bool = True) -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=bf16 and enabled)
+
+    supervised = trained.config is not None and trained.config.data.kind == "supervised"
+    windows, origin = (_answers if supervised else _windows)(trained, data, documents, stores)
+    about = {"model": str(trained.folder), "step": trained.step, "data": origin}
+    if supervised:
+        with autocast():
+            figures = answer_figures(trained.model, windows, special, samples=samples, seed=seed, stages=stages)
+        return EvaluationReport(**about, answers=figures)
     models: dict[str, Any] = {"trained": trained.model}
     if baselines and stores is not None:
         train = TokenStore.open(stores / "train")
@@ -191,12 +226,6 @@ def evaluate_model(
             "unigram": UnigramModel.of_store(train, special),
             "two neighbours": NeighbourModel.of_store(train, special),
         }
-    precision = "fp32" if trained.config is None else trained.config.train.precision
-    bf16 = trained.dtype == "auto" and choose_precision(precision, device) == "bf16-mixed"
-
-    def autocast(enabled: bool = True) -> torch.autocast:
-        return torch.autocast(device.type, torch.bfloat16, enabled=bf16 and enabled)
-
     bounds = {}
     for name, model in models.items():
         with stages(f"evaluating {name}") as progress, autocast(name == "trained"):
@@ -204,9 +233,7 @@ def evaluate_model(
     with stages("predicting masked tokens") as progress, autocast():
         accuracy = masked_accuracy(trained.model, windows, special, seed=seed, progress=progress)
     report = EvaluationReport(
-        model=str(trained.folder),
-        step=trained.step,
-        data=origin,
+        **about,
         models={name: bound.as_dict() for name, bound in bounds.items()},
         accuracy=accuracy.as_dict(),
     )
@@ -224,7 +251,7 @@ def evaluate_model(
     return report
 
 
-def _silent(title: str) -> AbstractContextManager[Counter]:
+def _silent(title: str) -> AbstractContextManager[Progress]:
     return nullcontext(lambda done, total: None)
 
 
@@ -245,15 +272,40 @@ def _windows(
                 f"There is no text to evaluate on in {origin}: choose another source, or pass one text or more."
             )
         return Windows.of_rows(tokenizer.encode_batch(texts), block, texts, tokenizer.decode), origin
+    store = _valid_store(trained, stores)
+    rows = None if documents is None else range(min(documents, store.n_documents))
+    return Windows.of_store(store, block, rows), HELD_OUT
+
+
+def _answers(
+    trained: Evaluable, data: str | Path | Source | Sequence[str] | None, documents: int | None, stores: Path | None
+) -> tuple[Windows, str]:
+    """Return the rows with answers to evaluate on, and the name of their origin."""
+    assert trained.config is not None
+    block = trained.config.data.block_size
+    if data is None:
+        store = _valid_store(trained, stores)
+        count = store.n_documents if documents is None else min(documents, store.n_documents)
+        rows = ((store.document(i).tolist(), store.learnt(i).tolist()) for i in range(count))
+        return Windows.of_answers(rows, block), HELD_OUT
+    if not isinstance(data, str | Path | Source):
+        raise ValueError(
+            f"{trained.folder} was trained on prompts with answers, and texts without them were given. Name a file of rows. "
+            f"{WHAT_A_ROW_HOLDS}"
+        )
+    source = replace(data, supervised=True) if isinstance(data, Source) else Source.parse(data, supervised=True)
+    return answers_of_source(source, trained.tokenizer, block, documents), source.path
+
+
+def _valid_store(trained: Evaluable, stores: Path | None) -> TokenStore:
     if stores is None:
         raise ValueError(
             f"{trained.folder} has no validation split beside it (the data folder of its run is missing). Name the text to evaluate "
             "on: `unmask evaluate --data FILE`, or evaluate(FILE) in Python."
         )
     store = TokenStore.open(stores / "valid")
-    store.check_tokenizer(tokenizer)
-    rows = None if documents is None else range(min(documents, store.n_documents))
-    return Windows.of_store(store, block, rows), "held-out documents of the run"
+    store.check_tokenizer(trained.tokenizer)
+    return store
 
 
 def _stores(trained: Evaluable) -> Path | None:

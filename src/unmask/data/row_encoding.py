@@ -115,13 +115,21 @@ def answer_window(learnt: NDArray[np.bool_], block_size: int) -> slice:
     n = len(learnt)
     if n <= block_size or not learnt.any():
         return slice(max(0, n - block_size), n)
-    stop = int(np.flatnonzero(learnt)[-1]) + 1
-    given = np.flatnonzero(~learnt[:stop])
-    start = int(given[-1]) + 1 if len(given) else 0
+    start, stop = last_answer(learnt)
     room = max(0, block_size - (stop - start))
     left = min(start, max(room // 2, room - (n - stop)))
     first = min(start - left, n - block_size)
     return slice(first, first + block_size)
+
+
+def last_answer(learnt: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return the first token of the last answer of a row, and the token after it; (0, 0) without an answer."""
+    marked = np.flatnonzero(learnt)
+    if not len(marked):
+        return 0, 0
+    stop = int(marked[-1]) + 1
+    given = np.flatnonzero(~learnt[:stop])
+    return (int(given[-1]) + 1 if len(given) else 0), stop
 
 
 class RowTokenizer(DocumentTokenizer):

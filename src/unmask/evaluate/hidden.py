@@ -166,7 +166,12 @@ def hide_in_batches(
         if not len(index):
             break  # sorted by length: all remaining windows have no scorable token
         passes, numbers = pass_of[index], window_of[index]
-        ids, real, maskable = stack([windows.rows[i] for i in numbers], special, torch.device("cpu"))
+        ids, real, maskable = stack(
+            [windows.rows[i] for i in numbers],
+            special,
+            torch.device("cpu"),
+            None if windows.answers is None else [windows.answers[i] for i in numbers],
+        )
         epoch, place = torch.from_numpy(passes), torch.from_numpy(numbers)
         rates = mask_rate(low_discrepancy(seed, epoch, place))
         where, _ = fixed_count(rates, maskable, Noise(row_keys(seed, epoch, place)))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from unmask.collate.layout import pad
 from unmask.contracts import SpecialIds
+from unmask.data.row_encoding import answer_window, last_answer
 from unmask.data.store.token_store import TokenStore
 
 
@@ -31,6 +32,7 @@ class Windows:
         document_bytes, document_words: int64 ``[D]``, UTF-8 bytes and white-space words of each document; zero if the
             text is unknown.
         document_exact: bool ``[D]``, whether the tokens of each document decode to its text; None = unknown.
+        answers: ``W`` bool arrays ``[l_w]``, the tokens to score, special ones included; None = all ordinary tokens.
 
     Example:
         >>> windows = Windows.of_rows([[5, 6, 7], [8]], block_size=2)
@@ -43,6 +45,7 @@ class Windows:
     document_bytes: NDArray[np.int64]
     document_words: NDArray[np.int64]
     document_exact: NDArray[np.bool_] | None = None
+    answers: Sequence[NDArray[np.bool_]] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -106,8 +109,34 @@ class Windows:
         n_bytes, n_words = sizes.reshape(-1, 2).T
         return cls(windows, owner, n_bytes, n_words, document_exact=exact)
 
+    @classmethod
+    def of_answers(cls, rows: Iterable[tuple[Sequence[int], Sequence[int]]], block_size: int) -> Windows:
+        """Return one window of each row with answers, in which its last answer is scored.
+
+        Args:
+            rows: ids of each row, and 1 at its tokens that belong to answers, else 0.
+            block_size: largest number of tokens of a window; a longer row is cut around its last answer.
+
+        Raises:
+            ValueError: no row has an answer.
+        """
+        windows, answers = [], []
+        for ids, flags in rows:
+            learnt = np.asarray(flags, dtype=bool)
+            start, stop = last_answer(learnt)
+            kept = answer_window(learnt, block_size)
+            place = np.arange(len(learnt))
+            answer = ((place >= start) & (place < stop))[kept]
+            if answer.any():
+                windows.append(np.asarray(ids, dtype=np.int64)[kept])
+                answers.append(answer)
+        if not windows:
+            raise ValueError("There is no answer to evaluate: give rows with a prompt and an answer, or chats.")
+        zeros = np.zeros(len(windows), dtype=np.int64)
+        return cls(windows, np.arange(len(windows)), zeros, zeros, None, answers)
+
     def scorable(self, special: SpecialIds) -> NDArray[np.int64]:
-        """Return the number of tokens of each row that are not special, int64 ``[W]``.
+        """Return the number of tokens of each row that are not special, or that belong to answers, int64 ``[W]``.
 
         Raises:
             ValueError: a row contains the mask token.
@@ -119,12 +148,16 @@ class Windows:
                 f"The held-out rows contain the mask token (id {special.mask}), which cannot be scored. Prepare the corpus with "
                 "`unmask prepare`, which encodes the mask token's spelling as plain text."
             )
+        if self.answers is not None:
+            return np.array([int(answer.sum()) for answer in self.answers], dtype=np.int64)
         return np.array([len(row) - int(kinds[row].sum()) for row in self.rows], dtype=np.int64)
 
     def unscored(self, special: SpecialIds) -> int:
         """Return the number of special tokens inside documents, which are not scored; end-of-document tokens do not
-        count.
+        count. None count in rows with answers.
         """
+        if self.answers is not None:
+            return 0
         ends = sum(int((row == special.eos).sum()) for row in self.rows) if special.eos is not None else 0
         return int(self.lengths.sum() - self.scorable(special).sum()) - ends
 
@@ -160,9 +193,18 @@ def batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[n
 
 
 def stack(
-    rows: Sequence[NDArray[np.integer]], special: SpecialIds, device: torch.device
+    rows: Sequence[NDArray[np.integer]],
+    special: SpecialIds,
+    device: torch.device,
+    answers: Sequence[NDArray[np.bool_]] | None = None,
 ) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Bool[Tensor, "batch seq"]]:
-    """Pad rows on the right; return ids, the mask of real tokens and the mask of maskable tokens, each ``[B, L]``."""
+    """Pad rows on the right; return ids, the mask of real tokens and the mask of maskable tokens, each ``[B, L]``.
+
+    Maskable are the tokens of ``answers``; without them, the real tokens that are not special.
+    """
     ids, real = pad(list(rows), max(map(len, rows)), special.pad if special.pad is not None else special.mask)
-    maskable = real & ~torch.isin(ids, torch.tensor(special.all))
+    if answers is None:
+        maskable = real & ~torch.isin(ids, torch.tensor(special.all))
+    else:
+        maskable = pad([answer.astype(np.int64) for answer in answers], ids.shape[1], 0)[0] == 1
     return ids.to(device), real.to(device), maskable.to(device)
