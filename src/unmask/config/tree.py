@@ -69,6 +69,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _rows_fit(self) -> Config:
+        if self.model.init is not None and "max_length" not in self.model.model_fields_set:
+            return self  # the length is that of the source
         if self.data.block_size > self.model.max_length:
             raise ValueError(
                 f"data.block_size={self.data.block_size} is longer than model.max_length={self.model.max_length}: "
