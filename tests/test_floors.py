@@ -37,8 +37,8 @@ FLOORS = [
     {"training", "evaluate", "tasks"},
     {"nonautoregressive"},
     {"runs", "resume"},
-    {"build"},
-    {"text", "report", "export"},
+    {"build", "export"},
+    {"text", "report"},
     {"measure"},
     {"cli", "__main__"},
 ]

@@ -15,7 +15,7 @@ from unmask.config.tree import Config, load_config
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.devices import choose_device, choose_dtype
 from unmask.models.files import INDEX, read_model, resolve_checkpoint, usable_checkpoint, verify_manifest
-from unmask.models.rotary_mlm import RotaryTransformerMLMModel
+from unmask.models.networks import Network
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class LoadedRun:
         dtype: the requested dtype of the weights, as given to :func:`load_run`.
     """
 
-    model: RotaryTransformerMLMModel
+    model: Network
     tokenizer: Tokenizer
     config: Config
     folder: Path

@@ -10,10 +10,11 @@ import torch
 
 from unmask.config.model_config import ModelConfig
 from unmask.config.train_config import TrainConfig
+from unmask.config.tree import Config
 from unmask.contracts import SpecialIds
 from unmask.data.traces.granularity import require_next
 from unmask.devices import choose_device
-from unmask.models.networks import NETWORKS
+from unmask.models.networks import NETWORKS, Network
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.nn.execution import BlockRunner, can_compile
 
@@ -29,6 +30,11 @@ def build_model(config: ModelConfig, tokenizer: Any, seed: int) -> RotaryTransfo
     Raises:
         ValueError: a network for instruction traces with a tokenizer without ``[NEXT]``, or inconsistent sizes.
     """
+    if config.kind not in NETWORKS:
+        raise ValueError(
+            f"model.kind={config.kind} has no network of its own: give the model to start from with model.init=PATH, and leave "
+            "model.kind out."
+        )
     special, kind = SpecialIds.of(tokenizer), NETWORKS[config.kind]
     id_of: dict[str, Callable[[], int]] = {
         "padding_idx": lambda: special.pad or 0,
@@ -36,7 +42,9 @@ def build_model(config: ModelConfig, tokenizer: Any, seed: int) -> RotaryTransfo
         "next_idx": lambda: require_next(tokenizer, f"model.kind={config.kind}"),
     }
     arguments: dict[str, Any] = {name: id_of[name]() for name in kind.ids}
-    arguments |= config.model_dump(exclude={"preset", "kind"})
+    arguments |= config.model_dump(
+        exclude={"preset", "kind", *(k for k in ModelConfig.model_fields if k.startswith("init"))}
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return kind.network(special.vocab_size, **arguments)
@@ -67,3 +75,23 @@ def build_runner(config: TrainConfig, parameters: int, tokens_per_step: int) -> 
         )
         compiled = False
     return BlockRunner(compiled=compiled, checkpoint_activations=config.checkpoint_activations)
+
+
+def prepare_execution(network: Network, config: Config) -> None:
+    """Set how a network runs in training: compilation and activation checkpointing.
+
+    Raises:
+        ValueError: ``train.compile=true`` for a network of ``transformers``.
+    """
+    if isinstance(network, RotaryTransformerMLMModel):
+        parameters = sum(p.numel() for p in network.parameters())
+        tokens = config.train.batch_size * config.data.block_size
+        network.run_block = build_runner(config.train, parameters, tokens)
+        return
+    if config.train.compile is True:
+        raise ValueError(
+            "train.compile=true compiles the blocks of this package's networks, and model.init is a network of transformers. Leave "
+            "train.compile out."
+        )
+    if config.train.checkpoint_activations:
+        network.model.gradient_checkpointing_enable()

@@ -11,8 +11,9 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unmask.build.network import build_model, build_runner
+from unmask.build.network import build_model, prepare_execution
 from unmask.build.objective import build_collator, build_loss
+from unmask.build.start import origin, with_start
 from unmask.build.stores import prepare_data, with_store
 from unmask.config.config_file import config_yaml
 from unmask.config.tree import Config, explicit_values, load_config
@@ -20,7 +21,9 @@ from unmask.contracts import MLMModel
 from unmask.data.preparation import Progress
 from unmask.data.store.token_store import TokenStore
 from unmask.data.tokenizing.tokenizers import Tokenizer
-from unmask.models.files import resolve_checkpoint, verify_manifest
+from unmask.models.files import read_model, resolve_checkpoint, verify_manifest
+from unmask.models.networks import Network, describe_network
+from unmask.models.tied_weights import tied_names
 from unmask.runs import open_run
 
 if TYPE_CHECKING:
@@ -70,8 +73,10 @@ def train(
     """
     config = _as_config(config, overrides)
     _require_training_packages()
+    from lightning.pytorch import Callback
     from rich.console import Console
 
+    from unmask.training.annealing import AttentionAnnealing
     from unmask.training.callbacks import CleanStop, MemoryWatch, MetricsTable, ProgressLine, SampleLog
     from unmask.training.checkpoints import VerifiedCheckpointIO
     from unmask.training.data import TokenStoreData
@@ -79,21 +84,33 @@ def train(
     from unmask.training.trainer import fit, make_trainer
 
     run, given = Path(config.run), config.data.model_fields_set if config.data.store is not None else None
-    config = with_store(config)
+    config, start = with_store(config), None
+    if config.model.init is not None:
+        config, start = with_start(config, run)
     resume = open_run(config, run)
     if resume is not None and verify_manifest(resume)["step"] >= config.train.steps:
         return resume
-    prepared = prepare_data(config, run, workers, progress, given)
+    chosen = None if start is None else start.choose_tokenizer(config.data.tokenizer)
+    if config.model.init is not None and resume is not None:
+        chosen = Tokenizer.load(resume / "tokenizer.json")
+    prepared = prepare_data(config, run, workers, progress, given, chosen)
     tokenizer = Tokenizer.load(prepared.tokenizer)
+    if start is not None:
+        start.require_extension(tokenizer, f"The tokenizer of the store {prepared.folder}", "data.store")
     if resume is not None and Tokenizer.load(resume / "tokenizer.json").fingerprint != tokenizer.fingerprint:
         raise ValueError(
             f"The tokenizer of {prepared.folder} differs from the tokenizer that the run {run} was begun with, so token ids have "
             "other meanings: the source has changed and was prepared again. Restore the earlier store with data.store=…, or "
             "start in another folder with run=…."
         )
-    model = build_model(config.model, tokenizer, config.seed)
-    parameters = sum(p.numel() for p in model.parameters())
-    model.run_block = build_runner(config.train, parameters, config.train.batch_size * config.data.block_size)
+    model: Network
+    if start is not None:
+        model = start.network(config.model, tokenizer)
+    elif config.model.init is not None and resume is not None:
+        model = read_model(resume)
+    else:
+        model = build_model(config.model, tokenizer, config.seed)
+    prepare_execution(model.train(), config)
     module = MaskedLMModule(
         model, build_loss(config.objective, tokenizer), config.optim, config.train.steps, config.seed
     )
@@ -113,7 +130,7 @@ def train(
         eos_tail=config.data.eos_tail,
     )
     stop = CleanStop()
-    callbacks = [
+    callbacks: list[Callback] = [
         MetricsTable(run / "metrics.csv", config.train.log_every),
         ProgressLine(
             console or Console(),
@@ -124,11 +141,12 @@ def train(
     ]
     if sampler is not None:
         callbacks.append(SampleLog(run / "samples.txt", lambda network: sampler(network, tokenizer)))
+    if config.model.init_attention == "annealed":
+        callbacks.append(AttentionAnnealing(config.train.steps))
     callbacks.append(stop)  # after the callbacks that read max_steps
     extra = {**tokenizer.files(), "run.yaml": config_yaml(config)}
-    trainer = make_trainer(
-        config, run, VerifiedCheckpointIO({"architecture": type(model).__name__, **model.config}, extra), callbacks
-    )
+    writer = VerifiedCheckpointIO(describe_network(model), extra, tied_names(model.state_dict()), origin(config.model))
+    trainer = make_trainer(config, run, writer, callbacks)
     fit(trainer, module, data, resume)
     if stop.stopped is not None:
         raise KeyboardInterrupt

@@ -10,6 +10,7 @@ from unmask.config.tree import Config
 from unmask.data.corpus.sources import Source
 from unmask.data.preparation import Prepared, Progress, prepare
 from unmask.data.recipe import UNNAMED, Recipe, differences
+from unmask.data.tokenizing.tokenizers import Tokenizer
 
 
 def build_source(name: str, config: Config) -> Source:
@@ -49,6 +50,7 @@ def prepare_data(
     workers: int | None = None,
     progress: Progress | None = None,
     given: Collection[str] | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Prepared:
     """Prepare the token stores of a run, or open them if they are complete.
 
@@ -58,6 +60,7 @@ def prepare_data(
         workers: number of tokenising processes; None = one per core.
         progress: callback for the progress of the preparation.
         given: keys of ``config.data`` that must equal those of a complete store; None = all of them.
+        tokenizer: replaces ``data.tokenizer``; the caller compares it with that of a complete store.
 
     Raises:
         ValueError: a store that was prepared with other settings, or an unreadable source.
@@ -65,7 +68,10 @@ def prepare_data(
     data = config.data
     folder = Path(data.store) if data.store is not None else run / "data"
     if Recipe.read(folder) is not None:
-        different = differences(folder, data.model_dump(), Recipe.names() if given is None else given)
+        names = set(Recipe.names() if given is None else given)
+        different = differences(
+            folder, data.model_dump(), names if tokenizer is None else names - {"tokenizer", "vocab_size"}
+        )
         if different:
             changes = ", ".join(
                 f"data.{name} (made with {before!r}, now {now!r})" for name, (before, now) in different.items()
@@ -79,7 +85,7 @@ def prepare_data(
     return prepare(
         build_source(data.source, config),
         folder,
-        tokenizer=data.tokenizer,
+        tokenizer=data.tokenizer if tokenizer is None else tokenizer,
         vocab_size=data.vocab_size,
         valid_fraction=data.valid_fraction,
         valid_source=None if data.valid_source is None else build_source(data.valid_source, config),

@@ -83,7 +83,7 @@ def fill_validation_text(model: Any, tokenizer: Tokenizer, *, valid: Path, rate:
     from unmask.text.batching import left_padded, plain_predict
 
     store, special = TokenStore.open(valid), SpecialIds.of(tokenizer)
-    length = min(SAMPLE_TOKENS, model.max_length)
+    length = min(SAMPLE_TOKENS, model.max_length or SAMPLE_TOKENS)
     documents = [store.document(i)[:length].tolist() for i in range(min(FILLED_DOCUMENTS, store.n_documents))]
     generator = torch.Generator().manual_seed(0)
     rows, masked = [], 0
@@ -125,7 +125,7 @@ def sample_text(model: Any, tokenizer: Any, tokens: int = SAMPLE_TOKENS) -> str:
     from unmask.decode.predictor import MLMPredictor
 
     predictor = MLMPredictor(16, tokenizer=tokenizer, model=model, top_p=0.9, seed=0, allow_eos=False)
-    canvas = Canvas.unconditional(1, min(tokens, model.max_length), SpecialIds.of(tokenizer))
+    canvas = Canvas.unconditional(1, min(tokens, model.max_length or tokens), SpecialIds.of(tokenizer))
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[]):
         return predictor.predict({"input_ids": canvas.ids.to(device)})["text"][0]

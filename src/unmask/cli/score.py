@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,9 +42,10 @@ def score(
             "There is no text to score: pass it as an argument, in a file (--input), or line by line on standard input."
         )
     loaded = load_run(model, which, device, dtype)
+    network: Any = loaded.model
     with counting("scoring") as progress:
         scores = score_texts(
-            loaded.model, loaded.tokenizer, texts, samples=samples if bound else None, seed=seed, progress=progress
+            network, loaded.tokenizer, texts, samples=samples if bound else None, seed=seed, progress=progress
         )
     kind = "log-likelihood bound" if bound else "pseudo-log-likelihood"
     if as_json:

@@ -56,15 +56,37 @@ class ModelConfig(Section):
         False,
         description="Use FlexAttention for packed rows on CUDA, best without dropout; on a CPU the result is the same.",
     )
-    kind: Literal["rotary", "instruction_trace"] = Field(
+    kind: Literal["rotary", "instruction_trace", "hugging_face"] = Field(
         "rotary",
-        description="Network: rotary (any tokens), or instruction_trace (adds embeddings of instruction and argument index).",
+        description="Network: rotary (any tokens), instruction_trace (adds embeddings of instruction and argument index), or hugging_face (from init).",
+    )
+    init: str | None = Field(
+        None,
+        min_length=1,
+        description="First weights: a run, a checkpoint, or a masked or causal Hugging Face model (folder or hub name); null = random.",
+    )
+    init_shift: Literal["auto"] | bool = Field(
+        "auto",
+        description="Read the prediction of a token one position earlier; auto = true for init from a causal model.",
+    )
+    init_attention: Literal["bidirectional", "annealed"] = Field(
+        "bidirectional",
+        description="Attention of a causal init: bidirectional at once, or annealed over the first tenth of training.",
+    )
+    init_step: int | None = Field(None, ge=0, description="Optimiser steps of init; written by training.")
+    init_sha256: str | None = Field(
+        None, description="SHA-256 of the weights of init; written by training, and compared where given."
     )
 
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
-            preset = values.get("preset", "small")
+            preset = values.get("preset", None if values.get("init") else "small")  # init has its own sizes
             return {**PRESETS.get(preset, {}), **values} if isinstance(preset, str) else values
         return values
+
+    @property
+    def dropout_given(self) -> bool:
+        """Whether ``dropout`` was given; a default does not replace the dropout of ``init``."""
+        return "dropout" in self.model_fields_set

@@ -79,6 +79,8 @@ class Config(Section):
                 "model.use_flex_attn is for packed rows, and data.kind=supervised trains on padded ones: leave "
                 "model.use_flex_attn out"
             )
+        if self.model.init is not None and "max_length" not in self.model.model_fields_set:
+            return self  # the length is that of the source
         if self.data.block_size > self.model.max_length:
             raise ValueError(
                 f"data.block_size={self.data.block_size} is longer than model.max_length={self.model.max_length}: "

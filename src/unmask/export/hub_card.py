@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask.config.tree import Config
+from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.runs import LoadedRun
 from unmask.storage import read_json
 
@@ -95,6 +96,7 @@ def hub_card(loaded: LoadedRun, name: str, license: str | None = None) -> str:
         Markdown with a YAML header.
     """
     config, tokenizer, network = loaded.config, loaded.tokenizer, loaded.model
+    assert isinstance(network, RotaryTransformerMLMModel)
     mask = tokenizer.mask_token or "[MASK]"
     traces = tokenizer.next_token_id is not None
     front = {

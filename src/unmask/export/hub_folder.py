@@ -124,11 +124,17 @@ def export_run(
         check_name(push_to)
     _refuse_other_files(target)
     loaded = load_run(run, checkpoint)
+    if not isinstance(loaded.model, RotaryTransformerMLMModel):
+        raise ValueError(
+            f"{run} holds a {type(loaded.model.model).__name__} of transformers, and export is for networks of this package. In Python, "
+            f"unmask.load({str(run)!r}).model.model.save_pretrained(FOLDER) writes it."
+        )
+    network = loaded.model
     card = hub_card(loaded, name=push_to or target.resolve().name, license=license)
     retired = None
     try:
         with atomic_folder(target) as temporary:
-            _write(temporary, loaded.model, loaded.tokenizer, card)
+            _write(temporary, network, loaded.tokenizer, card)
             facts = {"source": str(loaded.folder), "step": loaded.step, "unmask": unmask.__version__}
             files = {name: digest(temporary / name) for name in _names(temporary)}
             write_json(temporary / MANIFEST, {**facts, "files": files})
@@ -140,7 +146,7 @@ def export_run(
         elif retired is not None:  # the new folder did not take the place of the old one
             retired.rename(target)
     url = None if push_to is None else push(target, push_to, private)
-    parameters = sum(p.numel() for p in loaded.model.parameters())
+    parameters = sum(p.numel() for p in network.parameters())
     return Export(target, loaded.folder, loaded.step, parameters, tuple(_names(target)), url)
 
 

@@ -1,6 +1,6 @@
 """Model folders: ``config.json`` and ``model.safetensors``, with a manifest that proves them complete.
 
-    config.json         the network's arguments
+    config.json         architecture, and the network's arguments
     model.safetensors   its weights
     checkpoint.json     manifest: format, version, and the size and SHA-256 of every file in the folder
 
@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unmask.models.networks import ARCHITECTURES
-from unmask.models.rotary_mlm import RotaryTransformerMLMModel
+from unmask.models.networks import ARCHITECTURES, Network
+from unmask.models.tied_weights import tied_names
 from unmask.storage import digest, read_json, write_json
 
 FORMAT = "unmask checkpoint"
@@ -31,22 +31,14 @@ WEIGHTS = "model.safetensors"
 
 
 def write_model(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Write a network's arguments, with its ``architecture``, and its weights; :func:`write_manifest` completes the
-    folder.
+    """Write the config of a network (``describe_network``) and its weights; :func:`write_manifest` completes the folder.
+
+    A tied weight is written once, under its first name.
     """
     write_json(folder / "config.json", {"architecture": "RotaryTransformerMLMModel", **config})
-    shared: dict[int, str] = {}
-    unique = {}
-    for name, tensor in weights.items():  # safetensors refuses two names for one tensor: write tied weights once
-        if shared.setdefault(tensor.data_ptr(), name) == name or tensor.numel() == 0:
-            unique[name] = tensor.detach().contiguous().cpu()
+    tied = tied_names(weights)
+    unique = {name: tensor.detach().contiguous().cpu() for name, tensor in weights.items() if name not in tied}
     save_file(unique, folder / WEIGHTS)
-
-
-def restore_tied(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Restore the second name of a tied weight, which is saved once; ``config`` as given to :func:`write_model`."""
-    tied_name = ARCHITECTURES[config.get("architecture", "RotaryTransformerMLMModel")].tied_weight
-    weights.setdefault(tied_name, weights["embedding.weight"])
 
 
 def write_manifest(folder: Path, **facts: Any) -> None:
@@ -101,7 +93,7 @@ def verify_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def read_model(folder: Path) -> RotaryTransformerMLMModel:
+def read_model(folder: Path) -> Network:
     """Load the network of a complete folder, in evaluation mode, on the CPU.
 
     Raises:
@@ -114,23 +106,14 @@ def read_model(folder: Path) -> RotaryTransformerMLMModel:
         raise ValueError(
             f"{folder} contains a {architecture}, and this version of unmask loads {', '.join(ARCHITECTURES)}."
         )
-    network, tied_name = ARCHITECTURES[architecture].network, ARCHITECTURES[architecture].tied_weight
     try:
-        model = network(**config)
-    except TypeError as error:  # unknown or missing arguments
+        model = ARCHITECTURES[architecture](config, load_file(folder / WEIGHTS))
+    except (TypeError, KeyError) as error:  # unknown or missing arguments
         raise ValueError(f"{folder / 'config.json'} was written by another version of unmask ({error}).") from error
-    try:
-        missing, unexpected = model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
-    except (RuntimeError, SafetensorError) as error:  # wrong shapes, or not a safetensors file
+    except (RuntimeError, SafetensorError) as error:  # wrong names or shapes, or not a safetensors file
         raise ValueError(
             f"The weights in {folder} do not fit its config: {' '.join(str(error).split())[:300]}"
         ) from error
-    tied = {tied_name} if config.get("tie_embeddings") else set()
-    if set(missing) - tied or unexpected:
-        raise ValueError(
-            f"The weights in {folder} do not fit its config: missing {sorted(set(missing) - tied)[:3]}, unexpected "
-            f"{list(unexpected)[:3]}. The files come from different models."
-        )
     return model.eval()
 
 

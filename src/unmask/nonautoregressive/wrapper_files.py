@@ -8,13 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from unmask.models.files import WEIGHTS, verify_manifest
+from unmask.models.tied_weights import load_weights, tied_names
 from unmask.nonautoregressive.wrapper import NonAutoregressiveWrapper
-from unmask.training.checkpoints import STATE, VerifiedCheckpointIO
+from unmask.training.checkpoints import VerifiedCheckpointIO
 
 
 def read_weights(folder: Path, wrapper: NonAutoregressiveWrapper) -> None:
@@ -29,20 +28,11 @@ def read_weights(folder: Path, wrapper: NonAutoregressiveWrapper) -> None:
     """
     verify_manifest(folder)
     try:
-        wrapper.load_state_dict(_complete(load_file(folder / WEIGHTS), wrapper))
-    except (RuntimeError, KeyError) as error:
+        load_weights(wrapper, load_file(folder / WEIGHTS))
+    except RuntimeError as error:
         raise ValueError(
             f"The weights in {folder} do not fit this wrapper: {' '.join(str(error).split())[:300]}"
         ) from error
-
-
-def _complete(weights: dict[str, Tensor], wrapper: NonAutoregressiveWrapper) -> dict[str, Tensor]:
-    first: dict[int, str] = {}
-    for name, tensor in wrapper.state_dict().items():
-        owner = first.setdefault(tensor.data_ptr(), name)
-        if name not in weights and owner != name:
-            weights[name] = weights[owner]
-    return weights
 
 
 class WrapperCheckpointIO(VerifiedCheckpointIO):
@@ -55,14 +45,5 @@ class WrapperCheckpointIO(VerifiedCheckpointIO):
     """
 
     def __init__(self, wrapper: NonAutoregressiveWrapper, config: dict[str, Any], extra_files: dict[str, str]) -> None:
-        super().__init__({"architecture": "NonAutoregressiveWrapper", **config}, extra_files)
-        self.wrapper = wrapper
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Load a checkpoint after verifying its manifest."""
-        path = Path(path)
-        verify_manifest(path)
-        checkpoint: dict[str, Any] = torch.load(path / STATE, map_location=map_location or "cpu", weights_only=True)
-        weights = _complete(load_file(path / WEIGHTS), self.wrapper)
-        checkpoint["state_dict"] = {f"model.{name}": tensor for name, tensor in weights.items()}
-        return checkpoint
+        tied = tied_names(wrapper.state_dict())
+        super().__init__({"architecture": "NonAutoregressiveWrapper", **config}, extra_files, tied)

@@ -10,8 +10,8 @@ from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.devices import choose_device, choose_dtype
 from unmask.export.hub_weights import to_network
 from unmask.export.registration import MODEL_TYPE, register
-from unmask.models.files import MANIFEST
 from unmask.models.hf import HuggingFaceMLM
+from unmask.models.hf_files import is_hugging_face
 from unmask.runs import load_run
 from unmask.text.model import TrainedModel
 
@@ -40,10 +40,8 @@ def load(
         ValueError: There is no model at no-such-run...
     """
     folder = Path(path).expanduser()
-    if (folder / "config.json").is_file() and not (folder / MANIFEST).is_file():
-        return _load_hugging_face(folder, device, dtype)
-    if not folder.exists() and not str(path).startswith((".", "/", "~", "runs/")) and str(path).count("/") <= 1:
-        return _load_hugging_face(str(path), device, dtype)
+    if is_hugging_face(path):
+        return _load_hugging_face(folder if folder.exists() else str(path), device, dtype)
     run = load_run(path, checkpoint, device, dtype)
     return TrainedModel(run.model.eval(), run.tokenizer, run.folder, run.step, run.config, run.dtype)
 

@@ -11,6 +11,7 @@ the run keeps an average.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.plugins import CheckpointIO
 from safetensors.torch import load_file
 
-from unmask.models.files import INDEX, WEIGHTS, restore_tied, verify_manifest, write_manifest, write_model
+from unmask.models.files import INDEX, WEIGHTS, verify_manifest, write_manifest, write_model
+from unmask.models.tied_weights import restore_tied
 from unmask.storage import atomic_folder, read_json, sweep_temporaries, write_json
 
 STATE = "training_state.pt"
@@ -30,13 +32,23 @@ class VerifiedCheckpointIO(CheckpointIO):
     """Write Lightning's checkpoints as folders with a manifest, and read them back after verifying it.
 
     Args:
-        model_config: ``architecture`` and constructor arguments of the network, for ``config.json``.
+        model_config: ``architecture`` and what the network is rebuilt from, for ``config.json``.
         extra_files: further files of the folder: name -> text.
+        tied: of :func:`unmask.models.tied_weights.tied_names`; None = no tied weights.
+        facts: further facts of the manifest, such as ``init``: where the first weights came from.
     """
 
-    def __init__(self, model_config: dict[str, Any], extra_files: dict[str, str]) -> None:
+    def __init__(
+        self,
+        model_config: dict[str, Any],
+        extra_files: dict[str, str],
+        tied: Mapping[str, str] | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         self.model_config = model_config
         self.extra_files = extra_files
+        self.tied = tied or {}
+        self.facts = facts or {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
@@ -54,14 +66,14 @@ class VerifiedCheckpointIO(CheckpointIO):
                 raise OSError(
                     28, f"The checkpoint {path} could not be written, probably because the disk is full: {error}"
                 ) from error
-            write_manifest(folder, step=checkpoint["global_step"])
+            write_manifest(folder, step=checkpoint["global_step"], **self.facts)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         path = Path(path)
         verify_manifest(path)
         checkpoint: dict[str, Any] = torch.load(path / STATE, map_location=map_location or "cpu", weights_only=True)
         weights = load_file(path / WEIGHTS)
-        restore_tied(self.model_config, weights)
+        restore_tied(weights, self.tied)
         checkpoint["state_dict"] = {f"model.{k}": v for k, v in weights.items()}
         return checkpoint
 
