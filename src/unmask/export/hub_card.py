@@ -163,6 +163,13 @@ def _bound(loaded: LoadedRun) -> str:
     found: Mapping[str, Any] | None = None
     if isinstance(report, dict) and report.get("step") == loaded.step:
         found = report.get("models", {}).get("trained")
+        if answers := report.get("answers"):
+            match, nats = answers["exact_match"], answers["nats_per_token"]
+            return (
+                f"Of {answers['rows']:,} held-out answers, {match['value']:.1%} are decoded exactly (greedily, 95% interval "
+                f"{match['low']:.1%} to {match['high']:.1%}); upper bound on the negative log-likelihood given the prompts: "
+                f"{nats['value']:.3f} nats per token."
+            )
     if not found:
         return "Not measured. `unmask evaluate --model RUN` computes an upper bound on the negative log-likelihood of held-out text."
     lines = []
