@@ -5,7 +5,6 @@ With ``unmask.build.objective`` and ``unmask.build.network`` this is the only pl
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from unmask.build.network import build_model, build_runner
 from unmask.build.objective import build_collator, build_loss
+from unmask.build.packages import require_training_packages
 from unmask.build.stores import prepare_data, with_store
 from unmask.config.config_file import config_yaml
 from unmask.config.tree import Config, explicit_values, load_config
@@ -69,7 +69,7 @@ def train(
         ValueError: The config (train.steps=0) is not valid. train.steps = 0: input should be greater than 0...
     """
     config = _as_config(config, overrides)
-    _require_training_packages()
+    require_training_packages("tensorboard")
     from rich.console import Console
 
     from unmask.training.callbacks import CleanStop, MemoryWatch, MetricsTable, ProgressLine, SampleLog
@@ -139,9 +139,3 @@ def _as_config(config: Config | Mapping[str, Any] | str | PathLike[str] | None, 
     if isinstance(config, Mapping):
         return load_config(None, overrides, base=config)
     return load_config(None if config is None else fspath(config), overrides)
-
-
-def _require_training_packages() -> None:
-    missing = [name for name in ("lightning", "tensorboard") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ImportError(f"Training needs {' and '.join(missing)}. Type: pip install {' '.join(missing)}")
