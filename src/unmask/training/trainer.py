@@ -15,7 +15,9 @@ from unmask.training.checkpoints import AveragedWeights, Checkpoints, VerifiedCh
 from unmask.training.precision import choose_precision
 
 
-def make_trainer(config: Config, run: Path, checkpoint_io: VerifiedCheckpointIO, callbacks: list[Callback]) -> Trainer:
+def make_trainer(
+    config: Config, run: Path, checkpoint_io: VerifiedCheckpointIO, callbacks: list[Callback], logger: Any = None
+) -> Trainer:
     """Return a Trainer for ``config.train.steps`` optimiser steps.
 
     Args:
@@ -23,6 +25,7 @@ def make_trainer(config: Config, run: Path, checkpoint_io: VerifiedCheckpointIO,
         run: folder of checkpoints and logs.
         checkpoint_io: writer and reader of checkpoints.
         callbacks: further callbacks, after weight averaging and before checkpoints.
+        logger: a logger of Lightning; None = TensorBoard, in the run folder.
     """
     from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -31,7 +34,7 @@ def make_trainer(config: Config, run: Path, checkpoint_io: VerifiedCheckpointIO,
     checkpoints = Checkpoints(run / "checkpoints", config.train.checkpoint_every, config.train.evaluate_every)
     return Trainer(
         **trainer_options(config, [*averaging, *callbacks, checkpoints]),
-        logger=TensorBoardLogger(run, name="tensorboard", version=""),
+        logger=TensorBoardLogger(run, name="tensorboard", version="") if logger is None else logger,
         default_root_dir=run,
         plugins=[checkpoint_io],
     )
