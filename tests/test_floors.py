@@ -37,7 +37,7 @@ FLOORS = [
     {"nonautoregressive"},
     {"runs", "resume"},
     {"build"},
-    {"text", "report", "export"},
+    {"text", "report", "export", "interop"},
     {"measure"},
     {"cli", "__main__"},
 ]
