@@ -38,7 +38,7 @@ FLOORS = [
     {"nonautoregressive"},
     {"runs", "resume"},
     {"build", "export"},
-    {"text", "report"},
+    {"text", "report", "interop"},
     {"measure"},
     {"cli", "__main__"},
 ]

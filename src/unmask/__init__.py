@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 __version__: str
 
 if TYPE_CHECKING:  # for type checkers and editors; a test compares the block with _HOMES
+    from unmask.build.fit import FitResult as FitResult
+    from unmask.build.fit import RowSource as RowSource
+    from unmask.build.fit import fit as fit
     from unmask.build.run import train as train
     from unmask.collate.all_mask import AllMaskDataset as AllMaskDataset
     from unmask.collate.answers import SupervisedMLMCollator as SupervisedMLMCollator
@@ -128,6 +131,11 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares the block wi
     )
 
 _HOMES = {
+    "build.fit": (
+        "FitResult",
+        "RowSource",
+        "fit",
+    ),
     "build.run": ("train",),
     "collate.all_mask": ("AllMaskDataset",),
     "collate.answers": ("SupervisedMLMCollator",),

@@ -40,14 +40,15 @@ def build_schedule(config: ObjectiveConfig) -> Schedule:
     return schedule if is_full_range else clipped(schedule, config.rate_min, config.rate_max)
 
 
-def build_mask_rate(config: ObjectiveConfig) -> MaskRate:
-    """Return the law of a row's mask rate."""
+def build_mask_rate(config: ObjectiveConfig, schedule: Schedule | None = None) -> MaskRate:
+    """Return the law of a row's mask rate; ``schedule`` replaces that of the config."""
+    schedule = build_schedule(config) if schedule is None else schedule
     if config.mask_rate_law == "constant":
         mask_rate: MaskRate = ConstantMaskRate(config.probability)
     elif config.time_steps is not None:
-        mask_rate = DiscreteMaskRate(build_schedule(config), config.time_steps)
+        mask_rate = DiscreteMaskRate(schedule, config.time_steps)
     else:  # a fixed count needs no smallest time: at least one position is masked
-        mask_rate = ScheduleMaskRate(build_schedule(config), 0.0 if config.selection == "fixed_count" else config.eps)
+        mask_rate = ScheduleMaskRate(schedule, 0.0 if config.selection == "fixed_count" else config.eps)
     start = config.mask_rate_start
     return mask_rate if start is None else MaskRateWarmup(ConstantMaskRate(start), mask_rate, config.mask_rate_warmup)
 
@@ -63,17 +64,18 @@ def build_selection(config: ObjectiveConfig) -> PositionSampler:
     return samplers[config.selection]
 
 
-def build_corruption(config: ObjectiveConfig, tokenizer: Any) -> Corruption:
+def build_corruption(config: ObjectiveConfig, tokenizer: Any, schedule: Schedule | None = None) -> Corruption:
     """Return the corruption of an objective: mask rate, position sampler, replacement and granularity.
 
     Args:
         config: the ``objective`` section.
         tokenizer: a tokenizer, or ``SpecialIds`` if ``granularity`` is ``"token"``.
+        schedule: the mask rate as a function of time; None = that of the config.
     """
     special = SpecialIds.of(tokenizer)
     ordinary = ordinary_ids(special.vocab_size, special.all) if config.random_replace_prob else None
     return Corruption(
-        build_mask_rate(config),
+        build_mask_rate(config, schedule),
         build_selection(config),
         Replacement(
             special.mask, config.mask_replace_prob, config.random_replace_prob, ordinary, runs=config.replace_spans
@@ -119,11 +121,12 @@ def is_elbo(config: ObjectiveConfig) -> bool:
     )
 
 
-def build_loss(config: ObjectiveConfig, tokenizer: Any) -> MLMLoss:
-    """Return the loss of an objective: weighting, normaliser and regularisers."""
-    weighting: Weighting = config.weighting if config.weighting != "schedule" else build_schedule(config)
+def build_loss(config: ObjectiveConfig, tokenizer: Any, schedule: Schedule | None = None) -> MLMLoss:
+    """Return the loss of an objective: weighting, normaliser and regularisers; ``schedule`` replaces that of the config."""
+    schedule = build_schedule(config) if schedule is None else schedule
+    weighting: Weighting = config.weighting if config.weighting != "schedule" else schedule
     if config.weighting == "schedule" and config.time_steps is not None:
-        weighting = DiscreteTime(build_schedule(config), config.time_steps)
+        weighting = DiscreteTime(schedule, config.time_steps)
     return MLMLoss(
         tokenizer=tokenizer,
         loss_on_visible_tokens=config.loss_on_visible_tokens,
@@ -148,7 +151,13 @@ def collator_options(config: Config, seed: int) -> CollatorOptions:
     return {"seed": seed, "low_discrepancy_times": False} if law is None else {"seed": seed, "time_sampling": law}
 
 
-def build_collator(config: Config, tokenizer: Any, seed: int, progress: float | None = None) -> CorruptingCollator:
+def build_collator(
+    config: Config,
+    tokenizer: Any,
+    seed: int,
+    progress: float | None = None,
+    corruption: Corruption | None = None,
+) -> CorruptingCollator:
     """Return the collator from windows of the token stream, or from rows with answers, to batches.
 
     Args:
@@ -157,8 +166,9 @@ def build_collator(config: Config, tokenizer: Any, seed: int, progress: float | 
         seed: random seed of the masks.
         progress: fraction of training done, in [0, 1], for the mask-rate warm-up. Validation fixes it at 1, so that its masks
             stay the same over the run; None = each row has a field ``progress``.
+        corruption: the corruption; None = that of the objective.
     """
-    corruption = build_corruption(config.objective, tokenizer)
+    corruption = build_corruption(config.objective, tokenizer) if corruption is None else corruption
     if progress is not None:
         corruption = corruption.at(torch.tensor([progress], dtype=torch.float64))
     options = collator_options(config, seed)

@@ -5,25 +5,31 @@ With ``unmask.build.objective`` and ``unmask.build.network`` this is the only pl
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from unmask.build.network import build_model, prepare_execution
-from unmask.build.objective import build_collator, build_loss
+from unmask.build.objective import build_collator, build_corruption, build_loss
+from unmask.build.packages import require_training_packages
+from unmask.build.parts import check_parts, part_records
 from unmask.build.start import origin, with_start
 from unmask.build.stores import prepare_data, with_store
 from unmask.config.config_file import config_yaml
 from unmask.config.tree import Config, explicit_values, load_config
-from unmask.contracts import MLMModel
+from unmask.contracts import MLMModel, Objective
 from unmask.data.preparation import Progress
 from unmask.data.store.token_store import TokenStore
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.models.files import read_model, resolve_checkpoint, verify_manifest
-from unmask.models.networks import Network, describe_network
+from unmask.models.networks import describe_network
+from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.models.tied_weights import tied_names
+from unmask.ops.schedule import Schedule, as_schedule
+from unmask.ops.scheme import Corruption
 from unmask.runs import open_run
 
 if TYPE_CHECKING:
@@ -41,6 +47,12 @@ def train(
     sampler: Sampler | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
+    corruption: Corruption | None = None,
+    schedule: Schedule | str | None = None,
+    model: nn.Module | None = None,
+    loss: Objective | None = None,
+    callbacks: Sequence[Any] = (),
+    logger: Any = None,
 ) -> Path:
     """Train a masked language model, or resume its run.
 
@@ -56,6 +68,10 @@ def train(
         sampler: function of the network and its tokenizer; its text is appended to ``samples.txt`` after each validation.
         workers: number of tokenising processes; None = one per core.
         progress: callback ``(done, total, stage)`` of the preparation.
+        corruption, schedule, model, loss: parts that replace those of the config. The run records each by name and SHA-256 of
+            its source, and a resume with another part is refused.
+        callbacks: further callbacks of Lightning.
+        logger: a logger of Lightning instead of TensorBoard's.
 
     Returns:
         The folder of the last checkpoint.
@@ -72,8 +88,7 @@ def train(
         ValueError: The config (train.steps=0) is not valid. train.steps = 0: input should be greater than 0...
     """
     config = _as_config(config, overrides)
-    _require_training_packages()
-    from lightning.pytorch import Callback
+    require_training_packages("tensorboard")
     from rich.console import Console
 
     from unmask.training.annealing import AttentionAnnealing
@@ -87,7 +102,10 @@ def train(
     config, start = with_store(config), None
     if config.model.init is not None:
         config, start = with_start(config, run)
+    parts = part_records({"corruption": corruption, "schedule": schedule, "model": model, "loss": loss})
     resume = open_run(config, run)
+    check_parts(run, parts, resumed=resume is not None)
+    course = None if schedule is None else as_schedule(schedule)
     if resume is not None and verify_manifest(resume)["step"] >= config.train.steps:
         return resume
     chosen = None if start is None else start.choose_tokenizer(config.data.tokenizer)
@@ -103,25 +121,28 @@ def train(
             "other meanings: the source has changed and was prepared again. Restore the earlier store with data.store=…, or "
             "start in another folder with run=…."
         )
-    model: Network
-    if start is not None:
-        model = start.network(config.model, tokenizer)
+    network: Any
+    if model is not None:
+        network = model
+    elif start is not None:
+        network = start.network(config.model, tokenizer)
     elif config.model.init is not None and resume is not None:
-        model = read_model(resume)
+        network = read_model(resume)
     else:
-        model = build_model(config.model, tokenizer, config.seed)
-    prepare_execution(model.train(), config)
-    module = MaskedLMModule(
-        model, build_loss(config.objective, tokenizer), config.optim, config.train.steps, config.seed
-    )
+        network = build_model(config.model, tokenizer, config.seed)
+    if model is None:
+        prepare_execution(network.train(), config)
+    objective = build_loss(config.objective, tokenizer, course) if loss is None else loss
+    module = MaskedLMModule(network, objective, config.optim, config.train.steps, config.seed)
+    noise = build_corruption(config.objective, tokenizer, course) if corruption is None else corruption
     data = TokenStoreData(
         TokenStore.open(prepared.train),
         TokenStore.open(prepared.valid),
         block_size=config.data.block_size,
         batch_size=config.train.batch_size,
         accumulate=config.train.accumulate,
-        collate=build_collator(config, tokenizer, config.seed),
-        collate_valid=build_collator(config, tokenizer, config.seed + 1, progress=1.0),
+        collate=build_collator(config, tokenizer, config.seed, None, noise),
+        collate_valid=build_collator(config, tokenizer, config.seed + 1, 1.0, noise),
         evaluate_rows=config.train.evaluate_rows,
         steps=config.train.steps,
         seed=config.seed,
@@ -130,7 +151,8 @@ def train(
         eos_tail=config.data.eos_tail,
     )
     stop = CleanStop()
-    callbacks: list[Callback] = [
+    watchers: list[Any] = [
+        *callbacks,
         MetricsTable(run / "metrics.csv", config.train.log_every),
         ProgressLine(
             console or Console(),
@@ -140,13 +162,14 @@ def train(
         MemoryWatch(),
     ]
     if sampler is not None:
-        callbacks.append(SampleLog(run / "samples.txt", lambda network: sampler(network, tokenizer)))
+        watchers.append(SampleLog(run / "samples.txt", lambda trained: sampler(trained, tokenizer)))
     if config.model.init_attention == "annealed":
-        callbacks.append(AttentionAnnealing(config.train.steps))
-    callbacks.append(stop)  # after the callbacks that read max_steps
+        watchers.append(AttentionAnnealing(config.train.steps))
+    watchers.append(stop)  # after the callbacks that read max_steps
     extra = {**tokenizer.files(), "run.yaml": config_yaml(config)}
-    writer = VerifiedCheckpointIO(describe_network(model), extra, tied_names(model.state_dict()), origin(config.model))
-    trainer = make_trainer(config, run, writer, callbacks)
+    described = describe_network(network) if model is None else describe_part(network)
+    writer = VerifiedCheckpointIO(described, extra, tied_names(network.state_dict()), origin(config.model))
+    trainer = make_trainer(config, run, writer, watchers, logger)
     fit(trainer, module, data, resume)
     if stop.stopped is not None:
         raise KeyboardInterrupt
@@ -161,7 +184,9 @@ def _as_config(config: Config | Mapping[str, Any] | str | PathLike[str] | None, 
     return load_config(None if config is None else fspath(config), overrides)
 
 
-def _require_training_packages() -> None:
-    missing = [name for name in ("lightning", "tensorboard") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ImportError(f"Training needs {' and '.join(missing)}. Type: pip install {' '.join(missing)}")
+def describe_part(network: nn.Module) -> dict[str, Any]:
+    """Return the ``config.json`` of a network that the caller passed: its class, and its attribute ``config`` if that is a mapping."""
+    if isinstance(network, RotaryTransformerMLMModel):
+        return describe_network(network)
+    config = getattr(network, "config", None)
+    return {"architecture": type(network).__name__, **(config if isinstance(config, Mapping) else {})}

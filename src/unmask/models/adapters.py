@@ -112,15 +112,16 @@ class PlainNetwork(nn.Module):
     """A module that maps ids ``[B, L]`` to logits ``[B, L, V]``, without separate hidden states.
 
     Args:
-        net: with ``num_tokens`` and ``max_seq_len``.
+        net: with ``num_tokens``, unless given, and ``max_seq_len``.
+        num_tokens: vocabulary size; None = that of ``net``.
     """
 
     width = embedding_width = None
 
-    def __init__(self, net: Any) -> None:
+    def __init__(self, net: Any, num_tokens: int | None = None) -> None:
         super().__init__()
         self.net = net
-        self.num_tokens: int = net.num_tokens
+        self.num_tokens: int = net.num_tokens if num_tokens is None else num_tokens
         self.max_length: int | None = getattr(net, "max_seq_len", None)
         self._used = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
@@ -14,7 +15,9 @@ from unmask.training.checkpoints import AveragedWeights, Checkpoints, VerifiedCh
 from unmask.training.precision import choose_precision
 
 
-def make_trainer(config: Config, run: Path, checkpoint_io: VerifiedCheckpointIO, callbacks: list[Callback]) -> Trainer:
+def make_trainer(
+    config: Config, run: Path, checkpoint_io: VerifiedCheckpointIO, callbacks: list[Callback], logger: Any = None
+) -> Trainer:
     """Return a Trainer for ``config.train.steps`` optimiser steps.
 
     Args:
@@ -22,44 +25,55 @@ def make_trainer(config: Config, run: Path, checkpoint_io: VerifiedCheckpointIO,
         run: folder of checkpoints and logs.
         checkpoint_io: writer and reader of checkpoints.
         callbacks: further callbacks, after weight averaging and before checkpoints.
+        logger: a logger of Lightning; None = TensorBoard, in the run folder.
     """
     from lightning.pytorch.loggers import TensorBoardLogger
 
+    # Averaging comes first, so that the checkpoint of a step holds the average of that step. Checkpoints come last.
+    averaging: list[Callback] = [AveragedWeights(config.optim.ema)] if config.optim.ema else []
+    checkpoints = Checkpoints(run / "checkpoints", config.train.checkpoint_every, config.train.evaluate_every)
+    return Trainer(
+        **trainer_options(config, [*averaging, *callbacks, checkpoints]),
+        logger=TensorBoardLogger(run, name="tensorboard", version="") if logger is None else logger,
+        default_root_dir=run,
+        plugins=[checkpoint_io],
+    )
+
+
+def trainer_options(config: Config, callbacks: list[Callback]) -> dict[str, Any]:
+    """Return the options of a Trainer that do not depend on a run folder.
+
+    Args:
+        config: the config of the run.
+        callbacks: all callbacks, in order.
+    """
     device = choose_device(config.train.device)
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # The module overrides on_before_batch_transfer to index the scored positions on the host.
     warnings.filterwarnings("ignore", message=".*overridden `on_before_batch_transfer`.*")
+    warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-    averaging: list[Callback] = [AveragedWeights(config.optim.ema)] if config.optim.ema else []
-    return Trainer(
-        accelerator=device.type,
-        devices=config.train.devices if device.type == "cuda" or config.train.devices != "auto" else 1,
-        num_nodes=config.train.nodes,
-        precision=choose_precision(config.train.precision, device),
-        max_steps=config.train.steps,
-        max_epochs=-1,
-        accumulate_grad_batches=config.train.accumulate,
-        gradient_clip_val=config.optim.clip or None,
-        val_check_interval=config.train.evaluate_every * config.train.accumulate,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        log_every_n_steps=config.train.log_every,
-        use_distributed_sampler=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        logger=TensorBoardLogger(run, name="tensorboard", version=""),
-        default_root_dir=run,
-        plugins=[checkpoint_io],
-        # Averaging comes first, so that the checkpoint of a step holds the average of that step. Checkpoints come last.
-        callbacks=[
-            *averaging,
-            *callbacks,
-            Checkpoints(run / "checkpoints", config.train.checkpoint_every, config.train.evaluate_every),
-        ],
-    )
+    return {
+        "accelerator": device.type,
+        "devices": config.train.devices if device.type == "cuda" or config.train.devices != "auto" else 1,
+        "num_nodes": config.train.nodes,
+        "precision": choose_precision(config.train.precision, device),
+        "max_steps": config.train.steps,
+        "max_epochs": -1,
+        "accumulate_grad_batches": config.train.accumulate,
+        "gradient_clip_val": config.optim.clip or None,
+        "val_check_interval": config.train.evaluate_every * config.train.accumulate,
+        "check_val_every_n_epoch": None,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": config.train.log_every,
+        "use_distributed_sampler": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "callbacks": callbacks,
+    }
 
 
 def fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, resume: Path | None) -> None:
