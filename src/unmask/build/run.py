@@ -25,6 +25,7 @@ from unmask.models.files import read_model, resolve_checkpoint, verify_manifest
 from unmask.models.networks import Network, describe_network
 from unmask.models.tied_weights import tied_names
 from unmask.runs import open_run
+from unmask.training.loggers import missing_packages
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +73,7 @@ def train(
         ValueError: The config (train.steps=0) is not valid. train.steps = 0: input should be greater than 0...
     """
     config = _as_config(config, overrides)
-    _require_training_packages()
+    _require_training_packages(config.train.logger)
     from lightning.pytorch import Callback
     from rich.console import Console
 
@@ -81,6 +82,7 @@ def train(
     from unmask.training.checkpoints import VerifiedCheckpointIO
     from unmask.training.data import TokenStoreData
     from unmask.training.module import MaskedLMModule
+    from unmask.training.optim import freeze_parameters
     from unmask.training.trainer import fit, make_trainer
 
     run, given = Path(config.run), config.data.model_fields_set if config.data.store is not None else None
@@ -90,7 +92,8 @@ def train(
     resume = open_run(config, run)
     if resume is not None and verify_manifest(resume)["step"] >= config.train.steps:
         return resume
-    chosen = None if start is None else start.choose_tokenizer(config.data.tokenizer)
+    of_store = given is not None and "tokenizer" not in given  # the tokenizer of the store is compared below
+    chosen = None if start is None else start.choose_tokenizer(None if of_store else config.data.tokenizer)
     if config.model.init is not None and resume is not None:
         chosen = Tokenizer.load(resume / "tokenizer.json")
     prepared = prepare_data(config, run, workers, progress, given, chosen)
@@ -111,6 +114,7 @@ def train(
     else:
         model = build_model(config.model, tokenizer, config.seed)
     prepare_execution(model.train(), config)
+    freeze_parameters(model, config.train.freeze)
     module = MaskedLMModule(
         model, build_loss(config.objective, tokenizer), config.optim, config.train.steps, config.seed
     )
@@ -159,7 +163,8 @@ def _as_config(config: Config | Mapping[str, Any] | str | PathLike[str] | None, 
     return load_config(None if config is None else fspath(config), overrides)
 
 
-def _require_training_packages() -> None:
-    missing = [name for name in ("lightning", "tensorboard") if importlib.util.find_spec(name) is None]
+def _require_training_packages(logger: str) -> None:
+    missing = [name for name in ("lightning",) if importlib.util.find_spec(name) is None] + missing_packages(logger)
     if missing:
-        raise ImportError(f"Training needs {' and '.join(missing)}. Type: pip install {' '.join(missing)}")
+        other = " Or choose train.logger=csv or none." if logger in missing else ""
+        raise ImportError(f"Training needs {' and '.join(missing)}. Type: pip install {' '.join(missing)}.{other}")

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from unmask.config.tree import Config
 from unmask.devices import choose_device
 from unmask.training.checkpoints import AveragedWeights, Checkpoints, VerifiedCheckpointIO
+from unmask.training.loggers import build_logger
 from unmask.training.precision import choose_precision
 
 
@@ -23,8 +24,6 @@ def make_trainer(config: Config, run: Path, checkpoint_io: VerifiedCheckpointIO,
         checkpoint_io: writer and reader of checkpoints.
         callbacks: further callbacks, after weight averaging and before checkpoints.
     """
-    from lightning.pytorch.loggers import TensorBoardLogger
-
     device = choose_device(config.train.device)
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -50,7 +49,7 @@ def make_trainer(config: Config, run: Path, checkpoint_io: VerifiedCheckpointIO,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        logger=TensorBoardLogger(run, name="tensorboard", version=""),
+        logger=build_logger(config, run),
         default_root_dir=run,
         plugins=[checkpoint_io],
         # Averaging comes first, so that the checkpoint of a step holds the average of that step. Checkpoints come last.
