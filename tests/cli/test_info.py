@@ -28,6 +28,10 @@ def test_every_thing_is_described(unmask, trained, tmp_path):
     assert (exported["kind"], exported["parameters"]) == ("export of unmask", run["parameters"])
     text = unmask("info", trained).out
     assert "objective" in text and "width" in text and "{" not in text
+    assert "describes folders" in unmask("info", best / "config.json").err
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.yaml").write_text("seed: 5")
+    assert facts_of(unmask, tmp_path / "begun")["kind"] == "run without a checkpoint"
     refused = unmask("info", tmp_path / "nowhere")
     assert refused.code == 1 and "no model" in refused.err
 

@@ -49,6 +49,11 @@ def describe(path: str, which: str = "last") -> dict[str, Any]:
         return _store(folder)
     if is_hugging_face(path):
         return _model(path)
+    if folder.is_file():
+        raise ValueError(
+            f"{path} is a file, and info describes folders: a run, a checkpoint, a store of `unmask prepare`, or a model. Give the "
+            "folder, or a hub name."
+        )
     begun = (folder / "config.yaml").is_file() and not (folder / MANIFEST).is_file()
     if begun and not (folder / "checkpoints" / "index.json").is_file():
         return _begun(folder)
