@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from unmask.config.override import flat_keys
 from unmask.config.tree import Config, load_config
 from unmask.models.files import INDEX
-from unmask.runs import RESUMABLE_KEYS, flat_keys
+from unmask.runs import RESUMABLE_KEYS
 
 
 class Resumed(NamedTuple):

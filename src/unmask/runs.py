@@ -6,11 +6,11 @@ import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from unmask.config.config_file import save_config
+from unmask.config.override import flat_keys
 from unmask.config.tree import Config, load_config
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.devices import choose_device, choose_dtype
@@ -83,18 +83,11 @@ RESUMABLE_KEYS = frozenset(
         "train.evaluate_every",
         "train.checkpoint_every",
         "train.log_every",
+        "train.logger",
         "train.resume",
     }
 )
-"""Config keys that a resumed run may change: hardware, intervals and length. All other keys change what is computed."""
-
-
-def flat_keys(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten a nested mapping to dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= flat_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+"""Config keys that a resumed run may change: hardware, intervals, logger and length. All other keys change what is computed."""
 
 
 def is_first_process() -> bool:

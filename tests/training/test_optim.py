@@ -9,7 +9,13 @@ from torch import nn
 
 from unmask.config.optim_config import OptimConfig
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
-from unmask.training.optim import build_optimizer, learning_rate_factor, split_parameters
+from unmask.training.optim import (
+    _BLOCK,
+    build_optimizer,
+    freeze_parameters,
+    learning_rate_factor,
+    split_parameters,
+)
 
 
 def shares(total: int, **settings) -> list[float]:
@@ -115,3 +121,37 @@ def test_muon_state_survives_a_round_trip_and_the_schedule_reaches_both_parts():
         assert torch.equal(a, b)
     with pytest.raises(ValueError, match=r"optim\.name"):
         two.load_state_dict(build_optimizer(first, OptimConfig()).state_dict())
+
+
+def test_frozen_parameters_stay_bit_equal_and_have_no_state():
+    torch.manual_seed(0)
+    model = RotaryTransformerMLMModel(20, 16, 2, 2, tie_embeddings=True, dropout=0.0)
+    freeze_parameters(model, ["head.projection.weight", "blocks.0.*"])
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    for name in ("adamw", "muon"):
+        optimizer = build_optimizer(model, OptimConfig(name=name))
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        model(torch.randint(0, 20, (2, 8))).logsumexp(-1).sum().backward()
+        optimizer.step()
+        for key, parameter in model.named_parameters():
+            frozen = key == "embedding.weight" or key.startswith("blocks.0.")  # tied to the projection
+            assert (id(parameter) in held) != frozen
+            assert torch.equal(parameter, before[key]) == frozen, key
+
+
+def test_a_pattern_that_freezes_nothing_is_refused_with_near_names():
+    model = RotaryTransformerMLMModel(20, 16, 1, 2)
+    with pytest.raises(ValueError, match=r"'embeding.weight'.*embedding\.weight"):
+        freeze_parameters(model, ["embeding.weight"])
+    with pytest.raises(ValueError, match="nothing is left"):
+        freeze_parameters(model, ["*"])
+
+
+def test_blocks_of_transformers_are_blocks():
+    names = (
+        "blocks.0.qkv.weight",
+        "model.bert.encoder.layer.3.a.weight",
+        "model.transformer.h.1.b",
+        "model.model.layers.10.c.weight",
+    )
+    assert all(_BLOCK.search(name) for name in names) and not _BLOCK.search("model.cls.predictions.decoder.weight")

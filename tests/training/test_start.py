@@ -160,16 +160,17 @@ def test_an_export_starts_a_run_with_another_objective(tiny, tmp_path):
     assert unmask.load(checkpoint, device="cpu").step == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
 def test_a_killed_run_of_a_hugging_face_network_resumes_bit_for_bit(kind, tiny, tokenizer, tmp_path, monkeypatch):
     folder = source(kind, tokenizer, tmp_path / "source")
-    annealed = ["model.init_attention=annealed"] if kind in CAUSAL else ["optim.ema=0.9"]
+    annealed = ["model.init_attention=annealed", "train.steps=40"] if kind in CAUSAL else ["optim.ema=0.9"]
     whole, killed = (
         begun(
             tiny,
             folder,
             f"run={tmp_path / name}",
-            "train.steps=40",
+            "train.steps=16",
             "train.evaluate_every=20",
             "train.checkpoint_every=2",
             *annealed,
@@ -191,7 +192,7 @@ def test_a_killed_run_of_a_hugging_face_network_resumes_bit_for_bit(kind, tiny, 
     train(killed)
     assert left_by(killed.run) == left_by(whole.run)
     losses = [value for _, name, value in read_metrics(Path(whole.run) / "metrics.csv") if name == "train/loss"]
-    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+    assert sum(losses[-2:]) < sum(losses[:2])
     loaded = unmask.load(whole.run, device="cpu")
     assert loaded.fill("the cat [MASK] the moon.").text
     assert (resolve_checkpoint(whole.run) / "model.safetensors").is_file()
@@ -225,6 +226,7 @@ def test_contradictions_are_refused_by_name(tiny, tokenizer, tmp_path):
         ("model.init_attention=annealed",): "causal language models",
         ("model.init_shift=true",): "causal language models",
         ("model.init_sha256=abc",): "has changed",
+        ("model.init_step=7",): "has changed",
     }.items():
         config = begun(tiny, folder, *keys)
         with pytest.raises(ValueError, match=message):
@@ -242,7 +244,8 @@ def test_contradictions_are_refused_by_name(tiny, tokenizer, tmp_path):
         train(begun(tiny, "no-such/model"))
     unmask.prepare(tiny["data"]["source"], tmp_path / "store", tokenizer=other_tokenizer(tmp_path), workers=1)
     with pytest.raises(ValueError, match=r"Leave data\.store out"):
-        train(begun(tiny, folder, f"data.store={tmp_path / 'store'}", f"run={tmp_path / 'stored'}"))
+        data = {"store": str(tmp_path / "store"), "block_size": 32}
+        train(config_of({**tiny, "data": data, "model": {"init": str(folder)}}, f"run={tmp_path / 'stored'}"))
     t5 = tmp_path / "t5"
     transformers.T5Config(vocab_size=30, d_model=16).save_pretrained(t5)
     with pytest.raises(ValueError, match="neither a masked nor a causal"):

@@ -16,4 +16,5 @@ def require_training_packages(*names: str) -> None:
     """
     missing = [name for name in ("lightning", *names) if importlib.util.find_spec(name) is None]
     if missing:
-        raise ImportError(f"Training needs {' and '.join(missing)}. Type: pip install {' '.join(missing)}")
+        other = " Or choose train.logger=csv or none." if set(names) & set(missing) else ""
+        raise ImportError(f"Training needs {' and '.join(missing)}. Type: pip install {' '.join(missing)}.{other}")

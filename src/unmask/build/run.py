@@ -31,6 +31,7 @@ from unmask.models.tied_weights import tied_names
 from unmask.ops.schedule import Schedule, as_schedule
 from unmask.ops.scheme import Corruption
 from unmask.runs import open_run
+from unmask.training.loggers import missing_packages
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +72,7 @@ def train(
         corruption, schedule, model, loss: parts that replace those of the config. The run records each by name and SHA-256 of
             its source, and a resume with another part is refused.
         callbacks: further callbacks of Lightning.
-        logger: a logger of Lightning instead of TensorBoard's.
+        logger: a logger of Lightning; None = that of ``train.logger``.
 
     Returns:
         The folder of the last checkpoint.
@@ -88,7 +89,7 @@ def train(
         ValueError: The config (train.steps=0) is not valid. train.steps = 0: input should be greater than 0...
     """
     config = _as_config(config, overrides)
-    require_training_packages("tensorboard")
+    require_training_packages(*missing_packages(config.train.logger))
     from rich.console import Console
 
     from unmask.training.annealing import AttentionAnnealing
@@ -96,6 +97,7 @@ def train(
     from unmask.training.checkpoints import VerifiedCheckpointIO
     from unmask.training.data import TokenStoreData
     from unmask.training.module import MaskedLMModule
+    from unmask.training.optim import freeze_parameters
     from unmask.training.trainer import fit, make_trainer
 
     run, given = Path(config.run), config.data.model_fields_set if config.data.store is not None else None
@@ -108,7 +110,8 @@ def train(
     course = None if schedule is None else as_schedule(schedule)
     if resume is not None and verify_manifest(resume)["step"] >= config.train.steps:
         return resume
-    chosen = None if start is None else start.choose_tokenizer(config.data.tokenizer)
+    of_store = given is not None and "tokenizer" not in given  # the tokenizer of the store is compared below
+    chosen = None if start is None else start.choose_tokenizer(None if of_store else config.data.tokenizer)
     if config.model.init is not None and resume is not None:
         chosen = Tokenizer.load(resume / "tokenizer.json")
     prepared = prepare_data(config, run, workers, progress, given, chosen)
@@ -132,6 +135,7 @@ def train(
         network = build_model(config.model, tokenizer, config.seed)
     if model is None:
         prepare_execution(network.train(), config)
+    freeze_parameters(network, config.train.freeze)
     objective = build_loss(config.objective, tokenizer, course) if loss is None else loss
     module = MaskedLMModule(network, objective, config.optim, config.train.steps, config.seed)
     noise = build_corruption(config.objective, tokenizer, course) if corruption is None else corruption

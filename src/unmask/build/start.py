@@ -219,13 +219,15 @@ class Start:
             raise ValueError(
                 f"model.init={self.name} was trained with model.init_shift={str(self.shift).lower()}; leave the key out."
             )
-        if section.init_sha256 not in (None, self.sha256):
-            raise ValueError(
-                f"The weights of model.init={self.name} have SHA-256 {self.sha256}, and the config records {section.init_sha256}: the "
-                "source has changed. Restore it, or leave model.init_sha256 out to start from it as it is."
-            )
+        recorded = {"init_step": self.step, "init_sha256": self.sha256}
+        for key, found in recorded.items():
+            if getattr(section, key) not in (None, found):
+                raise ValueError(
+                    f"model.init={self.name} has {key}={found}, and the config records {getattr(section, key)}: the source has changed. "
+                    f"Restore it, or leave model.init_step and model.init_sha256 out to start from it as it is."
+                )
         values = own | {k: v for k, v in given.items() if k in free}
-        values |= {"preset": None, "init_step": self.step, "init_sha256": self.sha256}
+        values |= {"preset": None, **recorded}
         tree = config.model_dump()
         tree["model"] |= values
         return load_config(base=tree)

@@ -21,6 +21,7 @@ from unmask.cli.evaluate import evaluate
 from unmask.cli.export import export
 from unmask.cli.fill import fill
 from unmask.cli.generate import generate
+from unmask.cli.info import info
 from unmask.cli.prepare import prepare
 from unmask.cli.score import score
 from unmask.cli.train import train
@@ -34,7 +35,7 @@ app: typer.Typer = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, prepare, disassemble, train, evaluate, generate, fill, score, export, bench):
+for command in (demo, prepare, disassemble, train, evaluate, generate, fill, score, info, export, bench):
     app.command()(command)
 
 

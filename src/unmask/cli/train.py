@@ -20,6 +20,10 @@ def train(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the config with the meaning of every key, and exit.")
     ] = False,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="Train one run per seed, one after another, in run-SEED inside the run folder: 0,1,2."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Number of tokenising processes; by default one per core.")
     ] = None,
@@ -36,6 +40,34 @@ def train(
         print(config_yaml(load_config(file, given)), end="")
         return
 
+    if seeds is None:
+        _train(file, given, workers)
+        return
+    numbers = _numbers(seeds)
+    if any(each.partition("=")[0].strip() == "seed" for each in given):
+        raise ValueError("--seeds sets the seed of each run, and seed=… was given as well. Leave one of the two out.")
+    config = load_config(file, given)
+    if config.data.store is None:
+        given.append(f"data.store={config.run}/data")
+    for number in numbers:
+        _train(file, [*given, f"seed={number}", f"run={config.run}/run-{number}"], workers)
+
+
+def _numbers(seeds: str) -> list[int]:
+    """Parse the value of ``--seeds``."""
+    try:
+        numbers = [int(part) for part in seeds.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(
+            f"--seeds {seeds!r} is no list of different whole numbers. Write them with commas: --seeds 0,1,2."
+        )
+    return numbers
+
+
+def _train(file: str | None, given: list[str], workers: int | None) -> None:
+    """Train one run, and print where it is."""
     from pathlib import Path
 
     from unmask.build.run import train as run_training

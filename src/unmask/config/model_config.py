@@ -73,7 +73,9 @@ class ModelConfig(Section):
         "bidirectional",
         description="Attention of a causal init: bidirectional at once, or annealed over the first tenth of training.",
     )
-    init_step: int | None = Field(None, ge=0, description="Optimiser steps of init; written by training.")
+    init_step: int | None = Field(
+        None, ge=0, description="Optimiser steps of init; written by training, and compared where given."
+    )
     init_sha256: str | None = Field(
         None, description="SHA-256 of the weights of init; written by training, and compared where given."
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from unmask.config.section import Section
 
@@ -40,10 +40,25 @@ class TrainConfig(Section):
     )
     checkpoint_every: PositiveInt = Field(200, description="Optimiser steps between checkpoints.")
     log_every: PositiveInt = Field(10, description="Optimiser steps between log lines.")
+    logger: Literal["none", "tensorboard", "csv", "wandb", "mlflow"] = Field(
+        "tensorboard",
+        description="Record of metrics, samples and config beside metrics.csv, by one of Lightning's loggers.",
+    )
+    freeze: list[str] = Field(
+        default_factory=list,
+        description="Patterns of parameter names that keep their first values, such as [embedding.*, blocks.0.*].",
+    )
     resume: bool = Field(
         True,
         description="Resume from the last checkpoint of the run folder; false moves an earlier run aside and starts anew.",
     )
+
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _split_patterns(cls, value: Any) -> Any:
+        if isinstance(value, str):  # [*.weight] is no YAML list: YAML reads * as a reference
+            return [part.strip(" '\"") for part in value.strip().strip("[]").split(",") if part.strip()]
+        return value
 
     @model_validator(mode="after")
     def _accumulate_divides(self) -> TrainConfig:

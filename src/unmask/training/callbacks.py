@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from unmask import allocator
 from unmask.storage import write_text
+from unmask.training.loggers import log_sample
 
 HEADER = ("step", "name", "value")
 _SAMPLE_MARK = "── step "
@@ -200,6 +201,7 @@ class SampleLog(Callback):
             text = self.sampler(pl_module.model)
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(f"{_SAMPLE_MARK}{trainer.global_step}\n{text}\n\n")
+            log_sample(trainer.logger, text, trainer.global_step)
 
 
 class CleanStop(Callback):

@@ -6,14 +6,44 @@ updates of matrices inside transformer blocks, with AdamW for all other weights;
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unmask.config.optim_config import OptimConfig
+
+_BLOCK = re.compile(r"(^|\.)(blocks|layers?|h)\.\d+\.")  # blocks of ours; layers of transformers, "h" in GPT-2
+
+
+def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Exclude parameters from training; they get no gradient and no optimiser state.
+
+    Args:
+        model: the network.
+        patterns: of parameter names, with ``*`` and ``?`` (``fnmatch``). A tied parameter has several names.
+
+    Raises:
+        ValueError: a pattern that matches nothing, or nothing left to train.
+    """
+    named = list(model.named_parameters(remove_duplicate=False))
+    for pattern in patterns:
+        frozen = [parameter for name, parameter in named if fnmatchcase(name, pattern)]
+        if not frozen:
+            near = difflib.get_close_matches(pattern.strip("*."), [name for name, _ in named], n=3, cutoff=0.0)
+            raise ValueError(
+                f"train.freeze: no parameter matches {pattern!r}. Names near it: {', '.join(near)}. A pattern covers the whole name: "
+                f"write {pattern.strip('*')!r} as '*{pattern.strip('*')}*' to match a part."
+            )
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"train.freeze={list(patterns)} freezes every parameter, so nothing is left to train.")
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
@@ -27,7 +57,7 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
             continue
         if parameter.dim() < 2 or id(parameter) in embeddings:
             rest.append(parameter)
-        elif parameter.dim() == 2 and "blocks." in name:
+        elif parameter.dim() == 2 and _BLOCK.search(name):
             blocks.append(parameter)
         else:
             matrices.append(parameter)

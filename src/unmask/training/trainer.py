@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from unmask.config.tree import Config
 from unmask.devices import choose_device
 from unmask.training.checkpoints import AveragedWeights, Checkpoints, VerifiedCheckpointIO
+from unmask.training.loggers import build_logger
 from unmask.training.precision import choose_precision
 
 
@@ -25,16 +26,14 @@ def make_trainer(
         run: folder of checkpoints and logs.
         checkpoint_io: writer and reader of checkpoints.
         callbacks: further callbacks, after weight averaging and before checkpoints.
-        logger: a logger of Lightning; None = TensorBoard, in the run folder.
+        logger: a logger of Lightning; None = that of ``train.logger``.
     """
-    from lightning.pytorch.loggers import TensorBoardLogger
-
     # Averaging comes first, so that the checkpoint of a step holds the average of that step. Checkpoints come last.
     averaging: list[Callback] = [AveragedWeights(config.optim.ema)] if config.optim.ema else []
     checkpoints = Checkpoints(run / "checkpoints", config.train.checkpoint_every, config.train.evaluate_every)
     return Trainer(
         **trainer_options(config, [*averaging, *callbacks, checkpoints]),
-        logger=TensorBoardLogger(run, name="tensorboard", version="") if logger is None else logger,
+        logger=build_logger(config, run) if logger is None else logger,
         default_root_dir=run,
         plugins=[checkpoint_io],
     )
