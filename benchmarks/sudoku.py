@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unmask.build.network import network_sizes
 from unmask.cli.demos.training import train_wrapper
 from unmask.config.tree import Config, load_config
 from unmask.contracts import SpecialIds
@@ -80,7 +81,7 @@ def config_of(sudoku: Sudoku, run: Path, quick: bool) -> Config:
 def trained(sudoku: Sudoku, run: Path, quick: bool = False) -> NonAutoregressiveWrapper:
     """Train, or find it done, in the folder ``run``."""
     config = config_of(sudoku, run, quick)
-    sizes = config.model.model_dump(exclude={"preset", "kind", "max_length"})
+    sizes = {key: value for key, value in network_sizes(config.model).items() if key != "max_length"}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = SudokuNetwork(sudoku, **sizes)

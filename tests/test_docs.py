@@ -75,10 +75,10 @@ PUBLIC = [name for name in unmask.__all__ if callable(getattr(unmask, name))]
 
 
 def documented_names(docstring: str) -> set[str]:
-    """The names that the ``Args`` and ``Other options`` of a docstring describe."""
+    """The names that the ``Args`` and ``Other Parameters`` of a docstring describe."""
     names: set[str] = set()
     for section in re.findall(
-        r"^(?:Args|Other options|Attributes):\n((?:(?:    .*)?\n)*)", docstring + "\n", flags=re.MULTILINE
+        r"^(?:Args|Other Parameters|Attributes):\n((?:(?:    .*)?\n)*)", docstring + "\n", flags=re.MULTILINE
     ):
         for line in re.findall(r"^    ([\w*]+(?:, [\w*]+)*):", section, flags=re.MULTILINE):
             names |= {name.strip().lstrip("*") for name in line.split(",")}
@@ -91,7 +91,7 @@ def test_a_docstring_names_the_arguments_that_there_are(name):
     value = getattr(unmask, name)
     docstring = inspect.getdoc(value) or ""
     assert docstring.split("\n")[0].strip(), f"{name} has no summary"
-    parts = re.search(r"^(Args|Other options):", docstring, flags=re.MULTILINE)
+    parts = re.search(r"^(Args|Other Parameters):", docstring, flags=re.MULTILINE)
     if parts is None:
         return
     parameters = {p for p in inspect.signature(value).parameters if p not in {"self", "args", "kwargs"}}

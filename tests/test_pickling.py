@@ -84,6 +84,7 @@ MADE = {
     "schedule clipped": lambda: clipped(as_schedule(cubed), 0.1, 0.9),
 }
 ELSEWHERE = {
+    "FitResult",
     "HuggingFaceMLM",
     "MaskedLMModule",
     "TokenStore",

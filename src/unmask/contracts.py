@@ -49,7 +49,7 @@ class MLMBatch(TypedDict):
         noise_mask: bool, True = scored.
         p_mask: float32, probability to be masked; 0 = not maskable.
 
-    Example:
+    Examples:
         >>> import torch
         >>> batch: MLMBatch = {"input_ids": torch.tensor([[5, 0]]), "target_ids": torch.tensor([[5, 6]])}
         >>> sorted(MLMBatch.__required_keys__)
@@ -70,7 +70,7 @@ class MLMBatch(TypedDict):
 class PackedFlexMLMBatch(TypedDict):
     """Packed rows: several documents per row, numbered by ``segment_ids``; fields as of :class:`MLMBatch`.
 
-    Example:
+    Examples:
         >>> sorted(PackedFlexMLMBatch.__required_keys__)
         ['input_ids', 'positions', 'segment_ids', 'target_ids']
     """
@@ -86,7 +86,7 @@ class PackedFlexMLMBatch(TypedDict):
 class MLMSeq2SeqPredictionBatch(TypedDict):
     """Left-padded prompts ``[B, P]`` to continue, and the true continuations ``target_ids`` where known.
 
-    Example:
+    Examples:
         >>> sorted(MLMSeq2SeqPredictionBatch.__required_keys__)
         ['attention_mask', 'input_ids']
     """
@@ -101,7 +101,7 @@ class MLMUncondtionalPredictionBatch(TypedDict):
 
     Spelling given by the documented interface; ``MLMUnconditionalPredictionBatch`` is the same class.
 
-    Example:
+    Examples:
         >>> MLMUnconditionalPredictionBatch is MLMUncondtionalPredictionBatch
         True
     """
@@ -121,7 +121,7 @@ class MLMLossDict(TypedDict):
     Ranks and accumulation steps sum the parts before the division. ``variance`` is the sampling variance of the loss,
     with rows as i.i.d. draws.
 
-    Example:
+    Examples:
         >>> sorted(MLMLossDict.__required_keys__)
         ['loss']
     """
@@ -143,7 +143,7 @@ class MLMPredictionDict(TypedDict):
         output_start_idx: int64 ``[B]``, index of the first generated token.
         steps_taken: forward passes of the network per row.
 
-    Example:
+    Examples:
         >>> sorted(MLMPredictionDict.__required_keys__)[:3]
         ['ids', 'loss', 'output_start_idx']
     """
@@ -175,7 +175,7 @@ class MLMStepResults(TypedDict):
         confidence: score of the position order at the candidates; NaN elsewhere.
         probability: of the chosen token at committed positions (1 where closed); NaN elsewhere.
 
-    Example:
+    Examples:
         >>> "committed" in MLMStepResults.__required_keys__
         True
     """
@@ -202,7 +202,7 @@ class Corrupted(NamedTuple):
         noise_mask: bool, True = selected, and scored by the loss.
         p_mask: float32, probability to be masked.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask.ops.corrupt import corrupt_all_masked
         >>> corrupt_all_masked(torch.tensor([[5, 6]]), torch.ones(1, 2), mask_token_id=0).p_mask
@@ -224,7 +224,7 @@ class ScoredTokens(NamedTuple):
         weights: ``[N]``, loss weights.
         token_loss: ``[N]``, the minimised loss: ``nll`` plus regularisers.
 
-    Example:
+    Examples:
         >>> import torch
         >>> ids, masked = torch.tensor([[5, 0, 7]]), torch.tensor([[False, True, False]])
         >>> targets, p_mask = torch.tensor([[5, 6, 7]]), torch.full((1, 3), 0.5)
@@ -245,7 +245,7 @@ class ScoredTokens(NamedTuple):
 class Objective(Protocol):
     """The interface of a loss for the training loop (``MLMLoss``, ``WrapperObjective``).
 
-    Example:
+    Examples:
         >>> isinstance(MLMLoss(), Objective)
         True
     """

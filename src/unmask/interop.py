@@ -24,7 +24,7 @@ class HFCollator:
     Args:
         collator: a collator of this package.
 
-    Example:
+    Examples:
         >>> import unmask
         >>> from unmask.interop import HFCollator
         >>> special = unmask.SpecialIds(mask=0, pad=1, vocab_size=20)
@@ -78,7 +78,7 @@ class MaskedDiffusionTrainer:
         loss: the loss; None = the masked diffusion loss, with weights 1/p.
         arguments, options: those of ``Trainer``.
 
-    Example:
+    Examples:
         >>> from unmask.interop import MaskedDiffusionTrainer
         >>> class Base:
         ...     def __init__(self, model):

@@ -25,7 +25,7 @@ class MLMModel(Protocol):
     Test for the further interfaces below with their ``offers_...`` functions, which also see through proxies
     (``isinstance`` does not from Python 3.12 on).
 
-    Example:
+    Examples:
         >>> import torch
         >>> class Uniform:
         ...     def __call__(self, x_t, attention_mask=None, positions=None, block_mask=None):
@@ -46,7 +46,7 @@ class MLMModel(Protocol):
 class HiddenStates(MLMModel, Protocol):
     """A network in two parts: an encoder, and a vocabulary projection computed only at the positions that are read.
 
-    Example:
+    Examples:
         >>> import torch
         >>> class Small(torch.nn.Embedding):
         ...     def hidden_states(self, x_t, attention_mask=None, positions=None, block_mask=None):
@@ -79,7 +79,7 @@ class HiddenStates(MLMModel, Protocol):
 class PartialStates(HiddenStates, Protocol):
     """A network that computes less if only some positions are read.
 
-    Example:
+    Examples:
         >>> import torch
         >>> model = RotaryTransformerMLMModel(10, 16, 1, 2, mask_idx=0, padding_idx=1).eval()
         >>> ids, index = torch.tensor([[5, 0, 6], [7, 8, 0]]), torch.tensor([1, 5])
@@ -103,7 +103,7 @@ class PartialStates(HiddenStates, Protocol):
 class Projection(HiddenStates, Protocol):
     """A network with access to its vocabulary projection, for a fused linear cross-entropy.
 
-    Example:
+    Examples:
         >>> import torch
         >>> model = RotaryTransformerMLMModel(10, 16, 1, 2, mask_idx=0, padding_idx=1).eval()
         >>> features, weight, bias = model.projection_of(model.hidden_states(torch.tensor([[5, 0]]))[0])
@@ -121,7 +121,7 @@ class Projection(HiddenStates, Protocol):
 class KVCacheable(HiddenStates, Protocol):
     """A network that runs some positions of a row against cached keys and values of the others.
 
-    Example:
+    Examples:
         >>> import torch
         >>> model = RotaryTransformerMLMModel(10, 16, 1, 2, mask_idx=0, padding_idx=1).eval()
         >>> ids, every = torch.tensor([[5, 0, 6]]), torch.ones(1, 3, dtype=torch.bool)

@@ -171,7 +171,7 @@ class Noise:
         row_uniforms: float64 ``[B]`` in (0, 1): replace the rows' own uniforms for the mask rate (time sampling); or
             None.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask.randomness import Stream
         >>> one, both = Noise(torch.tensor([7])), Noise(torch.tensor([3, 7]))

@@ -27,7 +27,7 @@ class Registry(Mapping[str, Part]):
         kind: as given.
         descriptions: name -> description.
 
-    Example:
+    Examples:
         >>> shapes = Registry("shape", {"square": (4, "four equal sides"), "triangle": (3, "three sides")})
         >>> shapes.add("line", 1, "one side")
         >>> shapes["square"], list(shapes)

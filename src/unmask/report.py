@@ -73,7 +73,7 @@ class EvaluationReport(dict[str, Any]):
         answers: exact match and conditional bound of the answers; for supervised runs, instead of ``models`` and ``accuracy``.
         bits_per_byte_saved: name of a baseline -> paired difference to the trained model, if the bytes are known.
 
-    Example:
+    Examples:
         >>> import unmask
         >>> bits = {"value": 2.0, "low": 1.5, "high": 2.5}
         >>> trained = {"documents": 3, "tokens": 40, "unscored_tokens": 0, "altered_documents": 0, "bytes": 0}

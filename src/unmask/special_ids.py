@@ -17,7 +17,7 @@ class SpecialIds:
         pad, bos, eos: their ids, or None.
         others: further special ids (unknown, separators, chat markers).
 
-    Example:
+    Examples:
         >>> special = SpecialIds(mask=4, vocab_size=100, pad=0, bos=1, eos=2)
         >>> special.all
         (0, 1, 2, 4)

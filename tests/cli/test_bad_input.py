@@ -57,7 +57,10 @@ def assert_taught(answer, *words: str) -> None:
         (["generate", "--model", "{trained}", "--samples", "3", "--batch-size", "2", "--watch"], ["--batch-size 2"]),
         (["generate", "--model", "{trained}", "--input", "no/prompts.txt"], ["no/prompts.txt"]),
         (["generate", "--model", "{trained}", "--input", "{broken_lines}"], ["broken.jsonl, line 2", "not valid JSON"]),
-        (["fill", "--model", "{trained}", "--input", "{fieldless}"], ["fieldless.jsonl, line 1", "'text'"]),
+        (
+            ["fill", "--model", "{trained}", "--input", "{fieldless}"],
+            ["fieldless.jsonl, line 1", "'prompt'", '{"text": …}'],
+        ),
         (["fill", "--model", "{trained}", "--input", "{blank}"], ["blank.txt", "no text"]),
         (["score", "the cat " * 40, "--model", "{trained}"], ["max_length"]),
         (["score", "the [MASK] cat", "--model", "{damaged}"], ["damaged"]),

@@ -27,7 +27,7 @@ _INPUTS = {"attention_mask", "positions", "block_mask"}
 class RowSource(Protocol):
     """Rows with a length and an index: a list, or a map-style dataset.
 
-    Example:
+    Examples:
         >>> import unmask
         >>> class Squares:
         ...     def __len__(self):
@@ -53,7 +53,7 @@ class FitResult:
         losses: training loss of every optimiser step, in nats.
         valid_losses: optimiser steps and validation loss of every validation, in nats.
 
-    Example:
+    Examples:
         >>> import torch, unmask
         >>> unmask.FitResult(torch.nn.Identity(), (2.5, 2.25), ((2, 2.4),)).losses[-1]
         2.25
@@ -92,7 +92,7 @@ def fit(
         objective: name of a published scheme, such as ``"diffusion"`` or ``"bert"``, or keys of the ``objective`` section of a
             config.
 
-    Other options:
+    Other Parameters:
         tokenizer: a tokenizer or ``SpecialIds``; not needed with a collator.
         steps: optimiser steps.
         batch_size: rows of a step.
@@ -113,7 +113,7 @@ def fit(
         ValueError: no rows, rows without index, no tokenizer, or an invalid option.
         ImportError: a package for training is not installed.
 
-    Example:
+    Examples:
         >>> import unmask
         >>> special = unmask.SpecialIds(mask=0, pad=1, vocab_size=20)
         >>> model = unmask.RotaryTransformerMLMModel(20, 16, 1, 2, mask_idx=0, padding_idx=1, rotary_emb_dim=8)

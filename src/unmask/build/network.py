@@ -19,6 +19,11 @@ from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.nn.execution import BlockRunner, can_compile
 
 
+def network_sizes(config: ModelConfig) -> dict[str, Any]:
+    """Return the keys of the ``model`` section that are arguments of a network."""
+    return config.model_dump(exclude={"preset", "kind", *(k for k in ModelConfig.model_fields if k.startswith("init"))})
+
+
 def build_model(config: ModelConfig, tokenizer: Any, seed: int) -> RotaryTransformerMLMModel:
     """Return a network with fresh weights, which depend on ``seed`` alone.
 
@@ -42,9 +47,7 @@ def build_model(config: ModelConfig, tokenizer: Any, seed: int) -> RotaryTransfo
         "next_idx": lambda: require_next(tokenizer, f"model.kind={config.kind}"),
     }
     arguments: dict[str, Any] = {name: id_of[name]() for name in kind.ids}
-    arguments |= config.model_dump(
-        exclude={"preset", "kind", *(k for k in ModelConfig.model_fields if k.startswith("init"))}
-    )
+    arguments |= network_sizes(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return kind.network(special.vocab_size, **arguments)

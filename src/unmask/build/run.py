@@ -64,7 +64,7 @@ def train(
         config: a ``Config``, a nested mapping of values, or the path of a YAML file; None = the defaults.
         overrides: strings ``section.key=value`` on top of ``config``, such as ``"train.steps=2000"``.
 
-    Other options:
+    Other Parameters:
         console: a Rich console for progress; None = standard output.
         sampler: function of the network and its tokenizer; its text is appended to ``samples.txt`` after each validation.
         workers: number of tokenising processes; None = one per core.
@@ -82,7 +82,7 @@ def train(
         ImportError: a package for training is not installed.
         KeyboardInterrupt: training was stopped by a signal, after writing a checkpoint.
 
-    Example:
+    Examples:
         >>> import unmask
         >>> unmask.train({"run": "runs/a"}, ["train.steps=0"])  # doctest: +ELLIPSIS
         Traceback (most recent call last):

@@ -31,7 +31,7 @@ class AllMaskDataset(Dataset[dict[str, Any]]):
     Raises:
         ValueError: a negative ``count``, no length, or a length below 1.
 
-    Example:
+    Examples:
         >>> from unmask import AllMaskDataset, SpecialIds
         >>> rows = AllMaskDataset(SpecialIds(mask=1, vocab_size=100), count=2, length=3)
         >>> rows[0]["prompt_ids"].tolist()

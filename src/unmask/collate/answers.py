@@ -28,7 +28,7 @@ class SupervisedMLMCollator(PaddedCollator):
         block_size: largest width; a longer row is truncated on the left, so that its last answer remains.
         noise_schedule: law of the answers' mask rate; as in ``DefaultMLMCollator``.
 
-        Other options:
+        Other Parameters:
 
         truncate: ``"block"``, ``"max"`` or None.
         pad_to_multiple_of: round the width up.
@@ -40,7 +40,7 @@ class SupervisedMLMCollator(PaddedCollator):
     Raises:
         ValueError: the tokenizer has no PAD, or the numbers contradict each other.
 
-    Example:
+    Examples:
         >>> from unmask import SpecialIds, SupervisedMLMCollator
         >>> collate = SupervisedMLMCollator(SpecialIds(mask=0, vocab_size=20, pad=1), block_size=8)
         >>> batch = collate([{"input_ids": [5, 6, 7, 8], "loss_mask": [0, 0, 1, 1]}])

@@ -39,7 +39,7 @@ class DefaultInfillMLMCollator(DefaultMLMCollator):
         loss_on_padding: attend to padding, for models trained with ``loss_on_padding``. It is never masked or scored
             here.
 
-        Other options:
+        Other Parameters:
 
         truncate, add_bos, add_eos, pad_to_multiple_of: as in ``DefaultMLMCollator``.
         seed, low_discrepancy_times, time_sampling, pass_through: see ``CorruptingCollator``.
@@ -50,7 +50,7 @@ class DefaultInfillMLMCollator(DefaultMLMCollator):
     Raises:
         ValueError: when called with rows whose ``prompt_ids`` and ``input_ids`` differ in length.
 
-    Example:
+    Examples:
         >>> from unmask import DefaultInfillMLMCollator, SpecialIds
         >>> special = SpecialIds(mask=0, vocab_size=20, pad=1, bos=2, eos=3)
         >>> collate = DefaultInfillMLMCollator(special, block_size=5)
@@ -125,7 +125,7 @@ class MLMInfillWithExactTargetPredCollator(DefaultInfillMLMCollator):
         ``input_ids``, ``attention_mask``, ``positions``, ``fixed_positions_mask`` and ``target_ids``, ``[B, L]`` each.
         ``target_ids`` are -100 outside the masks, and everywhere without ``input_ids``.
 
-    Example:
+    Examples:
         >>> from unmask import MLMInfillWithExactTargetPredCollator, SpecialIds
         >>> special = SpecialIds(mask=0, vocab_size=20, pad=1, bos=2, eos=3)
         >>> collate = MLMInfillWithExactTargetPredCollator(special, block_size=5)

@@ -28,7 +28,7 @@ class MaskedLMCollator(CorruptingCollator):
         probability: fraction of the maskable tokens that is selected.
         special_ids: ids that are never masked and never sampled.
 
-        Other options:
+        Other Parameters:
 
         tokenizer: tokenizer or ``SpecialIds`` that supplies further ``special_ids``.
         mask_replace_prob, random_replace_prob: fractions of the selected tokens replaced by the mask and by random
@@ -46,7 +46,7 @@ class MaskedLMCollator(CorruptingCollator):
     Raises:
         ValueError: ``mask_token_id`` is outside the vocabulary, or a probability outside 0 to 1.
 
-    Example:
+    Examples:
         >>> from unmask import MaskedLMCollator
         >>> collate = MaskedLMCollator(mask_token_id=0, vocab_size=20, probability=1.0, mask_replace_prob=1.0,
         ...                            random_replace_prob=0.0)

@@ -38,7 +38,7 @@ class PackedMLMCollator(CorruptingCollator):
         use_flex_attn: return exactly a ``PackedFlexMLMBatch``; the model builds the BlockMask on its device. Otherwise
             the batch also has an ``attention_mask``, True at real tokens, so that padding costs nothing.
 
-        Other options:
+        Other Parameters:
 
         seed, low_discrepancy_times, time_sampling, pass_through: see :class:`CorruptingCollator`.
 
@@ -49,7 +49,7 @@ class PackedMLMCollator(CorruptingCollator):
         ValueError: when called with a row of another length, or without EOS in the tokenizer and ``segment_ids`` in the
             rows.
 
-    Example:
+    Examples:
         >>> from unmask import PackedMLMCollator, SpecialIds
         >>> collate = PackedMLMCollator(SpecialIds(mask=0, vocab_size=20, pad=1, eos=3), block_size=5)
         >>> batch = collate([{"input_ids": [7, 8, 3, 9, 3]}])

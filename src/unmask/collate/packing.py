@@ -30,7 +30,7 @@ class Packer:
     Raises:
         ValueError: ``block_size`` or ``open_rows`` is below 1.
 
-    Example:
+    Examples:
         >>> from unmask import Packer
         >>> packer = Packer(block_size=5, pad_id=0)
         >>> row, = packer.pack([[7, 8], [9, 9]])
@@ -110,7 +110,7 @@ def best_fit(lengths: Iterable[int], block_size: int, open_rows: int = 512) -> I
     Yields:
         The numbers of the items of each row, in the order of arrival.
 
-    Example:
+    Examples:
         >>> list(best_fit([3, 4, 2, 1], block_size=5))
         [[0, 2], [1, 3]]
     """

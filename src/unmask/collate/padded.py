@@ -91,7 +91,7 @@ class DefaultMLMCollator(PaddedCollator):
             None for a uniform rate.
         loss_on_padding: treat PAD as an ordinary token: attended, masked and scored.
 
-        Other options:
+        Other Parameters:
 
         truncate: ``"block"``, ``"max"`` or None (pad to the longest row, truncate nothing).
         add_bos, add_eos: frame each row; both survive truncation and are never masked.
@@ -105,7 +105,7 @@ class DefaultMLMCollator(PaddedCollator):
     Raises:
         ValueError: a special token is missing, or the numbers contradict each other.
 
-    Example:
+    Examples:
         >>> from unmask import DefaultMLMCollator, SpecialIds
         >>> special = SpecialIds(mask=0, vocab_size=20, pad=1, bos=2, eos=3)
         >>> collate = DefaultMLMCollator(special, block_size=6, loss_on_padding=False)

@@ -41,7 +41,7 @@ class MLMSeq2SeqTrainCollator(PaddedCollator):
         block_size: positions of an answer, its BOS and EOS included.
         input_block_size: positions of a prompt; None = as many as the longest prompt of the batch has tokens.
 
-        Other options:
+        Other Parameters:
 
         add_bos, add_eos: BOS between prompt and answer, EOS after the answer.
         truncate: ``"block"``: rows of ``input_block_size + block_size``. ``"max"``: as wide as the longest row, with
@@ -57,7 +57,7 @@ class MLMSeq2SeqTrainCollator(PaddedCollator):
     Raises:
         ValueError: a special token is missing, or the numbers contradict each other.
 
-    Example:
+    Examples:
         >>> from unmask import MLMSeq2SeqTrainCollator, SpecialIds
         >>> special = SpecialIds(mask=0, vocab_size=20, pad=1, bos=2, eos=3)
         >>> collate = MLMSeq2SeqTrainCollator(special, block_size=4, input_block_size=2, loss_on_padding=False)
@@ -163,7 +163,7 @@ class MLMSeq2SeqCollator(MLMSeq2SeqTrainCollator):
     Returns (when called with rows):
         An ``MLMBatch``, every tensor ``[B, P + T]``.
 
-    Example:
+    Examples:
         >>> from unmask import MLMSeq2SeqCollator, SpecialIds
         >>> special = SpecialIds(mask=0, vocab_size=20, pad=1, bos=2, eos=3)
         >>> collate = MLMSeq2SeqCollator(special, block_size=4, input_block_size=3, loss_on_padding=False)
@@ -191,7 +191,7 @@ class MLMSeq2SeqPredCollator(MLMSeq2SeqTrainCollator):
         BOS, so ``P`` is then one more. For rows with a target also ``target_ids`` ``[B, T]``, padded with PAD under
         ``loss_on_padding``, otherwise with -100.
 
-    Example:
+    Examples:
         >>> from unmask import MLMSeq2SeqPredCollator, SpecialIds
         >>> special = SpecialIds(mask=0, vocab_size=20, pad=1, bos=2, eos=3)
         >>> collate = MLMSeq2SeqPredCollator(special, block_size=4, input_block_size=4, truncate="max")

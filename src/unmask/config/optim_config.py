@@ -12,7 +12,7 @@ from unmask.config.section import Fraction, NonNegative, Positive, Section
 class OptimConfig(Section):
     """The optimiser and the learning-rate schedule.
 
-    Example:
+    Examples:
         >>> import unmask
         >>> unmask.OptimConfig(name="muon", warmup=0.1).muon_lr
         0.02

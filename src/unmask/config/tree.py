@@ -44,7 +44,7 @@ class Config(Section):
         optim: optimiser and learning-rate schedule.
         train: steps, batch size, hardware and intervals.
 
-    Example:
+    Examples:
         >>> import unmask
         >>> config = unmask.Config.model_validate({"run": "runs/a", "train": {"steps": 500}})
         >>> config.train.steps, config.model.d_model
@@ -107,7 +107,7 @@ def load_config(
         ValueError: a missing or unreadable file, an unknown key (the message names the nearest one), or a value of the
             wrong type.
 
-    Example:
+    Examples:
         >>> import unmask
         >>> unmask.load_config(overrides=["train.steps=500", "optim.lr=3e-4"]).optim.lr
         0.0003

@@ -14,7 +14,7 @@ class Document:
         text: the text.
         held_out: True = validation, False = training, in a corpus with its own split; otherwise None.
 
-    Example:
+    Examples:
         >>> from unmask.data.document import Document
         >>> Document("notes.txt:1", "A text.").held_out is None
         True

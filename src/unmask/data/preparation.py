@@ -54,7 +54,7 @@ class Prepared:
         valid_documents, valid_tokens, valid_bytes: size of the validation store.
         vocab_size: number of ids of the tokenizer.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> prepared = Prepared(Path("data"), 90, 900, 4000, 10, 100, 450, 300)
         >>> prepared.train.as_posix(), prepared.tokenizer.as_posix()
@@ -133,7 +133,7 @@ def prepare(
         source: a file, a folder, ``owner/name`` on the Hugging Face hub, a built-in corpus, or a ``Source``.
         out: folder for the result.
 
-        Other options:
+        Other Parameters:
 
         tokenizer: a kind to train (``unmask.data.tokenizing.kinds.TOKENIZER_KINDS``, such as ``characters``), a path, a hub name,
             or a ``Tokenizer``. None trains a byte-level BPE, or builds a trace tokenizer if the source is instruction traces.
@@ -154,7 +154,7 @@ def prepare(
         ValueError: the source is missing, empty, or a single document that cannot be split; the folder was prepared
             with other arguments; or the tokenizer has no mask, pad or EOS token.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
         >>> from unmask import prepare

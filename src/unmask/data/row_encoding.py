@@ -106,7 +106,7 @@ def answer_window(learnt: NDArray[np.bool_], block_size: int) -> slice:
         learnt: bool ``[n]``, True at the tokens of answers.
         block_size: largest number of tokens.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from unmask.data.row_encoding import answer_window
         >>> answer_window(np.array([0, 0, 0, 0, 1, 1], dtype=bool), 4)

@@ -18,7 +18,7 @@ Messages = Sequence[Mapping[str, str]]
 class ChatTokenizer(Protocol):
     """A tokenizer with a chat template, as in transformers.
 
-    Example:
+    Examples:
         >>> class Letters:
         ...     chat_template = "{role}: {content};"
         ...     def apply_chat_template(self, messages, *, tokenize, add_generation_prompt):
@@ -53,7 +53,7 @@ def chat_row(messages: Messages, tokenizer: ChatTokenizer, answer_role: str = "a
     Raises:
         ValueError: there is no template or no answer, or the template rewrites earlier messages when later ones follow.
 
-    Example:
+    Examples:
         >>> from unmask import chat_row
         >>> class Letters:
         ...     chat_template = "{role}: {content};"

@@ -25,7 +25,7 @@ from unmask.randomness import Noise
 class BlockSchedule(Protocol):
     """Which masked positions may be unmasked.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask.decode.block_schedule import Blocks
         >>> masked, positions = torch.tensor([[False, True, True, True]]), torch.arange(4)[None]

@@ -33,7 +33,7 @@ Plan = Int[Tensor, "batch steps"]
 class Budget(Protocol):
     """How many masked positions are unmasked by the end of each step.
 
-    Example:
+    Examples:
         >>> import torch
         >>> class HalfFirst:
         ...     def plan(self, blanks, max_steps, noise):

@@ -33,7 +33,7 @@ class Canvas:
         positions: int64 ``[B, L]``, position ids of the model; 0 on padding.
         row_ids: int64 ``[B]``, the keys of the rows' noise.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask import Canvas, SpecialIds
         >>> special = SpecialIds(mask=0, pad=1, vocab_size=20)

@@ -34,7 +34,7 @@ class AnyLength(NamedTuple):
         scores: float64 ``[K]``, one per length.
         decoded: all rows and their cost.
 
-    Example:
+    Examples:
         >>> import torch
         >>> special = SpecialIds(mask=0, vocab_size=20)
         >>> def model(x_t, attention_mask=None, positions=None, block_mask=None):
@@ -70,7 +70,7 @@ def fill_any_length(
         lengths: candidate lengths, each at least 1, such as ``range(1, 9)``.
         rules: how to decode.
 
-    Other options:
+    Other Parameters:
         special: special ids, which are never placed.
         seed: of all draws; None takes one from torch's global generator.
         power: exponent of the length in the score: 0 is the joint log-probability, 1 its mean.
@@ -82,7 +82,7 @@ def fill_any_length(
     Raises:
         ValueError: no lengths, or one below 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask import RotaryTransformerMLMModel, fill_any_length, make_rules
         >>> from unmask.contracts import SpecialIds
@@ -119,7 +119,7 @@ def fill_and_score(
         rows: ids of each row, with masks.
         rules: how to decode.
 
-    Other options:
+    Other Parameters:
         special, seed, power, device: as in :func:`fill_any_length`.
         row_ids: keys of the rows' noise; None = their index.
         observers: called after every step.

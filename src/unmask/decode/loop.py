@@ -63,7 +63,7 @@ def fill_canvas(
         canvas: given tokens and positions to fill, ``[B, L]``.
         rules: how to decode.
 
-    Other options:
+    Other Parameters:
         special: special ids, which are never placed (except EOS, see ``Rules.allow_eos``).
         seed: of all draws; None takes one from torch's global generator.
         observers: called after every step (``unmask.decode.observers.base``); they never change the samples.
@@ -74,7 +74,7 @@ def fill_canvas(
     Raises:
         ValueError: logits processors, constraints or special ids forbid every token at some position.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask import Canvas, RotaryTransformerMLMModel, SpecialIds, fill_canvas, make_rules
         >>> special = SpecialIds(mask=0, pad=1, vocab_size=20)

@@ -52,7 +52,7 @@ def make_order(order: OrderLike) -> Score | DraftScore:
     Raises:
         ValueError: an unknown name.
 
-    Example:
+    Examples:
         >>> make_order("left_to_right")
         LeftToRight()
     """
@@ -116,7 +116,7 @@ def make_rules(
         block_length: unmask blocks of this many positions from left to right; None = one block.
         cache: reuse of keys and values, a name of ``CACHES`` or a ``Forward``; None = none.
 
-    Other options:
+    Other Parameters:
         special: special ids; required by ``repetition_penalty``, ``required_ids``, ``guidance``, ``eos_last`` and ``order="critic"``.
         schedule: how many positions per step: a name, a ``Schedule``, or a function of time. None = uniform.
         order_temperature: temperature of the choice of positions; 0 takes the highest scores.
@@ -148,7 +148,7 @@ def make_rules(
     Raises:
         ValueError: options that contradict each other, lie outside their range, or lack the special ids.
 
-    Example:
+    Examples:
         >>> from unmask import make_rules
         >>> rules = make_rules(32, order="top_prob", threshold=0.9, temperature=0.0)
         >>> rules.max_steps, rules.selector.commit_rule.min_confidence

@@ -54,7 +54,7 @@ class MLMPredictor(nn.Module):
         temperature: sampling temperature of the tokens; 0 is greedy.
         top_k, top_p: filters of the sampled tokens; one of them at most.
 
-    Other options:
+    Other Parameters:
         noise_schedule: a name, a ``Schedule`` or a callable, whose ``alpha`` drives the budget; None = uniform.
         confidence_temperature: temperature of the choice of positions; 0 takes the most confident.
         skip_special_tokens: leave special tokens out of ``text``.
@@ -72,7 +72,7 @@ class MLMPredictor(nn.Module):
     Raises:
         ValueError: options that contradict each other or lie outside their range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask import MLMPredictor, RotaryTransformerMLMModel, SpecialIds
         >>> model = RotaryTransformerMLMModel(20, 16, 1, 2, padding_idx=1, mask_idx=0)

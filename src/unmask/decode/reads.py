@@ -17,7 +17,7 @@ class Reads(Flag):
         PROBABILITIES: normalised log-probabilities, or ``StepView.commit_prob``. Without it the softmax is skipped.
         CONFIDENCE: scores in [0, 1]. The order must then be a confidence.
 
-    Example:
+    Examples:
         >>> Reads.LOGITS in (Reads.LOGITS | Reads.PROBABILITIES)
         True
         >>> Reads.of(lambda logits: logits) == Reads.LOGITS | Reads.PROBABILITIES

@@ -36,7 +36,7 @@ class Remasking(Protocol):
     Attributes:
         min_reveals: positions that each row of a step unmasks at least: 1, or 0 if the target count may stay the same.
 
-    Example:
+    Examples:
         >>> import torch
         >>> class Doubtful:  # mask tokens again that were placed with a probability below 0.1
         ...     min_reveals = 1

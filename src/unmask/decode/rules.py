@@ -44,7 +44,7 @@ class Rules:
         ValueError: ``max_steps`` below 1, remasking by confidence with an order without one, or
             remasking together with blocks or ``stop_at_eos``, which treat tokens as final.
 
-    Example:
+    Examples:
         >>> from unmask import Rules
         >>> from unmask.decode.budget import OnePerStep
         >>> Rules(max_steps=16, budget=OnePerStep()).max_steps

@@ -34,7 +34,7 @@ class StepView:
         noise: keyed by (seed, row id, step), counted from each row's first real token.
         fraction_left: ``[b]``, the fraction of the row's steps after this one; None if unplanned.
 
-    Example:
+    Examples:
         >>> import torch
         >>> special, seen = SpecialIds(mask=0, vocab_size=20), []
         >>> def left_to_right(view):

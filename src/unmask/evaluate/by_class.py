@@ -45,7 +45,7 @@ def accuracy_by_class(
         classes: ids ``[B, L]`` -> class number of each token.
         names: of the classes, in the order of their numbers.
 
-    Other options:
+    Other Parameters:
         rate: fraction of each window to mask.
         samples, seed, batch_tokens, progress: as of :func:`unmask.evaluate.hidden.measure_hidden`.
 

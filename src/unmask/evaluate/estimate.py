@@ -26,7 +26,7 @@ class Estimate:
         monte_carlo_error: standard error from sampling the masked positions, for these documents only; it falls with
             more samples. NaN for one sample.
 
-    Example:
+    Examples:
         >>> print(Estimate(2.0, 1.5, 2.5), "|", Estimate(2.0, 1.5, 2.5).scaled(0.5))
         2 (95% 1.5 to 2.5) | 1 (95% 0.75 to 1.25)
     """

@@ -84,7 +84,7 @@ def measure_hidden(
         measures: functions of logits ``[n, V]`` and true ids ``[n]``.
         mask_rate: mask-rate law, such as ``UniformMaskRate(0)`` or ``ConstantMaskRate(0.15)``.
 
-    Other options:
+    Other Parameters:
         samples: passes over all windows.
         seed: of the noise.
         batch_tokens: padded tokens per forward pass; affects speed and memory, not the numbers.

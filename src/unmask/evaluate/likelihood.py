@@ -42,7 +42,7 @@ class Nelbo:
             words, lower case, lost spaces) its bits are not bits of its bytes, and figures per byte and per word leave
             it out.
 
-    Example:
+    Examples:
         >>> import torch
         >>> def uniform(x_t, attention_mask=None, positions=None, block_mask=None):
         ...     return torch.zeros(*x_t.shape, 16)
@@ -169,7 +169,7 @@ def nelbo(
         windows: ``Windows.of_store(store, block_size)`` or ``Windows.of_rows(rows, block_size)``.
         special: the tokenizer's special ids, or the tokenizer.
 
-    Other options:
+    Other Parameters:
         samples: independent passes over all documents; the Monte-Carlo error falls with their square root.
         seed: of the masked positions. Equal seeds mask equally for any ``batch_tokens`` and ``device``.
         batch_tokens: padded tokens per forward pass.
@@ -182,7 +182,7 @@ def nelbo(
     Raises:
         ValueError: no token can be scored, a row contains the mask token, or ``samples`` is not positive.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask import SpecialIds, Windows
         >>> def uniform(x_t, attention_mask=None, positions=None, block_mask=None):

@@ -36,7 +36,7 @@ def pseudo_log_likelihood(
         rows: ids of one text each, with or without special tokens. A row of ``n`` tokens costs ``n`` rows of the model.
         special: the tokenizer's special ids, or the tokenizer.
 
-    Other options:
+    Other Parameters:
         batch_tokens: padded tokens per forward pass.
         device: None = the model's own.
         progress: callback ``(tokens done, all tokens)``.
@@ -48,7 +48,7 @@ def pseudo_log_likelihood(
     Raises:
         ValueError: a row contains the mask token.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask import SpecialIds
         >>> def uniform(x_t, attention_mask=None, positions=None, block_mask=None):

@@ -48,7 +48,7 @@ class TextScore:
         exact: whether the tokens decode to the text. Otherwise the figure is that of the decoded text.
         error: standard error of ``nats`` from sampling masked positions; NaN for one sample or without sampling.
 
-    Example:
+    Examples:
         >>> score = TextScore("a b", nats=-6.0, scored=2, unscored=0, exact=True)
         >>> score.per_token, score.as_dict()["monte_carlo_error"]
         (-3.0, None)

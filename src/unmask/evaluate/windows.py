@@ -34,7 +34,7 @@ class Windows:
         document_exact: bool ``[D]``, whether the tokens of each document decode to its text; None = unknown.
         answers: ``W`` bool arrays ``[l_w]``, the tokens to score, special ones included; None = all ordinary tokens.
 
-    Example:
+    Examples:
         >>> windows = Windows.of_rows([[5, 6, 7], [8]], block_size=2)
         >>> [row.tolist() for row in windows.rows], windows.document.tolist()
         ([[5, 6], [7], [8]], [0, 0, 1])

@@ -7,7 +7,7 @@
     registration   the exported classes under ``Auto…`` names, without remote code
     publishing     upload to the Hugging Face hub
 
-Example:
+Examples:
     >>> import unmask.export
     >>> unmask.export.register()
     >>> from transformers import AutoConfig

@@ -104,7 +104,7 @@ def export_run(
     Raises:
         ValueError: there is no such run, the folder holds other files, or the hub refused the upload.
 
-    Example:
+    Examples:
         >>> from tempfile import mkdtemp
         >>> from unmask import load_config
         >>> from unmask.config.config_file import save_config
@@ -197,7 +197,7 @@ def tokenizer_files(tokenizer: Tokenizer, max_length: int) -> dict[str, str]:
 
     A tokenizer of another model may add tokens around a text (``[CLS]``); the network was trained without them, so that step is left out.
 
-    Example:
+    Examples:
         >>> tokenizer = Tokenizer.train(["a cat"], 261)
         >>> json.loads(tokenizer_files(tokenizer, 128)["tokenizer_config.json"])["model_max_length"]
         128

@@ -29,7 +29,7 @@ _SAME = ("dropout", "layer_norm_eps", "rotary_base", "causal_block")
 def hub_sizes(network: RotaryTransformerMLMModel) -> dict[str, Any]:
     """Return the arguments of ``UnmaskConfig`` that describe a network.
 
-    Example:
+    Examples:
         >>> network = RotaryTransformerMLMModel(num_embeddings=32, d_model=16, num_layers=1, nhead=2)
         >>> hub_sizes(network)["intermediate_size"]
         64
@@ -47,7 +47,7 @@ def hub_sizes(network: RotaryTransformerMLMModel) -> dict[str, Any]:
 def hub_weights(network: RotaryTransformerMLMModel) -> dict[str, Tensor]:
     """Return a network's weights under the exported names; a tied projection is left out.
 
-    Example:
+    Examples:
         >>> network = RotaryTransformerMLMModel(num_embeddings=32, d_model=16, num_layers=1, nhead=2, tie_embeddings=True)
         >>> sorted(hub_weights(network))[:3]
         ['lm_head.decoder.bias', 'lm_head.norm.bias', 'lm_head.norm.weight']
@@ -71,7 +71,7 @@ def to_network(model: Any) -> RotaryTransformerMLMModel:
     Raises:
         ValueError: the model is of another type, or has no vocabulary head.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask.export.hub_code.modeling_unmask import UnmaskConfig, UnmaskForMaskedLM
         >>> config = UnmaskConfig(vocab_size=32, hidden_size=16, num_attention_heads=2, num_hidden_layers=1, rotary_dim=8)

@@ -45,7 +45,7 @@ def check_name(name: str) -> None:
     Raises:
         ValueError: the name is not of the form ``user/model`` or ``model``.
 
-    Example:
+    Examples:
         >>> check_name("someone/demo")
     """
     if not re.fullmatch(r"([\w][\w.-]*/)?[\w][\w.-]*", name):

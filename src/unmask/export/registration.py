@@ -12,7 +12,7 @@ MODEL_TYPE = "unmask"
 def register() -> None:
     """Register the exported classes with ``AutoConfig`` and the ``AutoModel…`` classes. Repeated calls change nothing.
 
-    Example:
+    Examples:
         >>> register()
         >>> from transformers import AutoConfig, AutoModelForMaskedLM
         >>> config = AutoConfig.for_model("unmask", vocab_size=32, hidden_size=8, num_attention_heads=1, rotary_dim=8)

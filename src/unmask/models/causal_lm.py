@@ -42,7 +42,7 @@ class CausalLMAsMLM(nn.Module):
         ValueError: not a causal language model; ``future`` outside [0, 1]; ``shift`` without ``bos_idx``; a model whose attention cannot be
             opened, which the constructor finds out by running it.
 
-    Example:
+    Examples:
         >>> from transformers import AutoModelForCausalLM, LlamaConfig
         >>> sizes = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
         >>> causal = AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=20, **sizes))

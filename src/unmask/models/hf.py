@@ -59,7 +59,7 @@ class HuggingFaceMLM(nn.Module):
     Raises:
         ValueError: not a masked language model: it has no vocabulary head, or it is causal.
 
-    Example:
+    Examples:
         >>> import torch, transformers
         >>> config = transformers.BertConfig(
         ...     vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32

@@ -34,7 +34,7 @@ class InstructionTraceMLMModel(RotaryTransformerMLMModel):
     Raises:
         ValueError: sizes that do not fit together, or a ``next_idx`` outside the vocabulary.
 
-    Example:
+    Examples:
         >>> import torch
         >>> model = InstructionTraceMLMModel(num_embeddings=20, d_model=16, num_layers=1, nhead=2, next_idx=3)
         >>> model(torch.tensor([[5, 6, 3, 7]])).shape
@@ -93,7 +93,7 @@ class InstructionTraceTransformerEncoderForMaskedLMConfiguration:
     ``tiny`` trains on a laptop in minutes, ``small`` in hours; ``medium`` has 12 layers of 768, ``large`` 24 of 1,024.
     ``options`` maps their names. Each contains ``regularization``, the published dropout and eps.
 
-    Example:
+    Examples:
         >>> InstructionTraceTransformerEncoderForMaskedLMConfiguration.tiny["depth"]
         4
     """

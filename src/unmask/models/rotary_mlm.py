@@ -35,7 +35,7 @@ class RotaryTransformerMLMModel(nn.Module):
         padding_idx: id whose embedding is zero and never trained; None = no such id.
         mask_idx: id of ``[MASK]``, the default of losses and decoders without a tokenizer.
 
-    Other options:
+    Other Parameters:
         dim_feedforward: hidden width of the feed-forward layers; None = ``4 * d_model``.
         dropout: of attention probabilities and residual branches.
         activation: a name of ``unmask.nn.encoder.ACTIVATIONS``.
@@ -58,7 +58,7 @@ class RotaryTransformerMLMModel(nn.Module):
     Raises:
         ValueError: sizes that do not fit together, or an unknown activation.
 
-    Example:
+    Examples:
         >>> import torch
         >>> model = RotaryTransformerMLMModel(num_embeddings=20, d_model=16, num_layers=1, nhead=2).eval()
         >>> ids = torch.tensor([[5, 1, 6]])

@@ -51,7 +51,7 @@ class MaskedLMHead(nn.Module):
         hidden_dimensions, vocab_size: width and vocabulary size.
         eps: of the norm.
 
-    Example:
+    Examples:
         >>> import torch
         >>> head = MaskedLMHead(hidden_dimensions=8, vocab_size=20, eps=1e-5)
         >>> head(torch.zeros(2, 3, 8)).shape

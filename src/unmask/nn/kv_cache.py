@@ -26,7 +26,7 @@ class KVCache:
     Args:
         rows: number of cached rows.
 
-    Example:
+    Examples:
         >>> import torch
         >>> cache = KVCache(rows=2)
         >>> keys, values = cache.layer(0, like=torch.ones(5, 4, 8), seq=6)

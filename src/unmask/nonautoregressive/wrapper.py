@@ -39,7 +39,7 @@ class Losses(NamedTuple):
         generator_loss: cross-entropy of the masked tokens, or None.
         critic_loss: binary cross-entropy of the critic, or None.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask import Losses
         >>> weight = torch.ones((), requires_grad=True)
@@ -71,7 +71,7 @@ class NonAutoregressiveWrapper(nn.Module):
         schedule: the fraction masked at ``t``: a name (``"linear"``, ``"cosine"``, …), a ``Schedule``, or a function of a tensor that
             runs from 0 to 1 or from 1 to 0. Without a likelihood weight also a constant mask rate, as a number or a function.
 
-    Other options:
+    Other Parameters:
         self_cond: True adds the hidden states of the previous forward pass to the embeddings (2208.04202).
         self_cond_train_prob: fraction of training rows with previous hidden states; the others, and fully masked rows, have a
             learned vector instead.
@@ -94,7 +94,7 @@ class NonAutoregressiveWrapper(nn.Module):
     Raises:
         ValueError: options that contradict each other, or that the network does not support.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask import NonAutoregressiveWrapper, RotaryTransformerMLMModel
         >>> net = RotaryTransformerMLMModel(9, 16, 1, 2, padding_idx=None, mask_idx=8, max_length=6)
@@ -305,7 +305,7 @@ class NonAutoregressiveWrapper(nn.Module):
             filter_thres: fraction of the vocabulary to filter out, the least likely tokens of each position; None or 0 keeps all.
             noise_level_scale: noise of a critic's ratings, see ``NoisyCritic``; unused without a critic.
 
-        Other options:
+        Other Parameters:
             prompt: ``[B, L]`` or ``[L]``, with the mask at positions to fill; other tokens never change. None = all masked.
             order: which tokens are unmasked first. None is the best of the sampled tokens, by the critic if there
                 is one, else by probability (MaskGIT). Or a name of ``unmask.decode.families.ORDERS``, such as ``"random"`` (with

@@ -72,7 +72,7 @@ def corrupt_uniform(
         loss_mask: ``[B, L]``, bool or 0/1; positions with 0 are never masked.
         mask_token_id: id written at masked positions.
 
-    Other options:
+    Other Parameters:
         eps: smallest mask rate.
         generator: source of the row keys; None = torch's global generator.
 
@@ -82,7 +82,7 @@ def corrupt_uniform(
     Raises:
         ValueError: ids that are not integers ``[B, L]``, or a ``loss_mask`` of another shape.
 
-    Example:
+    Examples:
         >>> import torch
         >>> ids = torch.arange(5, 13)[None]
         >>> noisy, noise_mask, p_mask = corrupt_uniform(
@@ -114,7 +114,7 @@ def corrupt_bert(
         vocab_size: random tokens are drawn evenly from the ids below it, except ``mask_token_id`` and ``special_ids``.
         special_ids: ids that are never drawn as random tokens.
 
-    Other options:
+    Other Parameters:
         probability: mask rate of every row.
         mask_replace_prob: fraction of the selected positions that become ``mask_token_id``.
         random_replace_prob: fraction that become a random token; the rest keep their token.
@@ -123,7 +123,7 @@ def corrupt_bert(
     Returns:
         ``(noisy_input_ids, noise_mask, p_mask)`` as of :func:`corrupt_uniform`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> ids = torch.arange(5, 13)[None]
         >>> noisy, noise_mask, p_mask = corrupt_bert(ids, torch.ones_like(ids), mask_token_id=0, vocab_size=100)
@@ -155,7 +155,7 @@ def corrupt_blockwise(
         input_ids, loss_mask, mask_token_id: as of :func:`corrupt_uniform`.
         block_size: positions per block, each block with its own ``m``; None = one block per row.
 
-    Other options:
+    Other Parameters:
         eps: smallest mask rate.
         half_life_ratio: fraction of a block over which the weight doubles as ``m`` goes to 0.
         generator: source of the row keys; None = torch's global generator.
@@ -164,7 +164,7 @@ def corrupt_blockwise(
         ``(noisy_input_ids, noise_mask, p_mask)``; ``p_mask`` is the rate ``m`` of each position's block, *not* its
         inclusion probability. For a weighted loss use ``blockwise_corruption``, whose ``p_mask`` is.
 
-    Example:
+    Examples:
         >>> import torch
         >>> ids = torch.arange(5, 13)[None]
         >>> noisy, noise_mask, m = corrupt_blockwise(ids, torch.ones_like(ids), mask_token_id=0, block_size=4)
@@ -199,7 +199,7 @@ def corrupt_scheduled(
         schedule: a name of ``unmask.ops.schedule.SCHEDULES``, a :class:`Schedule`, or a function ``t -> mask rate``.
         times: ``[B]`` in [0, 1]; None = uniform.
 
-    Other options:
+    Other Parameters:
         generator: source of the row keys; None = torch's global generator.
 
     Returns:
@@ -208,7 +208,7 @@ def corrupt_scheduled(
     Raises:
         ValueError: as :func:`corrupt_uniform` and :func:`unmask.as_schedule`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> ids = torch.arange(5, 15)[None]
         >>> times = torch.tensor([0.5])
@@ -237,14 +237,14 @@ def corrupt_uniform_random(
         vocab_size: tokens are drawn evenly from the ids below it, except ``special_ids``.
         special_ids: ids that are never drawn; include the mask token.
 
-    Other options:
+    Other Parameters:
         eps: smallest rate.
         generator: source of the row keys; None = torch's global generator.
 
     Returns:
         ``(noisy_input_ids, noise_mask, p_mask)`` as of :func:`corrupt_uniform`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> ids = torch.full((1, 8), 7)
         >>> noisy, noise_mask, p_mask = corrupt_uniform_random(ids, torch.ones_like(ids), 10, special_ids=(0, 1))
@@ -268,7 +268,7 @@ def corrupt_all_masked(input_ids: Tensor, loss_mask: Tensor, mask_token_id: int)
     Returns:
         ``(noisy_input_ids, noise_mask, p_mask)``; ``p_mask`` is 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> corrupt_all_masked(torch.tensor([[5, 6, 7]]), torch.tensor([[0, 1, 1]]), mask_token_id=0).noisy_input_ids
         tensor([[5, 0, 0]])

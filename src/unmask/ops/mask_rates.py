@@ -24,7 +24,7 @@ Rates = Float[Tensor, " rows"]
 class MaskRate:
     """Base class of mask-rate laws. Only :class:`MaskRateWarmup` changes during training.
 
-    Example:
+    Examples:
         >>> import torch
         >>> class Low(MaskRate):
         ...     def __call__(self, u):

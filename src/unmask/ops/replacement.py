@@ -26,7 +26,7 @@ class Replacement:
         runs: mask, randomise or keep each run of adjacent selected positions together, with independent random tokens
             within a run (SpanBERT, Joshi et al. 2020, section 3.1); False = each position separately.
 
-    Example:
+    Examples:
         >>> import torch
         >>> replace = Replacement(mask_token_id=0)
         >>> replace(torch.tensor([[5, 6]]), torch.tensor([[True, False]]), Noise(torch.tensor([7]))).tolist()

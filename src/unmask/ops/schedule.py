@@ -40,7 +40,7 @@ class Schedule:
         drate: ``t -> dp/dt``, never negative.
         inverse: ``p -> t``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> t = torch.tensor([0.25, 0.5], dtype=torch.float64)
         >>> linear = as_schedule("linear")
@@ -87,7 +87,7 @@ class DiscreteTime:
     from ``DiscreteMaskRate(schedule, steps)``. Each ``T`` bounds another generative model; as ``T`` grows, the weight
     converges to that of the schedule.
 
-    Example:
+    Examples:
         >>> import torch
         >>> DiscreteTime(as_schedule("linear"), steps=4).weight_at_rate(torch.tensor([0.5, 1.0])).tolist()
         [2.0, 1.0]
@@ -245,7 +245,7 @@ def as_schedule(schedule: str | Schedule | Callable[[Times], Times]) -> Schedule
     Raises:
         ValueError: an unknown name, or a function that is not a mask-rate curve.
 
-    Example:
+    Examples:
         >>> import torch
         >>> half = torch.tensor([0.5], dtype=torch.float64)
         >>> round(as_schedule("cosine").rate(half).item(), 4)

@@ -60,7 +60,7 @@ class Corruption:
         selection: rates, eligible, noise -> selected positions and their selection probabilities, ``[B, L]`` each.
         replacement: writes ``[MASK]`` or another token at the selected positions.
 
-    Other options:
+    Other Parameters:
         block_size: length of the blocks that are corrupted like rows of their own, each with its own mask rate (BD3-LM,
             Arriola et al. 2025). Blocks count from the row's first real token; None = the row is one block. The rates
             of a row's blocks are independent, unless ``noise.row_uniforms`` spreads them evenly
@@ -69,7 +69,7 @@ class Corruption:
             first tokens are selected, and the rest of a unit follows its first token; counts are counts of units
             (``unmask.ops.whole_words``, ``unmask.ops.instructions``). None = every token is a unit.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask.ops.mask_rates import ConstantMaskRate
         >>> from unmask.ops.position_sampling import fixed_count

@@ -34,7 +34,7 @@ def select_top(
     Returns:
         Bool ``[B, L]`` with ``min(budget[b], candidates[b].sum())`` true entries in row ``b``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> scores = torch.tensor([[0.9, 0.1, 0.5, 0.7]])
         >>> candidates = torch.tensor([[False, True, True, True]])
@@ -79,7 +79,7 @@ def _batched_gumbel_topk(
     Raises:
         ValueError: a row has fewer than ``k[n]`` items of positive weight, or ``k[n]`` is negative.
 
-    Example:
+    Examples:
         >>> import torch
         >>> _batched_gumbel_topk(torch.zeros(2, 5), torch.tensor([1, 3])).sum(-1)
         tensor([1, 3])
@@ -111,7 +111,7 @@ def gumbel_topk(
     Raises:
         ValueError: fewer than ``k`` items have a positive weight, or ``k`` is negative.
 
-    Example:
+    Examples:
         >>> import torch
         >>> gumbel_topk(torch.tensor([0.0, -torch.inf, 0.0]), k=2)
         tensor([ True, False,  True])

@@ -92,7 +92,7 @@ def exact_matches(
         batch_tokens: padded tokens of a batch.
         progress: callback ``(rows done, all rows)``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask import SpecialIds, Windows
         >>> def always_six(x_t, attention_mask=None, positions=None, block_mask=None):

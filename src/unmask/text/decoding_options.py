@@ -24,7 +24,7 @@ class DecodingOptions(TypedDict, total=False):
         steps: forward passes per row, at most; absent = one per blank.
         regex: a pattern for the text of the blanks.
 
-    Example:
+    Examples:
         >>> careful: DecodingOptions = {"threshold": 0.9, "top_p": 0.95}
         >>> make_rules(8, order="top_prob", **careful).selector.commit_rule.min_confidence
         0.9

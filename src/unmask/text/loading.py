@@ -33,7 +33,7 @@ def load(
     Raises:
         ValueError: no finished checkpoint, a damaged one, a model that is not a masked language model, or an absent device.
 
-    Example:
+    Examples:
         >>> import unmask
         >>> unmask.load("./no-such-run")  # doctest: +ELLIPSIS
         Traceback (most recent call last):

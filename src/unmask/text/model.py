@@ -50,7 +50,7 @@ class TrainedModel:
         config: config of the run; None for a Hugging Face model.
         dtype: requested dtype of the weights, as given to :func:`unmask.load`.
 
-    Example:
+    Examples:
         An untrained network of 8 positions:
 
         >>> import unmask
@@ -119,7 +119,7 @@ class TrainedModel:
             longest: largest length of a filling, in tokens; None = one token per blank, and 8 between two texts.
             top: number of candidates to return for every blank.
 
-        Other options:
+        Other Parameters:
             batch_size: texts decoded together.
             seed: random seed of the samples.
             order: decoding order of the blanks, such as ``"top_prob"``, ``"entropy"`` or ``"random"``; as in ``make_rules``.
@@ -290,7 +290,7 @@ class TrainedModel:
             samples: passes over the documents, each with other masks.
             documents: evaluate only the first so many documents; None = all.
 
-        Other options:
+        Other Parameters:
             baselines: also evaluate counting models of the run's training text, if it is present.
             seed: random seed of the masks.
             field: field that holds the text, for JSON lines, Parquet and datasets.

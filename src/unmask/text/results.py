@@ -18,7 +18,7 @@ class Alternative:
         token: text of the token.
         probability: probability in [0, 1], before temperature and filters.
 
-    Example:
+    Examples:
         >>> import unmask
         >>> unmask.Alternative(" if", 0.75)
         Alternative(token=' if', probability=0.75)
@@ -35,7 +35,7 @@ class Blank:
     Attributes:
         alternatives: the candidates in descending probability, at the first step that could fill the blank.
 
-    Example:
+    Examples:
         >>> import unmask
         >>> blank = unmask.Blank((unmask.Alternative(" if", 0.75), unmask.Alternative(" for", 0.25)))
         >>> print(blank)
@@ -70,7 +70,7 @@ class Filling:
         filling: the text between ``before`` and ``after`` of a row; None for a text.
         row: the row as it was given; None for a text.
 
-    Example:
+    Examples:
         >>> import unmask
         >>> blank = unmask.Blank((unmask.Alternative(" if", 0.75),))
         >>> unmask.Filling("The [MASK] statement", "The if statement", (blank,), 1)
@@ -121,7 +121,7 @@ class Generation:
         steps: number of forward passes (NFE) of the row.
         seconds: wall time until the row was complete.
 
-    Example:
+    Examples:
         >>> import unmask
         >>> unmask.Generation("The", "The end", (" end",), (0.5,), 1, 0.01)
         The end
@@ -161,7 +161,7 @@ class GenerationStep:
         revealed: number of unmasked new tokens.
         total: number of new tokens.
 
-    Example:
+    Examples:
         >>> import unmask
         >>> step = unmask.GenerationStep(0, "The [MASK]", 0, 1)
         >>> f"{step.revealed} of {step.total}"
@@ -177,7 +177,7 @@ class GenerationStep:
 class Results(list[T]):
     """A list of results that prints one result after another, and renders as HTML in notebooks.
 
-    Example:
+    Examples:
         >>> import unmask
         >>> unmask.Results(["one", "two"])
         one

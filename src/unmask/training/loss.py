@@ -71,7 +71,7 @@ class MLMLoss:
             on 1..L this is the fixed-count likelihood bound per token (docs/theory.md, "The likelihood bound"). The name is
             that of the published interface.
 
-    Other options:
+    Other Parameters:
         weighting: a name of ``unmask.ops.weighting.WEIGHTINGS`` (``"flat"``, ``"inverse_p"``), a ``Schedule``, a
             ``DiscreteTime`` (MD4), or a function from mask probabilities ``[N]`` to weights ``[N]``.
         normaliser: divisor of the sum: ``"scored"`` = masked tokens, ``"supervised"`` = maskable tokens, ``"sequence"`` = rows,
@@ -84,7 +84,7 @@ class MLMLoss:
     Raises:
         ValueError: an unknown option, or a pair of options that would divide by the mask rate twice.
 
-    Example:
+    Examples:
         A model with equal logits has a loss of ``ln V`` nats per token.
 
         >>> import torch, unmask

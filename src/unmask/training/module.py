@@ -39,7 +39,7 @@ class MaskedLMModule(LightningModule):
             trainer.
         seed: random seed of dropout.
 
-    Example:
+    Examples:
         >>> import torch, unmask
         >>> model = unmask.RotaryTransformerMLMModel(20, 16, 1, 2, mask_idx=0, padding_idx=1, rotary_emb_dim=8)
         >>> module = unmask.MaskedLMModule(model, unmask.MLMLoss(), unmask.Config().optim, total_steps=100)

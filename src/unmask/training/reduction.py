@@ -26,7 +26,7 @@ def global_loss(parts: Sequence[MLMLossDict]) -> MLMLossDict:
     Raises:
         ValueError: no parts.
 
-    Example:
+    Examples:
         >>> import torch, unmask
         >>> one, two = (
         ...     {"numerator": torch.tensor(n), "denominator": torch.tensor(d), "variance": torch.tensor(0.0)}

@@ -47,7 +47,7 @@ class InstructionTraceTransformerEncoderForMaskedLM(MaskedLMModule):
     Raises:
         ValueError: inconsistent sizes, ids outside the vocabulary, or ``warmup`` or ``lr`` out of range.
 
-    Example:
+    Examples:
         >>> import torch, unmask
         >>> model = unmask.InstructionTraceTransformerEncoderForMaskedLM(
         ...     1, 16, 20, 16, 2, 32, next_token_id=3, mask_token_id=0, dropout=0.0, eps=1e-5

@@ -35,7 +35,7 @@ class Format(Protocol):
         suffixes: file name endings, with the dot, in lower case.
         compressed: whether files may also end in ``.gz``, ``.zst`` and the other suffixes of ``text_stream``.
 
-    Example:
+    Examples:
         >>> from unmask.data.corpus.formats import FORMATS
         >>> FORMATS["jsonl"].suffixes
         ('.jsonl', '.ndjson', '.json')
@@ -243,7 +243,7 @@ def register_format(name: str, format: Format) -> None:
     Raises:
         ValueError: the name is taken or no word, or a suffix lacks its dot or is not in lower case.
 
-    Example:
+    Examples:
         >>> from unmask.data.corpus.formats import FORMATS, register_format
         >>> from unmask.data.document import Document
         >>> class Fasta:

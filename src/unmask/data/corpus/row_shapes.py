@@ -49,7 +49,7 @@ def row_as_text(row: Mapping[str, Any], where: str) -> str:
     Raises:
         ValueError: the fields of no shape are complete, or a field holds another type.
 
-    Example:
+    Examples:
         >>> from unmask.data.corpus.row_shapes import row_as_text
         >>> row_as_text({"prompt": "2+2=", "id": 7, "answer": "4"}, "sums.jsonl, line 1")
         '{"answer": "4", "prompt": "2+2="}'

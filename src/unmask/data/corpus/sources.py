@@ -66,7 +66,7 @@ class Source:
     Raises:
         ValueError: an unknown kind, unit, or built-in corpus.
 
-    Example:
+    Examples:
         >>> from unmask.data.corpus.sources import Source
         >>> source = Source.parse("python-docs")
         >>> source.kind, next(source.documents()).name

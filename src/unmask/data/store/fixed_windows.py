@@ -38,7 +38,7 @@ class MaskedTokenDataset(Dataset[Any]):
         mask_id: id of the mask; data that contain it are refused. Up to 2^28 tokens are checked here, of longer data
             each window at its access.
 
-        Other options:
+        Other Parameters:
 
         seed: seed of the offsets.
         sequential: consecutive windows.
@@ -54,7 +54,7 @@ class MaskedTokenDataset(Dataset[Any]):
         ValueError: the data are not integers, are shorter than one window, contain the mask, or are rows of another
             length.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask import MaskedTokenDataset
         >>> dataset = MaskedTokenDataset(torch.arange(1000), max_seq_len=128, mask_id=1000, sequential=True)

@@ -29,7 +29,7 @@ class TokenArray:
     Raises:
         ValueError: the tokens are not flat or not integers.
 
-    Example:
+    Examples:
         >>> from unmask.data.store.token_array import TokenArray
         >>> TokenArray([5, 6, 7], pad=1).gather_windows([1], block_size=2).tolist()
         [[7, 1]]

@@ -48,7 +48,7 @@ class TokenStore:
         vocab_size: exclusive upper bound of the ids.
         supervised: whether the store holds rows with answers; :meth:`learnt` then tells their tokens.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
         >>> from unmask import TokenStore, prepare
@@ -64,6 +64,7 @@ class TokenStore:
     vocab_size: int
     n_documents: int
     n_tokens: int
+    supervised: bool
     document_tokens: NDArray[np.int64]
     document_bytes: NDArray[np.int64]
     document_words: NDArray[np.int64]

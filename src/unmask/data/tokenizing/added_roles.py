@@ -12,7 +12,7 @@ REQUIRED = ("mask", "pad", "eos")
 def with_required_roles(tokenizer: Tokenizer) -> Tokenizer:
     """Return the tokenizer with a mask, a padding and an end token; those that it has keep their ids.
 
-    Example:
+    Examples:
         >>> tokenizer = Tokenizer.train(["a cat"], 261)
         >>> with_required_roles(tokenizer) is tokenizer
         True

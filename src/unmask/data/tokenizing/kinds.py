@@ -61,7 +61,7 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> Tokeniz
     Raises:
         ValueError: an unknown kind, a vocabulary that is too small, or no text.
 
-    Example:
+    Examples:
         >>> tokenizer = train_tokenizer("characters", ["MKVL", "MKLV"], 100)
         >>> tokenizer.decode(tokenizer.encode("VMK"))
         'VMK'

@@ -60,7 +60,7 @@ class Tokenizer:
         vocab_size: number of ids that a model must embed; equal to ``len(tokenizer)``.
         mask_takes_space: whether the mask includes the space before it.
 
-    Example:
+    Examples:
         >>> from unmask import Tokenizer
         >>> tokenizer = Tokenizer.train(["the cat sat on the mat"] * 3, vocab_size=270)
         >>> tokenizer.decode(tokenizer.encode("the mat"))

@@ -45,7 +45,7 @@ class TokenClasses:
     Attributes:
         by_id: int64 ``[V]``, index into ``TOKEN_CLASSES`` regardless of position; a mnemonic is ``other``.
 
-    Example:
+    Examples:
         >>> from unmask.data.traces.classes import TokenClasses
         >>> from unmask.data.traces.trace_tokenizer import trace_tokenizer
         >>> tokenizer = trace_tokenizer(["mov eax 7 [NEXT] ret"] * 2)

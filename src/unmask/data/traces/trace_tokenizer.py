@@ -76,7 +76,7 @@ def trace_tokenizer(traces: Iterable[str], vocab_size: int = 8192, min_count: in
     Raises:
         ValueError: ``vocab_size`` is below ``SMALLEST_TRACE_VOCABULARY``, or ``min_count`` below 1.
 
-    Example:
+    Examples:
         >>> from unmask.data.traces.trace_tokenizer import trace_tokenizer
         >>> tokenizer = trace_tokenizer(["mov eax 1234 [NEXT] ret"] * 2)
         >>> [tokenizer.token_text(id) for id in tokenizer.encode("mov eax 1234")]

@@ -54,7 +54,7 @@ class TextWordTable:
         texts: ``V`` byte strings, the text of each token.
         pairs, middles: boundaries between two and three consecutive kinds (``TokenKinds``).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask import Tokenizer, word_table
         >>> tokenizer = Tokenizer.train(["a cat, a dog"], vocab_size=264)
@@ -153,7 +153,7 @@ def word_table(tokenizer: Any) -> WordTable | TextWordTable:
     Raises:
         ValueError: the tokenizer is none of these.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask import Tokenizer, word_table
         >>> tokenizer = Tokenizer.train(["a cat, a dog"], vocab_size=264)

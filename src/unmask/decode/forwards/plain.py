@@ -23,7 +23,7 @@ from unmask.nn.projection import logits_where
 class Forward(Protocol):
     """How the network is run.
 
-    Example:
+    Examples:
         >>> from unmask.decode.block_schedule import SingleBlock
         >>> from unmask.decode.forwards.plain import PlainForward
         >>> isinstance(PlainForward(), Forward), isinstance(PlainForward().start(2, SingleBlock()), ForwardSession)
@@ -44,7 +44,7 @@ class Forward(Protocol):
 class ForwardSession(Protocol):
     """The state of a forward during one decode.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from unmask.decode.forwards.plain import PlainForward
         >>> class Counted(PlainForward):  # a forward without state is its own session

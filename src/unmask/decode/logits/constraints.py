@@ -28,7 +28,7 @@ class Constraint(Protocol):
 
     An optional attribute ``reads`` says what the constraint reads (``Reads``). With ``Reads.NOTHING`` it samples from unnormalised logits.
 
-    Example:
+    Examples:
         >>> import torch
         >>> special = SpecialIds(mask=0, vocab_size=20)
         >>> def model(x_t, attention_mask=None, positions=None, block_mask=None):

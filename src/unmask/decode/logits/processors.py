@@ -29,7 +29,7 @@ class LogitsProcessor(Protocol):
 
     The input may be changed in place. An optional attribute ``reads`` says what the processor reads (``Reads``).
 
-    Example:
+    Examples:
         >>> import torch
         >>> special = SpecialIds(mask=0, vocab_size=20)
         >>> def model(x_t, attention_mask=None, positions=None, block_mask=None):

@@ -31,7 +31,7 @@ class Decoded:
         forward_passes: calls of the network, each over the unfinished rows.
         positions_computed: real tokens processed by the network, over all calls.
 
-    Example:
+    Examples:
         >>> import torch
         >>> special = SpecialIds(mask=0, vocab_size=20)
         >>> def model(x_t, attention_mask=None, positions=None, block_mask=None):

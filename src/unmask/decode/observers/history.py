@@ -49,7 +49,7 @@ class HistoryTopKPlugin:
     Raises:
         ValueError: ``k`` or ``max_new_tokens`` below 1.
 
-    Example:
+    Examples:
         >>> import tempfile, torch
         >>> from unmask import HistoryTopKPlugin, MLMPredictor, RotaryTransformerMLMModel, SpecialIds
         >>> folder = tempfile.mkdtemp()

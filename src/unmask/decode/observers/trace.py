@@ -64,7 +64,7 @@ class Trace:
         real: ``[B][L]``, True = not padding.
         events: every change, in order.
 
-    Example:
+    Examples:
         >>> from unmask import MLMPredictor, RotaryTransformerMLMModel, SpecialIds, Trace
         >>> model = RotaryTransformerMLMModel(20, 16, 1, 2, padding_idx=1, mask_idx=0)
         >>> trace = Trace()

@@ -84,7 +84,7 @@ class CommitRule(Protocol):
 
     An optional attribute ``reads`` says what the rule reads (``Reads``). ``Reads.CONFIDENCE`` requires an order by confidence.
 
-    Example:
+    Examples:
         >>> class OneMore:
         ...     def __call__(self, scores):
         ...         return scores.first(scores.quota + 1)

@@ -57,7 +57,7 @@ class Grid:
     Raises:
         ValueError: a height or width below 1.
 
-    Example:
+    Examples:
         >>> Grid(2, 3).cells
         6
         >>> Grid(2, 3).rank("columns").tolist()
@@ -110,7 +110,7 @@ class GridOrder:
     Raises:
         ValueError: an unknown order.
 
-    Example:
+    Examples:
         >>> from unmask import Grid, GridOrder, make_rules
         >>> rules = make_rules(8, order=GridOrder(Grid(4, 4), "centre_out"))
         >>> rules.selector.score.order

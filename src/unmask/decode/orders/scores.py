@@ -37,7 +37,7 @@ class Score(Protocol):
     Attributes:
         reads: with ``Reads.LOGITS``, ``log_probs`` is ``[N, V]``. Without it the score runs before the network, and ``log_probs`` is None.
 
-    Example:
+    Examples:
         >>> import torch
         >>> class RightToLeft:
         ...     reads = Reads.NOTHING
@@ -72,7 +72,7 @@ class DraftScore(Protocol):
     Attributes:
         judges_revealed: True if tokens of earlier steps are rated again, for remasking to compare.
 
-    Example:
+    Examples:
         >>> class RareFirst:
         ...     judges_revealed = False
         ...     def judge(self, view, draft):

@@ -50,7 +50,7 @@ class Selector:
     Raises:
         ValueError: a negative temperature, or a commit rule by confidence with an order without one.
 
-    Example:
+    Examples:
         >>> from unmask import Selector
         >>> from unmask.decode.orders.commit_rules import Threshold
         >>> from unmask.decode.orders.scores import ConfidenceOrder

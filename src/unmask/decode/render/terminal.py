@@ -31,7 +31,7 @@ class TerminalView(LiveView):
         pause: seconds to wait after each step.
         max_rows: rows of the batch to draw.
 
-    Example:
+    Examples:
         >>> import io
         >>> from rich.console import Console
         >>> from unmask import MLMPredictor, RotaryTransformerMLMModel, SpecialIds
