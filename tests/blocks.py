@@ -17,7 +17,7 @@ SHORTER = [
     (r"^make (test-slow|lint|docs|setup|bench).*", "true"),
     (r"^pip install .*", "true"),
     (r"^(unmask demo \w+)$", r"\1 --quick"),
-    (r"^(unmask train (?!.*--print-config)(?=.*--preset).*?)(\s*#.*)?$", r"\1" + FEW),
+    (r"^(unmask train (?!.*--print-config)(?=.*(?:--preset|my\.yaml)).*?)(\s*#.*)?$", r"\1" + FEW),
 ]
 
 

@@ -48,4 +48,4 @@ def test_the_grid_demo_resumes_after_a_kill_and_writes_all_its_files(tmp_path):
     assert steps == sorted(set(steps)) and steps[-1] == 60
     report = json.loads((run / "evaluation.json").read_text())
     assert set(next(iter(report["painted"].values()))) >= {"sky", "light", "land", "lake", "all", "not_in_training"}
-    assert "unmasking.gif" in output and "that keep each law" in " ".join(output.split())
+    assert "unmasking.gif" in output and "that satisfy each law" in " ".join(output.split())
