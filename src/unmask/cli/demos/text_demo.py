@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ SENTENCES = (
 )
 PROMPT = "The for statement is used to iterate over"
 NEW_TOKENS, CANDIDATES = 48, 4
-BOUND_SAMPLES = 32  # passes of the likelihood bound that ranks the unconditional samples
+BOUND_SAMPLES = 32  # passes of the likelihood bound that ranks the continuations
 
 # Chosen by measurement on two cores (docs/log.md): short rows and many steps, Muon, local attention initialisation.
 FULL: dict[str, Any] = {
@@ -99,21 +98,21 @@ def _fill(loaded: Any, run: Path) -> str:
 
 
 def _write(loaded: Any, run: Path, watch: bool) -> str:
-    """Generate a continuation and the best of several unconditional samples; return them as Markdown."""
+    """Generate continuations of the prompt and return the best one by the model's likelihood bound, as Markdown."""
     from unmask.cli.decoding import Decoding
     from unmask.cli.sample_text import watched_predict
     from unmask.cli.screen import heading, show
     from unmask.evaluate.scoring import score_texts
     from unmask.text.generating import generate_texts
 
-    heading("4 · generate: a continuation, and an unconditional text")
-    decoding = Decoding(order="random", temperature=0.7, top_p=0.9, block=8)
-    labels = ["continuation", *(f"unconditional · {n + 1}" for n in range(CANDIDATES))]
+    heading("4 · generate")
+    decoding = Decoding(order="random", temperature=0.7, top_p=0.9, block=8, repetition_penalty=1.3)
+    labels = [f"continuation {n + 1}" for n in range(CANDIDATES)]
     drawn = partial(watched_predict, watch=watch, page=run / "unmasking.html", title="A masked diffusion model writes")
-    continuation, *samples = generate_texts(
+    samples = generate_texts(
         loaded.model,
         loaded.tokenizer,
-        [PROMPT, *[""] * CANDIDATES],
+        [PROMPT] * CANDIDATES,
         partial(decoding.rules, loaded.model, loaded.tokenizer),
         new_tokens=NEW_TOKENS,
         predict=drawn,
@@ -121,15 +120,12 @@ def _write(loaded: Any, run: Path, watch: bool) -> str:
         with_probabilities=False,
     )
     texts = [sample.text for sample in samples]
-    scores = [score.per_token for score in score_texts(loaded.model, loaded.tokenizer, texts, samples=BOUND_SAMPLES)]
-    best = max(range(CANDIDATES), key=lambda n: -math.inf if math.isnan(scores[n]) else scores[n])
-    choice = f"unconditional, the best of {CANDIDATES} samples by the model's own likelihood bound"
-    lines = ["", "# Generated", ""]
-    for label, text in (("continuation", continuation.text), (choice, texts[best])):
-        show(label, style="bold")
-        show(text)
-        lines += [f"## {label}", "", "```", text, "```", ""]
-    return "\n".join(lines)
+    scores = score_texts(loaded.model, loaded.tokenizer, texts, samples=BOUND_SAMPLES)
+    best = max(range(CANDIDATES), key=lambda n: scores[n].nats / max(1, scores[n].scored))
+    choice = f"the best of {CANDIDATES} continuations, by the model's own likelihood bound per token"
+    show(choice, style="bold")
+    show(texts[best])
+    return "\n".join(["", "# Generated", "", f"## {choice}", "", "```", texts[best], "```", "", ""])
 
 
 def _list_results(run: Path) -> None:
