@@ -26,7 +26,7 @@ bench: setup  ## speed and memory beside other libraries, in up to 15 minutes; r
 	@$(BIN)/python -m benchmarks.run --readme README.md --plot docs/scaling.png $(ARGS)
 
 lint: setup  ## style and types
-	@$(BIN)/ruff check src tests benchmarks && $(BIN)/ruff format --check -q src tests benchmarks && scripts/check_types.sh
+	@$(BIN)/ruff check src tests benchmarks scripts examples && $(BIN)/ruff format --check -q src tests benchmarks scripts examples && scripts/check_types.sh
 
 docs: setup  ## the documentation site, in build/site; warnings are errors
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
