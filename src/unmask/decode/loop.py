@@ -133,7 +133,11 @@ def fill_canvas(
             time_taken[unfinished[~blank].cpu()] = time.perf_counter() - started
             unfinished = unfinished[blank]
 
-    assert not len(unfinished), "the budget left masked positions"
+    if len(unfinished):
+        raise ValueError(
+            f"{len(unfinished)} rows still hold masked tokens after {state.plan.shape[1]} steps: the commit rule "
+            f"{type(rules.selector.commit_rule).__name__} unmasked fewer positions than its quota. Return at least scores.quota positions."
+        )
     decoded = Decoded(state.ids.to(home), steps_taken, time_taken, forward_passes, positions_computed)
     callbacks.end(decoded)
     allocator.watch.look()
