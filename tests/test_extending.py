@@ -30,8 +30,9 @@ def decoded(network, **options):
 
 @pytest.mark.parametrize("registry, part, options, same", [
     (ORDERS, LeftToRight, {"order": "own"}, {"order": "left_to_right"}),
+    (ORDERS, lambda: lambda view: LeftToRight()(view, None), {"order": "own"}, {"order": "left_to_right"}),
     (REMASKING, lambda rate, until: NoRemasking(), {"remask": "own"}, {"schedule": "linear"}),
-], ids=["order", "remasking"])  # fmt: skip
+], ids=["order", "order that is a function", "remasking"])  # fmt: skip
 def test_a_decoding_part_with_a_name(network, registry, part, options, same):
     with pytest.raises(ValueError, match="own"):
         decoded(network, **options)

@@ -63,7 +63,7 @@ def make_order(order: OrderLike) -> Score | DraftScore:
     if order not in ORDERS:
         known = [*ORDERS, *COMPOSED_ORDERS]
         raise ValueError(f"There is no order {order!r}.{nearest(order, known)} Choose one of {', '.join(known)}.")
-    return ORDERS.choose(order)()
+    return make_order(ORDERS.choose(order)())
 
 
 def make_rules(
