@@ -28,8 +28,7 @@ class SupervisedMLMCollator(PaddedCollator):
         block_size: largest width; a longer row is truncated on the left, so that its last answer remains.
         noise_schedule: law of the answers' mask rate; as in ``DefaultMLMCollator``.
 
-        Other Parameters:
-
+    Other Parameters:
         truncate: ``"block"``, ``"max"`` or None.
         pad_to_multiple_of: round the width up.
         seed, low_discrepancy_times, time_sampling, pass_through: see ``CorruptingCollator``.

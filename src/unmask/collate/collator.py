@@ -120,8 +120,7 @@ class CorruptingCollator:
         special: the tokenizer, or its ``SpecialIds``.
         corruption: the corruption to apply.
 
-        Other Parameters:
-
+    Other Parameters:
         seed: seed of the keyed noise of rows with an ``example_id``, and of the generator for other rows.
         low_discrepancy_times: spread the mask rates of rows with an ``epoch_place`` evenly, which lowers the variance
             of the loss (docs/theory.md, "Variance of the estimate"). Other rows sample independently.

@@ -39,8 +39,7 @@ class DefaultInfillMLMCollator(DefaultMLMCollator):
         loss_on_padding: attend to padding, for models trained with ``loss_on_padding``. It is never masked or scored
             here.
 
-        Other Parameters:
-
+    Other Parameters:
         truncate, add_bos, add_eos, pad_to_multiple_of: as in ``DefaultMLMCollator``.
         seed, low_discrepancy_times, time_sampling, pass_through: see ``CorruptingCollator``.
 

@@ -28,8 +28,7 @@ class MaskedLMCollator(CorruptingCollator):
         probability: fraction of the maskable tokens that is selected.
         special_ids: ids that are never masked and never sampled.
 
-        Other Parameters:
-
+    Other Parameters:
         tokenizer: tokenizer or ``SpecialIds`` that supplies further ``special_ids``.
         mask_replace_prob, random_replace_prob: fractions of the selected tokens replaced by the mask and by random
             tokens; the others stay as they are.

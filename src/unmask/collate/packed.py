@@ -38,8 +38,7 @@ class PackedMLMCollator(CorruptingCollator):
         use_flex_attn: return exactly a ``PackedFlexMLMBatch``; the model builds the BlockMask on its device. Otherwise
             the batch also has an ``attention_mask``, True at real tokens, so that padding costs nothing.
 
-        Other Parameters:
-
+    Other Parameters:
         seed, low_discrepancy_times, time_sampling, pass_through: see :class:`CorruptingCollator`.
 
     Returns (when called with rows ``{"input_ids"}``, optionally ``segment_ids``):

@@ -91,8 +91,7 @@ class DefaultMLMCollator(PaddedCollator):
             None for a uniform rate.
         loss_on_padding: treat PAD as an ordinary token: attended, masked and scored.
 
-        Other Parameters:
-
+    Other Parameters:
         truncate: ``"block"``, ``"max"`` or None (pad to the longest row, truncate nothing).
         add_bos, add_eos: frame each row; both survive truncation and are never masked.
         pad_to_multiple_of: round the width up, for tensor cores.

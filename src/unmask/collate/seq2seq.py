@@ -41,8 +41,7 @@ class MLMSeq2SeqTrainCollator(PaddedCollator):
         block_size: positions of an answer, its BOS and EOS included.
         input_block_size: positions of a prompt; None = as many as the longest prompt of the batch has tokens.
 
-        Other Parameters:
-
+    Other Parameters:
         add_bos, add_eos: BOS between prompt and answer, EOS after the answer.
         truncate: ``"block"``: rows of ``input_block_size + block_size``. ``"max"``: as wide as the longest row, with
             the same limits for prompt and answer. None: as wide as the longest row, nothing truncated.

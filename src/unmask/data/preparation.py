@@ -133,8 +133,7 @@ def prepare(
         source: a file, a folder, ``owner/name`` on the Hugging Face hub, a built-in corpus, or a ``Source``.
         out: folder for the result.
 
-        Other Parameters:
-
+    Other Parameters:
         tokenizer: a kind to train (``unmask.data.tokenizing.kinds.TOKENIZER_KINDS``, such as ``characters``), a path, a hub name,
             or a ``Tokenizer``. None trains a byte-level BPE, or builds a trace tokenizer if the source is instruction traces.
         vocab_size: largest vocabulary of the tokenizer to train; ignored for a given tokenizer.

@@ -38,8 +38,7 @@ class MaskedTokenDataset(Dataset[Any]):
         mask_id: id of the mask; data that contain it are refused. Up to 2^28 tokens are checked here, of longer data
             each window at its access.
 
-        Other Parameters:
-
+    Other Parameters:
         seed: seed of the offsets.
         sequential: consecutive windows.
         identified: rows are ``{"input_ids": [L], "example_id": i, "epoch": n}``, from which

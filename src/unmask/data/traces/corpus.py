@@ -87,8 +87,7 @@ def disassemble(
         paths: ELF files and folders of them, or one name of ``BUILT_IN_TRACES``.
         out: the Parquet file to write; it appears once complete.
 
-        Other Parameters:
-
+    Other Parameters:
         test_fraction: fraction of the binaries that form the test set; see ``unmask.data.traces.split``.
         seed: seed of that choice, and of the functions kept under ``max_instructions``.
         max_instructions: largest number of instructions to write, divided among the binaries; None = all. The others
