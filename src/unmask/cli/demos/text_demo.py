@@ -106,7 +106,7 @@ def _write(loaded: Any, run: Path, watch: bool) -> str:
     from unmask.text.generating import generate_texts
 
     heading("4 · generate")
-    decoding = Decoding(order="random", temperature=0.7, top_p=0.9, block=8, repetition_penalty=1.3)
+    decoding = Decoding(order="top_prob", temperature=0.7, top_p=0.9, block=8, repetition_penalty=1.1)
     labels = [f"continuation {n + 1}" for n in range(CANDIDATES)]
     drawn = partial(watched_predict, watch=watch, page=run / "unmasking.html", title="A masked diffusion model writes")
     samples = generate_texts(
