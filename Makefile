@@ -22,8 +22,8 @@ test: setup  ## the tests
 test-slow: setup  ## the tests that take longer: whole runs, kills, two processes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow $(ARGS)
 
-bench: setup  ## speed and memory beside other libraries, in up to 15 minutes; refreshes the README's figures
-	@$(BIN)/python -m benchmarks.run --readme README.md --plot docs/scaling.png $(ARGS)
+bench: setup  ## speed and memory beside other libraries, in up to 15 minutes; refreshes the figures of README and docs
+	@$(BIN)/python -m benchmarks.run --readme README.md --page docs/performance.md --plot docs/scaling.png $(ARGS)
 
 lint: setup  ## style and types
 	@$(BIN)/ruff check src tests benchmarks scripts examples && $(BIN)/ruff format --check -q src tests benchmarks scripts examples && scripts/check_types.sh

@@ -1,10 +1,26 @@
-"""The README's figures: a table between two markers, replaced without other changes."""
+"""Tables of figures between two markers, replaced without other changes: headlines for the README, all for the page."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from unmask.measure.report_table import Row
+
+HEADLINES = (
+    ("MLM step at 15%, fp32", "Hugging Face BERT"),
+    ("MLM step at 15%, bf16", "ModernBERT (sparse head)"),
+    ("documents of mean length 180, fp32", "Hugging Face BERT, padded"),
+    ("generation of 128 tokens, exact", "a full-logits loop"),
+    ("token store → batch of 32 × 1,024, one core", ""),
+)
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+
+
+def headlines(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that the README shows, in its order; a section that was left out has none."""
+    by_name = {(row.work, row.beside): row for row in rows}
+    return [by_name[name] for name in HEADLINES if name in by_name]
 
 
 def with_figures(text: str, table: str) -> str:

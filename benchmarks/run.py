@@ -1,9 +1,10 @@
 """All benchmarks in one run: `make bench`.
 
-    python -m benchmarks.run [--only mlm decode …] [--turns 3] [--eager] [--readme README.md]
+    python -m benchmarks.run [--only mlm decode …] [--turns 3] [--eager] [--readme README.md] [--page docs/performance.md]
 
 Measures every section, prints its table, and writes all results so far to benchmarks/results/ after each section. A
-complete run then prints all figures beside their targets, draws docs/scaling.png and updates the table of the README.
+complete run then prints all figures beside their targets, draws docs/scaling.png, and updates two tables: the
+headlines in the README, every figure in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks import decode, harness, loader, scaling, train_step
-from benchmarks.readme import refresh
+from benchmarks.readme import headlines, refresh
 from unmask.cli.screen import counting
 from unmask.measure.machine import describe_machine
 from unmask.measure.report_table import Row, markdown
@@ -85,8 +86,9 @@ def main() -> None:
     )
     parser.add_argument("--eager", action="store_true", help="leave the compiled forms out")
     parser.add_argument(
-        "--readme", type=Path, help="put the table into this file, between its markers (whole runs only)"
+        "--readme", type=Path, help="put the headline figures into this file, between its markers (whole runs only)"
     )
+    parser.add_argument("--page", type=Path, help="put all figures into this file likewise")
     parser.add_argument("--plot", type=Path, help="draw the growth of cost here")
     options = harness.parse(parser)
     options.step_seconds = None
@@ -119,11 +121,12 @@ def main() -> None:
     print(
         f"{sum(row.met is True for row in rows)} targets met, {sum(row.met is False for row in rows)} missed; figures in {path}"
     )
-    if options.readme is not None and not options.only:
-        refresh(
-            options.readme,
-            markdown([row for row in rows if row.target is not None and not row.work.startswith("cost grows")]),
-        )
+    if options.only:
+        return
+    compared = [row for row in rows if row.target is not None and not row.work.startswith("cost grows")]
+    for page, shown in ((options.readme, headlines(compared)), (options.page, compared)):
+        if page is not None:
+            refresh(page, markdown(shown))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
-from benchmarks.readme import BEGIN, END, refresh, with_figures
+from benchmarks.readme import BEGIN, END, HEADLINES, headlines, refresh, with_figures
+
+from unmask.measure.report_table import Row
 
 TEXT = f"# Name\n\nwords\n\n{BEGIN}\nold\n{END}\n\nmore words\n"
 
@@ -32,6 +34,12 @@ def test_a_table_with_a_marker_is_refused():
         with_figures(TEXT, f"| {END} |")
 
 
-def test_the_readme_has_its_place():
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
+def test_the_page_has_a_place_for_figures(page):
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
     assert with_figures(text, "x") != text
+
+
+def test_headlines_are_in_the_order_of_the_readme_and_rows_not_measured_are_left_out():
+    rows = [Row.single(work, beside, 1.0) for work, beside in (*reversed(HEADLINES[1:]), ("other", "peer"))]
+    assert [(row.work, row.beside) for row in headlines(rows)] == list(HEADLINES[1:])

@@ -37,9 +37,11 @@ def measure(monkeypatch, *arguments) -> None:
 
 @pytest.mark.slow
 def test_a_whole_run_prints_every_figure_and_refreshes_the_readme(small, monkeypatch, tmp_path, capsys):
-    readme, figures, picture = tmp_path / "README.md", tmp_path / "all.json", tmp_path / "scaling.png"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    measure(monkeypatch, "--readme", readme, "--json", figures, "--plot", picture)
+    readme, page = tmp_path / "README.md", tmp_path / "page.md"
+    figures, picture = tmp_path / "all.json", tmp_path / "scaling.png"
+    for file in (readme, page):
+        file.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    measure(monkeypatch, "--readme", readme, "--page", page, "--json", figures, "--plot", picture)
     report = json.loads(figures.read_text())
     works = [row["work"] for row in report["rows"]]
     for work in (
@@ -55,7 +57,9 @@ def test_a_whole_run_prints_every_figure_and_refreshes_the_readme(small, monkeyp
         and picture.is_file()
         and report["machine"]["threads"] == 1
     )
-    text = readme.read_text()
+    short = readme.read_text()
+    assert "| generation of 128 tokens, exact, beside a full-logits loop |" in short and "dual-cache" not in short
+    text = page.read_text()
     assert "old" not in text and text.startswith("before\n") and text.endswith("after\n")
     assert "| generation, cached blocks, beside a dual-cache loop | 1.25× | ≥ 1.30× | ✗ |" in text
     assert "| peak memory of that step, whole process, beside Hugging Face BERT | 0.25× | ≤ 0.50× | ✓ |" in text
