@@ -36,7 +36,7 @@ def test_onnx_runtime_gives_equal_logits(kind, request, tmp_path):
     names = ("input_ids", "attention_mask")
     batch_dim, seq = torch.export.Dim("batch", max=64), torch.export.Dim("seq", min=2, max=64)
     torch.onnx.export(
-        Logits(), tuple(batch[name] for name in names), tmp_path / "model.onnx", dynamo=True, input_names=list(names),
+        Logits().eval(), tuple(batch[name] for name in names), tmp_path / "model.onnx", dynamo=True, input_names=list(names),
         output_names=["logits"], dynamic_shapes=({0: batch_dim, 1: seq}, {0: batch_dim, 1: seq}),
     )  # fmt: skip
     session = runtime.InferenceSession(tmp_path / "model.onnx")

@@ -3,6 +3,9 @@
 import json
 
 import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
 
 import unmask
 from tests.training.conftest import config_of
@@ -52,6 +55,65 @@ def test_parts_take_effect_and_a_resume_with_another_part_is_refused(tree, tmp_p
         unmask.train(config, schedule="cosine")
     with pytest.raises(ValueError, match=r"and now schedule=None"):
         unmask.train(config)
+
+
+class Seen:
+    """A callback and a logger of Lightning, made on first use so that this file needs no Lightning."""
+
+    @staticmethod
+    def callback():
+        from lightning.pytorch import Callback
+
+        class Steps(Callback):
+            steps = 0
+
+            def on_train_batch_end(self, *_):
+                self.steps += 1
+
+        return Steps()
+
+    @staticmethod
+    def logger(folder):
+        from lightning.pytorch.loggers import CSVLogger
+
+        return CSVLogger(folder, name="own")
+
+
+class Ngram(torch.nn.Module):
+    """A network of the caller's: each position reads its neighbours."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(size, 8)
+        self.mix = torch.nn.Conv1d(8, size, 3, padding=1)
+
+    def forward(self, x_t, attention_mask=None, positions=None, block_mask=None, segment_ids=None):
+        return self.mix(self.embedding(x_t).transpose(1, 2)).transpose(1, 2)
+
+
+def hugging_face(size):
+    config = transformers.BertConfig(
+        vocab_size=size, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=32, pad_token_id=0,
+    )  # fmt: skip
+    return unmask.HuggingFaceMLM(transformers.BertForMaskedLM(config), 1)
+
+
+@pytest.mark.parametrize("kind", [Ngram, hugging_face])
+def test_a_network_callbacks_and_a_logger_of_the_callers_are_used(kind, tree, tmp_path):
+    torch.manual_seed(0)
+    network, seen = kind(300), Seen.callback()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    config = config_of(tree | {"run": str(tmp_path / "own")})
+    checkpoint = unmask.train(config, model=network, callbacks=[seen], logger=Seen.logger(tmp_path))
+    assert seen.steps == 2 and list((tmp_path / "own").rglob("metrics.csv"))
+    after = load_file(checkpoint / "model.safetensors")
+    moved = [name for name, value in before.items() if name in after and not torch.equal(after[name], value)]
+    assert moved and type(network).__name__ in (tmp_path / "own" / "parts.json").read_text()
+    with pytest.raises(ValueError, match="now model=None"):
+        unmask.train(config_of(tree | {"run": str(tmp_path / "own")}, "train.steps=3"))
+    again = unmask.train(config_of(tree | {"run": str(tmp_path / "own")}, "train.steps=3"), model=kind(300))
+    assert again.name == "step-00000003"  # it resumed: the weights are those of the checkpoint
 
 
 def test_settings_are_part_of_the_record():

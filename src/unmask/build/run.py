@@ -36,6 +36,8 @@ from unmask.training.loggers import missing_packages
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from unmask.training.lora import AdaptedLayers
+
 Sampler = Callable[[MLMModel, Tokenizer], str]
 """Network and tokenizer -> text for ``samples.txt``."""
 
@@ -89,7 +91,7 @@ def train(
         ValueError: The config (train.steps=0) is not valid. train.steps = 0: input should be greater than 0...
     """
     config = _as_config(config, overrides)
-    require_training_packages(*missing_packages(config.train.logger))
+    require_training_packages(*missing_packages(config.train.logger), *(["peft"] if config.train.lora_rank else []))
     from rich.console import Console
 
     from unmask.training.annealing import AttentionAnnealing
@@ -97,7 +99,7 @@ def train(
     from unmask.training.checkpoints import VerifiedCheckpointIO
     from unmask.training.data import TokenStoreData
     from unmask.training.module import MaskedLMModule
-    from unmask.training.optim import freeze_parameters
+    from unmask.training.optim import freeze_parameters, trained_parameters
     from unmask.training.trainer import fit, make_trainer
 
     run, given = Path(config.run), config.data.model_fields_set if config.data.store is not None else None
@@ -135,6 +137,12 @@ def train(
         network = build_model(config.model, tokenizer, config.seed)
     if model is None:
         prepare_execution(network.train(), config)
+    adapted = _with_adapters(network, config, len(tokenizer), given=model is not None)
+    if adapted is not None:
+        trained, total = trained_parameters(network)
+        (console or Console()).print(
+            f"LoRA of rank {config.train.lora_rank} on {len(adapted.transposed)} layers: {trained:,} of {total:,} parameters are trained"
+        )
     freeze_parameters(network, config.train.freeze)
     objective = build_loss(config.objective, tokenizer, course) if loss is None else loss
     module = MaskedLMModule(network, objective, config.optim, config.train.steps, config.seed)
@@ -172,12 +180,44 @@ def train(
     watchers.append(stop)  # after the callbacks that read max_steps
     extra = {**tokenizer.files(), "run.yaml": config_yaml(config)}
     described = describe_network(network) if model is None else describe_part(network)
-    writer = VerifiedCheckpointIO(described, extra, tied_names(network.state_dict()), origin(config.model))
+    writer = VerifiedCheckpointIO(described, extra, tied_names(network.state_dict()), origin(config.model), adapted)
     trainer = make_trainer(config, run, writer, watchers, logger)
     fit(trainer, module, data, resume)
     if stop.stopped is not None:
         raise KeyboardInterrupt
     return resolve_checkpoint(run)
+
+
+def _with_adapters(network: Any, config: Config, ids: int, given: bool) -> AdaptedLayers | None:
+    """Give the layers of a network LoRA adapters, in place; None if the config asks for none.
+
+    Args:
+        network: the network.
+        config: the config of the run.
+        ids: number of ids of the tokenizer.
+        given: whether the caller passed the network.
+
+    Raises:
+        ValueError: adapters of random weights.
+    """
+    if not config.train.lora_rank:
+        return None
+    if config.model.init is None and not given:
+        raise ValueError(
+            f"train.lora_rank={config.train.lora_rank} trains adapters of weights that stay fixed, and here they would be random: give "
+            "the model to start from with model.init=PATH, or leave train.lora_rank out."
+        )
+    from unmask.training.lora import add_adapters
+
+    known = config.model.init_ids
+    return add_adapters(
+        network,
+        config.train.lora_rank,
+        config.train.lora_alpha,
+        config.train.lora_targets,
+        seed=config.seed,
+        trained_rows=known if known is not None and known < ids else None,
+    )
 
 
 def _as_config(config: Config | Mapping[str, Any] | str | PathLike[str] | None, overrides: Sequence[str]) -> Config:

@@ -40,7 +40,7 @@ from unmask.models.vocabulary_growth import grow_transformers, rebuilt
 from unmask.storage import read_json
 
 UNLIMITED = 2**20  # model.max_length of a network without a longest row
-ABOUT_INIT = frozenset({"preset", "init", "init_shift", "init_attention", "init_step", "init_sha256"})
+ABOUT_INIT = frozenset({"preset", "init", "init_shift", "init_attention", "init_step", "init_ids", "init_sha256"})
 FREE = {"ours": frozenset({"dropout", "max_length", "causal_block", "use_flex_attn"}), "theirs": frozenset({"dropout"})}
 
 
@@ -219,12 +219,12 @@ class Start:
             raise ValueError(
                 f"model.init={self.name} was trained with model.init_shift={str(self.shift).lower()}; leave the key out."
             )
-        recorded = {"init_step": self.step, "init_sha256": self.sha256}
+        recorded = {"init_step": self.step, "init_ids": len(self.written), "init_sha256": self.sha256}
         for key, found in recorded.items():
             if getattr(section, key) not in (None, found):
                 raise ValueError(
                     f"model.init={self.name} has {key}={found}, and the config records {getattr(section, key)}: the source has changed. "
-                    f"Restore it, or leave model.init_step and model.init_sha256 out to start from it as it is."
+                    f"Restore it, or leave model.{key} out to start from it as it is."
                 )
         values = own | {k: v for k, v in given.items() if k in free}
         values |= {"preset": None, **recorded}

@@ -76,6 +76,9 @@ class ModelConfig(Section):
     init_step: int | None = Field(
         None, ge=0, description="Optimiser steps of init; written by training, and compared where given."
     )
+    init_ids: int | None = Field(
+        None, ge=1, description="Number of ids of init's tokenizer; written by training, and compared where given."
+    )
     init_sha256: str | None = Field(
         None, description="SHA-256 of the weights of init; written by training, and compared where given."
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from unmask.config.section import Section
+from unmask.config.section import Positive, Section
 
 
 class TrainConfig(Section):
@@ -48,17 +48,35 @@ class TrainConfig(Section):
         default_factory=list,
         description="Patterns of parameter names that keep their first values, such as [embedding.*, blocks.0.*].",
     )
+    lora_rank: NonNegativeInt = Field(
+        0, description="Rank of LoRA adapters of the weights of model.init, which stay fixed; 0 = train the weights."
+    )
+    lora_alpha: Positive | None = Field(
+        None,
+        description="Scale of the adapters: their output is multiplied by lora_alpha / lora_rank; null = 2 * rank.",
+    )
+    lora_targets: list[str] = Field(
+        default_factory=list,
+        description="Patterns of names of linear layers that get adapters, such as [*.qkv]; empty = all inside the blocks.",
+    )
     resume: bool = Field(
         True,
         description="Resume from the last checkpoint of the run folder; false moves an earlier run aside and starts anew.",
     )
 
-    @field_validator("freeze", mode="before")
+    @field_validator("freeze", "lora_targets", mode="before")
     @classmethod
     def _split_patterns(cls, value: Any) -> Any:
         if isinstance(value, str):  # [*.weight] is no YAML list: YAML reads * as a reference
             return [part.strip(" '\"") for part in value.strip().strip("[]").split(",") if part.strip()]
         return value
+
+    @model_validator(mode="after")
+    def _adapter_keys_have_an_effect(self) -> TrainConfig:
+        given = [key for key in ("lora_alpha", "lora_targets") if getattr(self, key)]
+        if given and not self.lora_rank:
+            raise ValueError(f"train.{given[0]} has no effect without adapters: set train.lora_rank, such as 8")
+        return self
 
     @model_validator(mode="after")
     def _accumulate_divides(self) -> TrainConfig:

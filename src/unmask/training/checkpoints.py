@@ -1,7 +1,8 @@
 """Checkpoints: folders with a manifest, and an index that names the last and the best of them.
 
     run/checkpoints/index.json       {"last": "step-00000400", "best": ..., "best_loss": ...}
-    run/checkpoints/step-00000400/   model folder (unmask.models.files), tokenizer.json, tokenizer_config.json, run.yaml, training_state.pt
+    run/checkpoints/step-00000400/   model folder (unmask.models.files), tokenizer.json, tokenizer_config.json, run.yaml, training_state.pt,
+                                     lora.safetensors
 
 A folder is written under a temporary name, renamed, and only then entered in the index. A kill or a full disk at any moment
 therefore leaves the previous checkpoint valid. ``model.safetensors`` holds the weights for inference: the averaged weights if
@@ -13,19 +14,23 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.plugins import CheckpointIO
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from unmask.models.files import INDEX, WEIGHTS, verify_manifest, write_manifest, write_model
 from unmask.models.tied_weights import restore_tied
 from unmask.storage import atomic_folder, read_json, sweep_temporaries, write_json
 
+if TYPE_CHECKING:
+    from unmask.training.lora import AdaptedLayers
+
 STATE = "training_state.pt"
+ADAPTERS = "lora.safetensors"
 
 
 class VerifiedCheckpointIO(CheckpointIO):
@@ -36,6 +41,7 @@ class VerifiedCheckpointIO(CheckpointIO):
         extra_files: further files of the folder: name -> text.
         tied: of :func:`unmask.models.tied_weights.tied_names`; None = no tied weights.
         facts: further facts of the manifest, such as ``init``: where the first weights came from.
+        adapted: layers with LoRA adapters, which are merged in ``model.safetensors``; None = no adapters.
     """
 
     def __init__(
@@ -44,11 +50,13 @@ class VerifiedCheckpointIO(CheckpointIO):
         extra_files: dict[str, str],
         tied: Mapping[str, str] | None = None,
         facts: Mapping[str, Any] | None = None,
+        adapted: AdaptedLayers | None = None,
     ) -> None:
         self.model_config = model_config
         self.extra_files = extra_files
         self.tied = tied or {}
         self.facts = facts or {}
+        self.adapted = adapted
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
@@ -57,6 +65,9 @@ class VerifiedCheckpointIO(CheckpointIO):
         state = {k: v for k, v in checkpoint.items() if k != "state_dict"}
         with atomic_folder(path) as folder:
             weights = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}
+            if self.adapted is not None:
+                weights, parts = self.adapted.merge(weights)
+                save_file({name: part.detach().contiguous().cpu() for name, part in parts.items()}, folder / ADAPTERS)
             write_model(folder, self.model_config, weights)
             for name, text in self.extra_files.items():
                 (folder / name).write_text(text, encoding="utf-8")
@@ -73,6 +84,8 @@ class VerifiedCheckpointIO(CheckpointIO):
         verify_manifest(path)
         checkpoint: dict[str, Any] = torch.load(path / STATE, map_location=map_location or "cpu", weights_only=True)
         weights = load_file(path / WEIGHTS)
+        if self.adapted is not None:
+            weights = self.adapted.restore(weights, load_file(path / ADAPTERS))
         restore_tied(weights, self.tied)
         checkpoint["state_dict"] = {f"model.{k}": v for k, v in weights.items()}
         return checkpoint

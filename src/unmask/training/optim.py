@@ -21,6 +21,11 @@ from unmask.config.optim_config import OptimConfig
 _BLOCK = re.compile(r"(^|\.)(blocks|layers?|h)\.\d+\.")  # blocks of ours; layers of transformers, "h" in GPT-2
 
 
+def in_block(name: str) -> bool:
+    """Tell whether a module or parameter of this name is inside a transformer block."""
+    return _BLOCK.search(name) is not None
+
+
 def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> None:
     """Exclude parameters from training; they get no gradient and no optimiser state.
 
@@ -46,6 +51,12 @@ def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> None:
         raise ValueError(f"train.freeze={list(patterns)} freezes every parameter, so nothing is left to train.")
 
 
+def trained_parameters(network: nn.Module) -> tuple[int, int]:
+    """Return the number of trained parameters, and of all, each counted once."""
+    sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
+    return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
+
+
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
     """Return the trainable parameters as (block matrices, other matrices, embeddings and vectors), each once."""
     embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
@@ -57,7 +68,7 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
             continue
         if parameter.dim() < 2 or id(parameter) in embeddings:
             rest.append(parameter)
-        elif parameter.dim() == 2 and _BLOCK.search(name):
+        elif parameter.dim() == 2 and in_block(name):
             blocks.append(parameter)
         else:
             matrices.append(parameter)

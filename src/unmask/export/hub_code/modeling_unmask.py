@@ -5,8 +5,7 @@
     UnmaskForSequenceClassification   a head on the mean hidden state
     UnmaskForTokenClassification      a head on every hidden state
 
-The encoder is pre-norm: `x + out(attention(rotate(norm(x))))`, then `x + down(activation(up(norm(x))))`. It needs torch and
-transformers only. Padding on either side changes nothing: positions count real tokens, and no token attends to padding.
+The encoder is pre-norm: `x + out(attention(rotate(norm(x))))`, then `x + down(activation(up(norm(x))))`. Padding changes nothing.
 
 Shapes: `B` rows of `L` tokens, width `D`, `H` heads of `C` channels, vocabulary `V`.
 """
@@ -53,6 +52,13 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=-1)
 
 
+def at_last(flags: Tensor, values: Tensor) -> Tensor:
+    """Return the value at the last True flag so far, `[B, L]`; 0 before the first. ONNX has no cummax."""
+    number = flags.long().cumsum(-1)
+    place = torch.where(flags, number, flags.shape[-1] + 1)  # the last column takes all other values
+    return F.pad(torch.zeros_like(values), (0, 2)).scatter(-1, place, values).gather(-1, number)
+
+
 def instruction_places(
     input_ids: Tensor, next_token_id: int, real: Tensor | None, position_ids: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -64,12 +70,12 @@ def instruction_places(
     ends = real & (input_ids == next_token_id)
     before = real.long().cumsum(-1) - real.long()  # real tokens to the left
     instruction = ends.long().cumsum(-1) - ends.long()
-    start = torch.where(ends, before + 1, 0).cummax(-1).values  # of the instruction after this token
+    start = at_last(ends, before + 1)  # of the instruction after this token
     start = F.pad(start, (1, 0))[:, :-1]
     if position_ids is not None:
         fresh = (position_ids == 0) & real
-        instruction = instruction - torch.where(fresh, instruction, 0).cummax(-1).values
-        start = torch.maximum(start, torch.where(fresh, before, 0).cummax(-1).values)
+        instruction = instruction - at_last(fresh, instruction)
+        start = torch.maximum(start, at_last(fresh, before))
     return instruction * real, (before - start) * real
 
 
@@ -271,9 +277,7 @@ class UnmaskForMaskedLM(UnmaskPreTrainedModel, DiffusionGeneration):
         outputs = self.model(input_ids, attention_mask, return_dict=True, **kwargs)
         logits = self.lm_head(outputs.last_hidden_state)
         loss = None if labels is None else _cross_entropy(logits, labels, **kwargs)
-        return MaskedLMOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
+        return MaskedLMOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
 
 class UnmaskClassifier(UnmaskPreTrainedModel):
@@ -318,9 +322,7 @@ class UnmaskForSequenceClassification(UnmaskClassifier):
                 loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
             else:
                 loss = _cross_entropy(logits, labels, **kwargs)
-        return SequenceClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
+        return SequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
 
 class UnmaskForTokenClassification(UnmaskClassifier):
@@ -338,9 +340,7 @@ class UnmaskForTokenClassification(UnmaskClassifier):
         outputs = self.model(input_ids, attention_mask, return_dict=True, **kwargs)
         logits = self.classifier(self.dropout(self.norm(outputs.last_hidden_state)))
         loss = None if labels is None else _cross_entropy(logits, labels, **kwargs)
-        return TokenClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
+        return TokenClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, num_items_in_batch: Any = None, **kwargs: Any) -> Tensor:
