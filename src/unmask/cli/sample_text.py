@@ -164,7 +164,7 @@ def watched_predict(
     from unmask.decode.render.terminal import TerminalView
     from unmask.text.batching import plain_predict
 
-    trace = Trace() if page is not None else None
+    trace = Trace(top_k=5 if page.suffix == ".html" else 0) if page is not None else None
     view = TerminalView(predictor.tokenizer, NOTES, pause=0.05 if NOTES.is_terminal else 0.0) if watch else None
     predictor.observers = tuple(o for o in (*predictor.observers, trace, view) if o is not None)
     with view if view is not None else nullcontext():

@@ -186,7 +186,11 @@ def test_a_trace_replays_to_the_result_and_survives_the_disk(tmp_path):
     assert [round(e.probability, 6) for e in trace.row_events(0)] == [0.8, 0.5, 0.4]
     assert trace.real[1] == [True, True, True, False]
     trace.save(tmp_path / "trace.json")
-    assert Trace.load(tmp_path / "trace.json") == trace
+    assert Trace.load(tmp_path / "trace.json") == trace and "top_k" not in (tmp_path / "trace.json").read_text()
+    decode(with_alternatives := Trace(top_k=2))
+    assert with_alternatives.events == trace.events and with_alternatives.alternatives
+    with_alternatives.save(tmp_path / "top.json")
+    assert Trace.load(tmp_path / "top.json") == with_alternatives
     (tmp_path / "other.json").write_text(json.dumps({"format": "other"}))
     with pytest.raises(ValueError, match="is not a trace"):
         Trace.load(tmp_path / "other.json")

@@ -12,9 +12,10 @@ from tests.naive.decoding import FIRST_WORD, MASK, PAD, TableModel, specials, ta
 from unmask.decode.canvas import Canvas
 from unmask.decode.logits.sampler import Tokens
 from unmask.decode.loop import fill_canvas
+from unmask.decode.named import make_rules
 from unmask.decode.observers.trace import Event, Trace
 from unmask.decode.render.colour import STOPS, confidence_colour, confidence_hex
-from unmask.decode.render.page import save_trace_html, trace_html
+from unmask.decode.render.page import live_html, save_trace_html, trace_html
 from unmask.decode.render.picture import trace_png
 from unmask.decode.render.pieces import Pieces
 from unmask.decode.render.terminal import TerminalView
@@ -72,24 +73,61 @@ def data_of(page):
 
 
 def test_the_page_contains_every_token_with_its_events(trace):
-    rows = data_of(trace_html(trace, Bytes()))["rows"]
-    assert [row["steps"] for row in rows] == [3, 0, 3]
-    first = rows[0]["tokens"]
-    assert "".join(t["text"] for t in first) == Bytes().decode(trace.final[0])
-    assert first[0]["moments"] == [] and all(len(t["moments"]) == 1 for t in first[1:])
-    for event in trace.row_events(0):
-        assert first[event.position]["moments"] == [
-            [event.step, first[event.position]["text"], pytest.approx(event.probability, abs=1e-6), event.token]
-        ]
-    assert len(rows[1]["tokens"]) == 3  # padding is not shown
+    runs = data_of(trace_html(trace, Bytes()))["runs"]
+    assert [len(run["steps"]) for run in runs] == [3, 0, 3]
+    tokens, steps = runs[0]["tokens"], runs[0]["steps"]
+    assert "".join(t["text"] for t in tokens) == Bytes().decode(trace.final[0]) == runs[0]["text"]
+    assert [t["given"] for t in tokens] == [True, *[False] * (len(tokens) - 1)]
+    placed = [(n, token) for n, step in enumerate(steps) for token in step["unmasked"]]
+    assert [(n, token["position"], token["id"]) for n, token in placed] == [
+        (event.step, event.position, event.token) for event in trace.row_events(0)
+    ]
+    for (_, token), event in zip(placed, trace.row_events(0), strict=True):
+        assert token["probability"] == pytest.approx(event.probability, abs=1e-6)
+        assert token["text"] == tokens[event.position]["text"]
+    assert len(runs[1]["tokens"]) == 3  # padding is not shown
+
+
+def test_a_token_masked_again_is_in_the_page():
+    trace = Trace(MASK, [[MASK, MASK]], [[True, True]], [], [[3, 8]])
+    trace.events = [Event(0, 0, 4, 0.5, 0), Event(0, 0, MASK, 0.0, 1), Event(0, 1, 8, 0.5, 1), Event(0, 0, 3, 0.5, 2)]
+    steps = data_of(trace_html(trace, Bytes()))["runs"][0]["steps"]
+    assert [step["remasked"] for step in steps] == [[], [0], []]
+    assert [[t["text"] for t in step["unmasked"]] for step in steps] == [["\n    b"], ["$x_1$"], ["a"]]
+
+
+def test_alternatives_of_every_step_are_in_the_page():
+    trace = Trace(top_k=2)
+    special, model = specials(5), TableModel(torch.randn(4, 8, generator=torch.Generator().manual_seed(0)))
+    ids = torch.tensor([[3, MASK, MASK, MASK], [MASK, MASK, 3, MASK]])
+    rules = make_rules(3, order="top_prob", temperature=0.0)
+    plain = fill_canvas(model, Canvas.infill(ids, special), rules, special=special, seed=0)
+    found = fill_canvas(model, Canvas.infill(ids, special), rules, special=special, seed=0, observers=[trace])
+    assert torch.equal(plain.ids, found.ids)
+    for run, row in zip(data_of(trace_html(trace, None))["runs"], found.ids.tolist(), strict=True):
+        first = run["steps"][0]["alternatives"]
+        masked = [i for i, token in enumerate(run["tokens"]) if not token["given"]]
+        assert [entry["position"] for entry in first] == masked
+        for entry in first:
+            (best, second), own = entry["top"], row[entry["position"]]
+            assert best["probability"] >= second["probability"] and best["id"] == own
+        assert not any(step["alternatives"] for step in run["steps"][1:])  # this network's answer never changes
 
 
 def test_the_page_is_self_contained_and_tokens_are_escaped(trace):
     page = trace_html(trace, Bytes(), title="<i>&{{data}}", subtitle="<u>", labels=["<s>", "b", "c"])
-    assert page.count("</script>") == 2 and "<img" not in page
+    assert page.count("</script>") == 4 and "<img" not in page
     assert "<i>" not in page and "<u>" not in page and "<s>" not in page
     assert "<title>&lt;i&gt;&amp;{{data}}</title>" in page
-    assert not re.search(r"https?://|\bsrc=[^x]|<link|@import|url\(", page)
+    assert not re.search(r"https?://|\bsrc=[^x]|@import|url\(", page)
+    assert re.findall("<link[^>]*>", page) == ['<link rel="icon" href="data:,">']  # asks nobody for an icon
+
+
+def test_the_live_page_holds_every_part_and_no_place_that_was_not_filled():
+    page = live_html("a <model>")
+    assert "a &lt;model&gt;" in page and not re.search(r"\{\{\w+\}\}|https?://", page)
+    for part in ("createPlayer", "shareWith", 'id="recorded-code"', "/v1/fill", "<textarea"):
+        assert part in page
 
 
 def test_the_page_is_saved_and_unfinished_traces_are_refused(trace, tmp_path):
@@ -104,7 +142,7 @@ def test_the_page_is_saved_and_unfinished_traces_are_refused(trace, tmp_path):
 def test_text_after_eos_is_marked():
     trace = Trace(MASK, [[MASK] * 3], [[True] * 3], [], [[3, 2, 3]])
     trace.events = [Event(0, i, trace.final[0][i], 0.5, i) for i in range(3)]
-    assert [t["after"] for t in data_of(trace_html(trace, Bytes()))["rows"][0]["tokens"]] == [False, False, True]
+    assert [t["after"] for t in data_of(trace_html(trace, Bytes()))["runs"][0]["tokens"]] == [False, False, True]
 
 
 @pytest.mark.parametrize("row", [0, 1, 2])

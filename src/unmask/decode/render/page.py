@@ -1,8 +1,14 @@
-"""A trace as one self-contained HTML page, with style, script and data inline.
+"""A decode as one self-contained HTML page, with style, script and data inline.
 
-Per row of the batch, the page contains the tokens in order; each has its final text and its events ``[step, text,
-probability, id]``, in order. Token text is embedded as JSON with ``<`` escaped and shown through ``textContent`` only, so that
-no token can become markup.
+The page plays recorded decodes (``trace_html``) or asks a service for them (``live_html``); the player is the same file. Its data:
+
+    mask_token
+    runs        one per sample: label, text,
+                tokens  [{id, text, given, after}]                     the final row; ``after`` = after its end-of-text token
+                steps   [{unmasked: [{position, id, text, probability}], remasked: [position],
+                          alternatives: [{position, top: [{id, text, probability}]}]}]
+
+Data are embedded as JSON with ``<`` escaped and shown through ``textContent`` only, so that no token can become markup.
 """
 
 from __future__ import annotations
@@ -24,8 +30,8 @@ from unmask.storage import write_text
 
 
 @cache
-def _template() -> str:
-    return files("unmask.decode.render").joinpath("page.html").read_text(encoding="utf-8")
+def _part(name: str) -> str:
+    return files("unmask.decode.render").joinpath(name).read_text(encoding="utf-8").strip()
 
 
 def trace_html(
@@ -34,7 +40,7 @@ def trace_html(
     """Return the HTML page of a decode.
 
     Args:
-        trace: a finished decode.
+        trace: a finished decode. With ``Trace(top_k=5)`` the page shows the alternatives of every position at every step.
         tokenizer: decodes ids into text; None shows ids.
         title: heading and window title.
         subtitle: one line below the title, such as the model and the order.
@@ -46,18 +52,57 @@ def trace_html(
     Raises:
         ValueError: an unfinished trace, or another number of labels than rows.
     """
+    data = trace_data(trace, tokenizer, labels)
+    text = "\n\n".join(run["text"] for run in data["runs"])
+    start = f'<script id="recorded-code">\n{_part("recorded.js")}\n</script>'
+    return _page(title, subtitle, data, text=text, start=start)
+
+
+def trace_data(trace: Trace, tokenizer: Any, labels: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return the data of the page: one run per row of the trace; see the head of this module.
+
+    Raises:
+        ValueError: an unfinished trace, or another number of labels than rows.
+    """
     if not trace.final:
         raise ValueError("This trace has no finished decode. Record one first: fill_canvas(..., observers=[trace]).")
     names = list(labels) if labels is not None else [str(i + 1) for i in range(len(trace.final))]
     if len(names) != len(trace.final):
         raise ValueError(f"There are {len(names)} labels for {len(trace.final)} rows: give one per row.")
-    eos = SpecialIds.of(tokenizer).eos if tokenizer is not None else None
-    rows = [_row(trace, row, name, Pieces(tokenizer), eos) for row, name in enumerate(names)]
-    data = json.dumps({"rows": rows, "stops": STOPS}, ensure_ascii=False, separators=(",", ":"))
-    safe = data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    text = "\n\n".join("".join(token["text"] for token in row["tokens"]) for row in rows)
-    parts = {"title": html.escape(title), "subtitle": html.escape(subtitle), "text": html.escape(text), "data": safe}
-    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _template())
+    special = SpecialIds.of(tokenizer) if tokenizer is not None else None
+    pieces = Pieces(tokenizer)
+    runs = [_run(trace, row, name, pieces, special.eos if special else None) for row, name in enumerate(names)]
+    mask = None if tokenizer is None else pieces([trace.mask_id])[0]
+    return {"version": 1, "mask_token": mask, "runs": runs}
+
+
+def live_html(title: str = "unmask", subtitle: str = "") -> str:
+    """Return the page that asks the service it comes from: ``/v1/models`` and ``/v1/fill``."""
+    start = (
+        f'<script type="text/plain" id="recorded-code">\n{_part("recorded.js")}\n</script>\n'
+        f"<script>\n{_part('live.js')}\n</script>"
+    )
+    keys = " · <kbd>ctrl</kbd>+<kbd>B</kbd> a blank"
+    return _page(title, subtitle, {"runs": []}, form=_part("live_form.html"), start=start, keys=keys, hidden=" hidden")
+
+
+def _page(title: str, subtitle: str, data: dict[str, Any], text: str = "", **parts: str) -> str:
+    content = json.dumps({**data, "stops": STOPS}, ensure_ascii=False, separators=(",", ":"))
+    safe = content.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    values = {
+        "title": html.escape(title),
+        "subtitle": html.escape(subtitle),
+        "text": html.escape(text),
+        "data": safe,
+        "style": _part("page.css"),
+        "player": _part("player.js"),
+        "share": _part("share.js"),
+        "form": "",
+        "keys": "",
+        "hidden": "",
+        **parts,
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: values[mark[1]], _part("page.html")) + "\n"
 
 
 def save_trace_html(path: str | os.PathLike[str], trace: Trace, tokenizer: Any, **options: Any) -> None:
@@ -65,22 +110,37 @@ def save_trace_html(path: str | os.PathLike[str], trace: Trace, tokenizer: Any, 
     write_text(path, trace_html(trace, tokenizer, **options))
 
 
-def _row(trace: Trace, row: int, name: str, pieces: Pieces, eos: int | None) -> dict[str, Any]:
-    kept = [i for i, real in enumerate(trace.real[row]) if real]
+def _run(trace: Trace, row: int, name: str, pieces: Pieces, eos: int | None) -> dict[str, Any]:
+    kept = [column for column, real in enumerate(trace.real[row]) if real]
+    place = {column: at for at, column in enumerate(kept)}
     final = trace.final[row]
-    texts = dict(zip(kept, pieces([final[i] for i in kept]), strict=True))
-    moments: dict[int, list[list[Any]]] = {}
-    for event in trace.row_events(row):
-        column = event.position
+    texts = pieces([final[column] for column in kept])
+    events = trace.row_events(row)
+    filled = {event.position for event in events}
+    tokens, ended = [], False
+    for at, column in enumerate(kept):
+        given = column not in filled
+        tokens.append({"id": final[column], "text": texts[at], "given": given, "after": ended})
+        ended = ended or (final[column] == eos and not given)
+    steps: list[dict[str, Any]] = [
+        {"unmasked": [], "remasked": [], "alternatives": []}
+        for _ in range(max((event.step for event in events), default=-1) + 1)
+    ]
+    for event in events:
+        at = place[event.position]
         if event.token == trace.mask_id:
-            text = None
+            steps[event.step]["remasked"].append(at)
         else:
-            text = texts[column] if event.token == final[column] else pieces([event.token])[0]
-        moments.setdefault(column, []).append([event.step, text, round(event.probability, 6), event.token])
-    ended = False
-    tokens = []
-    for at in kept:
-        tokens.append({"text": texts[at], "id": final[at], "at": at, "moments": moments.get(at, []), "after": ended})
-        ended = ended or (final[at] == eos and at in moments)
-    steps = max((moment[0] for own in moments.values() for moment in own), default=-1) + 1
-    return {"name": name, "steps": steps, "tokens": tokens}
+            steps[event.step]["unmasked"].append(_token(pieces, event.token, event.probability, at, tokens[at]))
+    for top in trace.row_alternatives(row):
+        at = place[top.position]
+        options = [_token(pieces, i, p, None, tokens[at]) for i, p in zip(top.tokens, top.probabilities, strict=True)]
+        steps[top.step]["alternatives"].append({"position": at, "top": options})
+    return {"label": name, "text": "".join(texts), "tokens": tokens, "steps": steps}
+
+
+def _token(pieces: Pieces, token: int, probability: float, at: int | None, final: dict[str, Any]) -> dict[str, Any]:
+    """Return one token; the text of the final token depends on its neighbours, that of others is decoded alone."""
+    text = final["text"] if token == final["id"] else pieces([token])[0]
+    content = {"id": token, "text": text, "probability": round(probability, 6)}
+    return content if at is None else {"position": at, **content}
