@@ -128,27 +128,34 @@ def _supervised(trained: TrainedModel, documents: Sequence[tuple[str, str]]) -> 
 
 
 def _stored(trained: TrainedModel, path: Path) -> list[TextRow]:
-    """Return the documents of a token store."""
+    """Return the documents of a token store; one longer than the network takes is cut, and its later parts are named ``store:3+512``."""
     store, tokenizer = TokenStore.open(path), trained.tokenizer
     store.check_tokenizer(tokenizer)
     special = SpecialIds.of(tokenizer)
+    limit = getattr(trained.model, "max_length", None)
     rows = []
     for number in range(store.n_documents):
-        ids = store.document(number).astype(np.int64)
-        ordinary = ~np.isin(ids, special.all)
-        text = tokenizer.decode(ids.tolist())
+        document = store.document(number).astype(np.int64)
         exact = store.document_exact is not None and bool(store.document_exact[number])
-        end = int(len(ids) > 0 and ids[-1] == special.eos)
-        rows.append(
-            row_of_ids(
-                tokenizer,
-                ids,
-                ordinary,
-                text,
-                f"{path.name}:{number}",
-                exact=exact,
-                n_bytes=int(store.document_bytes[number]),
-                unscored=len(ids) - int(ordinary.sum()) - end,
+        for start in range(0, len(document), limit or len(document)):
+            ids = document[start:][:limit]
+            ordinary = ~np.isin(ids, special.all)
+            if start and not ordinary.any():
+                continue  # the EOS alone
+            text = tokenizer.decode(ids.tolist())
+            whole = len(ids) == len(document)
+            end = int(ids[-1] == special.eos)
+            spelled = exact and (whole or tokenizer.encode(text) == ids[: len(ids) - end].tolist())
+            rows.append(
+                row_of_ids(
+                    tokenizer,
+                    ids,
+                    ordinary,
+                    text,
+                    f"{path.name}:{number}" + f"+{start}" * (start > 0),
+                    exact=spelled,
+                    n_bytes=int(store.document_bytes[number]) if whole else None,
+                    unscored=len(ids) - int(ordinary.sum()) - end,
+                )
             )
-        )
     return rows

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -167,7 +167,7 @@ def nelbo(
     batch_tokens: int = 16384,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
-    time: Literal["discrete", "continuous"] = "discrete",
+    time: str = "discrete",
 ) -> Nelbo:
     """Estimate the any-order likelihood bound of held-out documents.
 
@@ -183,7 +183,7 @@ def nelbo(
         device: None = the model's own.
         progress: callback ``(tokens done, all tokens)``.
         time: ``discrete`` masks exactly ``k`` tokens, ``k`` uniform on 1..n; ``continuous`` masks each token with probability ``t``, uniform on
-            (0, 1), and weights by ``1 / t``. Both estimate one number; ``discrete`` has the lower variance.
+            (0, 1), and weights by ``1 / t`` (LLaDA, 2502.09992). Both estimate one number; ``1 / t`` has no finite variance.
 
     Returns:
         The bound, with its rates per token, byte and word.

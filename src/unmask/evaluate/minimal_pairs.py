@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack, cast
 
+from unmask.contracts import MLMModel
+from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.evaluate.estimate import Estimate, proportion
 from unmask.evaluate.hidden import Progress
-from unmask.evaluate.scoring import ScoringOptions, SizedModel, TextScore, TextTokenizer, score_texts
+from unmask.evaluate.scoring import ScoringOptions, SizedModel, TextScore, score_texts
 from unmask.evaluate.text_rows import InContext
 
 ROUNDING = 1e-6  # of the larger score
@@ -78,8 +80,8 @@ class PairScore:
 
 
 def score_pairs(
-    model: SizedModel,
-    tokenizer: TextTokenizer,
+    model: MLMModel,
+    tokenizer: Tokenizer,
     pairs: Sequence[MinimalPair],
     *,
     template: bool = False,
@@ -106,14 +108,14 @@ def score_pairs(
         ...     max_length = 64
         ...     def forward(self, x_t, attention_mask=None, positions=None, block_mask=None):
         ...         return torch.zeros(*x_t.shape, 270)
-        >>> scores = score_pairs(Uniform(), tokenizer, [unmask.MinimalPair("a cat", "a tac")])
+        >>> scores = score_pairs(Uniform(), tokenizer, [unmask.MinimalPair("xy", "yx")])
         >>> unmask.pair_accuracy(scores)["all"].value
         0.5
     """
     if not pairs:
         raise ValueError("There is no pair to score: give rows with a good and a bad sentence.")
     both = [InContext(sentence, id=pair.id) for pair in pairs for sentence in (pair.good, pair.bad)]
-    scores = score_texts(model, tokenizer, both, template=template, progress=progress, **options)
+    scores = score_texts(cast(SizedModel, model), tokenizer, both, template=template, progress=progress, **options)
     return [PairScore(pair, *two) for pair, two in zip(pairs, zip(scores[::2], scores[1::2], strict=True), strict=True)]
 
 

@@ -16,6 +16,7 @@ from unmask.contracts import MLMModel, SpecialIds
 from unmask.evaluate.estimate import Estimate, ratio
 from unmask.evaluate.hidden import Progress, measure_hidden
 from unmask.evaluate.metrics import in_top
+from unmask.evaluate.remarks import with_interval
 from unmask.evaluate.windows import Windows
 from unmask.ops.mask_rates import ConstantMaskRate
 from unmask.ops.weighting import token_nll
@@ -85,3 +86,15 @@ def noise_curve(
 
 def _part(progress: Progress, done: int, parts: int) -> Progress:
     return lambda tokens, total: progress(done * total + tokens, parts * total)
+
+
+def curve_cells(levels: list[dict[str, Any]]) -> tuple[str, list[str], list[list[str]]]:
+    """Return title, columns and rows of the table of a curve, given as ``NoiseLevel.as_dict``."""
+    rows = [
+        [f"{each['rate']:.0%}", with_interval(each["nats_per_token"]), with_interval(each["top_1"])] for each in levels
+    ]
+    return (
+        "Masked tokens by noise level (± = 95% interval over documents)",
+        ["mask rate", "nats per token", "correct"],
+        rows,
+    )

@@ -63,6 +63,7 @@ PSEUDO_FORMS: Registry[Form] = Registry(
     },
 )
 OF_WORDS = ("word_l2r", "whole_word")
+CPU_BATCH, BATCH = 2048, 16384  # tokens of a forward pass
 
 
 def pseudo_log_likelihood(
@@ -73,7 +74,7 @@ def pseudo_log_likelihood(
     form: str = "original",
     words: Sequence[NDArray[np.int64]] | None = None,
     scored: Sequence[NDArray[np.bool_]] | None = None,
-    batch_tokens: int = 16384,
+    batch_tokens: int | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> list[NDArray[np.float64]]:
@@ -88,7 +89,7 @@ def pseudo_log_likelihood(
         form: which other tokens are masked too: a name of ``unmask.evaluate.pseudo.PSEUDO_FORMS``.
         words: number of each token's word, one array ``[l]`` per row; ``word_l2r`` and ``whole_word`` need them.
         scored: the tokens to score, one bool array ``[l]`` per row; the others are context and never masked. None = all ordinary tokens.
-        batch_tokens: padded tokens per forward pass.
+        batch_tokens: padded tokens per forward pass; None = 2,048 on a CPU, whose caches they fit, else 16,384.
         device: None = the model's own.
         progress: callback ``(tokens done, all tokens)``.
 
@@ -140,7 +141,7 @@ def pseudo_log_likelihood(
     flat = np.full(int(sizes.sum()), np.nan)
     done, total = 0, int(lengths.sum())
     with eval_mode(model):
-        for index in batches(lengths, batch_tokens):
+        for index in batches(lengths, batch_tokens or (CPU_BATCH if at.type == "cpu" else BATCH)):
             tokens, real, free = stack(
                 [ids[i] for i in row_of[index]], special, at, [maskable[i] for i in row_of[index]]
             )

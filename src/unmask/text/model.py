@@ -277,6 +277,7 @@ class TrainedModel:
         samples: int = 4,
         documents: int | None = None,
         baselines: bool = True,
+        curve: int | None = None,
         seed: int = 0,
         field: str = "text",
         unit: Literal["file", "section", "paragraph", "line"] | None = None,
@@ -292,6 +293,7 @@ class TrainedModel:
 
         Other Parameters:
             baselines: also evaluate counting models of the run's training text, if it is present.
+            curve: also measure loss and accuracy at this many noise levels.
             seed: random seed of the masks.
             field: field that holds the text, for JSON lines, Parquet and datasets.
             unit: extent of one document of plain text.
@@ -309,7 +311,9 @@ class TrainedModel:
             source: Source | list[str] | None = Source.parse(data, field=field, unit=unit, split=split)
         else:
             source = data
-        return evaluate_model(self, source, samples=samples, documents=documents, baselines=baselines, seed=seed)
+        return evaluate_model(
+            self, source, samples=samples, documents=documents, baselines=baselines, curve=curve, seed=seed
+        )
 
     def _rules(self, *, steps: int | None = None, regex: str | None = None, **options: Any) -> RulesFor:
         constraint = options.pop("constraint", None)
