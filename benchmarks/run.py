@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import decode, harness, loader, scaling, train_step
+from benchmarks import decode, harness, loader, scaling, score, train_step
 from benchmarks.readme import headlines, refresh
 from unmask.cli.screen import counting
 from unmask.measure.machine import describe_machine
@@ -41,6 +41,7 @@ def sections(options: argparse.Namespace) -> dict[str, Callable[[Any], Section]]
         "documents-bf16": lambda progress: train_step.documents(turns, "bf16", progress),
         "memory": lambda progress: train_step.memory(),
         "decode": lambda progress: decoding(),
+        "score": lambda progress: score.section(turns),
         "loader": lambda progress: loader.section(20, options.step_seconds),
         "scaling": lambda progress: scaling.section(turns, options.plot, progress),
     }
@@ -79,7 +80,7 @@ def main() -> None:
         "--only",
         nargs="+",
         metavar="SECTION",
-        help="some of: mlm, whole, mlm-bf16, diffusion, documents, documents-bf16, memory, decode, loader, scaling",
+        help="some of: mlm, whole, mlm-bf16, diffusion, documents, documents-bf16, memory, decode, score, loader, scaling",
     )
     parser.add_argument(
         "--turns", type=int, default=3, help="how often each contestant is timed (bf16: twice as often)"

@@ -78,8 +78,15 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares the block wi
     from unmask.evaluate.estimate import Estimate as Estimate
     from unmask.evaluate.likelihood import Nelbo as Nelbo
     from unmask.evaluate.likelihood import nelbo as nelbo
+    from unmask.evaluate.minimal_pairs import MinimalPair as MinimalPair
+    from unmask.evaluate.minimal_pairs import PairScore as PairScore
+    from unmask.evaluate.minimal_pairs import pair_accuracy as pair_accuracy
+    from unmask.evaluate.minimal_pairs import score_pairs as score_pairs
     from unmask.evaluate.pseudo import pseudo_log_likelihood as pseudo_log_likelihood
+    from unmask.evaluate.scoring import ScoringInContext as ScoringInContext
+    from unmask.evaluate.scoring import ScoringOptions as ScoringOptions
     from unmask.evaluate.scoring import TextScore as TextScore
+    from unmask.evaluate.scoring import TokenScore as TokenScore
     from unmask.evaluate.windows import Windows as Windows
     from unmask.models.hf import HuggingFaceMLM as HuggingFaceMLM
     from unmask.models.instruction_trace import InstructionTraceMLMModel as InstructionTraceMLMModel
@@ -222,8 +229,19 @@ _HOMES = {
         "Nelbo",
         "nelbo",
     ),
+    "evaluate.minimal_pairs": (
+        "MinimalPair",
+        "PairScore",
+        "pair_accuracy",
+        "score_pairs",
+    ),
     "evaluate.pseudo": ("pseudo_log_likelihood",),
-    "evaluate.scoring": ("TextScore",),
+    "evaluate.scoring": (
+        "ScoringInContext",
+        "ScoringOptions",
+        "TextScore",
+        "TokenScore",
+    ),
     "evaluate.windows": ("Windows",),
     "models.hf": ("HuggingFaceMLM",),
     "models.instruction_trace": (

@@ -25,6 +25,8 @@ from unmask.evaluate.baselines import NeighbourModel, UnigramModel
 from unmask.evaluate.by_class import accuracy_by_class
 from unmask.evaluate.likelihood import nelbo
 from unmask.evaluate.metrics import masked_accuracy
+from unmask.evaluate.noise_curve import curve_cells, noise_curve
+from unmask.evaluate.remarks import exclusions, with_interval
 from unmask.evaluate.trace_classes import TRACE_CLASSES, TraceClasses
 from unmask.evaluate.windows import Windows
 from unmask.text.answer_matching import Progress, Stages, answer_figures, answers_of_source
@@ -69,6 +71,7 @@ class EvaluationReport(dict[str, Any]):
         model, step, data: checkpoint, its optimiser steps, and the evaluated text.
         models: name -> likelihood bound of the trained model and of each baseline, as ``Nelbo.as_dict``.
         accuracy: first guesses of the trained model at masked tokens.
+        noise_levels: loss and accuracy at evenly spaced noise levels, if asked for.
         classes: accuracy by class of token; for instruction traces only.
         answers: exact match and conditional bound of the answers; for supervised runs, instead of ``models`` and ``accuracy``.
         bits_per_byte_saved: name of a baseline -> paired difference to the trained model, if the bytes are known.
@@ -91,7 +94,7 @@ class EvaluationReport(dict[str, Any]):
             return
         trained = self["models"]["trained"]
         units = [unit for unit in UNITS if unit in trained]
-        rows = [[name, *(_with_interval(bound[unit]) for unit in units)] for name, bound in self["models"].items()]
+        rows = [[name, *(with_interval(bound[unit]) for unit in units)] for name, bound in self["models"].items()]
         perplexity = [
             "" if unit == "bits_per_byte" else f"{trained['perplexity_per_' + unit.split('_')[-1]]['value']:,.1f}"
             for unit in units
@@ -102,17 +105,19 @@ class EvaluationReport(dict[str, Any]):
             ["model", *(unit.replace("_", " ") for unit in units)],
             [*rows, ["perplexity (trained)", *perplexity]],
         )
-        if remark := _exclusions(trained):
+        if remark := exclusions(trained):
             yield remark
         top = self["accuracy"]
         yield (
             f"At mask rate {top['rate']:.0%}, the most likely token is correct for {top['top_1']['value']:.1%} of the masked "
             f"tokens, and one of the five most likely for {top['top_5']['value']:.1%}."
         )
+        if "noise_levels" in self:
+            yield ReportTable(*curve_cells(self["noise_levels"]))
         if "classes" in self:
             yield self._classes()
         for name, saved in self.get("bits_per_byte_saved", {}).items():
-            yield f"Bits per byte saved against {name}: {_with_interval(saved)} (paired)."
+            yield f"Bits per byte saved against {name}: {with_interval(saved)} (paired)."
 
     def _answers(self) -> ReportTable:
         answers = self["answers"]
@@ -124,7 +129,7 @@ class EvaluationReport(dict[str, Any]):
                 [
                     "trained",
                     f"{match['value']:.1%} ({match['low']:.1%} to {match['high']:.1%})",
-                    _with_interval(answers["nats_per_token"]),
+                    with_interval(answers["nats_per_token"]),
                     "" if perplexity is None else f"{perplexity:,.1f}",
                 ]
             ],
@@ -180,6 +185,7 @@ def evaluate_model(
     samples: int = 4,
     documents: int | None = None,
     baselines: bool = True,
+    curve: int | None = None,
     seed: int = 0,
     stages: Stages | None = None,
 ) -> EvaluationReport:
@@ -194,6 +200,7 @@ def evaluate_model(
         samples: passes over the documents, each with other masks.
         documents: evaluate only this many documents; None = all.
         baselines: also evaluate a unigram and a two-neighbour model of the run's training text, if it is present.
+        curve: also measure loss and accuracy at this many noise levels; None = do not.
         seed: random seed of the masks.
         stages: progress, per stage; None = silent.
 
@@ -202,6 +209,8 @@ def evaluate_model(
     """
     if documents is not None and documents < 1:
         raise ValueError(f"documents={documents} leaves nothing to evaluate on: choose 1 or more.")
+    if curve is not None and curve < 1:
+        raise ValueError(f"curve={curve} is a number of noise levels: choose 1 or more.")
     stages = stages or _silent
     tokenizer, device, special = trained.tokenizer, device_of(trained.model), SpecialIds.of(trained.tokenizer)
     stores = _stores(trained)
@@ -237,6 +246,10 @@ def evaluate_model(
         models={name: bound.as_dict() for name, bound in bounds.items()},
         accuracy=accuracy.as_dict(),
     )
+    if curve is not None:
+        with stages("predicting at every noise level") as progress, autocast():
+            levels = noise_curve(trained.model, windows, special, levels=curve, seed=seed, progress=progress)
+        report["noise_levels"] = [level.as_dict() for level in levels]
     if tokenizer.next_token_id is not None:  # instruction traces
         with stages("predicting masked tokens by class") as progress, autocast():
             report["classes"] = accuracy_by_class(
@@ -318,28 +331,3 @@ def _stores(trained: Evaluable) -> Path | None:
         if (folder / "prepared.json").is_file():
             return folder
     return None
-
-
-def _with_interval(estimate: dict[str, float]) -> str:
-    if estimate["low"] is None:  # too few documents for an interval
-        return f"{estimate['value']:.3f}"
-    return f"{estimate['value']:.3f} ± {(estimate['high'] - estimate['low']) / 2:.3f}"
-
-
-def _exclusions(bound: dict[str, Any]) -> str:
-    """Return sentences on the text that the figures exclude; empty if they are of the exact text."""
-    sentences = []
-    if bound["unscored_tokens"]:
-        sentences.append(
-            f"{bound['unscored_tokens']:,} special tokens (unknown words, separators) are excluded: they cost nothing."
-        )
-    altered = bound.get("altered_documents")  # absent in reports of earlier versions
-    if altered is None and bound["bytes"]:
-        sentences.append("It is unknown whether the tokens spell the exact text, because the store does not record it.")
-    elif altered:
-        rest = "no document has" if altered == bound["documents"] else "only the other documents have"
-        sentences.append(
-            f"The tokens of {altered:,} of {bound['documents']:,} documents spell another text (unknown words, lower case or "
-            f"lost spaces): {rest} bits per byte and per word."
-        )
-    return " ".join(sentences)

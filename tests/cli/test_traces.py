@@ -1,6 +1,7 @@
 """Traces through the command line: train by config, evaluate by class, fill instructions."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -200,3 +201,16 @@ def test_the_granularity_is_masked_as_a_whole(tree):
         if grain == "operand":
             together = (hidden[:, 3] == hidden[:, 4]).float().mean()
             assert float(together) < 0.9, "operands of one instruction have coins of their own"
+
+
+def test_traces_are_scored_by_token_word_and_as_a_store(unmask, traced):
+    text = next(functions())
+    rows = [
+        json.loads(line)
+        for line in unmask("score", text, "--model", traced, "--per", "token", "--jsonl").out.splitlines()
+    ]
+    assert rows and "[NEXT]" not in {row["text"].strip() for row in rows}  # it is never masked
+    words = unmask("score", text, "--model", traced, "--per", "word", "--form", "word_l2r", "--jsonl")
+    assert words.code == 0 and 0 < len(words.out.splitlines()) <= len(rows), words.err
+    stored = unmask("score", "--input", Path(traced) / "data" / "valid", "--model", traced, "--jsonl")
+    assert stored.code == 0 and json.loads(stored.out.splitlines()[0])["nats"] < 0, stored.err

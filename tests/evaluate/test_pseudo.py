@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from tests.evaluate.tiny_models import SPECIAL, ConstantModel, PosteriorModel, TableModel
 from unmask.evaluate.pseudo import pseudo_log_likelihood
@@ -45,3 +46,32 @@ def test_batching_changes_cost_not_numbers():
 def test_a_mask_in_the_text_is_refused():
     with pytest.raises(ValueError, match="contains the mask token"):
         pseudo_log_likelihood(ConstantModel(np.zeros(6)), [[0, 4]], SPECIAL)
+
+
+@pytest.mark.parametrize(
+    ("form", "masks"),
+    [
+        ("original", [[0], [1], [2], [3]]),
+        ("word_l2r", [[0], [1, 2], [2], [3]]),
+        ("whole_word", [[0], [1, 2], [1, 2], [3]]),
+        ("sentence_l2r", [[0, 1, 2, 3], [1, 2, 3], [2, 3], [3]]),
+    ],
+)
+def test_forms_by_hand(form, masks):
+    model, row, words = TableModel(4), [2, 0, 1, 3], np.array([0, 1, 1, 2])
+    found = pseudo_log_likelihood(model, [row], SPECIAL, form=form, words=[words])[0]
+    for place, hidden in enumerate(masks):
+        masked = [SPECIAL.mask if i in hidden else id for i, id in enumerate(row)]
+        assert found[place] == pytest.approx(float(model(torch.tensor([masked]))[0, place, row[place]]), abs=1e-12)
+
+
+def test_context_is_never_masked_and_a_form_of_words_needs_them():
+    model, row, words = TableModel(4), [2, 0, 1, 3], [np.zeros(4, dtype=np.int64)]
+    scored = [np.array([False, True, False, True])]
+    found = pseudo_log_likelihood(model, [row], SPECIAL, form="word_l2r", words=words, scored=scored)[0]
+    masked = torch.tensor([[2, SPECIAL.mask, 1, SPECIAL.mask]])
+    assert np.isnan(found[[0, 2]]).all() and found[1] == pytest.approx(float(model(masked)[0, 1, 0]))
+    with pytest.raises(ValueError, match="words=None"):
+        pseudo_log_likelihood(model, [row], SPECIAL, form="word_l2r")
+    with pytest.raises(ValueError, match="no form"):
+        pseudo_log_likelihood(model, [row], SPECIAL, form="word")

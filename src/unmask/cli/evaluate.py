@@ -20,6 +20,9 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option(help="Also evaluate counting models (unigram, two neighbours) of the run's training text.")
     ] = True,
+    curve: Annotated[
+        int | None, typer.Option(help="Also measure loss and accuracy at N evenly spaced noise levels.")
+    ] = None,
     field: Field = "text",
     unit: Unit = None,
     split: Split = "train",
@@ -41,7 +44,14 @@ def evaluate(
     loaded = load_run(model, which, device, dtype)
     source = None if data is None else Source.parse(data, field=field, unit=unit, split=split)
     report = evaluate_model(
-        loaded, source, samples=samples, documents=documents, baselines=baselines, seed=seed, stages=counting
+        loaded,
+        source,
+        samples=samples,
+        documents=documents,
+        baselines=baselines,
+        curve=curve,
+        seed=seed,
+        stages=counting,
     )
     run = loaded.folder.parent.parent
     # A complete evaluation is stored, and `unmask demo` reuses it.

@@ -1,77 +1,74 @@
-"""``unmask score``: log-probabilities of texts."""
+"""``unmask score``: log-probabilities of texts, of spans in context, and accuracy on minimal pairs."""
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any
 
 import typer
 
-from unmask.cli.options import DEMO_RUN, Device, Dtype, Json, Model, Seed, TextFile, Which
-from unmask.cli.texts import read_standard_input, read_texts
+from unmask.cli import score_options as options
+from unmask.cli.options import DEMO_RUN, Device, Dtype, Field, Json, Model, Seed, Which
 
 
 def score(
     text: Annotated[
         list[str] | None, typer.Argument(help="Texts to score; - or no text reads lines from standard input.")
     ] = None,
-    source: TextFile = None,
+    source: options.Source = None,
     model: Model = DEMO_RUN,
-    bound: Annotated[
-        bool,
-        typer.Option("--bound", help="Compute the any-order likelihood bound instead of the pseudo-log-likelihood."),
-    ] = False,
-    samples: Annotated[int, typer.Option(help="With --bound: number of averaged passes.")] = 64,
+    before: options.Before = "",
+    after: options.After = "",
+    spans: options.Spans = False,
+    pairs: options.Pairs = None,
+    form: options.Form = "original",
+    bound: options.Bound = False,
+    samples: options.Samples = 64,
+    exact: options.Exact = False,
+    per: options.Per = "sentence",
+    out: options.Out = None,
+    field: Field = "text",
     seed: Seed = 0,
     which: Which = "last",
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: Json = False,
+    as_lines: options.Lines = False,
 ) -> None:
     """Score texts in nats: pseudo-log-likelihood (every token given all others), or a bound on the log-likelihood."""
-    from unmask.cli.screen import counting, print_json, show, table
-    from unmask.evaluate.scoring import score_texts
-    from unmask.runs import load_run
+    from unmask.cli.row_files import check_suffix
+    from unmask.cli.score_input import read_pairs, read_score_rows
+    from unmask.cli.score_output import print_pairs, print_scores
+    from unmask.cli.screen import counting
+    from unmask.contracts import SpecialIds
+    from unmask.evaluate.minimal_pairs import score_pairs
+    from unmask.evaluate.pseudo import PSEUDO_FORMS
+    from unmask.evaluate.scoring import ScoringOptions, score_rows
+    from unmask.text.loading import load
 
-    if source is not None:
-        texts = [*(text or ()), *read_texts(source, "text")]
-    else:
-        texts = read_standard_input() if not text or text == ["-"] else text
-    if not texts:
+    PSEUDO_FORMS.choose(form)
+    if out is not None:
+        check_suffix(out)
+    if pairs is not None and (text or source or before or after or spans or per != "sentence"):
         raise ValueError(
-            "There is no text to score: pass it as an argument, in a file (--input), or line by line on standard input."
+            "--pairs brings its own sentences: leave texts, --input, --before, --after, --spans and --per out."
         )
-    loaded = load_run(model, which, device, dtype)
-    network: Any = loaded.model
-    with counting("scoring") as progress:
-        scores = score_texts(
-            network, loaded.tokenizer, texts, samples=samples if bound else None, seed=seed, progress=progress
-        )
-    kind = "log-likelihood bound" if bound else "pseudo-log-likelihood"
-    if as_json:
-        print_json({"score": kind, "rows": [each.as_dict() for each in scores]})
+    chosen: ScoringOptions = {"form": form, "samples": samples if bound else None, "exact": exact, "seed": seed}
+    kind = "log-likelihood bound" if bound else "log-likelihood" if exact else "pseudo-log-likelihood"
+    kind += f" ({form})" if form != "original" else ""
+    printed: dict[str, Any] = {"out": out, "as_json": as_json, "as_lines": as_lines}
+    if pairs is not None:
+        given = read_pairs(pairs)
+        loaded = load(model, which, device, dtype)
+        network: Any = loaded.model
+        with counting("scoring") as progress:
+            found = score_pairs(
+                network, loaded.tokenizer, given, template=loaded.uses_template, progress=progress, **chosen
+            )
+        print_pairs(kind, found, **printed)
         return
-    columns = ["text", "total", *(["±"] if bound else []), "per token", "tokens", "unscored"]
-    cells = [
-        [
-            s.text,
-            figure(s.nats, 2),
-            *([figure(s.error, 2)] if bound else []),
-            figure(s.per_token, 3),
-            str(s.scored + s.unscored),
-            str(s.unscored),
-        ]
-        for s in scores
-    ]
-    table(f"{kind}, nats (higher is more likely{'; ± = Monte Carlo standard error' if bound else ''})", columns, cells)
-    if unscored := sum(s.unscored > 0 for s in scores):
-        show(f"{unscored} of {len(scores)} texts have unknown words: these cost nothing, so the score is too high.")
-    if altered := sum(not s.exact for s in scores):
-        show(
-            f"{altered} of {len(scores)} scores are not of the exact text: its tokens spell another one (unknown words, lower case or lost spaces).",
-        )
-
-
-def figure(number: float, digits: int) -> str:
-    """Format a number for a table; a dash for NaN."""
-    return f"{number:.{digits}f}" if math.isfinite(number) else "-"
+    loaded = load(model, which, device, dtype)
+    network = loaded.model
+    rows = read_score_rows(loaded, text, source, field=field, before=before, after=after, spans=spans)
+    with counting("scoring") as progress:
+        scores = score_rows(network, SpecialIds.of(loaded.tokenizer), rows, progress=progress, **chosen)
+    print_scores(kind, scores, per=per, **printed)

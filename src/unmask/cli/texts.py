@@ -8,9 +8,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from unmask.data.corpus.formats import FORMATS, JsonLines, ReadOptions, format_of, not_prose
+from unmask.data.corpus.formats import FORMATS, JsonLines, ReadOptions, format_of, format_of_file, not_prose
 from unmask.data.corpus.row_shapes import ROW_KINDS, WHAT_A_PROMPT_HOLDS, prompt_as_text
+from unmask.data.corpus.sources import Source
 from unmask.data.corpus.text_stream import Input
+from unmask.data.document import Document
+
+
+def read_documents(path: Path, field: str) -> list[Document]:
+    """Read what :func:`read_texts` reads, with the place of each text as its name; a folder or a name is a source as for ``prepare``.
+
+    Args:
+        path: a file, a folder, a dataset, or the name of a built-in corpus.
+        field: field of the text in JSON lines, tables and datasets.
+
+    Raises:
+        ValueError: no text, or an unreadable line.
+    """
+    if not path.is_file() and (path.is_dir() or format_of(path) is None):
+        return list(Source.parse(str(path), field=field, unit="line").documents())
+    return _documents(path, field)
 
 
 def read_texts(path: Path, field: str) -> list[str]:
@@ -25,18 +42,22 @@ def read_texts(path: Path, field: str) -> list[str]:
     Raises:
         ValueError: no text in the file, or an unreadable line.
     """
+    return [document.text for document in _documents(path, field)]
+
+
+def _documents(path: Path, field: str) -> list[Document]:
     reason = not_prose(path)
     if reason is not None:
         raise ValueError(f"--input {path} is {reason}. If it is plain text, rename it, for example to {path}.txt.")
-    kind = format_of(path) or "text"
+    kind = (format_of_file(path) if path.is_file() else format_of(path)) or "text"
     advice = f'Each row must have the field {{"{field}": "..."}}.'
     documents = FORMATS[kind].documents(Input.of(path), ReadOptions(field, "line", advice=advice))
-    texts = [document.text for document in documents if kind != "text" or document.text.strip()]
-    if not texts:
+    kept = [document for document in documents if kind != "text" or document.text.strip()]
+    if not kept:
         raise ValueError(
             f"{path} holds no text: write one text per line, or JSON lines with the field {field!r} in a file named *.jsonl."
         )
-    return texts
+    return kept
 
 
 def read_prompts(path: Path) -> list[str | list[dict[str, str]]]:

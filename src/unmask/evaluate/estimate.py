@@ -107,10 +107,10 @@ def student_quantile(p: float, degrees: int) -> float:
     return z + correction
 
 
-def proportion(successes: int, cases: int, confidence: float = 0.95) -> Estimate:
+def proportion(successes: float | int, cases: int, confidence: float = 0.95) -> Estimate:
     """Return the proportion of successes among independent cases, with Wilson's interval (1927).
 
-    The interval stays inside [0, 1] and is informative at the ends: 0 of 1,000 has an upper limit of 0.4%.
+    A tie may count as half a success: its variance is then below that of a fair draw, so the interval errs on the wide side. The interval stays inside [0, 1] and is informative at the ends: 0 of 1,000 has an upper limit of 0.4%.
 
     Raises:
         ValueError: no cases, or more successes than cases.

@@ -21,11 +21,12 @@ from torch import Tensor
 from unmask import allocator
 from unmask.contracts import MLMModel, SpecialIds
 from unmask.devices import device_of
+from unmask.evaluate.suitability import check_level_free
 from unmask.evaluate.windows import Windows, batches, stack
 from unmask.nn.modes import eval_mode
 from unmask.nn.projection import logits_in_chunks
 from unmask.ops.mask_rates import MaskRate
-from unmask.ops.position_sampling import fixed_count
+from unmask.ops.position_sampling import PositionSampler, fixed_count
 from unmask.randomness import Noise, low_discrepancy, row_keys
 
 Measure = Callable[[Float[Tensor, "scored vocab"], Int[Tensor, " scored"]], Float[Tensor, " scored"]]
@@ -42,11 +43,13 @@ class HiddenSums:
         sums: float64 ``[M, R, W]`` for ``M`` measures and ``R`` passes.
         hidden: int64 ``[R, W]``, number of masked tokens.
         scorable: int64 ``[W]``, number of maskable tokens.
+        p_mask: float64 ``[R, W]``, probability of each maskable token to be masked; 1 for windows without one.
     """
 
     sums: NDArray[np.float64]
     hidden: NDArray[np.int64]
     scorable: NDArray[np.int64]
+    p_mask: NDArray[np.float64]
 
 
 def measure_at(
@@ -74,6 +77,7 @@ def measure_hidden(
     batch_tokens: int,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
+    sampler: PositionSampler = fixed_count,
 ) -> HiddenSums:
     """Return sums of the measures over the masked tokens.
 
@@ -90,12 +94,15 @@ def measure_hidden(
         batch_tokens: padded tokens per forward pass; affects speed and memory, not the numbers.
         device: None = the model's own.
         progress: callback ``(tokens done, all tokens)``, called after every batch.
+        sampler: which tokens to mask at a rate, each with the same probability: ``fixed_count`` or ``bernoulli``.
 
     Raises:
         ValueError: no token can be scored, a row contains the mask token, or ``samples`` is not positive.
     """
     sums = np.zeros((len(measures), samples, len(windows)))
     hidden = np.zeros((samples, len(windows)), dtype=np.int64)
+    p_mask = np.ones((samples, len(windows)))
+    check_level_free(model)
     with eval_mode(model):
         for part in hide_in_batches(
             windows,
@@ -106,13 +113,15 @@ def measure_hidden(
             batch_tokens=batch_tokens,
             device=device or device_of(model),
             progress=progress,
+            sampler=sampler,
         ):
             values = measure_at(model, part.batch, part.where, part.ids[part.where], measures)
             row = part.where.nonzero()[:, 0].cpu()
             per_row = torch.zeros(len(measures), len(part.ids), dtype=torch.float64).index_add(1, row, values)
             sums[:, part.passes, part.windows] = per_row.numpy()
             hidden[part.passes, part.windows] = part.where.sum(-1).cpu().numpy()
-    return HiddenSums(sums, hidden, windows.scorable(SpecialIds.of(special)))
+            p_mask[part.passes, part.windows] = part.p_mask
+    return HiddenSums(sums, hidden, windows.scorable(SpecialIds.of(special)), p_mask)
 
 
 class HiddenBatch(NamedTuple):
@@ -123,6 +132,7 @@ class HiddenBatch(NamedTuple):
         ids: clean, int64 ``[B, L]``.
         where: True = masked, bool ``[B, L]``.
         batch: the model's input: ``input_ids`` and ``attention_mask``.
+        p_mask: float64 ``[B]``, probability of each maskable token of a row to be masked.
     """
 
     passes: NDArray[np.int64]
@@ -130,6 +140,7 @@ class HiddenBatch(NamedTuple):
     ids: Int[Tensor, "batch seq"]
     where: Bool[Tensor, "batch seq"]
     batch: dict[str, Tensor]
+    p_mask: NDArray[np.float64]
 
 
 def hide_in_batches(
@@ -142,6 +153,7 @@ def hide_in_batches(
     batch_tokens: int,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
+    sampler: PositionSampler = fixed_count,
 ) -> Iterator[HiddenBatch]:
     """Yield every pass over every window, in batches of similar length; arguments and errors as of
     :func:`measure_hidden`.
@@ -174,9 +186,10 @@ def hide_in_batches(
         )
         epoch, place = torch.from_numpy(passes), torch.from_numpy(numbers)
         rates = mask_rate(low_discrepancy(seed, epoch, place))
-        where, _ = fixed_count(rates, maskable, Noise(row_keys(seed, epoch, place)))
+        where, p_mask = sampler(rates, maskable, Noise(row_keys(seed, epoch, place)))
         batch = {"input_ids": ids.masked_fill(where, special.mask).to(at), "attention_mask": real.to(at)}
-        yield HiddenBatch(passes, numbers, ids.to(at), where.to(at), batch)
+        p = p_mask.masked_fill(~maskable, 0.0).amax(-1).double().numpy()  # the same at every maskable token
+        yield HiddenBatch(passes, numbers, ids.to(at), where.to(at), batch, p)
         allocator.watch.look()
         done += int(lengths[index].sum())
         if progress is not None:

@@ -7,6 +7,8 @@
 the expected negative log-likelihood of generating the tokens one at a time in a random order. Special tokens, the
 end-of-document token among them, are neither masked nor scored: the bound is conditional on the number of tokens.
 
+The bound of a block-causal or causal network is the sum of those of its blocks, each given the clean blocks before it.
+
 Sums are in nats; results are bits per byte, per token, per word, and perplexities.
 """
 
@@ -24,9 +26,13 @@ from numpy.typing import NDArray
 from unmask.contracts import MLMModel, SpecialIds
 from unmask.evaluate.estimate import Estimate, ratio
 from unmask.evaluate.hidden import Progress, measure_hidden
+from unmask.evaluate.suitability import causal_block_of
 from unmask.evaluate.windows import Windows
 from unmask.ops.mask_rates import UniformMaskRate
+from unmask.ops.position_sampling import PositionSampler, bernoulli, fixed_count
 from unmask.ops.weighting import token_nll
+
+SAMPLERS: dict[str, PositionSampler] = {"discrete": fixed_count, "continuous": bernoulli}
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,7 @@ def nelbo(
     batch_tokens: int = 16384,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
+    time: str = "discrete",
 ) -> Nelbo:
     """Estimate the any-order likelihood bound of held-out documents.
 
@@ -175,12 +182,15 @@ def nelbo(
         batch_tokens: padded tokens per forward pass.
         device: None = the model's own.
         progress: callback ``(tokens done, all tokens)``.
+        time: ``discrete`` masks exactly ``k`` tokens, ``k`` uniform on 1..n; ``continuous`` masks each token with probability ``t``, uniform on
+            (0, 1), and weights by ``1 / t`` (LLaDA, 2502.09992). Both estimate one number; ``1 / t`` has no finite variance.
 
     Returns:
         The bound, with its rates per token, byte and word.
 
     Raises:
-        ValueError: no token can be scored, a row contains the mask token, or ``samples`` is not positive.
+        ValueError: no token can be scored, a row contains the mask token, ``samples`` is not positive, or the network takes the noise level as an
+            input.
 
     Examples:
         >>> import torch
@@ -192,13 +202,21 @@ def nelbo(
         4.0
     """
     special = SpecialIds.of(special)
+    if time not in SAMPLERS:
+        raise ValueError(f"time={time!r} is none of {', '.join(SAMPLERS)}: choose one of them.")
+    unscored, block = windows.unscored(special), causal_block_of(model)
+    if block is not None:
+        windows.scorable(special)  # refuses masks, also in blocks without other tokens
+        windows = windows.by_blocks(block, special)
     measured = measure_hidden(
         model, windows, special, [token_nll], UniformMaskRate(0.0),
-        samples=samples, seed=seed, batch_tokens=batch_tokens, device=device, progress=progress,
+        samples=samples, seed=seed, batch_tokens=batch_tokens, device=device, progress=progress, sampler=SAMPLERS[time],
     )  # fmt: skip
-    nats = measured.sums[0] * measured.scorable / np.maximum(measured.hidden, 1)
+    if time == "discrete":
+        nats = measured.sums[0] * measured.scorable / np.maximum(measured.hidden, 1)
+    else:
+        nats = measured.sums[0] / measured.p_mask
     per_document = np.zeros((samples, windows.n_documents))
     np.add.at(per_document.T, windows.document, nats.T)
     tokens = np.bincount(windows.document, measured.scorable, windows.n_documents).astype(np.int64)
-    unscored = windows.unscored(special)
     return Nelbo(per_document, tokens, windows.document_bytes, windows.document_words, unscored, windows.document_exact)

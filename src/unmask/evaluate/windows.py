@@ -8,7 +8,7 @@ right.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -135,6 +135,27 @@ class Windows:
         zeros = np.zeros(len(windows), dtype=np.int64)
         return cls(windows, np.arange(len(windows)), zeros, zeros, None, answers)
 
+    def by_blocks(self, block: int, special: SpecialIds) -> Windows:
+        """Return one window for each block of ``block`` tokens that has a token to score: the row up to the end of the block, which alone is scored.
+
+        The bounds of a row's blocks sum to a bound of the row, each given the clean blocks before it (BD3-LM, 2503.09573, eq. 3).
+
+        Args:
+            block: tokens of a block, counted from a row's first token.
+            special: ids that are not scored, without ``answers``.
+        """
+        rows, owner, answers = [], [], []
+        for number, row in enumerate(self.rows):
+            maskable = ~np.isin(row, special.all) if self.answers is None else self.answers[number]
+            for start in range(0, len(row), block):
+                scored = maskable[: start + block].copy()
+                scored[:start] = False
+                if scored.any():
+                    rows.append(row[: start + block])
+                    owner.append(self.document[number])
+                    answers.append(scored)
+        return replace(self, rows=rows, document=np.array(owner, dtype=np.int64), answers=answers)
+
     def scorable(self, special: SpecialIds) -> NDArray[np.int64]:
         """Return the number of tokens of each row that are not special, or that belong to answers, int64 ``[W]``.
 
@@ -200,9 +221,13 @@ def stack(
 ) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Bool[Tensor, "batch seq"]]:
     """Pad rows on the right; return ids, the mask of real tokens and the mask of maskable tokens, each ``[B, L]``.
 
-    Maskable are the tokens of ``answers``; without them, the real tokens that are not special.
+    Maskable are the tokens of ``answers``; without them, the real tokens that are not special. Padding that rows bring along, at either end, is
+    not real; a PAD that also ends documents (``pad == eos``) is a token.
     """
     ids, real = pad(list(rows), max(map(len, rows)), special.pad if special.pad is not None else special.mask)
+    if special.pad is not None and special.pad != special.eos:
+        token = real & (ids != special.pad)
+        real = token.cummax(1).values & token.flip(1).cummax(1).values.flip(1)
     if answers is None:
         maskable = real & ~torch.isin(ids, torch.tensor(special.all))
     else:

@@ -1,10 +1,7 @@
-"""A trained model on texts: fill, generate, score, embed and evaluate.
+"""A trained model on texts: fill, generate, score, embed and evaluate; results are described in ``unmask.text.results``.
 
-    model = unmask.load("runs/demo")
-    model.fill("The [MASK] statement is used to [MASK] a name.")
-    model.generate("The for statement", new_tokens=48)
-
-Results are described in ``unmask.text.results``.
+model = unmask.load("runs/demo")
+model.fill("The [MASK] statement is used to [MASK] a name.")
 """
 
 from __future__ import annotations
@@ -25,7 +22,9 @@ from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.decode.logits.characters import WholeCharacters
 from unmask.decode.named import OrderLike, make_rules
 from unmask.decode.rules import Rules
-from unmask.evaluate.scoring import SizedModel, TextScore, score_texts
+from unmask.evaluate.scoring import ScoringInContext, ScoringOptions, SizedModel, TextScore, score_texts
+from unmask.evaluate.text_rows import InContext
+from unmask.models.hf import HuggingFaceMLM
 from unmask.text.decoding_options import DecodingOptions
 from unmask.text.embedding import embed_texts
 from unmask.text.filling import RulesFor, fill_rows, fill_texts, fill_unknown_lengths
@@ -222,36 +221,37 @@ class TrainedModel:
         return stream_text(self.model, self.tokenizer, prompt, rules, new_tokens=new_tokens, seed=seed)
 
     @overload
-    def score(self, text: str, *, bound: bool = False, samples: int = 64, seed: int = 0) -> TextScore: ...
+    def score(self, text: str, **options: Unpack[ScoringInContext]) -> TextScore: ...
     @overload
-    def score(
-        self, text: list[str], *, bound: bool = False, samples: int = 64, seed: int = 0
-    ) -> Results[TextScore]: ...
-    def score(
-        self, text: str | Sequence[str], *, bound: bool = False, samples: int = 64, seed: int = 0
-    ) -> TextScore | Results[TextScore]:
+    def score(self, text: list[str], **options: Unpack[ScoringInContext]) -> Results[TextScore]: ...
+    def score(self, text: str | Sequence[str], **options: Unpack[ScoringInContext]) -> TextScore | Results[TextScore]:
         """Score a text, or several texts, by log-probability in nats; higher is more likely.
 
         Args:
             text: a text, or a list of texts.
-            bound: compute the any-order lower bound on the log-likelihood, with its Monte Carlo error; False = the
-                pseudo-log-likelihood (1910.14659).
-            samples: passes of the bound.
-            seed: random seed of the masks of the bound.
+            options: ``bound=True`` = the any-order lower bound on the log-likelihood, with its Monte Carlo error, of ``samples``
+                (64) passes with masks of ``seed``; otherwise the pseudo-log-likelihood (1910.14659) of ``form``, or the ``exact``
+                likelihood. ``before`` and ``after`` are given context, neither masked nor scored (``ScoringInContext``).
 
         Returns:
             A ``TextScore``, or a list of them for a list of texts.
 
         Raises:
-            ValueError: a text longer than the ``max_length`` of the network.
+            ValueError: a text longer than the ``max_length`` of the network, or a score that does not fit the network.
         """
-        texts = [text] if isinstance(text, str) else list(text)
+        before, after = options.pop("before", ""), options.pop("after", "")
+        options["samples"] = options.get("samples", 64) if options.pop("bound", False) else None
+        texts = [InContext(each, before, after) for each in ([text] if isinstance(text, str) else text)]
+        network = cast(SizedModel, self.model)
         results = Results(
-            score_texts(
-                cast(SizedModel, self.model), self.tokenizer, texts, samples=samples if bound else None, seed=seed
-            )
+            score_texts(network, self.tokenizer, texts, template=self.uses_template, **cast(ScoringOptions, options))
         )
         return results[0] if isinstance(text, str) else results
+
+    @property
+    def uses_template(self) -> bool:
+        """Whether the network was trained on rows with the special tokens of its tokenizer's template ([CLS], [SEP])."""
+        return self.config is None and isinstance(self.model, HuggingFaceMLM)
 
     def embed(self, text: str | Sequence[str], *, batch_size: int = 64) -> Float[Tensor, "*texts width"]:
         """Embed a text, or several texts, as the mean hidden state of their tokens.
@@ -277,6 +277,7 @@ class TrainedModel:
         samples: int = 4,
         documents: int | None = None,
         baselines: bool = True,
+        curve: int | None = None,
         seed: int = 0,
         field: str = "text",
         unit: Literal["file", "section", "paragraph", "line"] | None = None,
@@ -292,6 +293,7 @@ class TrainedModel:
 
         Other Parameters:
             baselines: also evaluate counting models of the run's training text, if it is present.
+            curve: also measure loss and accuracy at this many noise levels.
             seed: random seed of the masks.
             field: field that holds the text, for JSON lines, Parquet and datasets.
             unit: extent of one document of plain text.
@@ -309,7 +311,9 @@ class TrainedModel:
             source: Source | list[str] | None = Source.parse(data, field=field, unit=unit, split=split)
         else:
             source = data
-        return evaluate_model(self, source, samples=samples, documents=documents, baselines=baselines, seed=seed)
+        return evaluate_model(
+            self, source, samples=samples, documents=documents, baselines=baselines, curve=curve, seed=seed
+        )
 
     def _rules(self, *, steps: int | None = None, regex: str | None = None, **options: Any) -> RulesFor:
         constraint = options.pop("constraint", None)

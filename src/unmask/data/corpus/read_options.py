@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from unmask.data.corpus.readers import CHOOSE
-from unmask.data.corpus.row_shapes import EXAMPLE, RowText, row_as_text
+from unmask.data.corpus.row_shapes import EXAMPLE, ROW_FIELDS, RowText, prompt_as_text, row_as_text
 from unmask.data.corpus.sections import Unit
 
 Inserts = Literal["keep", "drop"]
@@ -34,3 +34,8 @@ class ReadOptions:
     def example(self) -> str:
         """A row, for error messages."""
         return EXAMPLE if self.row is row_as_text else f'{{"{self.field}": "..."}}'
+
+    @property
+    def row_fields(self) -> tuple[str, ...] | None:
+        """The columns that ``row`` reads; None = it may read any."""
+        return ROW_FIELDS if self.row in (row_as_text, prompt_as_text) else None

@@ -33,7 +33,7 @@ from unmask.data.corpus.formats import (
     not_prose,
     suffix_of,
 )
-from unmask.data.corpus.row_shapes import ROW_KINDS, WHAT_A_ROW_HOLDS, row_as_text, row_documents
+from unmask.data.corpus.row_shapes import ROW_KINDS, WHAT_A_ROW_HOLDS, RowText, row_as_text, row_documents
 from unmask.data.corpus.sections import UNITS, Unit
 from unmask.data.corpus.text_stream import Input
 from unmask.data.document import Document
@@ -159,14 +159,17 @@ class Source:
                 )
         return cls(kind, path, field, unit, split, subset, inserts, supervised, written)
 
-    def documents(self) -> Iterator[Document]:
+    def documents(self, row: RowText | None = None) -> Iterator[Document]:
         """Yield every document that holds more than white space, in a fixed order.
+
+        Args:
+            row: text of a whole row, for sources of rows; None = the field, or with ``supervised`` the row with its answer.
 
         Raises:
             ValueError: there is no such document, or a file cannot be read as this kind.
         """
         empty = True
-        for document in self._read():
+        for document in self._read(row_as_text if row is None and self.supervised else row):
             if "\r\n" in document.text:
                 document = replace(document, text=document.text.replace("\r\n", "\n"))
             if document.text.strip():
@@ -178,21 +181,21 @@ class Source:
                 f"{f' and the field ({self.field!r})' if self.kind not in ('text', 'builtin') else ''}."
             )
 
-    def _read(self) -> Iterator[Document]:
+    def _read(self, row: RowText | None) -> Iterator[Document]:
         if self.kind == "builtin":
             yield from corpora.documents(self.path)
         elif self._is_built_in_traces:
             yield from trace_documents.built_in_traces(self.path)
-        elif self.kind in ("hub", "dataset") and self.supervised:
+        elif self.kind in ("hub", "dataset") and row is not None:
             rows = readers.dataset_rows(self.path, self.split, self.subset, saved=self.kind == "dataset")
-            yield from row_documents(Input(self.path, self.split), rows, row_as_text)
+            yield from row_documents(Input(self.path, self.split), rows, row)
         elif self.kind in ("hub", "dataset"):
             yield from readers.read_dataset(
                 self.path, self.field, self.split, self.subset, saved=self.kind == "dataset"
             )
         else:
             unit = self.unit or ("file" if Path(self.path).is_dir() else "section")
-            options = ReadOptions(self.field, unit, self.inserts, row=row_as_text if self.supervised else None)
+            options = ReadOptions(self.field, unit, self.inserts, row=row)
             for name, path in self._files():
                 yield from FORMATS[self.kind].documents(Input.of(path, name), options)
 
