@@ -28,6 +28,7 @@ from unmask.serve.failures import Refused, refusal
 from unmask.serve.guards import Keys, PatientSend, WholeBody
 from unmask.serve.meters import Metered, Meters
 from unmask.serve.page_file import page_html
+from unmask.serve.requested import Decodes
 from unmask.serve.schemas import (
     DecodeBody,
     DecodeReply,
@@ -41,7 +42,6 @@ from unmask.serve.schemas import (
     ScoreReply,
 )
 from unmask.serve.settings import ServeSettings
-from unmask.serve.requested import Decodes
 from unmask.text.holes import max_length_of
 from unmask.text.model import TrainedModel
 
