@@ -21,8 +21,8 @@ def test_the_description_has_an_example_for_every_body(served):
 @pytest.mark.slow
 def test_requests_made_from_the_description_are_answered_as_it_says(served):
     schemathesis = pytest.importorskip("schemathesis")
-    from schemathesis.specs.openapi.checks import positive_data_acceptance
     from hypothesis import HealthCheck, Phase, given, settings
+    from schemathesis.specs.openapi.checks import positive_data_acceptance
 
     schema = schemathesis.openapi.from_url(f"{served}/openapi.json")
     for operation in schema.get_all_operations():

@@ -7,6 +7,7 @@ requested     from the body of a request to a decode
 events        server-sent events of a decode
 completions   OpenAI's ``/v1/completions``
 app           the routes
+service       the parts that routes share
 guards        keys, body sizes, slow clients
 failures      errors, as callers see them
 meters        Prometheus metrics

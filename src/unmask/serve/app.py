@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -17,18 +16,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from unmask import __version__
-from unmask.decode.continuous import company_changes_nothing
-from unmask.decode.families import COMPOSED_ORDERS, ORDERS
-from unmask.devices import device_of
 from unmask.evaluate.scoring import score_texts
 from unmask.serve.completions import add_completions
-from unmask.serve.engine import Busy, Engine, Job, TooLate
+from unmask.serve.engine import Busy, Job, TooLate
 from unmask.serve.events import EVENTS, server_sent
 from unmask.serve.failures import Refused, refusal
 from unmask.serve.guards import Keys, PatientSend, WholeBody
-from unmask.serve.meters import Metered, Meters
+from unmask.serve.meters import Metered
 from unmask.serve.page_file import page_html
-from unmask.serve.requested import Decodes
 from unmask.serve.schemas import (
     DecodeBody,
     DecodeReply,
@@ -41,15 +36,11 @@ from unmask.serve.schemas import (
     ScoreBody,
     ScoreReply,
 )
+from unmask.serve.service import FILL, GENERATE, NEW_TOKENS, Service, while_connected
 from unmask.serve.settings import ServeSettings
-from unmask.text.holes import max_length_of
 from unmask.text.model import TrainedModel
 
 log = logging.getLogger("unmask.serve")
-T = TypeVar("T")
-FILL = {"order": "top_prob", "temperature": 0.0}
-GENERATE = {"order": "random", "temperature": 0.8}
-NEW_TOKENS = 64
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorReply, "description": text}
     for status, text in (
@@ -62,82 +53,6 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (500, "The service failed."),
     )
 }
-
-
-class Service:
-    """The parts of a running service.
-
-    Args:
-        trained: the model.
-        name: its name for clients.
-        settings: limits.
-    """
-
-    def __init__(self, trained: TrainedModel, name: str, settings: ServeSettings) -> None:
-        self.trained = trained
-        self.name = name
-        self.settings = settings
-        self.meters = Meters()
-        self.engine = Engine(trained, settings, self.meters)
-        self.decodes = Decodes(trained, settings)
-        self.created = int(time.time())
-        self.same_in_company: bool | None = None
-
-    def start(self) -> None:
-        """Measure whether company changes answers, and start decoding."""
-        mask = self.trained.tokenizer.mask_token_id
-        if mask is not None:
-            self.same_in_company = company_changes_nothing(
-                self.trained.model, len(self.trained.tokenizer), mask, min(self.decodes.limit, 160)
-            )
-        self.engine.start()
-
-    def card(self) -> dict[str, Any]:
-        """Return the entry of ``/v1/models``."""
-        config = self.trained.config
-        limits = {name: getattr(self.settings, name) for name in ("max_steps", "seconds", "max_rows", "max_queue")}
-        return {
-            "id": self.name,
-            "object": "model",
-            "created": self.created,
-            "owned_by": "unmask",
-            "unmask": {
-                "mask_token": self.trained.tokenizer.mask_token,
-                "mask_token_id": self.trained.tokenizer.mask_token_id,
-                "orders": [*ORDERS, *(name for name in COMPOSED_ORDERS if name != "critic")],
-                "max_length": max_length_of(self.trained.model),
-                "max_tokens": self.decodes.limit,
-                "objective": None if config is None else config.objective.name,
-                "defaults": {**FILL, "steps": None, "threshold": None, "seed": 0, "top_k": 5},
-                "generate": {**GENERATE, "steps": None, "threshold": None, "seed": 0, "length": NEW_TOKENS},
-                "limits": limits,
-                "same_in_company": self.same_in_company,
-                "device": str(device_of(self.trained.model)),
-                "version": __version__,
-            },
-        }
-
-
-async def while_connected(request: Request, work: Awaitable[T], *jobs: Job) -> T:
-    """Wait for a result; a client that disconnects cancels the jobs."""
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    waiting, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone())
-    try:
-        await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            raise Refused(408, "The client has gone.", code="cancelled")
-        return waiting.result()
-    finally:
-        for job in jobs:
-            if not waiting.done():
-                job.cancel()
-        for task in (waiting, leaving):
-            if not task.done():
-                task.cancel()
 
 
 def create_app(trained: TrainedModel, name: str, settings: ServeSettings | None = None) -> FastAPI:

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
@@ -22,10 +22,8 @@ from unmask.serve.engine import Job
 from unmask.serve.events import EVENTS
 from unmask.serve.failures import Refused, refusal
 from unmask.serve.schemas import CompletionBody, CompletionReply
+from unmask.serve.service import Service, while_connected
 from unmask.text.answering import TextAnswer, TextTask
-
-if TYPE_CHECKING:
-    from unmask.serve.app import Service
 
 BLOCK = 8
 DEFAULTS: dict[str, Any] = {"order": "top_prob", "temperature": 1.0, "block_length": BLOCK}
@@ -110,8 +108,6 @@ def add_completions(app: FastAPI, service: Service) -> None:
                 media_type="text/event-stream",
                 headers=EVENTS,
             )
-        from unmask.serve.app import while_connected
-
         answers = await while_connected(request, asyncio.gather(*(job.result() for job in jobs)), *jobs)
         given = sum(len(choice.task.prompt.ids) - len(choice.task.ranges) for choice in choices)
         placed = sum(choice.task.masked for choice in choices)

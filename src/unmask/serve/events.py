@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unmask.serve.engine import Job
 from unmask.serve.failures import refusal
-
-if TYPE_CHECKING:
-    from unmask.serve.app import Service
+from unmask.serve.service import Service
 
 log = logging.getLogger("unmask.serve")
 EVENTS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
