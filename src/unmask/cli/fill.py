@@ -34,7 +34,9 @@ def fill(
     decoding: Decoding,
     text: Annotated[
         list[str] | None,
-        typer.Argument(help="Texts with [MASK] at each blank; - or no text reads lines from standard input."),
+        typer.Argument(
+            help="Texts with [MASK] at each blank ([MASK:5]: five tokens, [MASK:2-6]: two to six); - or no text reads lines from standard input."
+        ),
     ] = None,
     source: Annotated[
         Path | None,
@@ -73,7 +75,8 @@ def fill(
     from unmask.cli.time_limit import TimeIsUp, TimeLimit, unfinished
     from unmask.data.traces.unseen import unseen_words
     from unmask.runs import load_run
-    from unmask.text.filling import fill_rows, fill_texts, fill_unknown_lengths
+    from unmask.text.blanks import TypedText
+    from unmask.text.filling import fill_rows, fill_texts, fill_unknown_lengths, no_single_decode
     from unmask.text.holes import Hole
 
     limit = None if seconds is None else TimeLimit(seconds)
@@ -108,9 +111,9 @@ def fill(
         holes = [Hole.of(tokenizer, row, where) for where, row in rows]
         texts = ["".join(hole.prompt.given) for hole in holes]
         if shows and (longest is not None or any(hole.is_open for hole in holes)):
-            raise _no_single_decode()
+            raise no_single_decode()
     elif longest is not None and shows:
-        raise _no_single_decode()
+        raise no_single_decode()
     if remark := unseen_words(tokenizer, texts):
         note(remark)
     fillings: Iterator[Filling]
@@ -121,6 +124,8 @@ def fill(
     else:
         if rows is not None:
             texts = [row["text"] for _, row in rows]
+        if shows and any(TypedText.of(tokenizer, each).is_open for each in texts):
+            raise no_single_decode()
         shows_one_batch(len(texts), batch_size, shows)
         watched = partial(watched_predict, watch=watch, page=trace, title="unmask fill")
         fillings = fill_texts(network, tokenizer, texts, predict=watched, **shared)
@@ -147,10 +152,3 @@ def fill(
 def _name(where: str, row: dict[str, Any]) -> str:
     """Return the name of a row: its id, or its place."""
     return f"id {row['id']!r}" if "id" in row else where
-
-
-def _no_single_decode() -> ValueError:
-    return ValueError(
-        "--longest decodes every length, and --watch and --trace show a single decode: leave one of them out. A row with before and "
-        "after is always decoded at every length."
-    )

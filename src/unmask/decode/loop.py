@@ -1,4 +1,4 @@
-"""The decoding loop: ``fill_canvas``.
+"""The decoding loop: ``decode_steps``, a generator that stops wherever the network is needed, and its driver ``fill_canvas``.
 
 Each step, for the rows that still contain masked positions:
 
@@ -9,16 +9,18 @@ Each step, for the rows that still contain masked positions:
 A score that reads no logits runs before the network. If no rule reads probabilities, the softmax is skipped. Draws are keyed by (seed, row id, step,
 position from the row's first real token): a row decodes to the same tokens alone, in any batch, and under any padding.
 
+The generator yields a ``ForwardRequest`` and is sent its logits. ``drive`` runs each request in a forward pass of its own;
+``unmask.decode.continuous`` merges the requests of many decodes, which join and leave between steps.
+
 Shapes: ``b`` unfinished rows of ``L`` positions; ``[N, V]`` over scored positions, row-major.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,13 +28,12 @@ from torch import Tensor
 
 from unmask import allocator
 from unmask.contracts import MLMModel, MLMStepResults, SpecialIds
-from unmask.decode.block_schedule import BlockSchedule
-from unmask.decode.budget import Plan
 from unmask.decode.canvas import Canvas
 from unmask.decode.forwards.plain import ForwardSession
 from unmask.decode.logits.processors import AllowedIds, as_logits
 from unmask.decode.observers.base import CallbackList, Decoded
 from unmask.decode.orders.scores import Draft
+from unmask.decode.progress import DecodeState
 from unmask.decode.reach import reached
 from unmask.decode.rules import Rules
 from unmask.decode.view import StepView, spread
@@ -41,10 +42,30 @@ from unmask.nn.linear import prepack_weights
 from unmask.nn.modes import eval_mode
 from unmask.ops.confidence import LogProbs
 from unmask.ops.sampling import Logits
-from unmask.ops.segments import positions_from_mask
-from unmask.randomness import Noise, Stream, row_keys
+from unmask.randomness import Stream
 
 _MANY_STEPS = 8  # from this many steps on, prepacking the weights pays off
+
+
+class ForwardRequest(NamedTuple):
+    """A forward pass that a decode needs.
+
+    Attributes:
+        session: how the network is run.
+        view: the step.
+        where: bool ``[b, L]``, the positions whose logits ``[N, V]`` are sent back, in row-major order.
+        steps: the largest number of steps of the decode.
+    """
+
+    session: ForwardSession
+    view: StepView
+    where: Bool[Tensor, "rows seq"]
+    steps: int
+
+
+Steps: TypeAlias = Generator[ForwardRequest, Tensor, Decoded]
+"""A decode in progress: forward requests out, logits in, the decoded canvas at last."""
+Result = TypeVar("Result")
 
 
 def fill_canvas(
@@ -84,63 +105,109 @@ def fill_canvas(
         >>> decoded.ids[0, [0, 3]].tolist(), int((decoded.ids == 0).sum()), decoded.forward_passes
         ([5, 6], 0, 2)
     """
+    decoded: Decoded = drive(model, decode_steps(canvas, rules, special, seed, observers))
+    return decoded
+
+
+def drive(model: MLMModel, work: Generator[ForwardRequest, Tensor, Result]) -> Result:
+    """Run a decode, or several in turn, each request in a forward pass of its own.
+
+    Args:
+        model: the network. It runs in eval mode; its mode is restored afterwards.
+        work: a generator of forward requests.
+
+    Returns:
+        What the generator returns.
+    """
+    with torch.inference_mode(), eval_mode(model):
+        try:
+            request = next(work)
+            network = reached(model, request.view.ids.device)
+            with prepack_weights(model) if request.steps >= _MANY_STEPS else nullcontext():
+                while True:
+                    request = work.send(request.session(network, request.view, request.where))
+        except StopIteration as done:
+            result: Result = done.value
+    allocator.watch.look()
+    return result
+
+
+def decode_steps(
+    canvas: Canvas, rules: Rules, special: SpecialIds, seed: int | None = None, observers: Sequence[Any] = ()
+) -> Steps:
+    """Fill every masked position of a canvas, one forward request after the other.
+
+    Drive it under ``torch.inference_mode()``, with the network in eval mode.
+
+    Args:
+        canvas: given tokens and positions to fill, ``[B, L]``.
+        rules: how to decode.
+        special: special ids, which are never placed (except EOS, see ``Rules.allow_eos``).
+        seed: of all draws; None takes one from torch's global generator.
+        observers: called after every step; they never change the samples.
+
+    Yields:
+        The forward passes, in order.
+
+    Returns:
+        The filled canvas and its cost.
+
+    Raises:
+        ValueError: logits processors, constraints or special ids forbid every token at some position.
+    """
     started = time.perf_counter()
-    if seed is None:
-        seed = int(torch.randint(2**63 - 1, ()))
-    home = canvas.ids.device
-    if not has_float64(home):
-        canvas = canvas.to(torch.device("cpu"))
-    network = reached(model, canvas.ids.device)
-    callbacks = CallbackList(observers)
-    callbacks.begin(canvas, special)
-    if not bool(canvas.blanks(special.mask).any()):
-        return _nothing_to_do(canvas, callbacks)
-
-    session = rules.forward.start(len(canvas.ids), rules.block_schedule)
-    state = _State.start(canvas, rules, special, seed)
-    steps_taken = torch.zeros(len(canvas.ids), dtype=torch.int64)
-    time_taken = torch.zeros(len(canvas.ids), dtype=torch.float64)
+    with torch.inference_mode(False):  # what leaves the decode are ordinary tensors
+        if seed is None:
+            seed = int(torch.randint(2**63 - 1, ()))
+        home = canvas.ids.device
+        if not has_float64(home):
+            canvas = canvas.to(torch.device("cpu"))
+        callbacks = CallbackList(observers)
+        callbacks.begin(canvas, special)
+        if not bool(canvas.blanks(special.mask).any()):
+            return _nothing_to_do(canvas, callbacks)
+        session = rules.forward.start(len(canvas.ids), rules.block_schedule)
+        state = DecodeState.start(canvas, rules, special, seed)
+        steps_taken = torch.zeros(len(canvas.ids), dtype=torch.int64)
+        time_taken = torch.zeros(len(canvas.ids), dtype=torch.float64)
     forward_passes = positions_computed = 0
+    unfinished = state.to_fill.any(-1).nonzero()[:, 0]
+    for step in range(state.plan.shape[1]):
+        if not len(unfinished):
+            break
+        view = state.view(step, unfinished, rules.block_schedule)
+        acting = rules.remasking.acts(view)
+        if not bool(acting.any()):
+            continue
+        view = view.take(acting.nonzero()[:, 0])
+        positions_computed += session.positions(view)
+        judged = rules.selector.critic_tokens(view)
+        choice = yield from _step(session, view, rules, special, callbacks, state.plan.shape[1])
+        after = _commit(view, choice, rules, special)
+        if callbacks:
+            callbacks.update_history(_results(view, after, choice))
 
-    many = state.plan.shape[1] >= _MANY_STEPS
-    with torch.inference_mode(), eval_mode(model), prepack_weights(model) if many else nullcontext():
-        unfinished = state.to_fill.any(-1).nonzero()[:, 0]
-        for step in range(state.plan.shape[1]):
-            if not len(unfinished):
-                break
-            view = state.view(step, unfinished, rules.block_schedule)
-            acting = rules.remasking.acts(view)
-            if not bool(acting.any()):
-                continue
-            view = view.take(acting.nonzero()[:, 0])
-            positions_computed += session.positions(view)
-            judged = rules.selector.critic_tokens(view)
-            choice = _step(network, session, view, rules, special, callbacks)
-            after = _commit(view, choice, rules, special)
-            if callbacks:
-                callbacks.update_history(_results(view, after, choice))
-
-            state.ids[view.rows] = after
-            if state.commit_prob is not None and view.commit_prob is not None:
-                state.commit_prob[view.rows] = choice.commit_prob(view.commit_prob)
-            forward_passes += 1
-            steps_taken[view.rows.cpu()] += 1
-            if judged is not None:
-                positions_computed += int(judged.sum())
-                forward_passes += int(bool(judged.any()))
-                steps_taken[view.rows.cpu()] += (judged > 0).long().cpu()
-            blank = state.blanks(unfinished).any(-1)
-            time_taken[unfinished[~blank].cpu()] = time.perf_counter() - started
-            unfinished = unfinished[blank]
+        state.ids[view.rows] = after
+        if state.commit_prob is not None and view.commit_prob is not None:
+            state.commit_prob[view.rows] = choice.commit_prob(view.commit_prob)
+        forward_passes += 1
+        steps_taken[view.rows.cpu()] += 1
+        if judged is not None:
+            positions_computed += int(judged.sum())
+            forward_passes += int(bool(judged.any()))
+            steps_taken[view.rows.cpu()] += (judged > 0).long().cpu()
+        blank = state.blanks(unfinished).any(-1)
+        time_taken[unfinished[~blank].cpu()] = time.perf_counter() - started
+        unfinished = unfinished[blank]
 
     if len(unfinished):
         raise ValueError(
             f"{len(unfinished)} rows still hold masked tokens after {state.plan.shape[1]} steps: the commit rule "
             f"{type(rules.selector.commit_rule).__name__} unmasked fewer positions than its quota. Return at least scores.quota positions."
         )
-    decoded = Decoded(state.ids.to(home), steps_taken, time_taken, forward_passes, positions_computed)
-    callbacks.end(decoded)
-    allocator.watch.look()
+    with torch.inference_mode(False):
+        decoded = Decoded(state.ids.to(home), steps_taken, time_taken, forward_passes, positions_computed)
+        callbacks.end(decoded)
     return decoded
 
 
@@ -152,55 +219,6 @@ def _nothing_to_do(canvas: Canvas, callbacks: CallbackList) -> Decoded:
     )
     callbacks.end(decoded)
     return decoded
-
-
-@dataclass
-class _State:
-    """The state of the whole batch; ``ids`` and ``commit_prob`` change in every step, the rest is constant."""
-
-    canvas: Canvas
-    mask: int
-    seed: int
-    to_fill: Bool[Tensor, "batch seq"]
-    plan: Plan
-    ids: Int[Tensor, "batch seq"]
-    commit_prob: Float[Tensor, "batch seq"] | None
-
-    @classmethod
-    def start(cls, canvas: Canvas, rules: Rules, special: SpecialIds, seed: int) -> _State:
-        to_fill = canvas.blanks(special.mask)
-        limit = torch.full((len(to_fill),), rules.selector.steps(rules.max_steps), device=to_fill.device)
-        plan = rules.block_schedule.plan(rules.budget, to_fill, canvas.positions, limit, _noise(canvas, seed, 0))
-        commit_prob = (
-            torch.zeros(to_fill.shape, dtype=torch.float64, device=to_fill.device)
-            if rules.reads_probabilities
-            else None
-        )
-        return cls(canvas, special.mask, seed, to_fill, plan, canvas.ids.clone(), commit_prob)
-
-    def blanks(self, rows: Int[Tensor, " rows"]) -> Bool[Tensor, "rows seq"]:
-        return self.to_fill[rows] & (self.ids[rows] == self.mask)
-
-    def view(self, step: int, rows: Int[Tensor, " rows"], block_schedule: BlockSchedule) -> StepView:
-        canvas, blanks = self.canvas.rows(rows), self.blanks(rows)
-        return StepView(
-            number=step,
-            rows=rows,
-            ids=self.ids[rows],
-            canvas=canvas,
-            to_fill=self.to_fill[rows],
-            blanks=blanks,
-            candidates=block_schedule.open(self.to_fill[rows], blanks, canvas.positions),
-            target_count=self.plan[rows, step],
-            commit_prob=None if self.commit_prob is None else self.commit_prob[rows],
-            noise=_noise(canvas, self.seed, step),
-            fraction_left=self._fraction_left(rows, step),
-        )
-
-    def _fraction_left(self, rows: Int[Tensor, " rows"], step: int) -> Float[Tensor, " rows"]:
-        """Return the fraction of each row's steps after this one; its steps end when its plan is complete."""
-        steps = (self.plan[rows] < self.to_fill[rows].sum(-1, keepdim=True)).sum(-1) + 1
-        return (steps - 1 - step).clamp(min=0) / steps.double()
 
 
 class _Choice(NamedTuple):
@@ -224,8 +242,8 @@ class _Choice(NamedTuple):
 
 
 def _step(
-    model: MLMModel, session: ForwardSession, view: StepView, rules: Rules, special: SpecialIds, callbacks: CallbackList
-) -> _Choice:
+    session: ForwardSession, view: StepView, rules: Rules, special: SpecialIds, callbacks: CallbackList, steps: int
+) -> Generator[ForwardRequest, Tensor, _Choice]:
     """Choose positions, then sample tokens, in one forward pass.
 
     Observers never change the samples: probabilities for observers alone are computed after the draw.
@@ -235,19 +253,19 @@ def _step(
     uniforms = view.noise.per_token(Stream.TOKEN, view.ids.shape[1])
     if selector.draws_first:
         scored = view.candidates
-        log_probs = _log_probs(model, session, view, scored, rules, special)
+        log_probs = _log_probs((yield ForwardRequest(session, view, scored, steps)), view, scored, rules, special)
         drawn = rules.constraint.draw(rules.tokens, log_probs, uniforms[scored], view, scored)
         drawn_probability = log_probs.gather(-1, drawn[:, None])[:, 0].exp()
         draft = Draft(view.ids.masked_scatter(scored, drawn), spread(drawn_probability, scored, 0.0))
         where, hidden, confidence = selector.choose(view, log_probs, rules.remasking, draft)
     elif selector.needs_logits:
         scored = view.candidates
-        log_probs = _log_probs(model, session, view, scored, rules, special)
+        log_probs = _log_probs((yield ForwardRequest(session, view, scored, steps)), view, scored, rules, special)
         where, hidden, confidence = selector.choose(view, log_probs, rules.remasking)
     else:
         where, hidden, confidence = selector.choose(view, None, rules.remasking)
         scored = view.candidates if callbacks.wants_all_logits else where
-        log_probs = _log_probs(model, session, view, scored, rules, special)
+        log_probs = _log_probs((yield ForwardRequest(session, view, scored, steps)), view, scored, rules, special)
     chosen = log_probs if scored is where else log_probs[where[scored]]
     if draft is None:
         tokens = rules.constraint.draw(rules.tokens, chosen, uniforms[where], view, where)
@@ -262,15 +280,14 @@ def _step(
 
 
 def _log_probs(
-    model: MLMModel,
-    session: ForwardSession,
+    raw: Float[Tensor, "scored vocab"],
     view: StepView,
     where: Bool[Tensor, "rows seq"],
     rules: Rules,
     special: SpecialIds,
 ) -> LogProbs:
     """Return log-probabilities over the allowed ids at ``where``; logits if no rule reads probabilities."""
-    logits = as_logits(session(model, view, where))
+    logits = as_logits(raw)
     ordinary = AllowedIds(special, rules.allow_eos)
     if rules.logits_processors:
         logits = ordinary(logits, view, where)
@@ -324,7 +341,3 @@ def _results(view: StepView, after: Int[Tensor, "rows seq"], choice: _Choice) ->
         confidence=choice.confidence.masked_fill(~view.candidates, torch.nan),
         probability=spread(choice.placed.exp(), choice.where, torch.nan).masked_fill(closed, 1.0),
     )
-
-
-def _noise(canvas: Canvas, seed: int, step: int) -> Noise:
-    return Noise(row_keys(seed, step, canvas.row_ids), positions_from_mask(canvas.attention_mask))

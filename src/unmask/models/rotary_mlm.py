@@ -282,6 +282,11 @@ class RotaryTransformerMLMModel(nn.Module):
             x = block(x, angles, plan)
         return self._leave(blocks[-1](x, angles, plans[-1], None if read is None else read[where].nonzero()[:, 0]))
 
+    @property
+    def drops_padding(self) -> bool:
+        """True if every row runs at its own length: padding is dropped, and takes part in no product."""
+        return self.causal_block is None and self.embedding.weight.device.type == "cpu"
+
     def _places(
         self, ids: Tensor, attention_mask: Tensor | None, positions: Tensor | None, segment_ids: Tensor | None
     ) -> tuple[Tensor, ...]:

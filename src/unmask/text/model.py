@@ -135,7 +135,7 @@ class TrainedModel:
         """
         single = isinstance(text, str | Mapping)
         given: list[Any] = [text] if single else list(text)
-        rules_for = self._rules(order=order, temperature=temperature, **options)
+        rules_for = self.rules_for(order=order, temperature=temperature, **options)
         network, tokenizer = self.model, self.tokenizer
         shared: dict[str, Any] = {"seed": seed, "top": top, "batch_size": batch_size}
         if given and isinstance(given[0], Mapping):
@@ -197,7 +197,7 @@ class TrainedModel:
             ValueError: as in :meth:`fill`.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        rules_for = self._rules(order=order, temperature=temperature, **options)
+        rules_for = self.rules_for(order=order, temperature=temperature, **options)
         results = Results(
             generate_texts(
                 self.model, self.tokenizer, prompts, rules_for, new_tokens=new_tokens, seed=seed, batch_size=batch_size
@@ -217,7 +217,7 @@ class TrainedModel:
     ) -> Iterator[GenerationStep]:
         """Continue a prompt, and yield the text after every decoding step; arguments as in :meth:`generate`."""
         blanks = new_tokens + (0 if self.tokenizer.mask_token is None else prompt.count(self.tokenizer.mask_token))
-        rules = self._rules(order=order, temperature=temperature, **options)(blanks)
+        rules = self.rules_for(order=order, temperature=temperature, **options)(blanks)
         return stream_text(self.model, self.tokenizer, prompt, rules, new_tokens=new_tokens, seed=seed)
 
     @overload
@@ -315,7 +315,14 @@ class TrainedModel:
             self, source, samples=samples, documents=documents, baselines=baselines, curve=curve, seed=seed
         )
 
-    def _rules(self, *, steps: int | None = None, regex: str | None = None, **options: Any) -> RulesFor:
+    def rules_for(self, *, steps: int | None = None, regex: str | None = None, **options: Any) -> RulesFor:
+        """Return a function from a number of blanks to decoding rules, as :meth:`fill` and :meth:`generate` use it.
+
+        Args:
+            steps: largest number of forward passes; None = one per blank.
+            regex: a pattern for the text of the blanks.
+            options: the options of :func:`unmask.make_rules`.
+        """
         constraint = options.pop("constraint", None)
         if regex is not None:
             constraint = pattern_automaton(self.tokenizer, regex)
