@@ -246,7 +246,7 @@ def shared_logits(model: MLMModel, requests: Sequence[ForwardRequest]) -> list[F
         ids, real, positions = (part[again.to(part.device)] for part in (ids, real, positions))
     inputs = {"input_ids": ids, "attention_mask": real, "positions": positions}
     logits = logits_where(model, inputs, torch.cat(index))[torch.cat(kept)]
-    return list(logits.split(counts))
+    return list(torch.split(logits, counts))
 
 
 def _parts(view: StepView) -> tuple[Tensor, Tensor, Tensor]:

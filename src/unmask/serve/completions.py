@@ -59,7 +59,7 @@ def choices_of(service: Service, body: CompletionBody) -> list[Choice]:
         prompts = [body.prompt]
     if not prompts or len(prompts) * body.n > MOST_CHOICES:
         raise Refused(400, f"Give 1 to {MOST_CHOICES} completions in all: prompts times n.", "prompt")
-    tokenizer, choices = service.trained.tokenizer, []
+    tokenizer, choices = service.trained.tokenizer, list[Choice]()
     for prompt in prompts:
         text = prompt if isinstance(prompt, str) else tokenizer.decode(TextTask.of_ids(tokenizer, prompt).prompt.ids)
         if body.suffix:

@@ -28,9 +28,9 @@ class Meters:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        own = {"registry": self.registry}
-        self.waiting: Gauge = Gauge("unmask_requests_waiting", "Requests that wait for a place in the batch.", **own)
-        self.running: Gauge = Gauge("unmask_requests_running", "Requests that are decoded now.", **own)
+        own = self.registry
+        self.waiting: Gauge = Gauge("unmask_requests_waiting", "Requests that wait for a place in the batch.", registry=own)
+        self.running: Gauge = Gauge("unmask_requests_running", "Requests that are decoded now.", registry=own)
         self.answered: Counter = Counter(
             "unmask_requests", "Answered requests.", ["route", "status"], registry=self.registry
         )
@@ -43,9 +43,9 @@ class Meters:
         self.batch_rows: Histogram = Histogram(
             "unmask_batch_rows", "Rows of a forward pass.", buckets=_ROWS, registry=self.registry
         )
-        self.passes: Counter = Counter("unmask_forward_passes", "Forward passes.", **own)
-        self.computed: Counter = Counter("unmask_tokens_computed", "Tokens processed by forward passes.", **own)
-        self.placed: Counter = Counter("unmask_tokens_placed", "Tokens placed in finished texts.", **own)
+        self.passes: Counter = Counter("unmask_forward_passes", "Forward passes.", registry=own)
+        self.computed: Counter = Counter("unmask_tokens_computed", "Tokens processed by forward passes.", registry=own)
+        self.placed: Counter = Counter("unmask_tokens_placed", "Tokens placed in finished texts.", registry=own)
         self.cancelled: Counter = Counter(
             "unmask_requests_cancelled", "Requests that ended early.", ["reason"], registry=self.registry
         )
