@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -34,8 +35,7 @@ class PackedPlan:
             raise ValueError("Variable-length flash attention has no dropout: set dropout=0.")
         from torch.nn.attention.varlen import varlen_attn
 
-        out: Tensor = varlen_attn(q, k, v, self.offsets, self.offsets, self.longest, self.longest)
-        return out
+        return cast(Tensor, varlen_attn(q, k, v, self.offsets, self.offsets, self.longest, self.longest))
 
 
 def runs_variable_length(device: torch.device, dtype: torch.dtype) -> bool:
