@@ -1,9 +1,5 @@
 """Decoding on CUDA gives the tokens of a CPU; an exported folder runs there."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -14,7 +10,6 @@ from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
 from unmask.export import export_run
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.accelerator
 RULES = {
     "the surest": {"order": "top_prob", "temperature": 0.0},
@@ -52,11 +47,3 @@ def test_an_exported_folder_runs_there(cuda, tiny, tmp_path):  # noqa: F811
         there = model.to(cuda)(**batch.to(cuda)).logits
     real = batch.attention_mask.bool().cpu()
     torch.testing.assert_close(there.cpu()[real], here[real], rtol=1e-3, atol=1e-4)
-
-
-def test_compiled_blocks_losses_and_steps_are_the_eager_ones(cuda):
-    """In a process of its own: the annotations that tests execute cannot be compiled."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.accelerator.compiling"], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stdout[-500:] + done.stderr[-3000:]
