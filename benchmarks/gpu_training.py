@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.gpu_setting import Notes, Setting, Step, prepare
+from benchmarks.peers import modern_bert
 from unmask.measure.flops import Size
 from unmask.measure.machine import SquareProduct
 from unmask.measure.report_table import Row
-from unmask.measure.step import TrainingStep, hugging_face_bert, modern_bert, ours
+from unmask.measure.step import TrainingStep, hugging_face_bert, ours
 from unmask.measure.turns import Timing, take_turns
 from unmask.measure.work import Work, diffusion_rows, document_lengths, masked_rows, packed, padded
 from unmask.nn.attention import FlexPlan, flex_block_mask

@@ -56,6 +56,9 @@ class BatchState:
     def start(cls, canvas: Canvas, rules: Rules, special: SpecialIds, seed: int) -> BatchState:
         """Return the state before the first step, with the plan of all steps."""
         to_fill = canvas.blanks(special.mask)
+        ids = canvas.ids.clone()
+        with torch.inference_mode():  # as rows of it are later: compiled programs depend on the kind of a tensor
+            canvas = canvas.rows(torch.arange(len(ids), device=ids.device))
         limit = torch.full((len(to_fill),), rules.selector.steps(rules.max_steps), device=to_fill.device)
         counters, row_ids = positions_from_mask(canvas.attention_mask), canvas.row_ids.cpu()
         noise = Noise(row_keys(seed, 0, row_ids).to(to_fill.device), counters)
@@ -65,7 +68,7 @@ class BatchState:
             if rules.reads_probabilities
             else None
         )
-        ids, fractions = canvas.ids.clone(), _fractions_left(plan, to_fill)
+        fractions = _fractions_left(plan, to_fill)
         return cls(canvas, special.mask, seed, to_fill, plan, ids, commit_prob, fractions, counters, row_ids)
 
     def blanks(self, rows: Int[Tensor, " rows"]) -> Bool[Tensor, "rows seq"]:

@@ -2,7 +2,7 @@
 
 Every contestant is a network and a loss over the same batch, with the same fused AdamW, without dropout and without
 clipping, in fp32 or under bf16 autocast. ``ours`` is the step of ``unmask train``; ``hugging_face_bert`` is
-``BertForMaskedLM`` with SDPA, ``modern_bert`` is ``ModernBertForMaskedLM``.
+``BertForMaskedLM`` with SDPA.
 """
 
 from __future__ import annotations
@@ -117,37 +117,6 @@ def hugging_face_bert(
         attn_implementation="sdpa",  # type: ignore[call-arg]
     )
     return with_labels(BertForMaskedLM(config), work, precision, compiled, device)
-
-
-def modern_bert(
-    size: Size, work: Work, precision: str = "fp32", *, compiled: bool = False, device: torch.device | str = "cpu"
-) -> TrainingStep:
-    """Return the step of ``transformers.ModernBertForMaskedLM``: SDPA, tied weights, logits at scored positions only.
-
-    Its gated feed-forward layer has two thirds of the hidden width, hence as many FLOPs. All layers attend globally, which
-    needs no mask.
-    """
-    from transformers import ModernBertConfig, ModernBertForMaskedLM
-
-    torch.manual_seed(0)
-    options: dict[str, Any] = {  # annotations of transformers change between versions
-        "layer_types": ["full_attention"] * size.layers,
-        "attn_implementation": "sdpa",
-        **dict.fromkeys(("pad_token_id", "bos_token_id", "cls_token_id"), PAD),
-        **dict.fromkeys(("eos_token_id", "sep_token_id"), MASK),
-    }
-    config = ModernBertConfig(
-        vocab_size=size.vocabulary,
-        hidden_size=size.width,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        intermediate_size=2 * size.feedforward // 3,
-        max_position_embeddings=max(work.batch["input_ids"].shape[1], 512),
-        sparse_prediction=True,
-        tie_word_embeddings=True,
-        **options,
-    )
-    return with_labels(ModernBertForMaskedLM(config), work, precision, compiled, device)
 
 
 def with_labels(
