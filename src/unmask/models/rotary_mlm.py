@@ -314,8 +314,12 @@ class RotaryTransformerMLMModel(nn.Module):
             refuse_beyond(positions, self.max_length)
 
 
+# Read once: torch.compile traces is_autocast_enabled, and no version traces is_autocast_available.
+_WITH_AUTOCAST = tuple(kind for kind in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(kind))
+
+
 def _product_dtype(weight: Tensor) -> torch.dtype:
     """Return the dtype of matrix products: that of the weights, or of autocast."""
     kind = weight.device.type
-    narrow = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    narrow = kind in _WITH_AUTOCAST and torch.is_autocast_enabled(kind)
     return torch.get_autocast_dtype(kind) if narrow else weight.dtype

@@ -148,7 +148,7 @@ def _flex_attention(device_type: str) -> Any:
     global _compiled_flex
     from torch.nn.attention.flex_attention import flex_attention
 
-    if device_type != "cuda":
+    if device_type != "cuda" or torch.compiler.is_compiling():  # inside compiled blocks it is compiled with them
         return flex_attention
     if _compiled_flex is None:
         _compiled_flex = torch.compile(flex_attention)
