@@ -29,8 +29,8 @@ from torch import Tensor
 
 from unmask.contracts import MLMModel
 from unmask.decode.canvas import Canvas
+from unmask.decode.forward_request import ForwardRequest
 from unmask.decode.forwards.plain import PlainForward, real_columns
-from unmask.decode.loop import ForwardRequest
 from unmask.decode.reach import reached
 from unmask.decode.rules import Rules
 from unmask.decode.view import StepView

@@ -20,7 +20,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,12 +28,14 @@ from torch import Tensor
 
 from unmask import allocator
 from unmask.contracts import MLMModel, MLMStepResults, SpecialIds
+from unmask.decode.batch_state import BatchState
 from unmask.decode.canvas import Canvas
+from unmask.decode.forward_request import ForwardRequest, Steps
 from unmask.decode.forwards.plain import ForwardSession
+from unmask.decode.logits.constraints import Unconstrained
 from unmask.decode.logits.processors import AllowedIds, as_logits
 from unmask.decode.observers.base import CallbackList, Decoded
 from unmask.decode.orders.scores import Draft
-from unmask.decode.progress import DecodeState
 from unmask.decode.reach import reached
 from unmask.decode.rules import Rules
 from unmask.decode.view import StepView, spread
@@ -47,24 +49,6 @@ from unmask.randomness import Stream
 _MANY_STEPS = 8  # from this many steps on, prepacking the weights pays off
 
 
-class ForwardRequest(NamedTuple):
-    """A forward pass that a decode needs.
-
-    Attributes:
-        session: how the network is run.
-        view: the step.
-        where: bool ``[b, L]``, the positions whose logits ``[N, V]`` are sent back, in row-major order.
-        steps: the largest number of steps of the decode.
-    """
-
-    session: ForwardSession
-    view: StepView
-    where: Bool[Tensor, "rows seq"]
-    steps: int
-
-
-Steps: TypeAlias = Generator[ForwardRequest, Tensor, Decoded]
-"""A decode in progress: forward requests out, logits in, the decoded canvas at last."""
 Result = TypeVar("Result")
 
 
@@ -167,19 +151,22 @@ def decode_steps(
         if not bool(canvas.blanks(special.mask).any()):
             return _nothing_to_do(canvas, callbacks)
         session = rules.forward.start(len(canvas.ids), rules.block_schedule)
-        state = DecodeState.start(canvas, rules, special, seed)
+        state = BatchState.start(canvas, rules, special, seed)
         steps_taken = torch.zeros(len(canvas.ids), dtype=torch.int64)
         time_taken = torch.zeros(len(canvas.ids), dtype=torch.float64)
     forward_passes = positions_computed = 0
     unfinished = state.to_fill.any(-1).nonzero()[:, 0]
+    on_host = unfinished.cpu()  # the same on the host, since each read from an accelerator waits for it
     for step in range(state.plan.shape[1]):
         if not len(unfinished):
             break
         view = state.view(step, unfinished, rules.block_schedule)
-        acting = rules.remasking.acts(view)
+        acting, rows = rules.remasking.acts(view).cpu(), on_host
         if not bool(acting.any()):
             continue
-        view = view.take(acting.nonzero()[:, 0])
+        if not bool(acting.all()):
+            which = acting.nonzero()[:, 0]
+            view, rows = view.take(which.to(unfinished.device)), on_host[which]
         positions_computed += session.positions(view)
         judged = rules.selector.critic_tokens(view)
         choice = yield from _step(session, view, rules, special, callbacks, state.plan.shape[1])
@@ -191,14 +178,16 @@ def decode_steps(
         if state.commit_prob is not None and view.commit_prob is not None:
             state.commit_prob[view.rows] = choice.commit_prob(view.commit_prob)
         forward_passes += 1
-        steps_taken[view.rows.cpu()] += 1
+        steps_taken[rows] += 1
         if judged is not None:
             positions_computed += int(judged.sum())
             forward_passes += int(bool(judged.any()))
-            steps_taken[view.rows.cpu()] += (judged > 0).long().cpu()
-        blank = state.blanks(unfinished).any(-1)
-        time_taken[unfinished[~blank].cpu()] = time.perf_counter() - started
-        unfinished = unfinished[blank]
+            steps_taken[rows] += (judged > 0).long().cpu()
+        blank = state.blanks(unfinished).any(-1).cpu()
+        if not bool(blank.all()):
+            time_taken[on_host[~blank]] = time.perf_counter() - started
+            on_host = on_host[blank]
+            unfinished = on_host.to(unfinished.device)
 
     if len(unfinished):
         raise ValueError(
@@ -250,11 +239,10 @@ def _step(
     """
     selector = rules.selector
     draft = None
-    uniforms = view.noise.per_token(Stream.TOKEN, view.ids.shape[1])
     if selector.draws_first:
         scored = view.candidates
         log_probs = _log_probs((yield ForwardRequest(session, view, scored, steps)), view, scored, rules, special)
-        drawn = rules.constraint.draw(rules.tokens, log_probs, uniforms[scored], view, scored)
+        drawn = rules.constraint.draw(rules.tokens, log_probs, _uniforms(log_probs, view, scored, rules), view, scored)
         drawn_probability = log_probs.gather(-1, drawn[:, None])[:, 0].exp()
         draft = Draft(view.ids.masked_scatter(scored, drawn), spread(drawn_probability, scored, 0.0))
         where, hidden, confidence = selector.choose(view, log_probs, rules.remasking, draft)
@@ -268,7 +256,7 @@ def _step(
         log_probs = _log_probs((yield ForwardRequest(session, view, scored, steps)), view, scored, rules, special)
     chosen = log_probs if scored is where else log_probs[where[scored]]
     if draft is None:
-        tokens = rules.constraint.draw(rules.tokens, chosen, uniforms[where], view, where)
+        tokens = rules.constraint.draw(rules.tokens, chosen, _uniforms(chosen, view, where, rules), view, where)
     else:
         tokens = draft.ids[where]
     placed = chosen.gather(-1, tokens[:, None])[:, 0]
@@ -277,6 +265,15 @@ def _step(
         log_probs = _normalised(log_probs)
         placed = log_probs[where[scored]].gather(-1, tokens[:, None])[:, 0]
     return _Choice(where, hidden, tokens, placed, scored, log_probs, confidence)
+
+
+def _uniforms(
+    log_probs: LogProbs, view: StepView, where: Bool[Tensor, "rows seq"], rules: Rules
+) -> Float[Tensor, " scored"]:
+    """Return the uniform of each draw at ``where``; zeros for greedy tokens without a constraint, which read none."""
+    if rules.tokens.temperature == 0 and isinstance(rules.constraint, Unconstrained):
+        return log_probs.new_zeros(len(log_probs), dtype=torch.float64)
+    return view.noise.per_token(Stream.TOKEN, view.ids.shape[1])[where]
 
 
 def _log_probs(

@@ -233,7 +233,9 @@ class RotaryTransformerMLMModel(nn.Module):
         plan, token_index = plan_attention(
             ids.shape[0], ids.shape[1], ids.device, attention_mask, segment_ids, block_mask, self.use_flex_attn, self.force_flash_attn,
             blocks=self._attention_blocks(places[0]), drops=self.training and self.config["dropout"] > 0,
+            dtype=_product_dtype(self.embedding.weight),
         )  # fmt: skip
+        read = None if index is None else GatherPlan.of(index, token_index, ids.numel())  # before work is queued
         flat = [part.flatten() if token_index is None else part.flatten()[token_index] for part in (ids, *places)]
         refuse_unknown_ids(flat[0], self.num_tokens)
         x, angles = self._embed(*flat), self.rotary(flat[1])
@@ -243,9 +245,8 @@ class RotaryTransformerMLMModel(nn.Module):
         blocks: list[Any] = list(self.blocks)
         for block in blocks if index is None else blocks[:-1]:
             x = self.run_block(block, x, angles, plan)
-        if index is None:
+        if read is None:
             return self._leave(x), token_index
-        read = GatherPlan.of(index, token_index, ids.numel())
         return read.put(self._leave(self.run_block(blocks[-1], x, angles, plan, read.places))), None
 
     def hidden_states_at(
@@ -316,3 +317,14 @@ class RotaryTransformerMLMModel(nn.Module):
         # Reading the largest position would stall an accelerator and break compiled code; there the table lookup raises.
         if ids.device.type == "cpu" and not torch.compiler.is_compiling():
             refuse_beyond(positions, self.max_length)
+
+
+# Read once: torch.compile traces is_autocast_enabled, and no version traces is_autocast_available.
+_WITH_AUTOCAST = tuple(kind for kind in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(kind))
+
+
+def _product_dtype(weight: Tensor) -> torch.dtype:
+    """Return the dtype of matrix products: that of the weights, or of autocast."""
+    kind = weight.device.type
+    narrow = kind in _WITH_AUTOCAST and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if narrow else weight.dtype

@@ -29,7 +29,9 @@ class Meters:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         own = self.registry
-        self.waiting: Gauge = Gauge("unmask_requests_waiting", "Requests that wait for a place in the batch.", registry=own)
+        self.waiting: Gauge = Gauge(
+            "unmask_requests_waiting", "Requests that wait for a place in the batch.", registry=own
+        )
         self.running: Gauge = Gauge("unmask_requests_running", "Requests that are decoded now.", registry=own)
         self.answered: Counter = Counter(
             "unmask_requests", "Answered requests.", ["route", "status"], registry=self.registry

@@ -18,7 +18,8 @@ from unmask.contracts import SpecialIds
 from unmask.data.prompts import Prompt, added_text
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import ForwardRequest, decode_steps
+from unmask.decode.forward_request import ForwardRequest
+from unmask.decode.loop import decode_steps
 from unmask.text.blanks import Range, TypedText, at_lengths
 from unmask.text.filling import RulesFor
 from unmask.text.generating import PlacedProbabilities

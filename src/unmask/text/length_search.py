@@ -19,8 +19,9 @@ from torch import Tensor
 from unmask.contracts import MLMModel, SpecialIds
 from unmask.data.prompts import Prompt
 from unmask.data.tokenizing.tokenizers import Tokenizer
+from unmask.decode.forward_request import ForwardRequest
 from unmask.decode.lengths import score_steps
-from unmask.decode.loop import ForwardRequest, drive
+from unmask.decode.loop import drive
 from unmask.decode.rules import Rules
 from unmask.devices import device_of
 from unmask.text.patterns import is_pattern, lengths_to_match, with_codes
