@@ -7,31 +7,29 @@ from typing import Annotated, Any
 
 import typer
 
-from unmask.cli.options import DEMO_RUN, Device, Dtype, Json, Model, Seed, TextFile, Which
+from unmask.cli.model_options import DEFAULT_MODEL, ModelChoice, model_options
+from unmask.cli.options import Json, Seed, TextFile
 from unmask.cli.texts import read_standard_input, read_texts
 
 
+@model_options
 def score(
     text: Annotated[
         list[str] | None, typer.Argument(help="Texts to score; - or no text reads lines from standard input.")
     ] = None,
     source: TextFile = None,
-    model: Model = DEMO_RUN,
+    chosen: ModelChoice = DEFAULT_MODEL,
     bound: Annotated[
         bool,
         typer.Option("--bound", help="Compute the any-order likelihood bound instead of the pseudo-log-likelihood."),
     ] = False,
     samples: Annotated[int, typer.Option(help="With --bound: number of averaged passes.")] = 64,
     seed: Seed = 0,
-    which: Which = "last",
-    device: Device = "auto",
-    dtype: Dtype = "auto",
     as_json: Json = False,
 ) -> None:
     """Score texts in nats: pseudo-log-likelihood (every token given all others), or a bound on the log-likelihood."""
     from unmask.cli.screen import counting, print_json, show, table
     from unmask.evaluate.scoring import score_texts
-    from unmask.runs import load_run
 
     if source is not None:
         texts = [*(text or ()), *read_texts(source, "text")]
@@ -41,7 +39,7 @@ def score(
         raise ValueError(
             "There is no text to score: pass it as an argument, in a file (--input), or line by line on standard input."
         )
-    loaded = load_run(model, which, device, dtype)
+    loaded = chosen.load()
     network: Any = loaded.model
     with counting("scoring") as progress:
         scores = score_texts(

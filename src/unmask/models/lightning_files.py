@@ -27,11 +27,14 @@ def is_lightning_file(path: str | Path) -> bool:
     return Path(path).suffix in SUFFIXES and not Path(path).is_dir()
 
 
-def open_lightning(path: str | Path, **arguments: Any) -> tuple[RotaryTransformerMLMModel, int | None]:
+def open_lightning(
+    path: str | Path, also: Mapping[str, Any] | None = None, /, **arguments: Any
+) -> tuple[RotaryTransformerMLMModel, int | None]:
     """Return the network of a checkpoint, in evaluation mode on the CPU, and its optimiser step (None if unknown).
 
     Args:
         path: the file.
+        also: constructor arguments that are left out where the class has none of the name.
         arguments: constructor arguments of the published class; they replace those of the checkpoint.
 
     Raises:
@@ -59,6 +62,7 @@ def open_lightning(path: str | Path, **arguments: Any) -> tuple[RotaryTransforme
     accepted = layout_of(bare(state)).arguments
     if unknown := sorted(set(arguments) - set(accepted)):
         raise ValueError(f"{', '.join(unknown)} is no argument of this layout. It reads {', '.join(accepted)}.")
+    known |= {name: value for name, value in (also or {}).items() if name in accepted}
     return import_state(state, known | arguments), step if isinstance(step, int) else None
 
 
