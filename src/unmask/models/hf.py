@@ -73,6 +73,7 @@ class HuggingFaceMLM(nn.Module):
 
     num_tokens: int
     embedding_width: int | None
+    causal_block: int | None
 
     def __init__(self, model: Any, mask_idx: int | None = None, shift: bool = False) -> None:
         super().__init__()
@@ -92,7 +93,7 @@ class HuggingFaceMLM(nn.Module):
         self.model = model
         self.mask_idx = mask_idx
         self.shift = shift
-        self.causal_block: int | None = getattr(model, "causal_block", None)
+        self.causal_block = getattr(model, "causal_block", None)
         self.padding_idx: int | None = getattr(text, "pad_token_id", None)
         table = token_table(model)
         self.num_tokens = text.vocab_size
