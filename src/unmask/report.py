@@ -35,6 +35,7 @@ from unmask.training.precision import choose_precision
 if TYPE_CHECKING:
     from unmask.data.tokenizing.tokenizers import Tokenizer
 
+LONGEST_BLOCK = 1024  # tokens of a window for a network without a longest row
 HELD_OUT = "held-out documents of the run"
 UNITS = ("bits_per_byte", "bits_per_word", "bits_per_token")
 
@@ -273,7 +274,7 @@ def _windows(
 ) -> tuple[Windows, str]:
     """Return the rows to evaluate on, and the name of their origin."""
     tokenizer, config = trained.tokenizer, trained.config
-    block = int(trained.model.max_length) if config is None else config.data.block_size
+    block = int(trained.model.max_length or LONGEST_BLOCK) if config is None else config.data.block_size
     if data is not None:
         if isinstance(data, str | Path | Source):
             source = Source.parse(data)

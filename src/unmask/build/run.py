@@ -56,6 +56,7 @@ def train(
     loss: Objective | None = None,
     callbacks: Sequence[Any] = (),
     logger: Any = None,
+    trust_remote_code: bool = False,
 ) -> Path:
     """Train a masked language model, or resume its run.
 
@@ -75,6 +76,7 @@ def train(
             its source, and a resume with another part is refused.
         callbacks: further callbacks of Lightning.
         logger: a logger of Lightning; None = that of ``train.logger``.
+        trust_remote_code: run code that comes with the weights of ``model.init``; read it first.
 
     Returns:
         The folder of the last checkpoint.
@@ -105,7 +107,7 @@ def train(
     run, given = Path(config.run), config.data.model_fields_set if config.data.store is not None else None
     config, start = with_store(config), None
     if config.model.init is not None:
-        config, start = with_start(config, run)
+        config, start = with_start(config, run, trust_remote_code)
     parts = part_records({"corruption": corruption, "schedule": schedule, "model": model, "loss": loss})
     resume = open_run(config, run)
     check_parts(run, parts, resumed=resume is not None)
@@ -132,7 +134,7 @@ def train(
     elif start is not None:
         network = start.network(config.model, tokenizer)
     elif config.model.init is not None and resume is not None:
-        network = read_model(resume)
+        network = read_model(resume, trust_remote_code)
     else:
         network = build_model(config.model, tokenizer, config.seed)
     if model is None:

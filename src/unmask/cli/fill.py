@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unmask.cli.decoding import Decoding, decoding_options
-from unmask.cli.options import (
-    DEMO_RUN,
-    BatchSize,
-    Device,
-    Dtype,
-    Json,
-    JsonLines,
-    Model,
-    TracePage,
-    Watch,
-    Which,
-)
+from unmask.cli.model_options import DEFAULT_MODEL, ModelChoice, model_options
+from unmask.cli.options import BatchSize, Json, JsonLines, TracePage, Watch
 from unmask.cli.texts import read_hole_rows, read_standard_input, read_texts, shows_one_batch
 
 if TYPE_CHECKING:
@@ -30,6 +20,7 @@ if TYPE_CHECKING:
 
 
 @decoding_options(order="top_prob", temperature=0.0)
+@model_options
 def fill(
     decoding: Decoding,
     text: Annotated[
@@ -46,7 +37,7 @@ def fill(
             'unknown length between, or {"text"}; other fields are carried to the output.',
         ),
     ] = None,
-    model: Model = DEMO_RUN,
+    chosen: ModelChoice = DEFAULT_MODEL,
     top: Annotated[int, typer.Option(help="Number of candidates to show for every blank.")] = 5,
     longest: Annotated[
         int | None,
@@ -63,9 +54,6 @@ def fill(
     batch_size: BatchSize = 64,
     watch: Watch = False,
     trace: TracePage = None,
-    which: Which = "last",
-    device: Device = "auto",
-    dtype: Dtype = "auto",
     as_json: Json = False,
     as_lines: JsonLines = False,
 ) -> None:
@@ -74,7 +62,6 @@ def fill(
     from unmask.cli.screen import note, print_json, print_json_line, show
     from unmask.cli.time_limit import TimeIsUp, TimeLimit, unfinished
     from unmask.data.traces.unseen import unseen_words
-    from unmask.runs import load_run
     from unmask.text.blanks import TypedText
     from unmask.text.filling import fill_rows, fill_texts, fill_unknown_lengths, no_single_decode
     from unmask.text.holes import Hole
@@ -95,7 +82,7 @@ def fill(
             "There is no text to fill: pass it as an argument, in a file (--input), or line by line on standard input."
         )
     shows = watch or trace is not None
-    loaded, tally = load_run(model, which, device, dtype), Tally()
+    loaded, tally = chosen.load(), Tally()
     network, tokenizer = loaded.model, loaded.tokenizer
     names = [f"text {n}" for n in range(1, len(texts) + 1)] if rows is None else [_name(*row) for row in rows]
     shared: dict[str, Any] = {

@@ -179,7 +179,7 @@ def _model(path: str) -> dict[str, Any]:
 
     register()
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path} is neither a run, a store or a model folder here nor a model on the Hugging Face hub "

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from unmask.cli.model_options import TrustRemoteCode
+
 
 def train(
     arguments: Annotated[
@@ -27,6 +29,7 @@ def train(
     workers: Annotated[
         int | None, typer.Option(help="Number of tokenising processes; by default one per core.")
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Train a masked language model, or resume a run: `unmask train run=FOLDER` resumes from its last checkpoint."""
     from unmask.config.config_file import config_yaml
@@ -41,7 +44,7 @@ def train(
         return
 
     if seeds is None:
-        _train(file, given, workers)
+        _train(file, given, workers, trust_remote_code)
         return
     numbers = _numbers(seeds)
     if any(each.partition("=")[0].strip() == "seed" for each in given):
@@ -50,7 +53,7 @@ def train(
     if config.data.store is None:
         given.append(f"data.store={config.run}/data")
     for number in numbers:
-        _train(file, [*given, f"seed={number}", f"run={config.run}/run-{number}"], workers)
+        _train(file, [*given, f"seed={number}", f"run={config.run}/run-{number}"], workers, trust_remote_code)
 
 
 def _numbers(seeds: str) -> list[int]:
@@ -66,7 +69,7 @@ def _numbers(seeds: str) -> list[int]:
     return numbers
 
 
-def _train(file: str | None, given: list[str], workers: int | None) -> None:
+def _train(file: str | None, given: list[str], workers: int | None, trust_remote_code: bool) -> None:
     """Train one run, and print where it is."""
     from pathlib import Path
 
@@ -82,7 +85,12 @@ def _train(file: str | None, given: list[str], workers: int | None) -> None:
         NOTES.print(f"Resuming {config.run} with {differences}.", highlight=False, markup=False, soft_wrap=True)
     with preparing() as progress:
         checkpoint = run_training(
-            config, console=NOTES, sampler=training_sampler(config), workers=workers, progress=progress
+            config,
+            console=NOTES,
+            sampler=training_sampler(config),
+            workers=workers,
+            progress=progress,
+            trust_remote_code=trust_remote_code,
         )
     run = Path(config.run)
     plot_loss(run / "metrics.csv", run / "loss.png", str(run))

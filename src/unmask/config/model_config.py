@@ -35,7 +35,7 @@ class ModelConfig(Section):
         lt=1.0,
         description="Dropout probability of attention and residual branches; 0 is fastest and usual in pretraining.",
     )
-    activation: Literal["relu", "gelu", "silu", "squared_relu"] = Field(
+    activation: Literal["relu", "gelu", "gelu_tanh", "silu", "squared_relu"] = Field(
         "gelu", description="Activation function of the feed-forward layers."
     )
     max_length: PositiveInt = Field(1024, description="Longest row that the network accepts, in tokens.")
