@@ -17,7 +17,7 @@ from unmask.data.corpus.read_options import Inserts as Inserts
 from unmask.data.corpus.read_options import ReadOptions as ReadOptions
 from unmask.data.corpus.readers import as_text, unknown_field
 from unmask.data.corpus.ready_ids import NumpyIds
-from unmask.data.corpus.row_shapes import ROW_FIELDS, row_documents
+from unmask.data.corpus.row_shapes import row_documents
 from unmask.data.corpus.sections import pieces
 from unmask.data.corpus.sequences import Fasta
 from unmask.data.corpus.tables import Arrow, SeparatedValues
@@ -174,7 +174,7 @@ class Parquet:
         with file:
             columns = file.schema_arrow.names
             if options.row is not None:
-                used = [column for column in columns if column in ROW_FIELDS]
+                used = [column for column in columns if options.columns is None or column in options.columns]
                 rows = (row for batch in file.iter_batches(batch_size=1024, columns=used) for row in batch.to_pylist())
                 yield from row_documents(source, rows, options.row)
                 return

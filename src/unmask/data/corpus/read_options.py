@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from unmask.data.corpus.readers import CHOOSE
-from unmask.data.corpus.row_shapes import EXAMPLE, RowText, row_as_text
+from unmask.data.corpus.row_shapes import EXAMPLE, ROW_FIELDS, RowText, row_as_text
 from unmask.data.corpus.sections import Unit
 
 Inserts = Literal["keep", "drop"]
@@ -22,6 +23,7 @@ class ReadOptions:
         inserts: whether insertions of aligned sequences (A3M) stay.
         advice: remedy in the error for a field that is missing or holds no text.
         row: text of a whole row instead of one field (``unmask.data.corpus.row_shapes``).
+        columns: columns that ``row`` needs, for formats that store them apart; None = all.
     """
 
     field: str = "text"
@@ -29,6 +31,7 @@ class ReadOptions:
     inserts: Inserts = "keep"
     advice: str = CHOOSE
     row: RowText | None = None
+    columns: Sequence[str] | None = ROW_FIELDS
 
     @property
     def example(self) -> str:
