@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unmask.contracts import MLMModel, SpecialIds
@@ -25,9 +27,20 @@ LONGEST = 16
 
 
 def any_order_conditionals(
-    model: MLMModel, ids: Sequence[int], special: SpecialIds, batch_rows: int = 1024
+    model: MLMModel,
+    ids: Sequence[int] | NDArray[np.integer],
+    special: SpecialIds,
+    batch_rows: int = 1024,
+    answer: NDArray[np.bool_] | None = None,
 ) -> tuple[Bool[Tensor, "subsets seq"], Float[Tensor, "subsets seq"]]:
     """Return ``-log p(x_i | x outside S)`` for every nonempty set ``S`` of ordinary tokens and every ``i`` in it.
+
+    Args:
+        model: the network.
+        ids: one row.
+        special: special ids.
+        batch_rows: sets per forward pass.
+        answer: bool ``[L]``, the tokens to mask; None = all ordinary tokens.
 
     Returns:
         The sets, bool ``[2^n - 1, L]``, and nats, float64 ``[2^n - 1, L]``, zero outside each set.
@@ -37,7 +50,8 @@ def any_order_conditionals(
     """
     special = SpecialIds.of(special)
     row, at = torch.as_tensor(list(ids), dtype=torch.long), device_of(model)
-    free = (~torch.isin(row, torch.tensor(special.all, device=row.device))).nonzero()[:, 0]
+    ordinary = ~torch.isin(row, torch.tensor(special.all, device=row.device))
+    free = (ordinary if answer is None else torch.as_tensor(answer)).nonzero()[:, 0]
     n = len(free)
     if not 0 < n <= LONGEST:
         raise ValueError(
@@ -60,9 +74,14 @@ def any_order_conditionals(
     return subsets, nats
 
 
-def exact_nelbo(model: MLMModel, ids: Sequence[int], special: SpecialIds) -> float:
-    """Return the bound of one row, in nats, without sampling."""
-    subsets, nats = any_order_conditionals(model, ids, special)
+def exact_nelbo(
+    model: MLMModel,
+    ids: Sequence[int] | NDArray[np.integer],
+    special: SpecialIds,
+    answer: NDArray[np.bool_] | None = None,
+) -> float:
+    """Return the bound of one row, or of its tokens ``answer`` given the others, in nats, without sampling."""
+    subsets, nats = any_order_conditionals(model, ids, special, answer=answer)
     size = subsets.sum(-1)
     n = int(size.max())
     weight = torch.tensor(
