@@ -34,7 +34,8 @@ def _bound(
     model: MLMModel, windows: Windows, special: SpecialIds, samples: int, seed: int, batch_tokens: int
 ) -> NDArray[np.float64]:
     bound = nelbo(model, windows, special, samples=samples, seed=seed, batch_tokens=batch_tokens)
-    return -bound.nats.mean(0)
+    nats: NDArray[np.float64] = -bound.nats.mean(0)
+    return nats
 
 
 def _any_order(

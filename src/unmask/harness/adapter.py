@@ -20,7 +20,7 @@ from unmask.text.loading import load
 NAME = "unmask"
 
 
-class UnmaskLM(TemplateLM):
+class UnmaskLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
     """A trained model for ``lm-eval``; arguments come from ``--model_args``.
 
     Args:

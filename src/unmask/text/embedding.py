@@ -58,7 +58,20 @@ POOLINGS: Registry[Pool] = Registry(
 
 
 class EmbeddingKeywords(TypedDict, total=False):
-    """The keyword options of ``TrainedModel.embed``; see :class:`EmbeddingOptions`."""
+    """How to embed: keyword options of ``TrainedModel.embed``, all of them optional.
+
+    Attributes:
+        layer: layer to read, 0 = embeddings; negative numbers count from the last; absent = the last.
+        normalise: scale every vector to length 1.
+        special_tokens: encode a text with the tokens that its tokenizer puts around it; absent = for ``"cls"`` only.
+        truncate: cut texts longer than the network takes; absent = refuse them.
+
+    Examples:
+        >>> chosen: EmbeddingKeywords = {"layer": -2, "normalise": True}
+        >>> # model.embed("A text", **chosen)
+        >>> sorted(chosen)
+        ['layer', 'normalise']
+    """
 
     layer: int | None
     normalise: bool
