@@ -35,10 +35,10 @@ def test_the_harness_finds_the_model_by_name_and_by_entry_point():
 
 
 @pytest.mark.parametrize("likelihood", ["bound", "left_to_right"])
-def test_task_files_run_in_the_harness(unmask, trained, tasks, tmp_path, likelihood):
+def test_task_files_run_in_the_harness_with_its_default_device(unmask, trained, tasks, tmp_path, likelihood):
     out = tmp_path / "out"
     done = unmask(
-        "lm-eval", "--model_args", f"pretrained={trained},likelihood={likelihood},samples=8", "--device", "cpu",
+        "lm-eval", "--model_args", f"pretrained={trained},likelihood={likelihood},samples=8",
         "--tasks", "grammar_choice,grammar_bits,grammar_answer", "--include_path", tasks, "--output_path", out, "--batch_size", "4",
     )  # fmt: skip
     assert done.code == 0, done.err

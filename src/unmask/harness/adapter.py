@@ -12,12 +12,14 @@ from lm_eval.api.model import TemplateLM
 from numpy.typing import NDArray
 
 from unmask.contracts import SpecialIds
+from unmask.devices import present
 from unmask.evaluate.conditional import LIKELIHOODS, conditional_log_likelihood
 from unmask.evaluate.windows import Windows
 from unmask.text.answer_matching import exact_matches
 from unmask.text.loading import load
 
 NAME = "unmask"
+HARNESS_DEVICE = "cuda:0"  # the default of the harness, on machines without CUDA too
 
 
 class UnmaskLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
@@ -29,7 +31,7 @@ class UnmaskLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
         samples: passes of the bound.
         seed: random seed of the masks and of generation.
         batch_size: rows per forward pass, for rows of full length.
-        device: as of :func:`unmask.load`.
+        device: as of :func:`unmask.load`; the harness's default ``cuda:0`` is ``auto`` where there is no CUDA.
         dtype: as of :func:`unmask.load`.
         checkpoint: as of :func:`unmask.load`.
         order: decoding order of ``generate_until``.
@@ -60,6 +62,8 @@ class UnmaskLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
         LIKELIHOODS.choose(likelihood)
         if not str(batch_size or 1).isdigit():
             raise ValueError(f"batch_size={batch_size} is no number of rows: give one, such as batch_size=32.")
+        if device == HARNESS_DEVICE and "cuda" not in present():
+            device = None
         self.trained = load(pretrained, checkpoint, device or "auto", dtype)
         self.likelihood, self.samples, self.seed = likelihood, int(samples), int(seed)
         self.order, self.steps, self.new_tokens = order, steps, int(new_tokens)
