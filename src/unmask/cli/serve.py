@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from unmask.cli.options import DEMO_RUN, Device, Dtype, Which
+from unmask.cli.model_options import DEFAULT_MODEL, ModelChoice, model_options
 
 
+@model_options
 def serve(
-    model: Annotated[
-        str, typer.Argument(metavar="[RUN]", help="Run folder, checkpoint, or Hugging Face model folder or name.")
-    ] = str(DEMO_RUN),
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="Run folder, checkpoint, or Hugging Face model folder or name; like --model.", show_default=False
+        ),
+    ] = None,
+    chosen: ModelChoice = DEFAULT_MODEL,
     host: Annotated[
         str, typer.Option(help="Address to listen on; others than this machine's own need an API key.")
     ] = "127.0.0.1",
@@ -48,9 +54,6 @@ def serve(
     static: Annotated[
         bool, typer.Option("--static", help="Decode fixed batches, which nothing joins: for comparison.")
     ] = False,
-    which: Which = "last",
-    device: Device = "auto",
-    dtype: Dtype = "auto",
 ) -> None:
     """Serve a model over HTTP: fill, generate, score, embed, and OpenAI's completions."""
     try:
@@ -63,7 +66,6 @@ def serve(
     from unmask.serve.app import create_app
     from unmask.serve.server import run_server
     from unmask.serve.settings import ServeSettings, read_keys
-    from unmask.text.loading import load
 
     settings = ServeSettings(
         host=host,
@@ -80,7 +82,9 @@ def serve(
         static=static,
     )
     settings.check_address(open_to_all)
-    trained = load(model, which, device, dtype)
+    chosen = chosen if run is None else replace(chosen, model=Path(run))
+    model = str(chosen.model)
+    trained = chosen.load()
     app = create_app(trained, name or Path(model).resolve().name, settings)
     run_server(
         app, settings, lambda url: note(f"Serving {model} at {url} (OpenAPI: {url}/openapi.json). Stop with Ctrl-C.")

@@ -18,6 +18,7 @@ from unmask.serve.failures import Refused
 from unmask.serve.schemas import DecodeBody, Decoding
 from unmask.serve.settings import ServeSettings
 from unmask.text.answering import TextAnswer, TextTask, answer_steps
+from unmask.text.decoding_options import rules_of_options
 from unmask.text.filling import RulesFor
 from unmask.text.holes import max_length_of
 from unmask.text.model import TrainedModel
@@ -112,7 +113,7 @@ class Decodes:
         given = {name: value for name in Decoding.model_fields if (value := getattr(body, name)) is not None}
         options = defaults | given
         if "regex" not in options:
-            return self.trained.rules_for(**options)
+            return rules_of_options(self.trained.tokenizer, **options)
         key = repr(sorted(options.items()))
         with self._lock:
             if key in self._cache:
@@ -122,7 +123,7 @@ class Decodes:
         self._patterns_waiting += 1
         try:
             compiled = asyncio.get_running_loop().run_in_executor(
-                self._patterns, lambda: self.trained.rules_for(**options)
+                self._patterns, lambda: rules_of_options(self.trained.tokenizer, **options)
             )
             rules = await asyncio.wait_for(compiled, PATTERN_SECONDS)
         except TimeoutError:
