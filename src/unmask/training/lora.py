@@ -174,3 +174,4 @@ def _train_new_rows(network: Any, trained_rows: int) -> None:
     embedding = inner.get_input_embeddings() if hasattr(inner, "get_input_embeddings") else network.embedding
     embedding.weight.requires_grad_(True)
     embedding.weight.register_hook(new_rows_only)
+    embedding.weight.fixed_rows = trained_rows  # for the count of trained parameters
