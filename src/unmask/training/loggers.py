@@ -57,7 +57,7 @@ def build_logger(config: Config, run: Path) -> Any:
     return logger
 
 
-def _mlflow_place(run: Path) -> dict[str, str]:
+def _mlflow_place(run: Path) -> dict[str, Any]:
     """Return where MLflow records: the server of the environment, or a database and a folder inside the run."""
     if "MLFLOW_TRACKING_URI" in os.environ:
         return {"tracking_uri": os.environ["MLFLOW_TRACKING_URI"]}
