@@ -140,12 +140,13 @@ def train(
     if model is None:
         prepare_execution(network.train(), config)
     adapted = _with_adapters(network, config, len(tokenizer), given=model is not None)
+    freeze_parameters(network, config.train.freeze)
     if adapted is not None:
         trained, total = trained_parameters(network)
         (console or Console()).print(
-            f"LoRA of rank {config.train.lora_rank} on {len(adapted.transposed)} layers: {trained:,} of {total:,} parameters are trained"
+            f"LoRA of rank {config.train.lora_rank} on {len(adapted.transposed)} layers: {trained:,} of {total:,} parameters are trained",
+            soft_wrap=True,
         )
-    freeze_parameters(network, config.train.freeze)
     objective = build_loss(config.objective, tokenizer, course) if loss is None else loss
     module = MaskedLMModule(network, objective, config.optim, config.train.steps, config.seed)
     noise = build_corruption(config.objective, tokenizer, course) if corruption is None else corruption

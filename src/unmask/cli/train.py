@@ -73,9 +73,13 @@ def _train(file: str | None, given: list[str], workers: int | None, trust_remote
     """Train one run, and print where it is."""
     from pathlib import Path
 
+    from unmask.cli.screen import NOTES, preparing
+
+    if not NOTES.is_terminal:
+        NOTES.print("loading the training packages …")  # several seconds on a cold start
+
     from unmask.build.run import train as run_training
     from unmask.cli.sample_text import training_sampler
-    from unmask.cli.screen import NOTES, preparing
     from unmask.resume import config_to_resume
     from unmask.training.plots import plot_loss
 
