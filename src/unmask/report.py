@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
+from unmask.build.objective import special_ids
 from unmask.config.tree import Config
 from unmask.contracts import SpecialIds
 from unmask.data.corpus.row_shapes import WHAT_A_ROW_HOLDS
@@ -23,8 +24,10 @@ from unmask.data.store.token_store import TokenStore
 from unmask.devices import device_of
 from unmask.evaluate.baselines import NeighbourModel, UnigramModel
 from unmask.evaluate.by_class import accuracy_by_class
+from unmask.evaluate.exclusions import exclusions
 from unmask.evaluate.likelihood import nelbo
 from unmask.evaluate.metrics import masked_accuracy
+from unmask.evaluate.pseudo import single_masked
 from unmask.evaluate.trace_classes import TRACE_CLASSES, TraceClasses
 from unmask.evaluate.windows import Windows
 from unmask.text.answer_matching import Progress, Stages, answer_figures, answers_of_source
@@ -69,6 +72,7 @@ class EvaluationReport(dict[str, Any]):
         model, step, data: checkpoint, its optimiser steps, and the evaluated text.
         models: name -> likelihood bound of the trained model and of each baseline, as ``Nelbo.as_dict``.
         accuracy: first guesses of the trained model at masked tokens.
+        single_masked: first guesses and bits at tokens masked alone; with ``single`` only.
         classes: accuracy by class of token; for instruction traces only.
         answers: exact match and conditional bound of the answers; for supervised runs, instead of ``models`` and ``accuracy``.
         bits_per_byte_saved: name of a baseline -> paired difference to the trained model, if the bytes are known.
@@ -102,13 +106,20 @@ class EvaluationReport(dict[str, Any]):
             ["model", *(unit.replace("_", " ") for unit in units)],
             [*rows, ["perplexity (trained)", *perplexity]],
         )
-        if remark := _exclusions(trained):
+        if remark := exclusions(trained):
             yield remark
         top = self["accuracy"]
         yield (
             f"At mask rate {top['rate']:.0%}, the most likely token is correct for {top['top_1']['value']:.1%} of the masked "
             f"tokens, and one of the five most likely for {top['top_5']['value']:.1%}."
         )
+        if "single_masked" in self:
+            single = self["single_masked"]
+            yield (
+                f"Of {single['tokens']:,} tokens masked alone, {single['top_1']['value']:.1%} have the true token first "
+                f"({_with_interval(single['bits_per_token'])} bits per token, pseudo-perplexity "
+                f"{single['perplexity_per_token']['value']:.2f})."
+            )
         if "classes" in self:
             yield self._classes()
         for name, saved in self.get("bits_per_byte_saved", {}).items():
@@ -180,6 +191,7 @@ def evaluate_model(
     samples: int = 4,
     documents: int | None = None,
     baselines: bool = True,
+    single: bool = False,
     seed: int = 0,
     stages: Stages | None = None,
 ) -> EvaluationReport:
@@ -194,6 +206,7 @@ def evaluate_model(
         samples: passes over the documents, each with other masks.
         documents: evaluate only this many documents; None = all.
         baselines: also evaluate a unigram and a two-neighbour model of the run's training text, if it is present.
+        single: also mask every token in turn, alone: accuracy and pseudo-perplexity, at a forward pass per token.
         seed: random seed of the masks.
         stages: progress, per stage; None = silent.
 
@@ -204,6 +217,8 @@ def evaluate_model(
         raise ValueError(f"documents={documents} leaves nothing to evaluate on: choose 1 or more.")
     stages = stages or _silent
     tokenizer, device, special = trained.tokenizer, device_of(trained.model), SpecialIds.of(trained.tokenizer)
+    if trained.config is not None:
+        special = special_ids(trained.config.objective, tokenizer)
     stores = _stores(trained)
     precision = "fp32" if trained.config is None else trained.config.train.precision
     bf16 = trained.dtype == "auto" and choose_precision(precision, device) == "bf16-mixed"
@@ -237,6 +252,9 @@ def evaluate_model(
         models={name: bound.as_dict() for name, bound in bounds.items()},
         accuracy=accuracy.as_dict(),
     )
+    if single:
+        with stages("predicting single masked tokens") as progress, autocast():
+            report["single_masked"] = single_masked(trained.model, windows, special, progress=progress)
     if tokenizer.next_token_id is not None:  # instruction traces
         with stages("predicting masked tokens by class") as progress, autocast():
             report["classes"] = accuracy_by_class(
@@ -286,7 +304,7 @@ def _answers(
     if data is None:
         store = _valid_store(trained, stores)
         count = store.n_documents if documents is None else min(documents, store.n_documents)
-        rows = ((store.document(i).tolist(), store.learnt(i).tolist()) for i in range(count))
+        rows = ((store.document(i).tolist(), store.flags(i).tolist()) for i in range(count))
         return Windows.of_answers(rows, block), HELD_OUT
     if not isinstance(data, str | Path | Source):
         raise ValueError(
@@ -324,22 +342,3 @@ def _with_interval(estimate: dict[str, float]) -> str:
     if estimate["low"] is None:  # too few documents for an interval
         return f"{estimate['value']:.3f}"
     return f"{estimate['value']:.3f} ± {(estimate['high'] - estimate['low']) / 2:.3f}"
-
-
-def _exclusions(bound: dict[str, Any]) -> str:
-    """Return sentences on the text that the figures exclude; empty if they are of the exact text."""
-    sentences = []
-    if bound["unscored_tokens"]:
-        sentences.append(
-            f"{bound['unscored_tokens']:,} special tokens (unknown words, separators) are excluded: they cost nothing."
-        )
-    altered = bound.get("altered_documents")  # absent in reports of earlier versions
-    if altered is None and bound["bytes"]:
-        sentences.append("It is unknown whether the tokens spell the exact text, because the store does not record it.")
-    elif altered:
-        rest = "no document has" if altered == bound["documents"] else "only the other documents have"
-        sentences.append(
-            f"The tokens of {altered:,} of {bound['documents']:,} documents spell another text (unknown words, lower case or "
-            f"lost spaces): {rest} bits per byte and per word."
-        )
-    return " ".join(sentences)

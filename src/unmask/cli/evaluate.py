@@ -20,6 +20,13 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option(help="Also evaluate counting models (unigram, two neighbours) of the run's training text.")
     ] = True,
+    single: Annotated[
+        bool,
+        typer.Option(
+            "--single",
+            help="Also mask every token in turn, alone: accuracy and pseudo-perplexity, at a forward pass per token.",
+        ),
+    ] = False,
     field: Field = "text",
     unit: Unit = None,
     split: Split = "train",
@@ -41,7 +48,14 @@ def evaluate(
     loaded = load_run(model, which, device, dtype)
     source = None if data is None else Source.parse(data, field=field, unit=unit, split=split)
     report = evaluate_model(
-        loaded, source, samples=samples, documents=documents, baselines=baselines, seed=seed, stages=counting
+        loaded,
+        source,
+        samples=samples,
+        documents=documents,
+        baselines=baselines,
+        single=single,
+        seed=seed,
+        stages=counting,
     )
     run = loaded.folder.parent.parent
     # A complete evaluation is stored, and `unmask demo` reuses it.

@@ -24,6 +24,7 @@ from unmask.cli.generate import generate
 from unmask.cli.info import info
 from unmask.cli.prepare import prepare
 from unmask.cli.score import score
+from unmask.cli.task import task
 from unmask.cli.train import train
 from unmask.suggestions import RENAMED
 
@@ -35,7 +36,7 @@ app: typer.Typer = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, prepare, disassemble, train, evaluate, generate, fill, score, info, export, bench):
+for command in (demo, prepare, disassemble, train, evaluate, generate, fill, score, task, info, export, bench):
     app.command()(command)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from unmask.cli.mutants import HeatMap, Mutants, WildType, score_mutants
 from unmask.cli.options import DEMO_RUN, Device, Dtype, Json, Model, Seed, TextFile, Which
 from unmask.cli.texts import read_standard_input, read_texts
 
@@ -22,6 +23,9 @@ def score(
         typer.Option("--bound", help="Compute the any-order likelihood bound instead of the pseudo-log-likelihood."),
     ] = False,
     samples: Annotated[int, typer.Option(help="With --bound: number of averaged passes.")] = 64,
+    mutants: Mutants = None,
+    wild_type: WildType = None,
+    heat_map: HeatMap = None,
     seed: Seed = 0,
     which: Which = "last",
     device: Device = "auto",
@@ -33,6 +37,14 @@ def score(
     from unmask.evaluate.scoring import score_texts
     from unmask.runs import load_run
 
+    if mutants is not None:
+        loaded = load_run(model, which, device, dtype)
+        score_mutants(loaded.model, loaded.tokenizer, mutants, wild_type, heat_map, seed, as_json)
+        return
+    if wild_type is not None or heat_map is not None:
+        raise ValueError(
+            "--wild-type and --heat-map are for --mutants, a table of protein mutants. Give it, or leave them out."
+        )
     if source is not None:
         texts = [*(text or ()), *read_texts(source, "text")]
     else:

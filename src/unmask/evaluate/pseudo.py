@@ -6,7 +6,9 @@ both look likely, however surprising their pair is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +16,10 @@ from numpy.typing import NDArray
 
 from unmask.contracts import MLMModel, SpecialIds
 from unmask.devices import device_of
-from unmask.evaluate.hidden import Progress, measure_at
-from unmask.evaluate.windows import batches, stack
+from unmask.evaluate.estimate import ratio
+from unmask.evaluate.hidden import Measure, Progress, measure_at
+from unmask.evaluate.metrics import in_top
+from unmask.evaluate.windows import Windows, batches, stack
 from unmask.nn.modes import eval_mode
 from unmask.ops.weighting import token_nll
 
@@ -58,14 +62,66 @@ def pseudo_log_likelihood(
         [-2.7726, -2.7726]
     """
     special = SpecialIds.of(special)
-    at = torch.device(device) if device is not None else device_of(model)
     ids = [np.asarray(row, dtype=np.int64) for row in rows]
+    scores = [np.full(len(row), np.nan) for row in ids]
+    for row, place, values in _one_by_one(model, ids, special, [token_nll], batch_tokens, device, progress):
+        scores[row][place] = -values[0]
+    return scores
+
+
+def single_masked(
+    model: MLMModel,
+    windows: Windows,
+    special: SpecialIds,
+    *,
+    batch_tokens: int = 16384,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure predictions of single masked tokens: every token in turn, given all others of its window.
+
+    Args:
+        model, windows, special: as of :func:`unmask.evaluate.metrics.masked_accuracy`.
+
+    Other Parameters:
+        batch_tokens: padded tokens per forward pass.
+        device: None = the model's own.
+        progress: callback ``(tokens done, all tokens)``.
+
+    Returns:
+        A JSON object: ``tokens``, and the estimates ``top_1``, ``bits_per_token`` and ``perplexity_per_token`` (the
+        pseudo-perplexity), with intervals over documents.
+    """
+    special = SpecialIds.of(special)
+    rows = [np.asarray(row, dtype=np.int64) for row in windows.rows]
+    sums = np.zeros((3, windows.n_documents))
+    for row, _, values in _one_by_one(model, rows, special, [token_nll, in_top(1)], batch_tokens, device, progress):
+        sums[:, windows.document[row]] += (*values, 1.0)
+    nats, right = ratio(sums[:1], sums[2]), ratio(sums[1:2], sums[2])
+    return {
+        "tokens": int(sums[2].sum()),
+        "top_1": right.as_dict(),
+        "bits_per_token": nats.scaled(1 / math.log(2)).as_dict(),
+        "perplexity_per_token": nats.exponential().as_dict(),
+    }
+
+
+def _one_by_one(
+    model: MLMModel,
+    ids: Sequence[NDArray[np.int64]],
+    special: SpecialIds,
+    measures: Sequence[Measure],
+    batch_tokens: int,
+    device: torch.device | str | None,
+    progress: Progress | None,
+) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
+    """Mask every ordinary token of every row alone, and yield its row, its place and its measures ``[M]``."""
+    at = torch.device(device) if device is not None else device_of(model)
     if any((row == special.mask).any() for row in ids):
         raise ValueError(
             f"A text to score contains the mask token (id {special.mask}). Scoring masks every token in turn, so the text must "
             "contain no mask. To fill masks, use `unmask fill`."
         )
-    scores = [np.full(len(row), np.nan) for row in ids]
     ordinary = [np.flatnonzero(~np.isin(row, special.all)) for row in ids]
     row_of = np.repeat(np.arange(len(ids)), [len(places) for places in ordinary])
     place_of = np.concatenate([*ordinary, np.zeros(0, dtype=np.int64)]).astype(np.int64)
@@ -77,10 +133,8 @@ def pseudo_log_likelihood(
             where = torch.zeros_like(real)
             where[torch.arange(len(index), device=at), torch.from_numpy(place_of[index]).to(at)] = True
             batch = {"input_ids": tokens.masked_fill(where, special.mask), "attention_mask": real}
-            nll = measure_at(model, batch, where, tokens[where], [token_nll])[0].numpy()
-            for row, place, nats in zip(row_of[index], place_of[index], nll, strict=True):
-                scores[row][place] = -nats
+            values = measure_at(model, batch, where, tokens[where], measures).numpy()
+            yield from zip(row_of[index].tolist(), place_of[index].tolist(), values.T, strict=True)
             done += int(lengths[index].sum())
             if progress is not None:
                 progress(done, total)
-    return scores
