@@ -17,7 +17,7 @@ from unmask.build.objective import build_collator, build_corruption, build_loss
 from unmask.build.packages import require_training_packages
 from unmask.build.parts import check_parts, part_records
 from unmask.build.start import origin, with_start
-from unmask.build.stores import prepare_data, with_store
+from unmask.build.stores import document_weights, prepare_data, row_augmentation, with_store
 from unmask.config.config_file import config_yaml
 from unmask.config.tree import Config, explicit_values, load_config
 from unmask.contracts import MLMModel, Objective
@@ -164,6 +164,8 @@ def train(
         workers=config.data.workers,
         rows=config.data.rows,
         eos_tail=config.data.eos_tail,
+        augment=row_augmentation(config.data, tokenizer),
+        weights=document_weights(config.data, prepared, tokenizer),
     )
     stop = CleanStop()
     watchers: list[Any] = [

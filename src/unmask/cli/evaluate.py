@@ -25,6 +25,13 @@ def evaluate(
     curve: Annotated[
         int | None, typer.Option(help="Also measure loss and accuracy at N evenly spaced noise levels.")
     ] = None,
+    single: Annotated[
+        bool,
+        typer.Option(
+            "--single",
+            help="Also mask every token in turn, alone: accuracy and pseudo-perplexity, at a forward pass per token.",
+        ),
+    ] = False,
     field: Field = "text",
     unit: Unit = None,
     split: Split = "train",
@@ -48,6 +55,7 @@ def evaluate(
         documents=documents,
         baselines=baselines,
         curve=curve,
+        single=single,
         seed=seed,
         stages=counting,
     )

@@ -27,6 +27,7 @@ from unmask.cli.lm_eval import lm_eval
 from unmask.cli.prepare import prepare
 from unmask.cli.score import score
 from unmask.cli.serve import serve
+from unmask.cli.task import task
 from unmask.cli.train import train
 from unmask.suggestions import RENAMED
 
@@ -39,7 +40,7 @@ app: typer.Typer = typer.Typer(
     rich_markup_mode="rich",
 )
 COMMANDS = (
-    demo, prepare, disassemble, train, evaluate, generate, fill, score, embed, serve, info, export, bench,
+    demo, prepare, disassemble, train, evaluate, generate, fill, score, task, embed, serve, info, export, bench,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -8,6 +8,7 @@ import typer
 
 from unmask.cli import score_options as options
 from unmask.cli.model_options import DEFAULT_MODEL, ModelChoice, model_options
+from unmask.cli.mutants import HeatMap, Mutants, WildType, score_mutants
 from unmask.cli.options import Field, Json, Seed
 
 
@@ -29,6 +30,9 @@ def score(
     per: options.Per = "sentence",
     out: options.Out = None,
     field: Field = "text",
+    mutants: Mutants = None,
+    wild_type: WildType = None,
+    heat_map: HeatMap = None,
     seed: Seed = 0,
     as_json: Json = False,
     as_lines: options.Lines = False,
@@ -43,6 +47,14 @@ def score(
     from unmask.evaluate.pseudo import PSEUDO_FORMS
     from unmask.evaluate.scoring import ScoringOptions, score_rows
 
+    if mutants is not None:
+        loaded = chosen.load()
+        score_mutants(loaded.model, loaded.tokenizer, mutants, wild_type, heat_map, seed, as_json)
+        return
+    if wild_type is not None or heat_map is not None:
+        raise ValueError(
+            "--wild-type and --heat-map are for --mutants, a table of protein mutants. Give it, or leave them out."
+        )
     PSEUDO_FORMS.choose(form)
     if out is not None:
         check_suffix(out)

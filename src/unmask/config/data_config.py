@@ -58,5 +58,15 @@ class DataConfig(Section):
         None,
         description="packed = documents packed uncut where they fit; document = one per row; stream = the token stream cut anywhere; null = packed for short documents, else stream.",
     )
+    augment: Literal["sudoku"] | None = Field(
+        None,
+        description="Rows that replace those of the store, anew in every epoch: sudoku = symmetric copies of puzzles; null = none.",
+    )
+    identity_weights: float | None = Field(
+        None,
+        gt=0.0,
+        le=1.0,
+        description="Aligned sequences (A3M): draw each with weight 1 / number of training sequences that share at least this fraction of its residues; 0.8 is usual, null = all alike.",
+    )
     workers: int = Field(0, ge=0, description="Number of data-loader processes; 0 = collate in the training process.")
     store: str | None = Field(None, description="Folder of prepared token stores; null = inside the run folder.")

@@ -84,10 +84,10 @@ def exact_nelbo(
     model: MLMModel,
     ids: Sequence[int] | NDArray[np.integer],
     special: SpecialIds,
-    answer: NDArray[np.bool_] | None = None,
+    scored: NDArray[np.bool_] | None = None,
 ) -> float:
-    """Return the bound of one row, or of its tokens ``answer`` given the others, in nats, without sampling."""
-    subsets, nats = any_order_conditionals(model, ids, special, answer=answer)
+    """Return the bound of one row, or of its tokens ``scored`` given the others, in nats, without sampling."""
+    subsets, nats = any_order_conditionals(model, ids, special, scored=scored)
     size = subsets.sum(-1)
     n = int(size.max())
     weight = torch.tensor(

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from unmask.models.instruction_trace import MAX_ARGUMENTS, InstructionTraceMLMModel
+from unmask.models.learned_positions import LearnedPositionMLMModel
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 
 _TEXT_HEAD = {"norm": "norm", "projection": "decoder"}
@@ -37,6 +38,11 @@ def hub_sizes(network: RotaryTransformerMLMModel) -> dict[str, Any]:
         >>> hub_sizes(network)["intermediate_size"]
         64
     """
+    if isinstance(network, LearnedPositionMLMModel):
+        raise ValueError(
+            "The exported classes have no learned positions, and this network has model.kind=learned_positions. Use the run itself "
+            "(unmask.load), or train with model.kind=rotary."
+        )
     config = network.config
     if config.get("published_layout"):
         raise ValueError(

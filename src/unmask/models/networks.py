@@ -20,6 +20,7 @@ from unmask.models.causal_lm import CausalLMAsMLM
 from unmask.models.hf import HuggingFaceMLM
 from unmask.models.hf_files import describe_transformers, rebuild_transformers
 from unmask.models.instruction_trace import InstructionTraceMLMModel
+from unmask.models.learned_positions import LearnedPositionMLMModel
 from unmask.models.own_code import describe_code, has_own_code, rebuild_code
 from unmask.models.published_call import PublishedCall
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
@@ -44,6 +45,7 @@ class NetworkKind:
 
 NETWORKS: dict[str, NetworkKind] = {
     "rotary": NetworkKind(RotaryTransformerMLMModel),
+    "learned_positions": NetworkKind(LearnedPositionMLMModel),
     "instruction_trace": NetworkKind(InstructionTraceMLMModel, ("padding_idx", "mask_idx", "next_idx")),
 }
 

@@ -172,12 +172,25 @@ class TokenStore:
             IndexError: there is no such row.
             ValueError: the store holds documents without answers.
         """
+        flags: NDArray[np.bool_] = self.flags(index) != 0
+        return flags
+
+    def flags(self, index: int) -> NDArray[np.uint8]:
+        """Return the flags of one row as they were stored, uint8 ``[n]``: 0 = given, 1 = learnt, 2 = blank of a puzzle.
+
+        Args:
+            index: number of the row, from 0.
+
+        Raises:
+            IndexError: there is no such row.
+            ValueError: the store holds documents without answers.
+        """
         if not self.supervised:
             raise ValueError(
                 f"{self.path} holds documents without answers, so no token is marked as learnt. Prepare rows with answers: "
                 "`unmask prepare rows.jsonl --kind supervised`."
             )
-        flags: NDArray[np.bool_] = self._read(self._learnt, *self._extent(index)) != 0
+        flags: NDArray[np.uint8] = self._read(self._learnt, *self._extent(index))
         return flags
 
     def _extent(self, index: int) -> tuple[int, int]:
