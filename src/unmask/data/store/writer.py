@@ -19,7 +19,8 @@ from unmask.contracts import SpecialIds
 from unmask.data.corpus.encoding import DocumentTokenizer, TokenizedDocuments, encode_all
 from unmask.data.document import Document
 from unmask.data.row_encoding import RowTokenizer
-from unmask.data.store.token_store import FORMAT, MANIFEST, VERSION, TokenStore, check_file
+from unmask.data.store.file_check import check_file
+from unmask.data.store.token_store import FORMAT, MANIFEST, VERSION, TokenStore
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.storage import atomic_file, digest, read_json, sweep_temporaries, write_json
 
