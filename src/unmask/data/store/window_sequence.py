@@ -49,7 +49,7 @@ class WindowSequence(Sequence[Any]):
     def __len__(self) -> int:
         return -(-self.stream.n_tokens // self.block_size)
 
-    def __getitem__(self, index: Any) -> NDArray[np.int64]:
+    def __getitem__(self, index: Any) -> NDArray[np.int64]:  # type: ignore[override]  # a slice is one array of rows
         if isinstance(index, slice):
             return self.stream.gather_windows(np.arange(*index.indices(len(self))), self.block_size)
         row: NDArray[np.int64] = self.stream.gather_windows([_counted(index, len(self))], self.block_size)[0]
