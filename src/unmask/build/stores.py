@@ -102,6 +102,7 @@ def prepare_data(
         workers=workers,
         seed=data.seed,
         progress=progress,
+        special_ids=data.special_ids,
     )
 
 

@@ -120,7 +120,13 @@ def _objective(config: Any) -> dict[str, Any]:
 
 
 def _tokenizer(tokenizer: Any) -> dict[str, Any]:
-    return {"ids": len(tokenizer), "special": dict(tokenizer.special_tokens), "sha256": tokenizer.fingerprint}
+    """Describe a tokenizer; the special tokens of ready ids are numbers too."""
+    from unmask.data.tokenizing.number_tokens import is_number_tokenizer
+
+    special = {role: tokenizer.backend.token_to_id(token) for role, token in tokenizer.special_tokens.items()}
+    if not is_number_tokenizer(tokenizer):
+        special = dict(tokenizer.special_tokens)
+    return {"ids": len(tokenizer), "special": special, "sha256": tokenizer.fingerprint}
 
 
 def _parameters(weights: Path) -> int:

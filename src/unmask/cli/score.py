@@ -77,7 +77,7 @@ def score(
         print_pairs(kind, found, **printed)
         return
     loaded = chosen.load()
-    network: Any = loaded.model
+    network = loaded.model
     rows = read_score_rows(loaded, text, source, field=field, before=before, after=after, spans=spans)
     with counting("scoring") as progress:
         scores = score_rows(network, SpecialIds.of(loaded.tokenizer), rows, progress=progress, **scoring)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,7 +25,9 @@ def train(
     ] = False,
     seeds: Annotated[
         str | None,
-        typer.Option(help="Train one run per seed, one after another, in run-SEED inside the run folder: 0,1,2."),
+        typer.Option(
+            help="Train one run per seed, one after another, in run-SEED inside the run folder, and list them in its runs.json: 0,1,2."
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Number of tokenising processes; by default one per core.")
@@ -54,6 +57,17 @@ def train(
         given.append(f"data.store={config.run}/data")
     for number in numbers:
         _train(file, [*given, f"seed={number}", f"run={config.run}/run-{number}"], workers, trust_remote_code)
+        _list_run(Path(config.run), number)
+
+
+def _list_run(parent: Path, seed: int) -> None:
+    """Add a finished run to ``runs.json``, which lists the runs of a folder that differ in their seed only: ``[{"run", "seed"}]``."""
+    from unmask.storage import read_json, write_json
+
+    index = parent / "runs.json"
+    before = read_json(index)["runs"] if index.is_file() else []
+    runs = {each["seed"]: each for each in before} | {seed: {"run": f"run-{seed}", "seed": seed}}
+    write_json(index, {"runs": [runs[each] for each in sorted(runs)]})
 
 
 def _numbers(seeds: str) -> list[int]:
@@ -71,8 +85,6 @@ def _numbers(seeds: str) -> list[int]:
 
 def _train(file: str | None, given: list[str], workers: int | None, trust_remote_code: bool) -> None:
     """Train one run, and print where it is."""
-    from pathlib import Path
-
     from unmask.cli.screen import NOTES, preparing
 
     if not NOTES.is_terminal:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from unmask.config.section import Section
 
@@ -47,6 +47,10 @@ class DataConfig(Section):
         le=2**24,
         description="Largest vocabulary of the trained tokenizer, in tokens, special ones included.",
     )
+    special_ids: dict[str, int] | None = Field(
+        None,
+        description="Ids of the special tokens of ready ids, such as {mask: 0, pad: 1, eos: 2}; null = the tokenizer chooses them.",
+    )
     valid_fraction: float = Field(
         0.05, gt=0.0, lt=1.0, description="Fraction of the bytes in the validation split, between 0 and 1."
     )
@@ -70,3 +74,11 @@ class DataConfig(Section):
     )
     workers: int = Field(0, ge=0, description="Number of data-loader processes; 0 = collate in the training process.")
     store: str | None = Field(None, description="Folder of prepared token stores; null = inside the run folder.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _special_ids_are_of_ready_ids(cls, values: Any) -> Any:
+        """Choose the tokenizer ``ids`` where special ids are given and no tokenizer."""
+        if isinstance(values, dict) and values.get("special_ids") is not None and values.get("tokenizer") is None:
+            return {**values, "tokenizer": "ids"}
+        return values

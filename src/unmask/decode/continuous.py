@@ -217,7 +217,8 @@ def _width(request: ForwardRequest | None) -> int:
     """Return the width of a request's rows, rounded up."""
     assert request is not None
     span = real_columns(request.view.canvas.attention_mask)
-    return -(-(span.stop - span.start) // WIDTH) * WIDTH
+    width: int = span.stop - span.start
+    return -(-width // WIDTH) * WIDTH
 
 
 def shared_logits(model: MLMModel, requests: Sequence[ForwardRequest]) -> list[Float[Tensor, "scored vocab"]]:

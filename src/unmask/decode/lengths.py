@@ -20,7 +20,8 @@ from torch import Tensor
 
 from unmask.contracts import MLMModel, MLMStepResults, SpecialIds
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import ForwardRequest, decode_steps, drive
+from unmask.decode.forward_request import ForwardRequest
+from unmask.decode.loop import decode_steps, drive
 from unmask.decode.observers.base import Decoded
 from unmask.decode.rules import Rules
 

@@ -178,6 +178,7 @@ async def _growth(
     """Yield pieces of one completion from left to right, and why it ends with the last one; one piece if tokens are not final."""
     tokenizer, sent = service.trained.tokenizer, ""
     mask, held = tokenizer.mask_token_id, max((len(stop) - 1 for stop in stops), default=0)
+    assert mask is not None  # or no request would be accepted
     row: list[int] = []
     begin = end = 0
     while True:

@@ -105,7 +105,8 @@ class DocumentRows(Dataset[dict[str, np.ndarray]]):
         assert self._cumulative is not None
         keys = row_keys(0, torch.from_numpy(epoch), torch.from_numpy(row))
         place = (row + uniform(fold(keys, int(Stream.ORDER))).numpy()) / len(self)
-        return np.minimum(np.searchsorted(self._cumulative, place, side="right"), len(self) - 1)
+        found: NDArray[np.int64] = np.minimum(np.searchsorted(self._cumulative, place, side="right"), len(self) - 1)
+        return found
 
 
 def usual_rows(store: TokenStore, block_size: int) -> Rows:
