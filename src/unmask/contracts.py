@@ -23,6 +23,7 @@ from unmask.network_protocols import MLMModel as MLMModel
 from unmask.network_protocols import PartialStates as PartialStates
 from unmask.network_protocols import Projection as Projection
 from unmask.network_protocols import TokenIds, TokenMask
+from unmask.network_protocols import is_autoregressive as is_autoregressive
 from unmask.network_protocols import offers_hidden_states as offers_hidden_states
 from unmask.network_protocols import offers_kv_cache as offers_kv_cache
 from unmask.network_protocols import offers_partial_states as offers_partial_states

@@ -151,7 +151,13 @@ def test_the_loss_equals_the_loop_over_blocks_in_value_and_gradient() -> None:
 def test_blocks_of_one_token_have_the_exact_likelihood_as_their_loss() -> None:
     net, (_, clean) = network(1), rows()
     every = torch.ones_like(clean, dtype=torch.bool)
-    batch = {"input_ids": torch.zeros_like(clean), "target_ids": clean, "noise_mask": every, "p_mask": every.float(), "x_0": clean}
+    batch = {
+        "input_ids": torch.zeros_like(clean),
+        "target_ids": clean,
+        "noise_mask": every,
+        "p_mask": every.float(),
+        "x_0": clean,
+    }
     loss = MLMLoss(tokenizer=SPECIAL, weighting="inverse_p")(batch, net)["loss"]
     total = 0.0
     for i in range(LENGTH):

@@ -165,6 +165,7 @@ class Decoding:
         """
         from unmask.contracts import SpecialIds
         from unmask.data.tokenizing.token_bytes import parts_of_characters
+        from unmask.decode.left_to_right import order_for
         from unmask.decode.named import make_rules
 
         if self.order not in (*ORDERS, *COMPOSED_ORDERS):
@@ -186,7 +187,7 @@ class Decoding:
         return make_rules(
             one_per_step if self.steps is None else self.steps,
             special=SpecialIds.of(tokenizer),
-            order=self.order,
+            order=order_for(model, self.order),
             order_temperature=self.order_temperature,
             critic=self.critic,
             critic_model=critic_model,

@@ -25,11 +25,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unmask import allocator
-from unmask.contracts import MLMModel, MLMStepResults, SpecialIds
+from unmask.contracts import MLMModel, MLMStepResults, SpecialIds, is_autoregressive
 from unmask.decode.block_schedule import BlockSchedule
 from unmask.decode.budget import Plan
 from unmask.decode.canvas import Canvas
 from unmask.decode.forwards.plain import ForwardSession
+from unmask.decode.left_to_right import refuse_other_orders
 from unmask.decode.logits.processors import AllowedIds, as_logits
 from unmask.decode.observers.base import CallbackList, Decoded
 from unmask.decode.orders.scores import Draft
@@ -102,6 +103,7 @@ def fill_canvas(
     time_taken = torch.zeros(len(canvas.ids), dtype=torch.float64)
     forward_passes = positions_computed = 0
 
+    left_to_right = is_autoregressive(model)
     many = state.plan.shape[1] >= _MANY_STEPS
     with torch.inference_mode(), eval_mode(model), prepack_weights(model) if many else nullcontext():
         unfinished = state.to_fill.any(-1).nonzero()[:, 0]
@@ -116,6 +118,8 @@ def fill_canvas(
             positions_computed += session.positions(view)
             judged = rules.selector.critic_tokens(view)
             choice = _step(network, session, view, rules, special, callbacks)
+            if left_to_right:
+                refuse_other_orders(view.blanks, choice.where, choice.hidden)
             after = _commit(view, choice, rules, special)
             if callbacks:
                 callbacks.update_history(_results(view, after, choice))

@@ -29,12 +29,20 @@ _SAME = ("dropout", "layer_norm_eps", "rotary_base", "causal_block")
 def hub_sizes(network: RotaryTransformerMLMModel) -> dict[str, Any]:
     """Return the arguments of ``UnmaskConfig`` that describe a network.
 
+    Raises:
+        ValueError: an autoregressive network.
+
     Examples:
         >>> network = RotaryTransformerMLMModel(num_embeddings=32, d_model=16, num_layers=1, nhead=2)
         >>> hub_sizes(network)["intermediate_size"]
         64
     """
     config = network.config
+    if network.shift:
+        raise ValueError(
+            "This network is autoregressive (shift=True), and the exported class predicts masked tokens: it cannot be exported. Use it with "
+            "unmask.load, or export a network of objective.name=diffusion or block_diffusion."
+        )
     sizes = {theirs: config[ours] for ours, theirs in _DIFFERS.items()} | {name: config[name] for name in _SAME}
     sizes["intermediate_size"] = config["dim_feedforward"] or 4 * config["d_model"]
     sizes["rotary_dim"] = 2 * len(network.rotary.angle_per_step)

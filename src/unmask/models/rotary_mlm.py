@@ -255,7 +255,12 @@ class RotaryTransformerMLMModel(nn.Module):
             )  # fmt: skip
         else:
             plan, token_index = plan_clean_prefix(
-                places[0], prefix_block(self.causal_block, self.shift), attention_mask, segment_ids, self.use_flex_attn, drops
+                places[0],
+                prefix_block(self.causal_block, self.shift),
+                attention_mask,
+                segment_ids,
+                self.use_flex_attn,
+                drops,
             )
             clean = self._places(x_0, attention_mask, positions, segment_ids)
             places = tuple(torch.cat(pair, 1) for pair in zip(places, clean, strict=True))

@@ -161,9 +161,7 @@ def clean_prefix_block_mask(
     batch, seq = blocks.shape
     twice = torch.cat([blocks, blocks], 1)
     segments = torch.zeros_like(twice) if segment_ids is None else torch.cat([segment_ids, segment_ids], 1)
-    real = (
-        torch.ones_like(twice, dtype=torch.bool) if attention_mask is None else torch.cat([attention_mask] * 2, 1)
-    )
+    real = torch.ones_like(twice, dtype=torch.bool) if attention_mask is None else torch.cat([attention_mask] * 2, 1)
 
     conditions = and_masks(
         or_masks(

@@ -19,6 +19,7 @@ from unmask.config.tree import Config
 from unmask.contracts import MLMModel, SpecialIds
 from unmask.data.corpus.sources import Source
 from unmask.data.tokenizing.tokenizers import Tokenizer
+from unmask.decode.left_to_right import order_for
 from unmask.decode.logits.characters import WholeCharacters
 from unmask.decode.named import OrderLike, make_rules
 from unmask.decode.rules import Rules
@@ -315,7 +316,9 @@ class TrainedModel:
             self, source, samples=samples, documents=documents, baselines=baselines, curve=curve, seed=seed
         )
 
-    def _rules(self, *, steps: int | None = None, regex: str | None = None, **options: Any) -> RulesFor:
+    def _rules(
+        self, *, order: OrderLike, steps: int | None = None, regex: str | None = None, **options: Any
+    ) -> RulesFor:
         constraint = options.pop("constraint", None)
         if regex is not None:
             constraint = pattern_automaton(self.tokenizer, regex)
@@ -324,7 +327,7 @@ class TrainedModel:
         options = {"special": SpecialIds.of(self.tokenizer), "allow_eos": False, "constraint": constraint} | options
 
         def rules_for(blanks: int) -> Rules:
-            return make_rules(blanks if steps is None else steps, **options)
+            return make_rules(blanks if steps is None else steps, order=order_for(self.model, order), **options)
 
         return rules_for
 
