@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export VENV PYTHON
 
-.PHONY: help setup demo test test-slow bench lint docs clean
+.PHONY: help setup demo test test-accelerator test-slow bench lint docs clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -18,6 +18,9 @@ demo: setup  ## train, evaluate and decode a masked language model on an embedde
 
 test: setup  ## the tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+
+test-accelerator: setup  ## the tests that need a CUDA device
+	@$(BIN)/python -m pytest -m accelerator $(ARGS)
 
 test-slow: setup  ## the tests that take longer: whole runs, kills, two processes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow $(ARGS)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# On a machine with a CUDA device and this package installed: training steps of the base preset, bf16, FlexAttention, compiled.
-# Figures go to benchmarks/results/ under the device's name. Arguments are those of benchmarks/gpu.py, such as --rows 16.
+# On a machine with a CUDA device and this package's requirements: training, decoding and loading of the base preset in bf16.
+# Figures go to benchmarks/results/ under the device's name. Arguments are those of benchmarks/gpu.py, such as --only decode or --toy.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PYTHONPATH=src "${PYTHON:-python3}" -m benchmarks.gpu "$@"
+PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}" "${PYTHON:-python3}" -m benchmarks.gpu "$@"

@@ -41,7 +41,7 @@ def compiled_equals_eager():
         torch._dynamo.reset()
         graphs = torch._dynamo.testing.CompileCounterWithBackend(backend)
         compiled = torch.compile(running.run_block, fullgraph=True, dynamic=True, backend=graphs)
-        running._compiled = lambda compiled=compiled: compiled
+        running._compiled = lambda device_type, compiled=compiled: compiled
         for seed, lengths in enumerate(shapes):
             data = batch(lengths, seed)
             for bf16 in (False, True) if backend == "inductor" else (False,):

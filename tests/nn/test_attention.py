@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from tests.naive.attention import allowed_pairs, attention
+from unmask.nn import attention as module
 from unmask.nn.attention import DensePlan, DocumentPlan, FlexPlan, flex_block_mask, plan_attention
+from unmask.nn.packed_attention import PackedPlan
 
 CPU = torch.device("cpu")
 SEGMENTS = torch.tensor([[0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 1, 1, 1, 1, 1, 2]])
@@ -90,6 +92,39 @@ def test_flex_equals_the_formula_forward(case):
         plan(q, k, v, dropout=0.1)
 
 
+def by_documents(q, k, v, from_, to, longest, _):
+    """The variable-length kernel by its definition."""
+    assert torch.equal(from_, to) and from_.dtype == torch.int32 and int(from_.diff().max()) <= longest
+    document = torch.bucketize(torch.arange(len(q)), from_[1:], right=True)
+    scores = torch.einsum("ihc,jhc->hij", q, k) * q.shape[-1] ** -0.5
+    return torch.einsum("hij,jhc->ihc", scores.masked_fill(document[:, None] != document, -torch.inf).softmax(-1), v)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_packed_documents_equal_the_formula(case, monkeypatch):
+    """The plan of CUDA in bf16; its kernel is that of torch, and tested on such a device (tests/accelerator)."""
+    from torch.nn.attention import varlen
+
+    mask, segments = CASES[case]
+    inputs = qkv()
+    monkeypatch.setattr(varlen, "varlen_attn", by_documents)
+    monkeypatch.setattr(module, "runs_variable_length", lambda device, dtype: dtype == torch.bfloat16)
+    plan, index = plan_attention(2, 8, CPU, mask, segments, dtype=torch.bfloat16)
+    assert isinstance(plan, PackedPlan) and (index is None) == bool(mask.all())
+    out = plan(*(inputs if index is None else [x[index] for x in inputs]), dropout=0.0)
+    if index is not None:
+        assert torch.equal(index, mask.flatten().nonzero()[:, 0])
+        out = torch.zeros_like(inputs[0]).index_copy(0, index, out)
+    for found, wanted in zip(value_and_gradient(out, inputs, mask.flatten()), expected(mask, segments), strict=True):
+        assert torch.allclose(found, wanted, atol=1e-12)
+    for options in ({"drops": True}, {"dtype": torch.float32}, {"blocks": ONE}):
+        assert not isinstance(
+            plan_attention(2, 8, CPU, mask, segments, **{"dtype": torch.bfloat16, **options})[0], PackedPlan
+        )
+    with pytest.raises(ValueError, match="dropout=0"):
+        plan(*inputs, dropout=0.1)
+
+
 def test_a_batch_of_padding_is_empty_or_finite(monkeypatch):
     plan, index = plan_attention(2, 8, CPU, ~ALL)
     assert len(index) == 0 and plan(*qkv(tokens=0), dropout=0.0).shape == (0, 3, 4)
@@ -140,7 +175,6 @@ def test_a_ready_mask_is_attended_densely_where_flex_has_no_gradient_and_no_drop
 
 def test_use_flex_trains_on_a_cpu_by_documents_with_one_warning(recwarn):
     from unmask.models.rotary_mlm import RotaryTransformerMLMModel
-    from unmask.nn import attention as module
 
     module._warn_once.cache_clear()
     torch.manual_seed(0)

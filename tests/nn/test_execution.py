@@ -49,7 +49,7 @@ def test_compiled_blocks_are_eager_ones_in_few_graphs():
 
 
 def test_without_gradients_nothing_is_compiled(monkeypatch):
-    def fails():
+    def fails(device_type):
         raise AssertionError("compiled")
 
     monkeypatch.setattr(running, "_compiled", fails)

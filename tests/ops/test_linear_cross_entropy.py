@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unmask.ops.linear_cross_entropy import linear_cross_entropy
+from unmask.ops.linear_cross_entropy import _cost, _whole_tiles, linear_cross_entropy, slope_in_place
 from unmask.ops.weighting import regularised_nll, token_nll
 
 VOCAB, WIDTH = 11, 6
@@ -44,6 +44,21 @@ def test_it_is_the_formula(biased, regularisers, chunk, monkeypatch):
             torch.autograd.grad(factor * wanted[0], inputs, retain_graph=True), strict=True,
         ):  # fmt: skip
             assert torch.allclose(one, other, atol=1e-12)
+
+
+@pytest.mark.parametrize("regularisers", REGULARISERS.values(), ids=REGULARISERS)
+def test_the_form_for_a_compiler_equals_the_other(regularisers):
+    """On an accelerator one compiled kernel computes losses and slopes."""
+    logits, (_, targets, _) = torch.randn(7, VOCAB, dtype=torch.float64) * 3, drawn()
+    first, second = logits.clone(), logits.clone()
+    loss, nll, _ = _cost(first, targets, *regularisers, True)
+    other, other_nll = slope_in_place(second, targets, *regularisers)
+    for one, two in ((loss, other), (nll, other_nll), (first, second)):
+        assert torch.allclose(one, two, rtol=1e-12, atol=1e-12)
+
+
+def test_the_chunks_of_an_accelerator_are_whole_tiles():
+    assert _whole_tiles(1 << 27, 32_000) == 4096 * 32_000 and _whole_tiles(1, 100) == 256 * 100
 
 
 def test_the_best_token_is_returned_without_gradients():

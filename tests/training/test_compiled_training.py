@@ -36,7 +36,9 @@ def test_a_run_that_recomputes_and_then_does_not_is_the_same_bit_for_bit(tiny, t
 def test_a_compiled_run_leaves_the_checkpoint_of_an_eager_one_and_resumes_it(tiny, tmp_path, monkeypatch):
     """Compilation itself is tested with the blocks; here a stand-in counts its calls."""
     calls = []
-    monkeypatch.setattr(running, "_compiled", lambda: lambda block, *given: calls.append(block) or block(*given))
+    monkeypatch.setattr(
+        running, "_compiled", lambda device_type: lambda block, *given: calls.append(block) or block(*given)
+    )
     monkeypatch.setattr(network, "can_compile", lambda device: True)
     whole, compiled = tmp_path / "whole", tmp_path / "compiled"
     train(config_of(tiny, f"run={whole}", "train.steps=4", "optim.decay=constant", "optim.warmup=0"))

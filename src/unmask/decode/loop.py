@@ -17,7 +17,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -26,11 +25,11 @@ from torch import Tensor
 
 from unmask import allocator
 from unmask.contracts import MLMModel, MLMStepResults, SpecialIds, is_autoregressive
-from unmask.decode.block_schedule import BlockSchedule
-from unmask.decode.budget import Plan
+from unmask.decode.batch_state import BatchState
 from unmask.decode.canvas import Canvas
 from unmask.decode.forwards.plain import ForwardSession
 from unmask.decode.left_to_right import refuse_other_orders
+from unmask.decode.logits.constraints import Unconstrained
 from unmask.decode.logits.processors import AllowedIds, as_logits
 from unmask.decode.observers.base import CallbackList, Decoded
 from unmask.decode.orders.scores import Draft
@@ -42,8 +41,7 @@ from unmask.nn.linear import prepack_weights
 from unmask.nn.modes import eval_mode
 from unmask.ops.confidence import LogProbs
 from unmask.ops.sampling import Logits
-from unmask.ops.segments import positions_from_mask
-from unmask.randomness import Noise, Stream, row_keys
+from unmask.randomness import Stream
 
 _MANY_STEPS = 8  # from this many steps on, prepacking the weights pays off
 
@@ -98,7 +96,7 @@ def fill_canvas(
         return _nothing_to_do(canvas, callbacks)
 
     session = rules.forward.start(len(canvas.ids), rules.block_schedule)
-    state = _State.start(canvas, rules, special, seed)
+    state = BatchState.start(canvas, rules, special, seed)
     steps_taken = torch.zeros(len(canvas.ids), dtype=torch.int64)
     time_taken = torch.zeros(len(canvas.ids), dtype=torch.float64)
     forward_passes = positions_computed = 0
@@ -107,14 +105,17 @@ def fill_canvas(
     many = state.plan.shape[1] >= _MANY_STEPS
     with torch.inference_mode(), eval_mode(model), prepack_weights(model) if many else nullcontext():
         unfinished = state.to_fill.any(-1).nonzero()[:, 0]
+        on_host = unfinished.cpu()  # the same on the host, since each read from an accelerator waits for it
         for step in range(state.plan.shape[1]):
             if not len(unfinished):
                 break
             view = state.view(step, unfinished, rules.block_schedule)
-            acting = rules.remasking.acts(view)
+            acting, rows = rules.remasking.acts(view).cpu(), on_host
             if not bool(acting.any()):
                 continue
-            view = view.take(acting.nonzero()[:, 0])
+            if not bool(acting.all()):
+                which = acting.nonzero()[:, 0]
+                view, rows = view.take(which.to(unfinished.device)), on_host[which]
             positions_computed += session.positions(view)
             judged = rules.selector.critic_tokens(view)
             choice = _step(network, session, view, rules, special, callbacks)
@@ -128,14 +129,16 @@ def fill_canvas(
             if state.commit_prob is not None and view.commit_prob is not None:
                 state.commit_prob[view.rows] = choice.commit_prob(view.commit_prob)
             forward_passes += 1
-            steps_taken[view.rows.cpu()] += 1
+            steps_taken[rows] += 1
             if judged is not None:
                 positions_computed += int(judged.sum())
                 forward_passes += int(bool(judged.any()))
-                steps_taken[view.rows.cpu()] += (judged > 0).long().cpu()
-            blank = state.blanks(unfinished).any(-1)
-            time_taken[unfinished[~blank].cpu()] = time.perf_counter() - started
-            unfinished = unfinished[blank]
+                steps_taken[rows] += (judged > 0).long().cpu()
+            blank = state.blanks(unfinished).any(-1).cpu()
+            if not bool(blank.all()):
+                time_taken[on_host[~blank]] = time.perf_counter() - started
+                on_host = on_host[blank]
+                unfinished = on_host.to(unfinished.device)
 
     if len(unfinished):
         raise ValueError(
@@ -156,55 +159,6 @@ def _nothing_to_do(canvas: Canvas, callbacks: CallbackList) -> Decoded:
     )
     callbacks.end(decoded)
     return decoded
-
-
-@dataclass
-class _State:
-    """The state of the whole batch; ``ids`` and ``commit_prob`` change in every step, the rest is constant."""
-
-    canvas: Canvas
-    mask: int
-    seed: int
-    to_fill: Bool[Tensor, "batch seq"]
-    plan: Plan
-    ids: Int[Tensor, "batch seq"]
-    commit_prob: Float[Tensor, "batch seq"] | None
-
-    @classmethod
-    def start(cls, canvas: Canvas, rules: Rules, special: SpecialIds, seed: int) -> _State:
-        to_fill = canvas.blanks(special.mask)
-        limit = torch.full((len(to_fill),), rules.selector.steps(rules.max_steps), device=to_fill.device)
-        plan = rules.block_schedule.plan(rules.budget, to_fill, canvas.positions, limit, _noise(canvas, seed, 0))
-        commit_prob = (
-            torch.zeros(to_fill.shape, dtype=torch.float64, device=to_fill.device)
-            if rules.reads_probabilities
-            else None
-        )
-        return cls(canvas, special.mask, seed, to_fill, plan, canvas.ids.clone(), commit_prob)
-
-    def blanks(self, rows: Int[Tensor, " rows"]) -> Bool[Tensor, "rows seq"]:
-        return self.to_fill[rows] & (self.ids[rows] == self.mask)
-
-    def view(self, step: int, rows: Int[Tensor, " rows"], block_schedule: BlockSchedule) -> StepView:
-        canvas, blanks = self.canvas.rows(rows), self.blanks(rows)
-        return StepView(
-            number=step,
-            rows=rows,
-            ids=self.ids[rows],
-            canvas=canvas,
-            to_fill=self.to_fill[rows],
-            blanks=blanks,
-            candidates=block_schedule.open(self.to_fill[rows], blanks, canvas.positions),
-            target_count=self.plan[rows, step],
-            commit_prob=None if self.commit_prob is None else self.commit_prob[rows],
-            noise=_noise(canvas, self.seed, step),
-            fraction_left=self._fraction_left(rows, step),
-        )
-
-    def _fraction_left(self, rows: Int[Tensor, " rows"], step: int) -> Float[Tensor, " rows"]:
-        """Return the fraction of each row's steps after this one; its steps end when its plan is complete."""
-        steps = (self.plan[rows] < self.to_fill[rows].sum(-1, keepdim=True)).sum(-1) + 1
-        return (steps - 1 - step).clamp(min=0) / steps.double()
 
 
 class _Choice(NamedTuple):
@@ -236,11 +190,10 @@ def _step(
     """
     selector = rules.selector
     draft = None
-    uniforms = view.noise.per_token(Stream.TOKEN, view.ids.shape[1])
     if selector.draws_first:
         scored = view.candidates
         log_probs = _log_probs(model, session, view, scored, rules, special)
-        drawn = rules.constraint.draw(rules.tokens, log_probs, uniforms[scored], view, scored)
+        drawn = rules.constraint.draw(rules.tokens, log_probs, _uniforms(log_probs, view, scored, rules), view, scored)
         drawn_probability = log_probs.gather(-1, drawn[:, None])[:, 0].exp()
         draft = Draft(view.ids.masked_scatter(scored, drawn), spread(drawn_probability, scored, 0.0))
         where, hidden, confidence = selector.choose(view, log_probs, rules.remasking, draft)
@@ -254,7 +207,7 @@ def _step(
         log_probs = _log_probs(model, session, view, scored, rules, special)
     chosen = log_probs if scored is where else log_probs[where[scored]]
     if draft is None:
-        tokens = rules.constraint.draw(rules.tokens, chosen, uniforms[where], view, where)
+        tokens = rules.constraint.draw(rules.tokens, chosen, _uniforms(chosen, view, where, rules), view, where)
     else:
         tokens = draft.ids[where]
     placed = chosen.gather(-1, tokens[:, None])[:, 0]
@@ -263,6 +216,15 @@ def _step(
         log_probs = _normalised(log_probs)
         placed = log_probs[where[scored]].gather(-1, tokens[:, None])[:, 0]
     return _Choice(where, hidden, tokens, placed, scored, log_probs, confidence)
+
+
+def _uniforms(
+    log_probs: LogProbs, view: StepView, where: Bool[Tensor, "rows seq"], rules: Rules
+) -> Float[Tensor, " scored"]:
+    """Return the uniform of each draw at ``where``; zeros for greedy tokens without a constraint, which read none."""
+    if rules.tokens.temperature == 0 and isinstance(rules.constraint, Unconstrained):
+        return log_probs.new_zeros(len(log_probs), dtype=torch.float64)
+    return view.noise.per_token(Stream.TOKEN, view.ids.shape[1])[where]
 
 
 def _log_probs(
@@ -328,7 +290,3 @@ def _results(view: StepView, after: Int[Tensor, "rows seq"], choice: _Choice) ->
         confidence=choice.confidence.masked_fill(~view.candidates, torch.nan),
         probability=spread(choice.placed.exp(), choice.where, torch.nan).masked_fill(closed, 1.0),
     )
-
-
-def _noise(canvas: Canvas, seed: int, step: int) -> Noise:
-    return Noise(row_keys(seed, step, canvas.row_ids), positions_from_mask(canvas.attention_mask))

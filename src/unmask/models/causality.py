@@ -29,6 +29,23 @@ def warn_causal(name: str, remedy: str) -> None:
     )
 
 
+def check_causal_options(causal_block: int | None, shift: bool) -> None:
+    """Refuse blocks without positions, and ``shift`` for a network in which later tokens are attended to.
+
+    Raises:
+        ValueError: such options.
+    """
+    if causal_block is not None and causal_block < 1:
+        raise ValueError(
+            f"causal_block={causal_block} is the number of positions of a block: give 1 or more, or None for bidirectional attention."
+        )
+    if shift and causal_block != 1:
+        raise ValueError(
+            f"shift=True is for a causal network, and causal_block={causal_block}: a later token would be both input and target. Give "
+            "causal_block=1, or leave shift out."
+        )
+
+
 def is_causal(net: Any, ids: Int[Tensor, "batch seq"], num_tokens: int) -> bool:
     """Detect causal masking by perturbing the first and the last token.
 

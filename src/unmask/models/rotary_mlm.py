@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from unmask.models.causality import check_causal_options
 from unmask.nn.attention import plan_attention
 from unmask.nn.clean_prefix import plan_clean_prefix, prefix_block
 from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, initialise, initialise_local_attention
@@ -105,18 +106,9 @@ class RotaryTransformerMLMModel(nn.Module):
                 raise ValueError(
                     f"{name}={id} is not an id of a vocabulary of {num_embeddings}: it must be 0 to {num_embeddings - 1}."
                 )
-        if causal_block is not None and causal_block < 1:
-            raise ValueError(
-                f"causal_block={causal_block} is the number of positions of a block: give 1 or more, or None for bidirectional attention."
-            )
-        if shift and causal_block != 1:
-            raise ValueError(
-                f"shift=True is for a causal network, and causal_block={causal_block}: a later token would be both input and target. Give "
-                "causal_block=1, or leave shift out."
-            )
+        check_causal_options(causal_block, shift)
         self.config: dict[str, Any] = arguments
-        self.causal_block = causal_block
-        self.shift = shift
+        self.causal_block, self.shift = causal_block, shift
         self.mask_idx = mask_idx
         self.padding_idx = padding_idx
         self.max_length = max_length
@@ -250,36 +242,31 @@ class RotaryTransformerMLMModel(nn.Module):
         drops = self.training and self.config["dropout"] > 0
         if x_0 is None:
             plan, token_index = plan_attention(
-                ids.shape[0], ids.shape[1], ids.device, attention_mask, segment_ids, block_mask, self.use_flex_attn,
-                self.force_flash_attn, blocks=self._attention_blocks(places[0]), drops=drops,
+                ids.shape[0], ids.shape[1], ids.device, attention_mask, segment_ids, block_mask, self.use_flex_attn, self.force_flash_attn,
+                blocks=self._attention_blocks(places[0]), drops=drops, dtype=_product_dtype(self.embedding.weight),
             )  # fmt: skip
         else:
             plan, token_index = plan_clean_prefix(
-                places[0],
-                prefix_block(self.causal_block, self.shift),
-                attention_mask,
-                segment_ids,
-                self.use_flex_attn,
-                drops,
-            )
+                places[0], prefix_block(self.causal_block, self.shift), attention_mask, segment_ids, self.use_flex_attn, drops,
+            )  # fmt: skip
             clean = self._places(x_0, attention_mask, positions, segment_ids)
             places = tuple(torch.cat(pair, 1) for pair in zip(places, clean, strict=True))
             ids = torch.cat([ids, x_0], 1)
-            if index is not None:
-                index = index // x_0.shape[1] * ids.shape[1] + index % x_0.shape[1]
+            index = None if index is None else index + index // x_0.shape[1] * x_0.shape[1]
+        read = None if index is None else GatherPlan.of(index, token_index, ids.numel())  # before work is queued
         ids = self._inputs(ids, places[0])
         flat = [part.flatten() if token_index is None else part.flatten()[token_index] for part in (ids, *places)]
         refuse_unknown_ids(flat[0], self.num_tokens)
         x, angles = self._embed(*flat), self.rotary(flat[1])
         if sum_embeds is not None:
-            added = sum_embeds.reshape(-1, sum_embeds.shape[-1])
+            added = sum_embeds.reshape(*x_t.reshape(-1, x_t.shape[-1]).shape, -1)
+            added = (added if x_0 is None else torch.cat([added, added], 1)).flatten(0, 1)
             x = x + (added if token_index is None else added[token_index])
         blocks: list[Any] = list(self.blocks)
         for block in blocks if index is None else blocks[:-1]:
             x = self.run_block(block, x, angles, plan)
-        if index is None:
+        if read is None:
             return self._leave(x), token_index
-        read = GatherPlan.of(index, token_index, ids.numel())
         return read.put(self._leave(self.run_block(blocks[-1], x, angles, plan, read.places))), None
 
     def hidden_states_at(
@@ -350,3 +337,14 @@ class RotaryTransformerMLMModel(nn.Module):
         # Reading the largest position would stall an accelerator and break compiled code; there the table lookup raises.
         if ids.device.type == "cpu" and not torch.compiler.is_compiling():
             refuse_beyond(positions, self.max_length)
+
+
+# Read once: torch.compile traces is_autocast_enabled, and no version traces is_autocast_available.
+_WITH_AUTOCAST = tuple(kind for kind in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(kind))
+
+
+def _product_dtype(weight: Tensor) -> torch.dtype:
+    """Return the dtype of matrix products: that of the weights, or of autocast."""
+    kind = weight.device.type
+    narrow = kind in _WITH_AUTOCAST and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if narrow else weight.dtype

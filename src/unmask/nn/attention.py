@@ -6,11 +6,13 @@ their rows:
     DensePlan      B rows of L tokens, optionally with a boolean mask; SDPA
     DocumentPlan   documents of any length, sorted by length; no padding and no masks (``unmask.nn.document_attention``)
     FlexPlan       B rows of L tokens under a FlexAttention BlockMask
+    PackedPlan     documents of any length, in the order of the batch; CUDA's flash kernel (``unmask.nn.packed_attention``)
 
 On a CPU, padding is dropped, documents are sorted by length, and attention runs for one length at a time, which was
-measured to be faster than any mask. On an accelerator, where such a loop would stall the device, rows stay dense under
-a mask. So they do under ``torch.compile`` of the network, and in block-causal attention (each token attends to its own
-block and to all earlier ones).
+measured to be faster than any mask. On CUDA in bf16 or fp16 padding is dropped too, and one flash kernel runs over all
+documents. Elsewhere on an accelerator, where a loop would stall the device, rows stay dense under a mask. So they do
+under ``torch.compile`` of the network, and in block-causal attention (each token attends to its own block and to all
+earlier ones).
 
 Shapes: q, k, v ``[T, H, C]``.
 """
@@ -30,6 +32,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unmask.nn.document_attention import attend_documents, spans, uses_explicit_matmul
+from unmask.nn.packed_attention import documents_in_order, packed_documents, runs_variable_length
 from unmask.nn.rotary import Angles, rotate
 from unmask.ops.segments import document_mask
 
@@ -145,7 +148,7 @@ def _flex_attention(device_type: str) -> Any:
     global _compiled_flex
     from torch.nn.attention.flex_attention import flex_attention
 
-    if device_type != "cuda":
+    if device_type != "cuda" or torch.compiler.is_compiling():  # inside compiled blocks it is compiled with them
         return flex_attention
     if _compiled_flex is None:
         _compiled_flex = torch.compile(flex_attention)
@@ -213,13 +216,8 @@ def documents(
     Returns:
         The flat index ``[T]`` of the real tokens in their new order, and the plan over those ``T`` tokens.
     """
-    token_index = real.flatten().nonzero()[:, 0]
-    row = token_index // real.shape[1]
-    fresh = row.diff() != 0
-    if segment_ids is not None:
-        fresh |= segment_ids.flatten()[token_index].diff() != 0
-    starts = torch.cat([token_index.new_zeros(1), fresh.nonzero()[:, 0] + 1]) if len(token_index) else token_index
-    lengths = torch.cat([starts, starts.new_tensor([len(token_index)])]).diff()
+    token_index, starts = documents_in_order(real, segment_ids)
+    lengths = F.pad(starts, (0, 1), value=len(token_index)).diff()
     by_length = lengths.argsort(stable=True)
     # Each token moves with the first token of its document, so that documents stay in order.
     sorted_lengths = lengths[by_length]
@@ -240,6 +238,7 @@ def plan_attention(
     only_flash: bool = False,
     blocks: Int[Tensor, "batch seq"] | None = None,
     drops: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[AttentionPlan, Int[Tensor, " tokens"] | None]:
     """Return the attention plan of a batch, and the flat index of the tokens to run in order (None = all tokens as they
     are).
@@ -255,6 +254,7 @@ def plan_attention(
         only_flash: restrict SDPA to its flash kernel; it raises if that is unavailable.
         blocks: attention block of each token, which attends to no later block. None = bidirectional attention.
         drops: whether attention probabilities are dropped out.
+        dtype: of queries, keys and values.
     """
     gradients = torch.is_grad_enabled()
     if block_mask is not None:
@@ -270,6 +270,9 @@ def plan_attention(
     use_flex = use_flex and not drops and device.type not in _NO_FLEX
     if use_flex and not compiling and not (attention_mask is None and segment_ids is None and blocks is None):
         return FlexPlan(batch, seq, flex_block_mask(segment_ids, attention_mask, batch, seq, device, blocks)), None
+    if segment_ids is not None and blocks is None and not (drops or compiling) and runs_variable_length(device, dtype):
+        token_index, packed = packed_documents(attention_mask, segment_ids)
+        return packed, token_index
     if device.type == "cpu" and blocks is None and not compiling:
         unpadded = attention_mask is None or bool(attention_mask.all())
         if unpadded and (segment_ids is None or bool((segment_ids == segment_ids[:, :1]).all())):

@@ -4,12 +4,16 @@ The forward pass computes logits a chunk at a time and turns them into their own
 not grow with the number of scored positions. The backward pass only scales these gradients. Softmaxes run in float32 or
 wider, a cache-sized piece of a chunk at a time. Under autocast the matrix products run in its dtype.
 
+On an accelerator chunks are larger, and softmax, losses and slopes can be one compiled kernel, which reads the logits
+twice and writes them once. Run one after the other, these operations move three times as many bytes.
+
 Shapes: ``N`` scored positions, ``D`` width, ``V`` vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +24,8 @@ from torch.autograd.function import once_differentiable
 from unmask.ops.matmul import matmul
 
 CHUNK = 1 << 25  # logits in memory at a time: 134 MB of float32
+LARGE_CHUNK = 1 << 27  # the same on an accelerator: 268 MB of bfloat16
+TILE = 256  # rows of a chunk on an accelerator come in whole tiles of its matrix products
 PIECE = 1 << 20  # logits per softmax on a CPU, so that they stay in its cache
 
 
@@ -47,7 +53,8 @@ def linear_cross_entropy(
     weights: Float[Tensor, " scored"],
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
+    compiled: bool = False,
 ) -> FusedLoss:
     """Return ``sum(weights * token_loss)`` over the scored positions, with gradients computed on the way.
 
@@ -57,7 +64,9 @@ def linear_cross_entropy(
         targets: int64 ``[N]``.
         weights: ``[N]``, weight of each position; no gradient flows to it.
         label_smoothing, z_loss: as of :func:`unmask.ops.weighting.regularised_nll`.
-        chunk: logits (numbers, not rows) in memory at a time; at least one row.
+        chunk: logits (numbers, not rows) in memory at a time; at least one row. None = ``CHUNK``, or ``LARGE_CHUNK`` on an
+            accelerator.
+        compiled: on an accelerator, compute losses and slopes of a chunk by one compiled kernel.
 
     Returns:
         The sum and its parts. ``best`` is empty where gradients are enabled.
@@ -69,8 +78,11 @@ def linear_cross_entropy(
         hidden = hidden.to(torch.float32 if narrow == torch.float16 else narrow)
     differentiate = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (hidden, weight, bias))
     run: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = _LinearCrossEntropy.apply
+    if chunk is None:
+        chunk = CHUNK if device == "cpu" else _whole_tiles(LARGE_CHUNK, len(weight))
+    options = (label_smoothing, z_loss, chunk, differentiate, compiled and differentiate and device != "cpu")
     with torch.autocast(device, enabled=False):
-        return FusedLoss(*run(hidden, weight, bias, targets, weights, (label_smoothing, z_loss, chunk, differentiate)))
+        return FusedLoss(*run(hidden, weight, bias, targets, weights, options))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -80,7 +92,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor, options: Any
     ) -> Any:
-        smoothing, z_loss, chunk, differentiate = options
+        smoothing, z_loss, chunk, differentiate, compiled = options
         wide = torch.promote_types(hidden.dtype, torch.float32)
         matrix = weight.to(hidden.dtype)
         weights = weights.to(wide)
@@ -91,7 +103,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         d_bias = bias.new_zeros(bias.shape, dtype=wide) if differentiate and bias is not None else None
         for at in _parts(len(hidden), len(weight), chunk):
             logits = matmul(hidden[at], matrix, None if bias is None else bias.to(hidden.dtype))
-            for part in _parts(len(logits), len(weight), PIECE if hidden.device.type == "cpu" else chunk):
+            if compiled:
+                token_loss[at], nll[at] = _compiled_slope(smoothing, z_loss)(logits, targets[at])
+                if d_bias is not None:
+                    d_bias += weights[at].to(logits.dtype) @ logits
+            largest = PIECE if hidden.device.type == "cpu" else chunk
+            for part in () if compiled else _parts(len(logits), len(weight), largest):
                 here = slice(at.start + part.start, at.start + part.stop)
                 if d_hidden is None:
                     best[here] = logits[part].argmax(-1)
@@ -128,6 +145,51 @@ def _parts(rows: int, columns: int, largest: int) -> Iterator[slice]:
     step = max(1, largest // columns)
     for start in range(0, rows, step):
         yield slice(start, min(rows, start + step))
+
+
+def _whole_tiles(largest: int, columns: int) -> int:
+    """Return the number of logits of whole tiles of rows, at most ``largest``; at least one tile."""
+    return max(1, largest // columns // TILE) * TILE * columns
+
+
+@cache
+def _compiled_slope(smoothing: float, z_loss: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return :func:`slope_in_place` with these constants as one program for any number of positions."""
+
+    def slope(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return slope_in_place(logits, targets, smoothing, z_loss)
+
+    program = torch.compile(slope, fullgraph=True)
+
+    def run(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        for part in (logits, targets):
+            torch._dynamo.maybe_mark_dynamic(part, 0)
+        return program(logits, targets)
+
+    return run
+
+
+def slope_in_place(logits: Tensor, targets: Tensor, smoothing: float, z_loss: float) -> tuple[Tensor, Tensor]:
+    """Return token loss and negative log-likelihood of each position, and replace the logits by the gradient.
+
+    The same numbers as :func:`_cost`, in a form that compiles to one reduction and one elementwise pass.
+    """
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    log_z = wide.logsumexp(-1)
+    nll = log_z - wide.gather(1, targets[:, None])[:, 0]
+    token_loss = nll
+    if smoothing:
+        token_loss = (1 - smoothing) * nll + smoothing * (log_z - wide.mean(-1))
+    if z_loss:
+        token_loss = token_loss + z_loss * log_z**2
+    slope = (wide - log_z[:, None]).exp()
+    if z_loss:
+        slope = slope * (1 + 2 * z_loss * log_z)[:, None]
+    if smoothing:
+        slope = slope - smoothing / logits.shape[1]
+    is_target = torch.arange(logits.shape[1], device=logits.device) == targets[:, None]
+    logits.copy_(torch.where(is_target, slope - (1 - smoothing), slope))
+    return token_loss, nll
 
 
 def _cost(

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unmask.contracts import IGNORED_TARGET, MLMLossDict, MLMModel, ScoredTokens, SpecialIds
+from unmask.nn.execution import runs_compiled
 from unmask.nn.projection import logits_where, projection_where
 from unmask.ops.linear_cross_entropy import linear_cross_entropy
 from unmask.ops.weighting import (
@@ -183,7 +184,9 @@ class MLMLoss:
             return self._divided(weighted.sum(), weighted, scored, counts)
         targets = scored.targets(batch)
         check_targets(targets, len(projection[1]))
-        fused = linear_cross_entropy(*projection, targets, factors, self.label_smoothing, self.z_loss)
+        fused = linear_cross_entropy(
+            *projection, targets, factors, self.label_smoothing, self.z_loss, compiled=runs_compiled(network)
+        )
         return self._divided(fused.numerator, fused.token_loss * factors, scored, counts)
 
     def combine(self, batch: Mapping[str, Any], tokens: ScoredTokens) -> MLMLossDict:

@@ -46,19 +46,25 @@ class CompiledForward:
         return BucketedSession(rows)
 
 
-@dataclass(frozen=True)
+@dataclass
 class BucketedSession:
     """The session of one decode.
 
     Attributes:
         rows: rows of the decode, the maximum of any call.
+        unpadded: True once all rows are known to have no padding and to fit into the network; no later call needs to
+            read that from the device again.
     """
 
     rows: int
+    unpadded: bool = False
 
     def positions(self, view: StepView) -> int:
         """Return the number of real tokens that a call with this view processes, repeated rows included."""
-        return int(view.canvas.attention_mask[self._bucket(view)].sum())
+        rows = self._bucket(view)
+        if self.unpadded:
+            return (len(view.rows) if rows is None else len(rows)) * view.ids.shape[1]
+        return int(_of(view.canvas.attention_mask, rows).sum())
 
     def __call__(
         self, model: MLMModel, view: StepView, where: Bool[Tensor, "rows seq"]
@@ -68,20 +74,24 @@ class BucketedSession:
         Raises:
             ValueError: the model has no separate projection, or a row is longer than its ``max_length``.
         """
-        _check(model, view)
+        if not self.unpadded:
+            _check(model, view)
         rows, index = self._bucket(view), where.flatten().nonzero()[:, 0]
-        ids, real, positions = (x[rows] for x in (view.ids, view.canvas.attention_mask, view.canvas.positions))
+        ids, real, positions = (_of(x, rows) for x in (view.ids, view.canvas.attention_mask, view.canvas.positions))
         encoder, projection = _programs(ids.device.type)
-        hidden = encoder(model, ids, None if bool(real.all()) else real, positions)
+        unpadded = self.unpadded or bool(real.all())
+        self.unpadded = unpadded and (self.unpadded or len(view.rows) == self.rows)
+        hidden = encoder(model, ids, None if unpadded else real, positions)
         size = max(_power(len(index)), FEWEST)
         # Copy: CUDA graphs reuse output buffers in the next call.
         logits = projection(model, hidden.flatten(0, 1)[F.pad(index, (0, size - len(index)))])[: len(index)]
         return logits if logits.device.type == "cpu" else logits.clone()
 
-    def _bucket(self, view: StepView) -> Tensor:
-        """Return the indices of the rows to run: those of the view, then repetitions of the last."""
+    def _bucket(self, view: StepView) -> Tensor | None:
+        """Return the indices of the rows to run: those of the view, then repetitions of the last; None = just those."""
         rows = len(view.rows)
-        return torch.arange(min(_power(rows), self.rows), device=view.ids.device).clamp(max=rows - 1)
+        size = min(_power(rows), self.rows)
+        return None if size == rows else torch.arange(size, device=view.ids.device).clamp(max=rows - 1)
 
 
 def encode(model: HiddenStates, ids: Tensor, real: Tensor | None, positions: Tensor) -> Tensor:
@@ -119,6 +129,10 @@ def compiled(**options: Any) -> tuple[Program, Program]:
         return run
 
     return of(encode), of(project)
+
+
+def _of(values: Tensor, rows: Tensor | None) -> Tensor:
+    return values if rows is None else values[rows]
 
 
 def _check(model: MLMModel, view: StepView) -> None:
