@@ -1,10 +1,12 @@
 """Shared by all tests: one torch thread per worker, and shape annotations that execute."""
 
 import os
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_MODULES_CACHE", tempfile.mkdtemp())  # copies of code that comes with weights
 
 from jaxtyping import install_import_hook
 

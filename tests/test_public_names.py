@@ -21,6 +21,7 @@ INTERNAL = {
     "unmask.collate.collator.Assembled",  # between the two halves of a collator
     "unmask.collate.collator.CorruptedBatch",
     "unmask.data.words.text_words.TextWordTable",  # returned by word_table, passed on as a granularity
+    "unmask.data.store.window_sequence.WindowSequence",  # returned by TokenStore.windows: a sequence
     "unmask.decode.logits.sampler.Tokens",  # make_rules takes its options one by one
     "unmask.decode.observers.history.StepHistory",  # a mapping by another name
     "unmask.decode.observers.trace.Difference",  # entries of a Trace

@@ -122,6 +122,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares the block wi
     from unmask.report import EvaluationReport as EvaluationReport
     from unmask.special_ids import SpecialIds as SpecialIds
     from unmask.text.decoding_options import DecodingOptions as DecodingOptions
+    from unmask.text.embedding import EmbeddingKeywords as EmbeddingKeywords
     from unmask.text.loading import load as load
     from unmask.text.model import TrainedModel as TrainedModel
     from unmask.text.results import Alternative as Alternative
@@ -287,6 +288,7 @@ _HOMES = {
     "report": ("EvaluationReport",),
     "special_ids": ("SpecialIds",),
     "text.decoding_options": ("DecodingOptions",),
+    "text.embedding": ("EmbeddingKeywords",),
     "text.loading": ("load",),
     "text.model": ("TrainedModel",),
     "text.results": (

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
+from unmask.build.objective import special_ids
 from unmask.config.tree import Config
 from unmask.contracts import SpecialIds, is_autoregressive
 from unmask.data.corpus.row_shapes import WHAT_A_ROW_HOLDS
@@ -27,6 +28,7 @@ from unmask.evaluate.likelihood import nelbo
 from unmask.evaluate.metrics import masked_accuracy
 from unmask.evaluate.noise_curve import curve_cells, noise_curve
 from unmask.evaluate.remarks import exclusions, with_interval
+from unmask.evaluate.single_masked import single_masked
 from unmask.evaluate.trace_classes import TRACE_CLASSES, TraceClasses
 from unmask.evaluate.windows import Windows
 from unmask.text.answer_matching import Progress, Stages, answer_figures, answers_of_source
@@ -35,6 +37,7 @@ from unmask.training.precision import choose_precision
 if TYPE_CHECKING:
     from unmask.data.tokenizing.tokenizers import Tokenizer
 
+LONGEST_BLOCK = 1024  # tokens of a window for a network without a longest row
 HELD_OUT = "held-out documents of the run"
 UNITS = ("bits_per_byte", "bits_per_word", "bits_per_token")
 
@@ -72,6 +75,7 @@ class EvaluationReport(dict[str, Any]):
         models: name -> likelihood bound of the trained model and of each baseline, as ``Nelbo.as_dict``.
         accuracy: first guesses of the trained model at masked tokens.
         noise_levels: loss and accuracy at evenly spaced noise levels, if asked for.
+        single_masked: first guesses and bits at tokens masked alone; with ``single`` only.
         classes: accuracy by class of token; for instruction traces only.
         answers: exact match and conditional bound of the answers; for supervised runs, instead of ``models`` and ``accuracy``.
         bits_per_byte_saved: name of a baseline -> paired difference to the trained model, if the bytes are known.
@@ -115,6 +119,13 @@ class EvaluationReport(dict[str, Any]):
         )
         if "noise_levels" in self:
             yield ReportTable(*curve_cells(self["noise_levels"]))
+        if "single_masked" in self:
+            single = self["single_masked"]
+            yield (
+                f"Of {single['tokens']:,} tokens masked alone, {single['top_1']['value']:.1%} have the true token first "
+                f"({with_interval(single['bits_per_token'])} bits per token, pseudo-perplexity "
+                f"{single['perplexity_per_token']['value']:.2f})."
+            )
         if "classes" in self:
             yield self._classes()
         for name, saved in self.get("bits_per_byte_saved", {}).items():
@@ -187,6 +198,7 @@ def evaluate_model(
     documents: int | None = None,
     baselines: bool = True,
     curve: int | None = None,
+    single: bool = False,
     seed: int = 0,
     stages: Stages | None = None,
 ) -> EvaluationReport:
@@ -202,6 +214,7 @@ def evaluate_model(
         documents: evaluate only this many documents; None = all.
         baselines: also evaluate a unigram and a two-neighbour model of the run's training text, if it is present.
         curve: also measure loss and accuracy at this many noise levels; None = do not.
+        single: also mask every token in turn, alone: accuracy and pseudo-perplexity, at a forward pass per token.
         seed: random seed of the masks.
         stages: progress, per stage; None = silent.
 
@@ -214,6 +227,8 @@ def evaluate_model(
         raise ValueError(f"curve={curve} is a number of noise levels: choose 1 or more.")
     stages = stages or _silent
     tokenizer, device, special = trained.tokenizer, device_of(trained.model), SpecialIds.of(trained.tokenizer)
+    if trained.config is not None:
+        special = special_ids(trained.config.objective, tokenizer)
     stores = _stores(trained)
     precision = "fp32" if trained.config is None else trained.config.train.precision
     bf16 = trained.dtype == "auto" and choose_precision(precision, device) == "bf16-mixed"
@@ -251,6 +266,9 @@ def evaluate_model(
         with stages("predicting at every noise level") as progress, autocast():
             levels = noise_curve(trained.model, windows, special, levels=curve, seed=seed, progress=progress)
         report["noise_levels"] = [level.as_dict() for level in levels]
+    if single and not is_autoregressive(trained.model):
+        with stages("predicting single masked tokens") as progress, autocast():
+            report["single_masked"] = single_masked(trained.model, windows, special, progress=progress)
     if tokenizer.next_token_id is not None and not is_autoregressive(trained.model):  # instruction traces
         with stages("predicting masked tokens by class") as progress, autocast():
             report["classes"] = accuracy_by_class(
@@ -274,7 +292,7 @@ def _windows(
 ) -> tuple[Windows, str]:
     """Return the rows to evaluate on, and the name of their origin."""
     tokenizer, config = trained.tokenizer, trained.config
-    block = int(trained.model.max_length) if config is None else config.data.block_size
+    block = int(trained.model.max_length or LONGEST_BLOCK) if config is None else config.data.block_size
     if data is not None:
         if isinstance(data, str | Path | Source):
             source = Source.parse(data)
@@ -300,7 +318,7 @@ def _answers(
     if data is None:
         store = _valid_store(trained, stores)
         count = store.n_documents if documents is None else min(documents, store.n_documents)
-        rows = ((store.document(i).tolist(), store.learnt(i).tolist()) for i in range(count))
+        rows = ((store.document(i).tolist(), store.flags(i).tolist()) for i in range(count))
         return Windows.of_answers(rows, block), HELD_OUT
     if not isinstance(data, str | Path | Source):
         raise ValueError(
@@ -328,7 +346,5 @@ def _stores(trained: Evaluable) -> Path | None:
         return None
     store = trained.config.data.store
     folders = [trained.folder.parent.parent / "data", trained.folder / "data", Path(trained.config.run) / "data"]
-    for folder in ([Path(store)] if store is not None else []) + folders:
-        if (folder / "prepared.json").is_file():
-            return folder
-    return None
+    given = [] if store is None else [Path(store)]
+    return next((folder for folder in given + folders if (folder / "prepared.json").is_file()), None)

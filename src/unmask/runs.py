@@ -40,7 +40,11 @@ class LoadedRun:
 
 
 def load_run(
-    path: str | Path, which: str = "last", device: str | torch.device = "cpu", dtype: str = "auto"
+    path: str | Path,
+    which: str = "last",
+    device: str | torch.device = "cpu",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
 ) -> LoadedRun:
     """Load a trained network from a run folder or a checkpoint.
 
@@ -49,15 +53,16 @@ def load_run(
         which: ``"last"``, or ``"best"`` by validation loss.
         device: ``cpu``, ``cuda``, ``mps``, or ``auto`` for the fastest device present.
         dtype: dtype of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the saved dtype.
+        trust_remote_code: run code that the checkpoint holds.
 
     Raises:
-        ValueError: no finished checkpoint, a damaged one, or an absent device.
+        ValueError: no finished checkpoint, a damaged one, code that is not trusted, or an absent device.
     """
     target = choose_device(device)
     kind = choose_dtype(dtype, target)
     folder = resolve_checkpoint(path, which)
     manifest = verify_manifest(folder)
-    model = read_model(folder).to(target, kind)
+    model = read_model(folder, trust_remote_code).to(target, kind)
     return LoadedRun(
         model,
         Tokenizer.load(folder / "tokenizer.json"),

@@ -128,22 +128,22 @@ def test_an_empty_source_is_explained(unmask, tmp_path, source):
 
 
 def test_an_unexpected_error_is_one_paragraph(unmask, monkeypatch):
-    from unmask import runs
+    from unmask.text import loading
 
     def breaks(*arguments):
         raise TypeError("unexpected")
 
-    monkeypatch.setattr(runs, "load_run", breaks)
+    monkeypatch.setattr(loading, "load", breaks)
     assert_taught(unmask("fill", "[MASK]"), "TypeError: unexpected", "--debug")
 
 
 def test_an_interruption_explains_how_to_resume(unmask, monkeypatch):
-    from unmask import runs
+    from unmask.text import loading
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "load_run", interrupted)
+    monkeypatch.setattr(loading, "load", interrupted)
     answer = unmask("fill", "[MASK]")
     assert answer.code == 130 and "Run the same command again" in answer.err
 

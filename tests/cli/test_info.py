@@ -48,5 +48,8 @@ def test_seeds_make_runs_that_share_a_store(unmask, corpus, tmp_path):
     assert (zero["seed"], three["seed"]) == (0, 3) and zero["sha256"] != three["sha256"]
     assert unmask("train", f"run={tmp_path / 'runs'}", "train.steps=2", "--seeds", "0,3").code == 0  # resumed
     assert facts_of(unmask, tmp_path / "runs" / "run-3")["step"] == 2
+    listed = json.loads((tmp_path / "runs" / "runs.json").read_text())["runs"]
+    assert listed == [{"run": "run-0", "seed": 0}, {"run": "run-3", "seed": 3}]
+    assert all((tmp_path / "runs" / each["run"] / "metrics.csv").is_file() for each in listed)
     assert "whole numbers" in unmask("train", *keys, "--seeds", "0,a").err
     assert "--seeds" in unmask("train", *keys, "seed=1", "--seeds", "0,1").err

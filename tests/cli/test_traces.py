@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.traces.elves import GOLDEN, write_elf
 from tests.training.conftest import config_of
 from unmask.build.run import train
 from unmask.data.traces.trace_tokenizer import trace_tokenizer
@@ -214,3 +215,44 @@ def test_traces_are_scored_by_token_word_and_as_a_store(unmask, traced):
     assert words.code == 0 and 0 < len(words.out.splitlines()) <= len(rows), words.err
     stored = unmask("score", "--input", Path(traced) / "data" / "valid", "--model", traced, "--jsonl")
     assert stored.code == 0 and json.loads(stored.out.splitlines()[0])["nats"] < 0, stored.err
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """A program of two functions, written by hand."""
+    path = tmp_path_factory.mktemp("program") / "program"
+    path.write_bytes(write_elf("x86-64", GOLDEN["x86-64"]))
+    return path
+
+
+def test_a_function_of_a_program_is_filled_part_by_part(unmask, traced, program):
+    shown = ["fill", "--binary", program, "--function", "first", "--model", traced]
+    answer = unmask(*shown, "--hide", "operand", "--grammar", "--jsonl")
+    assert answer.code == 0, answer.err
+    parts = [json.loads(line) for line in answer.out.splitlines()]
+    instructions = GOLDEN["x86-64"][0].trace.split(" [NEXT] ")
+    assert [part["given"] for part in parts] == [instructions[part["instruction"] - 1] for part in parts]
+    assert [part["hidden"] for part in parts if part["instruction"] == 4] == ["mov", "eax", "dword [ rbp - 4 ]"]
+    for part in parts:
+        assert part["text"].split(" [NEXT] ")[part["instruction"] - 1] == part["filled"] and part["function"] == "first"
+        assert len(part["blanks"]) == part["prompt"].count("[MASK]") and all(part["blanks"])
+    text = unmask(*shown, "--hide", "4").out
+    assert "4  mov eax dword [ rbp - 4 ]  →  " in text and "%" in text
+    whole = unmask(*shown, "--hide", "instruction", "--longest", 2, "--json")
+    assert len(json.loads(whole.out)) == len(instructions) and "hidden" in whole.out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--function", "frist", "--binary"], "no function 'frist'. Did you mean 'first'"),
+        (["--function", "first", "--hide", "99", "--binary"], "instructions 1 to"),
+        (["--binary"], "belong together"),
+        (["--function", "first", "--grammar", "--regex", "rax", "--binary"], "Choose one"),
+    ],
+)
+def test_a_program_that_cannot_be_filled(unmask, traced, program, options, words):
+    answer = unmask("fill", *options, program, "--model", traced)
+    assert answer.code == 1 and words.lower() in answer.err.lower(), answer.err
+    text = unmask("fill", "--function", "first", "--binary", __file__, "--model", traced)
+    assert text.code == 1 and "not an ELF file" in text.err

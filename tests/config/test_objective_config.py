@@ -214,7 +214,7 @@ TURNED = [
     ("selection=bernoulli weighting=flat", "selection", "spans"), ("", "block_size", "4"), ("", "name", "autoregressive"), ("name=block_diffusion", "clean_prefix", "false"), ("name=blockwise", "half_life_ratio", "0.02"),
     ("name=spanbert", "span_success", "0.9"), ("name=spanbert", "span_max_length", "1"), ("selection=bernoulli", "granularity", "word"), ("", "granularity", "word"),
     ("name=bert probability=0.7", "mask_replace_prob", "0.2"), ("name=bert probability=0.7", "random_replace_prob", "0.0"),
-    ("name=spanbert probability=0.5", "replace_spans", "false"), ("", "weighting", "flat"), ("selection=bernoulli schedule=cosine", "weighting", "inverse_p"),
+    ("", "never_masked", "s t"), ("name=spanbert probability=0.5", "replace_spans", "false"), ("", "weighting", "flat"), ("selection=bernoulli schedule=cosine", "weighting", "inverse_p"),
     ("weighting=flat", "normaliser", "supervised"), ("", "normaliser", "sequence"), ("", "normaliser", "answer"), ("weighting=flat", "normaliser", "row"),
     ("", "loss_on_visible_tokens", "true"), ("", "label_smoothing", "0.2"), ("", "z_loss", "0.1"),
 ]  # fmt: skip

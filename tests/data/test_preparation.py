@@ -2,6 +2,7 @@
 
 import json
 import random
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -186,3 +187,25 @@ def test_processes_that_prepare_the_same_folder_share_one_result(corpus, tmp_pat
         found = list(pool.map(lambda _: build(corpus, tmp_path / "out"), range(4)))
     assert len({each.train_tokens for each in found}) == 1
     assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["text", "supervised"])
+def test_memory_does_not_grow_with_the_input(tmp_path, documents, tokenizer, kind):
+    """Peak Python and NumPy memory of the preparation of 1 MB and of 8 MB of JSON lines, with shards smaller than both."""
+    peaks = {}
+    for megabytes in (1, 8):
+        path = tmp_path / f"{megabytes}.jsonl"
+        with open(path, "w") as file:
+            number = 0
+            while file.tell() < megabytes * 2**20:
+                text = f"{number} {documents[number % len(documents)].text}" * 8
+                row = {"text": text} if kind == "text" else {"prompt": text, "answer": f"{number}"}
+                file.write(json.dumps(row) + "\n")
+                number += 1
+        source = Source.parse(path, supervised=kind == "supervised")
+        tracemalloc.start()
+        prepare(source, tmp_path / f"{megabytes}", tokenizer=tokenizer, workers=1, shard_tokens=100_000)
+        peaks[megabytes] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[8] < peaks[1] + 2**20, peaks

@@ -25,7 +25,7 @@ VARIANTS = [
     (*TEXT, {"activation": "silu", "padding_idx": None, "dim_feedforward": 40, "layer_norm_eps": 1e-3}),
     (*TRACES, {}),
     (*TRACES, {"causal_block": 4, "tie_embeddings": True, "activation": "gelu"}),
-    (*TRACES, {"final_layer_without_normalization": True}),
+    (*TRACES, {"final_layer_without_normalization": True, "activation": "gelu_tanh"}),
 ]  # fmt: skip
 
 

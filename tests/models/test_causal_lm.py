@@ -5,6 +5,8 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
@@ -39,6 +41,12 @@ FAMILIES = {
     "gpt-neox": GPTNeoXConfig(**SIZES, **IDS),
     "gemma2, capped logits": Gemma2Config(
         **SIZES, **IDS, head_dim=8, num_key_value_heads=2, final_logit_softcapping=2.0
+    ),
+    "gemma": GemmaConfig(**SIZES, **IDS, head_dim=8, num_key_value_heads=2),
+    "gemma3": Gemma3TextConfig(**SIZES, **IDS, head_dim=8, num_key_value_heads=2, sliding_window=4),
+    "mistral, a window": MistralConfig(**SIZES, **IDS, num_key_value_heads=2, sliding_window=4),
+    "qwen2, a window": Qwen2Config(
+        **SIZES, **IDS, num_key_value_heads=2, use_sliding_window=True, sliding_window=4, max_window_layers=0
     ),
     "phi": PhiConfig(**SIZES, **IDS),
     "olmo": OlmoConfig(**SIZES, **IDS),
@@ -90,11 +98,11 @@ def test_both_sides_are_seen_and_annealing_lies_between(causal):
     model = CausalLMAsMLM(causal, mask_idx=V - 1, bos_idx=BOS)
     x, other = ids(1), ids(1)
     other[0, -1] = 3 + (other[0, -1] - 2) % (V - 3)
-    assert (model(x) - model(other))[0, 0].abs().max() > 0
+    assert (model(x) - model(other))[0, -2].abs().max() > 0
     model.set_future(0.0)
     assert torch.equal(model(x)[0, :-1], model(other)[0, :-1])
     model.set_future(0.5)
-    seen = sum(bool((model._bias(torch.ones(1, 8, dtype=torch.bool))[0, 0] == 0).triu(1).any()) for _ in range(8))
+    seen = sum(bool(model._pairs(torch.ones(1, 8, dtype=torch.bool))[0].triu(1).any()) for _ in range(8))
     assert seen >= 7
 
 
@@ -131,6 +139,27 @@ def test_training_lowers_the_loss(causal):
         optimizer.step()
         values.append(float(value.detach()))
     assert values[-1] < 0.5 * values[0]
+
+
+def test_a_window_stays_on_both_sides_when_attention_is_opened():
+    torch.manual_seed(0)
+    one_layer = MistralConfig(**{**SIZES, "num_hidden_layers": 1}, **IDS, num_key_value_heads=2, sliding_window=3)
+    model = CausalLMAsMLM(AutoModelForCausalLM.from_config(one_layer).eval(), mask_idx=V - 1, shift=False)
+    x = ids(1)
+    with torch.no_grad():
+        for place in range(9):
+            other = x.clone()
+            other[0, place] = 3 + (other[0, place] - 2) % (V - 3)
+            moved = (model(x) - model(other))[0].abs().amax(-1) > 0
+            assert moved.nonzero()[:, 0].tolist() == list(range(max(0, place - 2), min(9, place + 3)))
+
+
+def test_layers_that_cannot_be_opened_are_refused_by_their_name():
+    config = LlamaConfig(**SIZES, **IDS)
+    model = AutoModelForCausalLM.from_config(config)
+    model.config.layer_types = ["linear_attention", "full_attention"]
+    with pytest.raises(ValueError, match="layers of linear_attention"):
+        CausalLMAsMLM(model, mask_idx=3, bos_idx=BOS)
 
 
 def test_what_does_not_fit_is_refused(causal):

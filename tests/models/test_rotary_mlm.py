@@ -173,11 +173,11 @@ def test_config_rebuilds_the_model():
     assert torch.equal(again(IDS[None]), made(IDS[None]))
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "squared_relu"])
+@pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh", "silu", "squared_relu"])
 def test_activations_differ(activation):
-    others = {"relu", "gelu", "silu", "squared_relu"} - {activation}
+    others = {"relu", "gelu", "gelu_tanh", "silu", "squared_relu"} - {activation}
     mine = model(activation=activation)(IDS[None])
-    assert all(not torch.allclose(mine, model(activation=other)(IDS[None]), atol=1e-3) for other in others)
+    assert all(not torch.allclose(mine, model(activation=other)(IDS[None]), atol=1e-6, rtol=0) for other in others)
 
 
 def test_dropout_only_in_training():

@@ -75,3 +75,27 @@ def test_the_trainer_trains(tmp_path):
     )
     trainer = Trainer(network(), arguments, data_collator=HFCollator(collator()), train_dataset=ROWS, loss=LOSS)
     assert trainer.train().training_loss > 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("accelerate") is None, reason="the Trainer needs accelerate")
+def test_a_step_of_the_trainer_has_the_loss_and_the_gradient_of_a_step_of_our_module(tmp_path):
+    class Trainer(MaskedDiffusionTrainer, transformers.Trainer):
+        pass
+
+    arguments = transformers.TrainingArguments(
+        str(tmp_path), max_steps=1, remove_unused_columns=False, report_to=[], use_cpu=True, learning_rate=0.0,
+        per_device_train_batch_size=len(ROWS), max_grad_norm=0.0, disable_tqdm=True,
+    )  # fmt: skip
+    theirs, ours, gradients = network(), network(), {}
+    for name, parameter in theirs.named_parameters():
+        parameter.register_post_accumulate_grad_hook(lambda p, name=name: gradients.update({name: p.grad.clone()}))
+    trainer = Trainer(theirs, arguments, data_collator=HFCollator(collator()), train_dataset=ROWS, loss=LOSS)
+    total = trainer.train().training_loss
+    batch = collator()(ROWS)  # the noise of a row is a function of the row, whatever its place in the batch
+    module = unmask.MaskedLMModule(unmask.HuggingFaceMLM(ours), LOSS, unmask.Config().optim, total_steps=1)
+    loss = module.training_step(batch, 0)
+    loss.backward()
+    assert total == pytest.approx(loss.item(), rel=1e-5)
+    for name, parameter in ours.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-6)

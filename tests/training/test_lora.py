@@ -17,8 +17,10 @@ from unmask.build.start import Start
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.export.hub_folder import export_run
 from unmask.models.files import resolve_checkpoint
+from unmask.nn.execution import BlockRunner
 from unmask.training import module
 from unmask.training.callbacks import read_metrics
+from unmask.training.optim import trained_parameters
 
 peft = pytest.importorskip("peft")
 from unmask.training.checkpoints import ADAPTERS  # noqa: E402
@@ -155,9 +157,36 @@ def test_a_killed_run_resumes_bit_for_bit(kind, ema, tiny, corpus, tmp_path, mon
         assert len(rows) > len(before.transformer.wte.weight)
 
 
+def test_activation_checkpointing_changes_no_gradient_of_the_adapters():
+    network = tiny_network().train()
+    add_adapters(network, 2)
+    for name, parameter in network.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    ids = torch.randint(2, 30, (3, 9), generator=torch.Generator().manual_seed(2))
+    trained = [p for p in network.parameters() if p.requires_grad]
+    expected = torch.autograd.grad(network(ids).square().sum(), trained)
+    network.run_block = BlockRunner(checkpoint_activations=True)
+    for found, gradient in zip(torch.autograd.grad(network(ids).square().sum(), trained), expected, strict=True):
+        torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_freezing_leaves_adapters_out_and_the_count_says_so(tiny, tmp_path, capsys):
+    train(config_of(tiny, "train.steps=2"))
+    tree = {**tiny, "run": str(tmp_path / "adapted"), "model": {"init": tiny["run"]}}
+    checkpoint = train(config_of(tree, "train.lora_rank=2", "train.freeze=[blocks.0.*]", "train.steps=2"))
+    parts = load_file(checkpoint / ADAPTERS)
+    ups = {name: bool(part.any()) for name, part in parts.items() if ".lora_B." in name}
+    assert ups and all(moved == ("blocks.1." in name) for name, moved in ups.items())
+    trained = sum(p.numel() for name, p in parts.items() if ".lora_" in name and "blocks.1." in name)
+    assert f"layers: {trained:,} of" in capsys.readouterr().out
+
+
 def test_only_new_rows_of_the_embedding_are_trained():
     network = tiny_network()
     add_adapters(network, 2, trained_rows=28)
+    adapters = sum(p.numel() for name, p in network.named_parameters() if ".lora_" in name)
+    assert trained_parameters(network)[0] == adapters + 2 * 16
     before = network.embedding.weight.detach().clone()
     ids = torch.tensor([[2, 3, 28, 29, 5]])
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=0.1, weight_decay=0.0)

@@ -227,6 +227,7 @@ def test_contradictions_are_refused_by_name(tiny, tokenizer, tmp_path):
         ("model.init_shift=true",): "causal language models",
         ("model.init_sha256=abc",): "has changed",
         ("model.init_step=7",): "has changed",
+        ("model.init_ids=7",): "has changed",
     }.items():
         config = begun(tiny, folder, *keys)
         with pytest.raises(ValueError, match=message):

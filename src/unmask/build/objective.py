@@ -5,6 +5,7 @@ All schemes are built by the same functions. The name of a scheme only selects d
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -64,6 +65,28 @@ def build_selection(config: ObjectiveConfig) -> PositionSampler:
     return samplers[config.selection]
 
 
+def special_ids(config: ObjectiveConfig, tokenizer: Any) -> SpecialIds:
+    """Return the ids that are never masked and never scored: the tokenizer's special ids and ``objective.never_masked``.
+
+    Args:
+        config: the ``objective`` section.
+        tokenizer: a tokenizer, or ``SpecialIds`` if ``never_masked`` is empty.
+
+    Raises:
+        ValueError: a text of ``never_masked`` that is no single token.
+    """
+    special, visible = SpecialIds.of(tokenizer), list[int]()
+    for text in config.never_masked.split():
+        ids = tokenizer.encode(text)
+        if len(ids) != 1 or ids[0] in special.all:
+            raise ValueError(
+                f"objective.never_masked names {text!r}, which this tokenizer encodes as {len(ids)} tokens or as an unknown one. "
+                "Name single tokens of its vocabulary, separated by spaces."
+            )
+        visible += ids
+    return replace(special, others=tuple(sorted({*special.others, *visible}))) if visible else special
+
+
 def build_corruption(config: ObjectiveConfig, tokenizer: Any, schedule: Schedule | None = None) -> Corruption:
     """Return the corruption of an objective: mask rate, position sampler, replacement and granularity.
 
@@ -72,7 +95,7 @@ def build_corruption(config: ObjectiveConfig, tokenizer: Any, schedule: Schedule
         tokenizer: a tokenizer, or ``SpecialIds`` if ``granularity`` is ``"token"``.
         schedule: the mask rate as a function of time; None = that of the config.
     """
-    special = SpecialIds.of(tokenizer)
+    special = special_ids(config, tokenizer)
     ordinary = ordinary_ids(special.vocab_size, special.all) if config.random_replace_prob else None
     return Corruption(
         build_mask_rate(config, schedule),
@@ -200,9 +223,9 @@ def build_collator(
     corruption = build_corruption(config.objective, tokenizer) if corruption is None else corruption
     if progress is not None:
         corruption = corruption.at(torch.tensor([progress], dtype=torch.float64))
-    options = collator_options(config, seed)
+    options, special = collator_options(config, seed), special_ids(config.objective, tokenizer)
     if config.data.kind == "supervised":
-        return SupervisedMLMCollator(tokenizer, config.data.block_size, corruption, "max", **options)
+        return SupervisedMLMCollator(special, config.data.block_size, corruption, "max", **options)
     return PackedMLMCollator(
-        tokenizer, config.data.block_size, corruption, use_flex_attn=config.model.use_flex_attn, **options
+        special, config.data.block_size, corruption, use_flex_attn=config.model.use_flex_attn, **options
     )

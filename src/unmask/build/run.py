@@ -17,7 +17,7 @@ from unmask.build.objective import build_collator, build_corruption, build_loss,
 from unmask.build.packages import require_training_packages
 from unmask.build.parts import check_parts, part_records
 from unmask.build.start import origin, with_start
-from unmask.build.stores import prepare_data, with_store
+from unmask.build.stores import document_weights, prepare_data, row_augmentation, with_store
 from unmask.config.config_file import config_yaml
 from unmask.config.tree import Config, explicit_values, load_config
 from unmask.contracts import MLMModel, Objective
@@ -56,6 +56,7 @@ def train(
     loss: Objective | None = None,
     callbacks: Sequence[Any] = (),
     logger: Any = None,
+    trust_remote_code: bool = False,
 ) -> Path:
     """Train a masked language model, or resume its run.
 
@@ -75,6 +76,7 @@ def train(
             its source, and a resume with another part is refused.
         callbacks: further callbacks of Lightning.
         logger: a logger of Lightning; None = that of ``train.logger``.
+        trust_remote_code: run code that comes with the weights of ``model.init``; read it first.
 
     Returns:
         The folder of the last checkpoint.
@@ -105,7 +107,7 @@ def train(
     run, given = Path(config.run), config.data.model_fields_set if config.data.store is not None else None
     config, start = with_store(config), None
     if config.model.init is not None:
-        config, start = with_start(config, run)
+        config, start = with_start(config, run, trust_remote_code)
     parts = part_records({"corruption": corruption, "schedule": schedule, "model": model, "loss": loss})
     resume = open_run(config, run)
     check_parts(run, parts, resumed=resume is not None)
@@ -132,7 +134,7 @@ def train(
     elif start is not None:
         network = start.network(config.model, tokenizer)
     elif config.model.init is not None and resume is not None:
-        network = read_model(resume)
+        network = read_model(resume, trust_remote_code)
     else:
         network = build_model(config.model, tokenizer, config.seed)
     if loss is None:
@@ -140,12 +142,13 @@ def train(
     if model is None:
         prepare_execution(network.train(), config)
     adapted = _with_adapters(network, config, len(tokenizer), given=model is not None)
+    freeze_parameters(network, config.train.freeze)
     if adapted is not None:
         trained, total = trained_parameters(network)
         (console or Console()).print(
-            f"LoRA of rank {config.train.lora_rank} on {len(adapted.transposed)} layers: {trained:,} of {total:,} parameters are trained"
+            f"LoRA of rank {config.train.lora_rank} on {len(adapted.transposed)} layers: {trained:,} of {total:,} parameters are trained",
+            soft_wrap=True,
         )
-    freeze_parameters(network, config.train.freeze)
     objective = build_loss(config.objective, tokenizer, course) if loss is None else loss
     module = MaskedLMModule(network, objective, config.optim, config.train.steps, config.seed)
     noise = build_corruption(config.objective, tokenizer, course) if corruption is None else corruption
@@ -163,6 +166,8 @@ def train(
         workers=config.data.workers,
         rows=config.data.rows,
         eos_tail=config.data.eos_tail,
+        augment=row_augmentation(config.data, tokenizer),
+        weights=document_weights(config.data, prepared, tokenizer),
     )
     stop = CleanStop()
     watchers: list[Any] = [

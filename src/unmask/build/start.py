@@ -2,7 +2,8 @@
 
     source                                      network
     run or checkpoint, folder of unmask export  as it is, with another dropout, length, block or attention kernel
-    Hugging Face masked language model          ``HuggingFaceMLM``
+    Lightning file of the published classes     ``unmask.models.published_layouts``
+    Hugging Face masked language model          ``HuggingFaceMLM``; diffusion LMs with their own code too
     Hugging Face causal language model          ``CausalLMAsMLM``: mask token, open attention, shifted logits
 
 The network takes its sizes from the source. The optimiser is fresh, and the step counter is 0.
@@ -10,10 +11,13 @@ The network takes its sizes from the source. The optimiser is fresh, and the ste
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
+from unmask.build.foreign import ForeignOptions, open_foreign, open_lightning_model
 from unmask.config.model_config import ModelConfig
 from unmask.config.tree import Config, load_config
 from unmask.data.tokenizing.added_roles import with_required_roles
@@ -33,14 +37,19 @@ from unmask.models.hf_files import (
     task_of,
     weights_digest,
 )
+from unmask.models.hf_probe import token_table
 from unmask.models.instruction_trace import InstructionTraceMLMModel
+from unmask.models.lightning_files import is_lightning_file
 from unmask.models.networks import Network
+from unmask.models.own_code import own_code
+from unmask.models.published_call import PublishedCall
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.models.vocabulary_growth import grow_transformers, rebuilt
-from unmask.storage import read_json
+from unmask.storage import digest, read_json
 
 UNLIMITED = 2**20  # model.max_length of a network without a longest row
 ABOUT_INIT = frozenset({"preset", "init", "init_shift", "init_attention", "init_step", "init_ids", "init_sha256"})
+LIGHTNING_SIZES = frozenset({"nhead", "activation", "dropout", "max_length"})  # which weights do not tell
 FREE = {
     "ours": frozenset({"dropout", "max_length", "causal_block", "shift", "use_flex_attn"}),
     "theirs": frozenset({"dropout"}),
@@ -72,26 +81,46 @@ class Start:
     shift: bool = False
 
     @classmethod
-    def open(cls, config: Config) -> Start:
+    def open(cls, config: Config, trust_remote_code: bool = False) -> Start:
         """Open the source ``config.model.init``.
 
+        Args:
+            config: the config of the run.
+            trust_remote_code: run code that comes with the weights.
+
         Raises:
-            ValueError: no such source, or one that is no language model.
+            ValueError: no such source, one that is no language model, or code that is not trusted.
         """
         name = config.model.init
         assert name is not None
+        shift = None if config.model.init_shift == "auto" else bool(config.model.init_shift)
+        options = ForeignOptions(trust_remote_code, shift, tokenizer=config.data.tokenizer)
+        if is_lightning_file(name):
+            file = Path(name).expanduser()
+            sizes = {key: getattr(config.model, key) for key in config.model.model_fields_set & LIGHTNING_SIZES}
+            network, tokenizer, step = open_lightning_model(file, replace(options, shift=None), {}, sizes)
+            return cls(name, network.float(), "ours", tokenizer, tokenizer, step, digest(file))
         if is_hugging_face(name):
+            if own_code(name) is not None:
+                dropout = config.model.dropout if config.model.dropout_given else None
+                options = replace(options, tokenizer=None)
+                network, tokenizer = open_foreign(name, options, torch.float32, dropout, config.seed)
+                folder = local_folder(name)
+                sha256 = None if folder is None else weights_digest(folder)
+                assert isinstance(network, HuggingFaceMLM)
+                written = with_required_roles(tokenizer)
+                return cls(name, network.model, "masked", tokenizer, written, None, sha256, network.shift)
             return cls._of_transformers(name, config)
         folder = resolve_checkpoint(Path(name).expanduser())
         manifest = verify_manifest(folder)
-        network, tokenizer = read_model(folder), Tokenizer.load(folder / "tokenizer.json")
+        network, tokenizer = read_model(folder, trust_remote_code), Tokenizer.load(folder / "tokenizer.json")
         facts = int(manifest["step"]), manifest["files"][WEIGHTS]["sha256"]
         network.float()
         if isinstance(network, RotaryTransformerMLMModel):
             return cls(name, network, "ours", tokenizer, tokenizer, *facts)
         if config.model.dropout_given:
             set_dropout_and_rebuild(network, config.model.dropout)
-        shift = isinstance(network, CausalLMAsMLM) and network.shift
+        shift = network.shift
         task: Literal["masked", "causal"] = "causal" if isinstance(network, CausalLMAsMLM) else "masked"
         return cls(name, network.model, task, tokenizer, tokenizer, *facts, shift)
 
@@ -101,7 +130,7 @@ class Start:
 
         register()
         try:
-            theirs = AutoConfig.from_pretrained(name)
+            theirs = AutoConfig.from_pretrained(name, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"model.init={name} is neither a run or a model folder here nor a model on the Hugging Face hub "
@@ -177,12 +206,12 @@ class Start:
             values = {key: value for key, value in self.model.config.items() if key in ModelConfig.model_fields}
             kind = "instruction_trace" if isinstance(self.model, InstructionTraceMLMModel) else "rotary"
             return {**values, "kind": kind}
-        theirs = self.model.config.get_text_config()
+        theirs, table = self.model.config.get_text_config(), token_table(self.model)
         sizes = {
             "kind": "hugging_face",
-            "d_model": self.model.get_input_embeddings().weight.shape[1],
-            "num_layers": theirs.num_hidden_layers,
-            "nhead": theirs.num_attention_heads,
+            "d_model": None if table is None else table.shape[1],
+            "num_layers": _size(theirs, "num_hidden_layers", "n_layers", "n_blocks"),
+            "nhead": _size(theirs, "num_attention_heads", "n_heads"),
             "dropout": dropout_of(theirs),
             "tie_embeddings": bool(theirs.tie_word_embeddings),
             "max_length": self._longest() or UNLIMITED,
@@ -218,7 +247,8 @@ class Start:
                 f"The network takes its sizes from model.init={self.name}, and these keys contradict it: {changes}. Leave them out; "
                 f"{', '.join(sorted(f'model.{key}' for key in free))} may be given."
             )
-        if self.task != "causal" and (section.init_shift is True or section.init_attention != "bidirectional"):
+        shifted = section.init_shift is True and not self.shift
+        if self.task != "causal" and (shifted or section.init_attention != "bidirectional"):
             raise ValueError(
                 f"model.init_shift and model.init_attention=annealed are for causal language models, and model.init={self.name} "
                 "attends to both sides already. Leave both keys out."
@@ -255,9 +285,14 @@ class Start:
         grow_transformers(self.model, known, size)
         assert tokenizer.mask_token_id is not None
         if self.task == "masked":
-            return HuggingFaceMLM(self.model, tokenizer.mask_token_id)
+            return HuggingFaceMLM(self.model, tokenizer.mask_token_id, self.shift)
         bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         return CausalLMAsMLM(self.model, tokenizer.mask_token_id, bos, self.shift)
+
+
+def _size(config: Any, *names: str) -> int | None:
+    """Return a size under the first of its names that a config has."""
+    return next((getattr(config, name) for name in names if getattr(config, name, None) is not None), None)
 
 
 def set_dropout_and_rebuild(network: HuggingFaceMLM | CausalLMAsMLM, dropout: float) -> None:
@@ -265,23 +300,27 @@ def set_dropout_and_rebuild(network: HuggingFaceMLM | CausalLMAsMLM, dropout: fl
     weights = network.model.state_dict()
     config = network.model.config
     set_dropout(config, dropout)
-    network.model = type(network.model)(config)
+    if isinstance(network.model, PublishedCall):
+        network.model.model = type(network.model.model)(config)
+    else:
+        network.model = type(network.model)(config)
     network.model.load_state_dict(weights)
 
 
-def with_start(config: Config, run: Path) -> tuple[Config, Start | None]:
+def with_start(config: Config, run: Path, trust_remote_code: bool = False) -> tuple[Config, Start | None]:
     """Return the config with all sizes of ``model.init``, and the source; None if the run is resumed instead.
 
     Args:
         config: the config of the run, with ``model.init``.
         run: the run folder.
+        trust_remote_code: run code that comes with the weights.
     """
     saved = run / "config.yaml"
     if config.train.resume and saved.is_file() and (run / "checkpoints" / INDEX).is_file():
         before = load_config(saved).model
         given = {key: getattr(config.model, key) for key in config.model.model_fields_set - {"preset"}}
         return config.model_copy(update={"model": before.model_copy(update=given)}), None
-    start = Start.open(config)
+    start = Start.open(config, trust_remote_code)
     return start.complete(config), start
 
 

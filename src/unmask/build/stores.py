@@ -6,11 +6,21 @@ from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from unmask.config.data_config import DataConfig
 from unmask.config.tree import Config
+from unmask.contracts import SpecialIds
 from unmask.data.corpus.sources import Source
+from unmask.data.identity import GAP, identity_weights
 from unmask.data.preparation import Prepared, Progress, prepare
 from unmask.data.recipe import UNNAMED, Recipe, differences
+from unmask.data.store.token_store import TokenStore
 from unmask.data.tokenizing.tokenizers import Tokenizer
+from unmask.tasks.sudoku_solver import DIGITS
+from unmask.tasks.sudoku_symmetries import SudokuAugmentation
+from unmask.training.supervised_rows import Augmentation
 
 
 def build_source(name: str, config: Config) -> Source:
@@ -92,4 +102,40 @@ def prepare_data(
         workers=workers,
         seed=data.seed,
         progress=progress,
+        special_ids=data.special_ids,
     )
+
+
+def document_weights(config: DataConfig, prepared: Prepared, tokenizer: Tokenizer) -> NDArray[np.float64] | None:
+    """Return how often each training document is drawn (``data.identity_weights``); None = all alike.
+
+    Raises:
+        ValueError: ``data.rows`` puts several documents into a row, or the documents are no aligned sequences.
+    """
+    if config.identity_weights is None:
+        return None
+    if config.rows != "document":
+        raise ValueError(
+            f"data.identity_weights={config.identity_weights} draws whole sequences, and data.rows={config.rows} does not put one into each "
+            "row: set data.rows=document."
+        )
+    store, gap = TokenStore.open(prepared.train), tokenizer.encode(GAP)
+    return identity_weights(store, config.identity_weights, gap[0] if len(gap) == 1 else None)
+
+
+def row_augmentation(config: DataConfig, tokenizer: Tokenizer) -> Augmentation | None:
+    """Return the augmentation of training rows (``data.augment``), or None.
+
+    Raises:
+        ValueError: the tokenizer does not encode each digit as a token.
+    """
+    if config.augment is None:
+        return None
+    digits = [tokenizer.encode(digit) for digit in DIGITS]
+    if any(len(each) != 1 for each in digits):
+        raise ValueError(
+            "data.augment=sudoku renames digits, which must be single tokens. Set data.tokenizer=characters."
+        )
+    known = [each[0] for each in digits]
+    unknown = SpecialIds.of(tokenizer).all
+    return SudokuAugmentation([id for id in known if id not in unknown])

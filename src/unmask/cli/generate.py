@@ -9,23 +9,13 @@ from typing import Annotated
 import typer
 
 from unmask.cli.decoding import Decoding, decoding_options
-from unmask.cli.options import (
-    DEMO_RUN,
-    BatchSize,
-    Device,
-    Dtype,
-    Json,
-    JsonLines,
-    Model,
-    TextFile,
-    TracePage,
-    Watch,
-    Which,
-)
+from unmask.cli.model_options import DEFAULT_MODEL, ModelChoice, model_options
+from unmask.cli.options import BatchSize, Json, JsonLines, TextFile, TracePage, Watch
 from unmask.cli.texts import read_prompts, shows_one_batch
 
 
 @decoding_options(temperature=0.8)
+@model_options
 def generate(
     decoding: Decoding,
     prompt: Annotated[
@@ -35,15 +25,12 @@ def generate(
         ),
     ] = None,
     source: TextFile = None,
-    model: Model = DEMO_RUN,
+    chosen: ModelChoice = DEFAULT_MODEL,
     new_tokens: Annotated[int, typer.Option(help="Number of tokens to append.")] = 64,
     samples: Annotated[int, typer.Option(help="Number of samples per prompt.")] = 1,
     batch_size: BatchSize = 64,
     watch: Watch = False,
     trace: TracePage = None,
-    which: Which = "last",
-    device: Device = "auto",
-    dtype: Dtype = "auto",
     as_json: Json = False,
     as_lines: JsonLines = False,
 ) -> None:
@@ -51,7 +38,6 @@ def generate(
     from unmask.cli.sample_text import Tally, watched_predict
     from unmask.cli.screen import note, on_terminal, print_json, print_json_line, show
     from unmask.data.prompts import Prompt
-    from unmask.runs import load_run
     from unmask.text.generating import generate_texts
 
     if samples < 1 or new_tokens < 1:
@@ -61,7 +47,7 @@ def generate(
     if batch_size < 1:
         raise ValueError(f"--batch-size {batch_size} is too small: choose 1 or more.")
     shows_one_batch(len(each), batch_size, watch or trace is not None)
-    loaded, tally = load_run(model, which, device, dtype), Tally()
+    loaded, tally = chosen.load(), Tally()
     prompts = [(Prompt.of if isinstance(p, str) else Prompt.chat)(loaded.tokenizer, p) for p in each]
     shown = 24 if on_terminal() or trace is not None else None
     labels = [

@@ -120,7 +120,13 @@ def _objective(config: Any) -> dict[str, Any]:
 
 
 def _tokenizer(tokenizer: Any) -> dict[str, Any]:
-    return {"ids": len(tokenizer), "special": dict(tokenizer.special_tokens), "sha256": tokenizer.fingerprint}
+    """Describe a tokenizer; the special tokens of ready ids are numbers too."""
+    from unmask.data.tokenizing.number_tokens import is_number_tokenizer
+
+    special = {role: tokenizer.backend.token_to_id(token) for role, token in tokenizer.special_tokens.items()}
+    if not is_number_tokenizer(tokenizer):
+        special = dict(tokenizer.special_tokens)
+    return {"ids": len(tokenizer), "special": special, "sha256": tokenizer.fingerprint}
 
 
 def _parameters(weights: Path) -> int:
@@ -179,7 +185,7 @@ def _model(path: str) -> dict[str, Any]:
 
     register()
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path} is neither a run, a store or a model folder here nor a model on the Hugging Face hub "

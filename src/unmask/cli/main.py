@@ -17,13 +17,17 @@ from unmask.allocator import tune_malloc
 from unmask.cli.bench import bench
 from unmask.cli.demo import demo
 from unmask.cli.disassemble import disassemble
+from unmask.cli.embed import embed
 from unmask.cli.evaluate import evaluate
 from unmask.cli.export import export
 from unmask.cli.fill import fill
 from unmask.cli.generate import generate
 from unmask.cli.info import info
+from unmask.cli.lm_eval import lm_eval
 from unmask.cli.prepare import prepare
 from unmask.cli.score import score
+from unmask.cli.serve import serve
+from unmask.cli.task import task
 from unmask.cli.train import train
 from unmask.suggestions import RENAMED
 
@@ -35,8 +39,14 @@ app: typer.Typer = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, prepare, disassemble, train, evaluate, generate, fill, score, info, export, bench):
+COMMANDS = (
+    demo, prepare, disassemble, train, evaluate, generate, fill, score, task, embed, serve, info, export, bench,
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
+# All further arguments, --help too, are those of the harness.
+_PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+app.command("lm-eval", context_settings=_PASSED_ON)(lm_eval)
 
 
 def _version(requested: bool) -> None:

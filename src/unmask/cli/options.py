@@ -7,7 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-Model = Annotated[Path, typer.Option("--model", "-m", help="Run folder or checkpoint.")]
+Model = Annotated[
+    Path,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Run, checkpoint, export, Hugging Face model (folder or hub name), or Lightning checkpoint.",
+    ),
+]
 Which = Annotated[str, typer.Option("--checkpoint", help="Checkpoint of a run: last, or best (by validation loss).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 JsonLines = Annotated[

@@ -26,6 +26,12 @@ def prepare(
         ),
     ] = None,
     vocab_size: Annotated[int, typer.Option(help="Vocabulary size of the trained tokenizer.")] = 8192,
+    special_ids: Annotated[
+        str | None,
+        typer.Option(
+            help="Ids of the special tokens of ready ids: 'mask: 0, pad: 1, eos: 2'; by default they follow the other ids."
+        ),
+    ] = None,
     valid_source: Annotated[str | None, typer.Option(help="Separate validation text.")] = None,
     valid_fraction: Annotated[
         float, typer.Option(help="Fraction of the bytes in the validation split, without --valid-source.")
@@ -70,6 +76,7 @@ def prepare(
             workers=workers,
             seed=seed,
             progress=progress,
+            special_ids=None if special_ids is None else _ids_by_role(special_ids),
         )
     if as_json:
         print_json({k: str(v) if isinstance(v, Path) else v for k, v in asdict(done).items()})
@@ -90,8 +97,28 @@ def prepare(
         "data.vocab_size": (vocab_size, 8192),
         "data.valid_fraction": (valid_fraction, 0.05),
         "data.seed": (seed, 0),
+        "data.special_ids": (special_ids and f"{{{special_ids.strip('{} ')}}}", None),
     }
     other = [f"{key}={value}" for key, (value, default) in used.items() if value != default]
     print(
         f"Train on it: {shlex.join(['unmask', 'train', f'data.source={source}', f'data.store={out}', *other, 'run=runs/NAME'])}"
     )
+
+
+def _ids_by_role(text: str) -> dict[str, int]:
+    """Parse the value of ``--special-ids``.
+
+    Raises:
+        ValueError: it is no list of roles and ids.
+    """
+    import yaml
+
+    try:
+        ids = yaml.safe_load(f"{{{text.strip('{} ')}}}")
+    except yaml.YAMLError:
+        ids = None
+    if not isinstance(ids, dict) or not all(isinstance(id, int) for id in ids.values()):
+        raise ValueError(
+            f"--special-ids {text!r} is no list of roles and ids. Write roles with a colon and a space: --special-ids 'mask: 0, pad: 1, eos: 2'."
+        )
+    return ids

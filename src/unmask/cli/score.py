@@ -7,15 +7,18 @@ from typing import Annotated, Any
 import typer
 
 from unmask.cli import score_options as options
-from unmask.cli.options import DEMO_RUN, Device, Dtype, Field, Json, Model, Seed, Which
+from unmask.cli.model_options import DEFAULT_MODEL, ModelChoice, model_options
+from unmask.cli.mutants import HeatMap, Mutants, WildType, score_mutants
+from unmask.cli.options import Field, Json, Seed
 
 
+@model_options
 def score(
     text: Annotated[
         list[str] | None, typer.Argument(help="Texts to score; - or no text reads lines from standard input.")
     ] = None,
     source: options.Source = None,
-    model: Model = DEMO_RUN,
+    chosen: ModelChoice = DEFAULT_MODEL,
     before: options.Before = "",
     after: options.After = "",
     spans: options.Spans = False,
@@ -27,10 +30,10 @@ def score(
     per: options.Per = "sentence",
     out: options.Out = None,
     field: Field = "text",
+    mutants: Mutants = None,
+    wild_type: WildType = None,
+    heat_map: HeatMap = None,
     seed: Seed = 0,
-    which: Which = "last",
-    device: Device = "auto",
-    dtype: Dtype = "auto",
     as_json: Json = False,
     as_lines: options.Lines = False,
 ) -> None:
@@ -43,8 +46,15 @@ def score(
     from unmask.evaluate.minimal_pairs import score_pairs
     from unmask.evaluate.pseudo import PSEUDO_FORMS
     from unmask.evaluate.scoring import ScoringOptions, score_rows
-    from unmask.text.loading import load
 
+    if mutants is not None:
+        loaded = chosen.load()
+        score_mutants(loaded.model, loaded.tokenizer, mutants, wild_type, heat_map, seed, as_json)
+        return
+    if wild_type is not None or heat_map is not None:
+        raise ValueError(
+            "--wild-type and --heat-map are for --mutants, a table of protein mutants. Give it, or leave them out."
+        )
     PSEUDO_FORMS.choose(form)
     if out is not None:
         check_suffix(out)
@@ -52,23 +62,23 @@ def score(
         raise ValueError(
             "--pairs brings its own sentences: leave texts, --input, --before, --after, --spans and --per out."
         )
-    chosen: ScoringOptions = {"form": form, "samples": samples if bound else None, "exact": exact, "seed": seed}
+    scoring: ScoringOptions = {"form": form, "samples": samples if bound else None, "exact": exact, "seed": seed}
     kind = "log-likelihood bound" if bound else "log-likelihood" if exact else "pseudo-log-likelihood"
     kind += f" ({form})" if form != "original" else ""
     printed: dict[str, Any] = {"out": out, "as_json": as_json, "as_lines": as_lines}
     if pairs is not None:
         given = read_pairs(pairs)
-        loaded = load(model, which, device, dtype)
+        loaded = chosen.load()
         network: Any = loaded.model
         with counting("scoring") as progress:
             found = score_pairs(
-                network, loaded.tokenizer, given, template=loaded.uses_template, progress=progress, **chosen
+                network, loaded.tokenizer, given, template=loaded.uses_template, progress=progress, **scoring
             )
         print_pairs(kind, found, **printed)
         return
-    loaded = load(model, which, device, dtype)
+    loaded = chosen.load()
     network = loaded.model
     rows = read_score_rows(loaded, text, source, field=field, before=before, after=after, spans=spans)
     with counting("scoring") as progress:
-        scores = score_rows(network, SpecialIds.of(loaded.tokenizer), rows, progress=progress, **chosen)
+        scores = score_rows(network, SpecialIds.of(loaded.tokenizer), rows, progress=progress, **scoring)
     print_scores(kind, scores, per=per, **printed)

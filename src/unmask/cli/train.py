@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from unmask.cli.model_options import TrustRemoteCode
 
 
 def train(
@@ -22,11 +25,14 @@ def train(
     ] = False,
     seeds: Annotated[
         str | None,
-        typer.Option(help="Train one run per seed, one after another, in run-SEED inside the run folder: 0,1,2."),
+        typer.Option(
+            help="Train one run per seed, one after another, in run-SEED inside the run folder, and list them in its runs.json: 0,1,2."
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Number of tokenising processes; by default one per core.")
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Train a masked language model, or resume a run: `unmask train run=FOLDER` resumes from its last checkpoint."""
     from unmask.config.config_file import config_yaml
@@ -41,7 +47,7 @@ def train(
         return
 
     if seeds is None:
-        _train(file, given, workers)
+        _train(file, given, workers, trust_remote_code)
         return
     numbers = _numbers(seeds)
     if any(each.partition("=")[0].strip() == "seed" for each in given):
@@ -50,7 +56,18 @@ def train(
     if config.data.store is None:
         given.append(f"data.store={config.run}/data")
     for number in numbers:
-        _train(file, [*given, f"seed={number}", f"run={config.run}/run-{number}"], workers)
+        _train(file, [*given, f"seed={number}", f"run={config.run}/run-{number}"], workers, trust_remote_code)
+        _list_run(Path(config.run), number)
+
+
+def _list_run(parent: Path, seed: int) -> None:
+    """Add a finished run to ``runs.json``, which lists the runs of a folder that differ in their seed only: ``[{"run", "seed"}]``."""
+    from unmask.storage import read_json, write_json
+
+    index = parent / "runs.json"
+    before = read_json(index)["runs"] if index.is_file() else []
+    runs = {each["seed"]: each for each in before} | {seed: {"run": f"run-{seed}", "seed": seed}}
+    write_json(index, {"runs": [runs[each] for each in sorted(runs)]})
 
 
 def _numbers(seeds: str) -> list[int]:
@@ -66,13 +83,15 @@ def _numbers(seeds: str) -> list[int]:
     return numbers
 
 
-def _train(file: str | None, given: list[str], workers: int | None) -> None:
+def _train(file: str | None, given: list[str], workers: int | None, trust_remote_code: bool) -> None:
     """Train one run, and print where it is."""
-    from pathlib import Path
+    from unmask.cli.screen import NOTES, preparing
+
+    if not NOTES.is_terminal:
+        NOTES.print("loading the training packages …")  # several seconds on a cold start
 
     from unmask.build.run import train as run_training
     from unmask.cli.sample_text import training_sampler
-    from unmask.cli.screen import NOTES, preparing
     from unmask.resume import config_to_resume
     from unmask.training.plots import plot_loss
 
@@ -82,7 +101,12 @@ def _train(file: str | None, given: list[str], workers: int | None) -> None:
         NOTES.print(f"Resuming {config.run} with {differences}.", highlight=False, markup=False, soft_wrap=True)
     with preparing() as progress:
         checkpoint = run_training(
-            config, console=NOTES, sampler=training_sampler(config), workers=workers, progress=progress
+            config,
+            console=NOTES,
+            sampler=training_sampler(config),
+            workers=workers,
+            progress=progress,
+            trust_remote_code=trust_remote_code,
         )
     run = Path(config.run)
     plot_loss(run / "metrics.csv", run / "loss.png", str(run))

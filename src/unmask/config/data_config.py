@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from unmask.config.section import Section
 
@@ -47,6 +47,10 @@ class DataConfig(Section):
         le=2**24,
         description="Largest vocabulary of the trained tokenizer, in tokens, special ones included.",
     )
+    special_ids: dict[str, int] | None = Field(
+        None,
+        description="Ids of the special tokens of ready ids, such as {mask: 0, pad: 1, eos: 2}; null = the tokenizer chooses them.",
+    )
     valid_fraction: float = Field(
         0.05, gt=0.0, lt=1.0, description="Fraction of the bytes in the validation split, between 0 and 1."
     )
@@ -58,5 +62,23 @@ class DataConfig(Section):
         None,
         description="packed = documents packed uncut where they fit; document = one per row; stream = the token stream cut anywhere; null = packed for short documents, else stream.",
     )
+    augment: Literal["sudoku"] | None = Field(
+        None,
+        description="Rows that replace those of the store, anew in every epoch: sudoku = symmetric copies of puzzles; null = none.",
+    )
+    identity_weights: float | None = Field(
+        None,
+        gt=0.0,
+        le=1.0,
+        description="Aligned sequences (A3M): draw each with weight 1 / number of training sequences that share at least this fraction of its residues; 0.8 is usual, null = all alike.",
+    )
     workers: int = Field(0, ge=0, description="Number of data-loader processes; 0 = collate in the training process.")
     store: str | None = Field(None, description="Folder of prepared token stores; null = inside the run folder.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _special_ids_are_of_ready_ids(cls, values: Any) -> Any:
+        """Choose the tokenizer ``ids`` where special ids are given and no tokenizer."""
+        if isinstance(values, dict) and values.get("special_ids") is not None and values.get("tokenizer") is None:
+            return {**values, "tokenizer": "ids"}
+        return values

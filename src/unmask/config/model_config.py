@@ -35,7 +35,7 @@ class ModelConfig(Section):
         lt=1.0,
         description="Dropout probability of attention and residual branches; 0 is fastest and usual in pretraining.",
     )
-    activation: Literal["relu", "gelu", "silu", "squared_relu"] = Field(
+    activation: Literal["relu", "gelu", "gelu_tanh", "silu", "squared_relu"] = Field(
         "gelu", description="Activation function of the feed-forward layers."
     )
     max_length: PositiveInt = Field(1024, description="Longest row that the network accepts, in tokens.")
@@ -60,9 +60,9 @@ class ModelConfig(Section):
         False,
         description="Use FlexAttention for packed rows on CUDA, best without dropout; on a CPU the result is the same.",
     )
-    kind: Literal["rotary", "instruction_trace", "hugging_face"] = Field(
+    kind: Literal["rotary", "learned_positions", "instruction_trace", "hugging_face"] = Field(
         "rotary",
-        description="Network: rotary (any tokens), instruction_trace (adds embeddings of instruction and argument index), or hugging_face (from init).",
+        description="Network: rotary (any tokens), learned_positions (adds a vector per position, for boards and other rows of one layout), instruction_trace (adds embeddings of instruction and argument index), or hugging_face (from init).",
     )
     init: str | None = Field(
         None,

@@ -113,6 +113,10 @@ class ObjectiveConfig(Section):
         0.0,
         description="Probability that a masked position holds a random ordinary token; otherwise it keeps its token.",
     )
+    never_masked: str = Field(
+        "",
+        description="Tokens that are visible at all times, never masked and never scored, separated by spaces: - is the gap of aligned sequences.",
+    )
     replace_spans: bool = Field(
         False, description="Spans: draw [MASK], random or unchanged once per span instead of once per token (SpanBERT)."
     )

@@ -17,9 +17,11 @@ A complete folder can be reopened without its source (see ``recipe``).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -32,7 +34,8 @@ from unmask.data.document import Document
 from unmask.data.recipe import Recipe, claim
 from unmask.data.store.token_store import TokenStore
 from unmask.data.store.writer import write_store
-from unmask.data.tokenizing.kinds import TOKENIZER_KINDS, train_tokenizer
+from unmask.data.tokenizing.kinds import ONLY_IDS, TOKENIZER_KINDS, train_tokenizer
+from unmask.data.tokenizing.number_tokens import check_special_ids, without_ends
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.data.traces.trace_tokenizer import trace_tokenizer
 from unmask.storage import read_json, write_json
@@ -123,6 +126,7 @@ def prepare(
     shard_tokens: int = DEFAULT_SHARD_TOKENS,
     seed: int = 0,
     progress: Progress | None = None,
+    special_ids: Mapping[str, int] | None = None,
 ) -> Prepared:
     """Tokenise a corpus into training and validation stores.
 
@@ -145,6 +149,8 @@ def prepare(
         seed: seed of the validation split.
         progress: called with ``(documents done, total documents or None, stage)``; stages are ``"tokenizer"``,
             ``"train"`` and ``"valid"``.
+        special_ids: ids of the special tokens of ready ids by role, such as ``{"mask": 0, "pad": 1, "eos": 2}``; the tokenizer is
+            ``ids`` then, and ``vocab_size`` the number of all ids. None = the tokenizer chooses them.
 
     Returns:
         The paths and sizes of the prepared folder.
@@ -171,6 +177,11 @@ def prepare(
         )
     if shard_tokens < 1 or (workers is not None and workers < 1):
         raise ValueError(f"shard_tokens ({shard_tokens}) and workers ({workers}) must be at least 1.")
+    if special_ids is not None:
+        tokenizer = "ids" if tokenizer is None else tokenizer
+        if tokenizer != "ids":
+            raise ValueError(f"special_ids are those of ready ids, and the tokenizer is {tokenizer!r}. {ONLY_IDS}")
+        check_special_ids(special_ids, vocab_size)
     out = Path(out)
     source = Source.parse(source)
     separate = None if valid_source is None else Source.parse(valid_source)
@@ -188,7 +199,7 @@ def prepare(
         SpecialIds.of(given).require("pad", "eos")
     fingerprint = source.fingerprint()
     valid_fingerprint = fingerprint if separate is None else separate.fingerprint()
-    arguments = {
+    arguments: dict[str, Any] = {
         "source": fingerprint,
         "tokenizer": None if given is None else given.fingerprint,
         "vocab_size": vocab_size if given is None else None,
@@ -203,7 +214,17 @@ def prepare(
         arguments["chat_template"] = given.settings["chat_template"]
     if kind not in (None, "bpe"):
         arguments["tokenizer_kind"] = kind
-    recipe = Recipe.of(source, separate, tokenizer, vocab_size=vocab_size, valid_fraction=valid_fraction, seed=seed)
+    if special_ids is not None:
+        arguments["special_ids"] = dict(special_ids)
+    recipe = Recipe.of(
+        source,
+        separate,
+        tokenizer,
+        vocab_size=vocab_size,
+        valid_fraction=valid_fraction,
+        seed=seed,
+        special_ids=special_ids,
+    )
     home = out.resolve()
     home.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(home.with_name(f".{home.name}.lock")):
@@ -220,6 +241,10 @@ def prepare(
             training, validation = split.training, split.validation
         else:
             training, validation = source.documents, separate.documents
+        if special_ids is not None:
+            training, validation = (
+                partial(_without_ends, documents, vocab_size, special_ids) for documents in (training, validation)
+            )
         used, count = _load_or_train_tokenizer(
             out / "tokenizer.json",
             given or ("traces" if source.kind == "traces" else str(kind)),
@@ -227,6 +252,7 @@ def prepare(
             training(),
             report,
             row_fields if source.supervised else lambda text: [text],
+            special_ids,
         )
 
         def write(stage: str, documents: Iterator[Document], fingerprint: str, total: int | None) -> TokenStore:
@@ -258,6 +284,12 @@ def prepare(
         return prepared
 
 
+def _without_ends(
+    documents: Callable[[], Iterator[Document]], vocab_size: int, special_ids: Mapping[str, int]
+) -> Iterator[Document]:
+    return without_ends(documents(), vocab_size, special_ids)
+
+
 def _load_or_find_split(path: Path, source: Source, fraction: float, seed: int) -> HeldOut:
     """Load the split of an earlier attempt, or choose and save one."""
     if path.exists():
@@ -276,6 +308,7 @@ def _load_or_train_tokenizer(
     training: Iterator[Document],
     report: Progress,
     texts_of: Callable[[str], list[str]],
+    special_ids: Mapping[str, int] | None = None,
 ) -> tuple[Tokenizer, int | None]:
     """Load the tokenizer of an earlier attempt, save the given one, or train one of a kind (or of ``"traces"``).
 
@@ -303,7 +336,9 @@ def _load_or_train_tokenizer(
             yield from texts_of(document.text)
 
     trained = (
-        trace_tokenizer(texts(), vocab_size) if wanted == "traces" else train_tokenizer(wanted, texts(), vocab_size)
+        trace_tokenizer(texts(), vocab_size)
+        if wanted == "traces"
+        else train_tokenizer(wanted, texts(), vocab_size, special_ids)
     )
     trained.save(path)
     return Tokenizer.load(path), done if complete else None

@@ -33,6 +33,7 @@ class Recipe:
         kind: ``"text"``, or ``"supervised"`` for rows with answers.
         tokenizer: path or name of the given tokenizer; None if one was trained, ``UNNAMED`` for a tokenizer object.
         vocab_size, valid_fraction, seed: None if nothing depends on them.
+        special_ids: ids of the special tokens by role; None if the tokenizer chose them.
     """
 
     source: str
@@ -46,6 +47,7 @@ class Recipe:
     vocab_size: int | None
     valid_fraction: float | None
     seed: int | None
+    special_ids: dict[str, int] | None = None
 
     @classmethod
     def of(
@@ -57,6 +59,7 @@ class Recipe:
         vocab_size: int,
         valid_fraction: float,
         seed: int,
+        special_ids: Mapping[str, int] | None = None,
     ) -> Recipe:
         """Return the recipe of a request."""
         separate = valid_source is not None
@@ -78,6 +81,7 @@ class Recipe:
             vocab_size=vocab_size if tokenizer is None or tokenizer in TOKENIZER_KINDS else None,
             valid_fraction=None if separate else valid_fraction,
             seed=None if separate else seed,
+            special_ids=None if special_ids is None else dict(special_ids),
         )
 
     @classmethod

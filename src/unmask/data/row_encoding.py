@@ -2,6 +2,7 @@
 
     prompt · answer · EOS              flags on answer and EOS
     before · middle · after · EOS      flags on middle
+    solution · EOS                     flags at the blanks of the puzzle
     chat template · EOS                flags on the answers of the assistant, and on an EOS directly after one
 
 The fields are tokenised one by one, so a prompt has the same ids here and when it is continued. The text of an answer
@@ -19,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmask.data.corpus.encoding import DocumentTokenizer, TokenizedDocuments
-from unmask.data.corpus.row_shapes import ANSWER_ROLE, NEEDS_TEMPLATE
+from unmask.data.corpus.row_shapes import ANSWER_ROLE, BLANKS, NEEDS_TEMPLATE
 from unmask.data.document import Document
 from unmask.data.tokenizing.tokenizers import Tokenizer
+
+BLANK = 2  # flag of a learnt token of a puzzle, whose blanks are one answer in several pieces
 
 
 class EncodedRow(NamedTuple):
@@ -29,7 +32,7 @@ class EncodedRow(NamedTuple):
 
     Attributes:
         ids: tokens with EOS.
-        learnt: 1 at each token that is learnt, else 0; as long as ``ids``.
+        learnt: 1 at each token that is learnt (``BLANK`` in puzzles), else 0; as long as ``ids``.
         text: the fields in their order in the row.
     """
 
@@ -55,6 +58,8 @@ class RowEncoder:
         row = json.loads(text)
         if "messages" in row:
             return self._chat(row["messages"])
+        if "puzzle" in row:
+            return self._puzzle(row["puzzle"], row["solution"])
         fields, learnt_field = (
             (("prompt", "answer"), "answer") if "answer" in row else (("before", "middle", "after"), "middle")
         )
@@ -65,6 +70,15 @@ class RowEncoder:
             learnt += [int(field == learnt_field)] * len(piece)
             before += row[field]
         return EncodedRow([*ids, self.eos], [*learnt, int(learnt_field == "answer")], before)
+
+    def _puzzle(self, puzzle: str, solution: str) -> EncodedRow:
+        ids = self.tokenizer.encode(solution)
+        if len(ids) != len(solution):
+            raise ValueError(
+                f"The solution {solution!r} has {len(solution)} characters and {len(ids)} tokens, and the blanks of a puzzle are single tokens. "
+                "Use data.tokenizer=characters."
+            )
+        return EncodedRow([*ids, self.eos], [*(BLANK * (cell in BLANKS) for cell in puzzle), 0], solution)
 
     def _chat(self, messages: list[dict[str, str]]) -> EncodedRow:
         from unmask.data.supervised import chat_row  # imports torch, which other rows do not need

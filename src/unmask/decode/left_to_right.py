@@ -6,12 +6,14 @@ such a network has never seen as text.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from jaxtyping import Bool
 from torch import Tensor
 
 from unmask.contracts import is_autoregressive
+from unmask.decode.rules import Rules
 
 DEFAULT_ORDERS = ("random", "top_prob")  # of commands and methods, in which the network may be of any kind
 
@@ -25,6 +27,11 @@ def order_for(model: Any, order: Any) -> Any:
         'left_to_right'
     """
     return "left_to_right" if isinstance(order, str) and order in DEFAULT_ORDERS and is_autoregressive(model) else order
+
+
+def rules_for_network(model: Any, rules: Rules) -> Rules:
+    """Return the rules for a network: with ``left_to_right`` for an autoregressive one."""
+    return replace(rules, left_to_right=True) if is_autoregressive(model) else rules
 
 
 def refuse_other_orders(

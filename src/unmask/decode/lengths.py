@@ -11,7 +11,7 @@ Shapes: ``K`` lengths; the canvas ``[K, L]`` has the longest row's ``L``, padded
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +20,8 @@ from torch import Tensor
 
 from unmask.contracts import MLMModel, MLMStepResults, SpecialIds
 from unmask.decode.canvas import Canvas
-from unmask.decode.loop import fill_canvas
+from unmask.decode.forward_request import ForwardRequest
+from unmask.decode.loop import decode_steps, drive
 from unmask.decode.observers.base import Decoded
 from unmask.decode.rules import Rules
 
@@ -127,6 +128,24 @@ def fill_and_score(
     Returns:
         float64 ``[B]``, the sum of the log-probabilities of the placed tokens over ``tokens ** power``; and the decode.
     """
+    steps = score_steps(
+        rows, rules, special=special, seed=seed, power=power, row_ids=row_ids, observers=observers, device=device
+    )
+    return drive(model, steps)
+
+
+def score_steps(
+    rows: Sequence[Sequence[int]],
+    rules: Rules,
+    *,
+    special: SpecialIds,
+    seed: int | None = None,
+    power: float = 1.0,
+    row_ids: Sequence[int] | None = None,
+    observers: Sequence[Any] = (),
+    device: torch.device | str = "cpu",
+) -> Generator[ForwardRequest, Tensor, tuple[Float[Tensor, " rows"], Decoded]]:
+    """Do what :func:`fill_and_score` does, one forward request after the other; arguments as there."""
     width = max(map(len, rows))
     filler = special.mask if special.pad is None else special.pad
     ids = torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows], device=device)
@@ -134,7 +153,7 @@ def fill_and_score(
     keys = None if row_ids is None else torch.tensor(list(row_ids), device=device)
     canvas = Canvas.infill(ids, special, real, row_ids=keys)
     placed = _Placed(torch.zeros(ids.shape, dtype=torch.float64, device=device))
-    decoded = fill_canvas(model, canvas, rules, special=special, seed=seed, observers=[placed, *observers])
+    decoded = yield from decode_steps(canvas, rules, special, seed, [placed, *observers])
     tokens = canvas.blanks(special.mask).sum(-1).double()
     return placed.log_probs.sum(-1) / tokens**power, decoded
 

@@ -1,4 +1,4 @@
-"""The decoding loop: ``fill_canvas``.
+"""The decoding loop: ``decode_steps``, a generator that stops wherever the network is needed, and its driver ``fill_canvas``.
 
 Each step, for the rows that still contain masked positions:
 
@@ -9,26 +9,30 @@ Each step, for the rows that still contain masked positions:
 A score that reads no logits runs before the network. If no rule reads probabilities, the softmax is skipped. Draws are keyed by (seed, row id, step,
 position from the row's first real token): a row decodes to the same tokens alone, in any batch, and under any padding.
 
+The generator yields a ``ForwardRequest`` and is sent its logits. ``drive`` runs each request in a forward pass of its own;
+``unmask.decode.continuous`` merges the requests of many decodes, which join and leave between steps.
+
 Shapes: ``b`` unfinished rows of ``L`` positions; ``[N, V]`` over scored positions, row-major.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unmask import allocator
-from unmask.contracts import MLMModel, MLMStepResults, SpecialIds, is_autoregressive
+from unmask.contracts import MLMModel, MLMStepResults, SpecialIds
 from unmask.decode.batch_state import BatchState
 from unmask.decode.canvas import Canvas
+from unmask.decode.forward_request import ForwardRequest, Steps
 from unmask.decode.forwards.plain import ForwardSession
-from unmask.decode.left_to_right import refuse_other_orders
+from unmask.decode.left_to_right import refuse_other_orders, rules_for_network
 from unmask.decode.logits.constraints import Unconstrained
 from unmask.decode.logits.processors import AllowedIds, as_logits
 from unmask.decode.observers.base import CallbackList, Decoded
@@ -44,6 +48,9 @@ from unmask.ops.sampling import Logits
 from unmask.randomness import Stream
 
 _MANY_STEPS = 8  # from this many steps on, prepacking the weights pays off
+
+
+Result = TypeVar("Result")
 
 
 def fill_canvas(
@@ -83,71 +90,120 @@ def fill_canvas(
         >>> decoded.ids[0, [0, 3]].tolist(), int((decoded.ids == 0).sum()), decoded.forward_passes
         ([5, 6], 0, 2)
     """
+    decoded: Decoded = drive(model, decode_steps(canvas, rules_for_network(model, rules), special, seed, observers))
+    return decoded
+
+
+def drive(model: MLMModel, work: Generator[ForwardRequest, Tensor, Result]) -> Result:
+    """Run a decode, or several in turn, each request in a forward pass of its own.
+
+    Args:
+        model: the network. It runs in eval mode; its mode is restored afterwards.
+        work: a generator of forward requests.
+
+    Returns:
+        What the generator returns.
+    """
+    with torch.inference_mode(), eval_mode(model):
+        try:
+            request = next(work)
+            network = reached(model, request.view.ids.device)
+            with prepack_weights(model) if request.steps >= _MANY_STEPS else nullcontext():
+                while True:
+                    request = work.send(request.session(network, request.view, request.where))
+        except StopIteration as done:
+            result: Result = done.value
+    allocator.watch.look()
+    return result
+
+
+def decode_steps(
+    canvas: Canvas,
+    rules: Rules,
+    special: SpecialIds,
+    seed: int | None = None,
+    observers: Sequence[Any] = (),
+) -> Steps:
+    """Fill every masked position of a canvas, one forward request after the other.
+
+    Drive it under ``torch.inference_mode()``, with the network in eval mode.
+
+    Args:
+        canvas: given tokens and positions to fill, ``[B, L]``.
+        rules: how to decode.
+        special: special ids, which are never placed (except EOS, see ``Rules.allow_eos``).
+        seed: of all draws; None takes one from torch's global generator.
+        observers: called after every step; they never change the samples.
+
+    Yields:
+        The forward passes, in order.
+
+    Returns:
+        The filled canvas and its cost.
+
+    Raises:
+        ValueError: logits processors, constraints or special ids forbid every token at some position.
+    """
     started = time.perf_counter()
-    if seed is None:
-        seed = int(torch.randint(2**63 - 1, ()))
-    home = canvas.ids.device
-    if not has_float64(home):
-        canvas = canvas.to(torch.device("cpu"))
-    network = reached(model, canvas.ids.device)
-    callbacks = CallbackList(observers)
-    callbacks.begin(canvas, special)
-    if not bool(canvas.blanks(special.mask).any()):
-        return _nothing_to_do(canvas, callbacks)
-
-    session = rules.forward.start(len(canvas.ids), rules.block_schedule)
-    state = BatchState.start(canvas, rules, special, seed)
-    steps_taken = torch.zeros(len(canvas.ids), dtype=torch.int64)
-    time_taken = torch.zeros(len(canvas.ids), dtype=torch.float64)
+    with torch.inference_mode(False):  # what leaves the decode are ordinary tensors
+        if seed is None:
+            seed = int(torch.randint(2**63 - 1, ()))
+        home = canvas.ids.device
+        if not has_float64(home):
+            canvas = canvas.to(torch.device("cpu"))
+        callbacks = CallbackList(observers)
+        callbacks.begin(canvas, special)
+        if not bool(canvas.blanks(special.mask).any()):
+            return _nothing_to_do(canvas, callbacks)
+        session = rules.forward.start(len(canvas.ids), rules.block_schedule)
+        state = BatchState.start(canvas, rules, special, seed)
+        steps_taken = torch.zeros(len(canvas.ids), dtype=torch.int64)
+        time_taken = torch.zeros(len(canvas.ids), dtype=torch.float64)
     forward_passes = positions_computed = 0
+    unfinished = state.to_fill.any(-1).nonzero()[:, 0]
+    on_host = unfinished.cpu()  # the same on the host, since each read from an accelerator waits for it
+    for step in range(state.plan.shape[1]):
+        if not len(unfinished):
+            break
+        view = state.view(step, unfinished, rules.block_schedule)
+        acting, rows = rules.remasking.acts(view).cpu(), on_host
+        if not bool(acting.any()):
+            continue
+        if not bool(acting.all()):
+            which = acting.nonzero()[:, 0]
+            view, rows = view.take(which.to(unfinished.device)), on_host[which]
+        positions_computed += session.positions(view)
+        judged = rules.selector.critic_tokens(view)
+        choice = yield from _step(session, view, rules, special, callbacks, state.plan.shape[1])
+        if rules.left_to_right:
+            refuse_other_orders(view.blanks, choice.where, choice.hidden)
+        after = _commit(view, choice, rules, special)
+        if callbacks:
+            callbacks.update_history(_results(view, after, choice))
 
-    left_to_right = is_autoregressive(model)
-    many = state.plan.shape[1] >= _MANY_STEPS
-    with torch.inference_mode(), eval_mode(model), prepack_weights(model) if many else nullcontext():
-        unfinished = state.to_fill.any(-1).nonzero()[:, 0]
-        on_host = unfinished.cpu()  # the same on the host, since each read from an accelerator waits for it
-        for step in range(state.plan.shape[1]):
-            if not len(unfinished):
-                break
-            view = state.view(step, unfinished, rules.block_schedule)
-            acting, rows = rules.remasking.acts(view).cpu(), on_host
-            if not bool(acting.any()):
-                continue
-            if not bool(acting.all()):
-                which = acting.nonzero()[:, 0]
-                view, rows = view.take(which.to(unfinished.device)), on_host[which]
-            positions_computed += session.positions(view)
-            judged = rules.selector.critic_tokens(view)
-            choice = _step(network, session, view, rules, special, callbacks)
-            if left_to_right:
-                refuse_other_orders(view.blanks, choice.where, choice.hidden)
-            after = _commit(view, choice, rules, special)
-            if callbacks:
-                callbacks.update_history(_results(view, after, choice))
-
-            state.ids[view.rows] = after
-            if state.commit_prob is not None and view.commit_prob is not None:
-                state.commit_prob[view.rows] = choice.commit_prob(view.commit_prob)
-            forward_passes += 1
-            steps_taken[rows] += 1
-            if judged is not None:
-                positions_computed += int(judged.sum())
-                forward_passes += int(bool(judged.any()))
-                steps_taken[rows] += (judged > 0).long().cpu()
-            blank = state.blanks(unfinished).any(-1).cpu()
-            if not bool(blank.all()):
-                time_taken[on_host[~blank]] = time.perf_counter() - started
-                on_host = on_host[blank]
-                unfinished = on_host.to(unfinished.device)
+        state.ids[view.rows] = after
+        if state.commit_prob is not None and view.commit_prob is not None:
+            state.commit_prob[view.rows] = choice.commit_prob(view.commit_prob)
+        forward_passes += 1
+        steps_taken[rows] += 1
+        if judged is not None:
+            positions_computed += int(judged.sum())
+            forward_passes += int(bool(judged.any()))
+            steps_taken[rows] += (judged > 0).long().cpu()
+        blank = state.blanks(unfinished).any(-1).cpu()
+        if not bool(blank.all()):
+            time_taken[on_host[~blank]] = time.perf_counter() - started
+            on_host = on_host[blank]
+            unfinished = on_host.to(unfinished.device)
 
     if len(unfinished):
         raise ValueError(
             f"{len(unfinished)} rows still hold masked tokens after {state.plan.shape[1]} steps: the commit rule "
             f"{type(rules.selector.commit_rule).__name__} unmasked fewer positions than its quota. Return at least scores.quota positions."
         )
-    decoded = Decoded(state.ids.to(home), steps_taken, time_taken, forward_passes, positions_computed)
-    callbacks.end(decoded)
-    allocator.watch.look()
+    with torch.inference_mode(False):
+        decoded = Decoded(state.ids.to(home), steps_taken, time_taken, forward_passes, positions_computed)
+        callbacks.end(decoded)
     return decoded
 
 
@@ -182,8 +238,8 @@ class _Choice(NamedTuple):
 
 
 def _step(
-    model: MLMModel, session: ForwardSession, view: StepView, rules: Rules, special: SpecialIds, callbacks: CallbackList
-) -> _Choice:
+    session: ForwardSession, view: StepView, rules: Rules, special: SpecialIds, callbacks: CallbackList, steps: int
+) -> Generator[ForwardRequest, Tensor, _Choice]:
     """Choose positions, then sample tokens, in one forward pass.
 
     Observers never change the samples: probabilities for observers alone are computed after the draw.
@@ -192,19 +248,19 @@ def _step(
     draft = None
     if selector.draws_first:
         scored = view.candidates
-        log_probs = _log_probs(model, session, view, scored, rules, special)
+        log_probs = _log_probs((yield ForwardRequest(session, view, scored, steps)), view, scored, rules, special)
         drawn = rules.constraint.draw(rules.tokens, log_probs, _uniforms(log_probs, view, scored, rules), view, scored)
         drawn_probability = log_probs.gather(-1, drawn[:, None])[:, 0].exp()
         draft = Draft(view.ids.masked_scatter(scored, drawn), spread(drawn_probability, scored, 0.0))
         where, hidden, confidence = selector.choose(view, log_probs, rules.remasking, draft)
     elif selector.needs_logits:
         scored = view.candidates
-        log_probs = _log_probs(model, session, view, scored, rules, special)
+        log_probs = _log_probs((yield ForwardRequest(session, view, scored, steps)), view, scored, rules, special)
         where, hidden, confidence = selector.choose(view, log_probs, rules.remasking)
     else:
         where, hidden, confidence = selector.choose(view, None, rules.remasking)
         scored = view.candidates if callbacks.wants_all_logits else where
-        log_probs = _log_probs(model, session, view, scored, rules, special)
+        log_probs = _log_probs((yield ForwardRequest(session, view, scored, steps)), view, scored, rules, special)
     chosen = log_probs if scored is where else log_probs[where[scored]]
     if draft is None:
         tokens = rules.constraint.draw(rules.tokens, chosen, _uniforms(chosen, view, where, rules), view, where)
@@ -228,15 +284,14 @@ def _uniforms(
 
 
 def _log_probs(
-    model: MLMModel,
-    session: ForwardSession,
+    raw: Float[Tensor, "scored vocab"],
     view: StepView,
     where: Bool[Tensor, "rows seq"],
     rules: Rules,
     special: SpecialIds,
 ) -> LogProbs:
     """Return log-probabilities over the allowed ids at ``where``; logits if no rule reads probabilities."""
-    logits = as_logits(session(model, view, where))
+    logits = as_logits(raw)
     ordinary = AllowedIds(special, rules.allow_eos)
     if rules.logits_processors:
         logits = ordinary(logits, view, where)

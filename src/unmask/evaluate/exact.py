@@ -80,9 +80,14 @@ def any_order_conditionals(
     return subsets, nats
 
 
-def exact_nelbo(model: MLMModel, ids: Sequence[int], special: SpecialIds) -> float:
-    """Return the bound of one row, in nats, without sampling."""
-    subsets, nats = any_order_conditionals(model, ids, special)
+def exact_nelbo(
+    model: MLMModel,
+    ids: Sequence[int] | NDArray[np.integer],
+    special: SpecialIds,
+    scored: NDArray[np.bool_] | None = None,
+) -> float:
+    """Return the bound of one row, or of its tokens ``scored`` given the others, in nats, without sampling."""
+    subsets, nats = any_order_conditionals(model, ids, special, scored=scored)
     size = subsets.sum(-1)
     n = int(size.max())
     weight = torch.tensor(

@@ -11,7 +11,7 @@ rule in one order; the others are neither a likelihood nor a bound. In every for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from unmask.contracts import MLMModel, SpecialIds
 from unmask.devices import device_of
-from unmask.evaluate.hidden import Progress, measure_at
+from unmask.evaluate.hidden import Measure, Progress, measure_at
 from unmask.evaluate.suitability import check_form
 from unmask.evaluate.windows import batches, stack
 from unmask.nn.modes import eval_mode
@@ -109,6 +109,30 @@ def pseudo_log_likelihood(
         >>> scores[0].round(4).tolist()  # -ln(16) each
         [-2.7726, -2.7726]
     """
+    scores = [np.full(len(row), np.nan) for row in rows]
+    found = masked_in_turn(model, rows, special, [token_nll], form, words, scored, batch_tokens, device, progress)
+    for row, place, nll in found:
+        scores[row][place] = -nll[0]
+    return scores
+
+
+def masked_in_turn(
+    model: MLMModel,
+    rows: Sequence[Sequence[int] | NDArray[np.integer]],
+    special: SpecialIds,
+    measures: Sequence[Measure],
+    form: str = "original",
+    words: Sequence[NDArray[np.int64]] | None = None,
+    scored: Sequence[NDArray[np.bool_]] | None = None,
+    batch_tokens: int | None = None,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
+    """Mask every scored token in turn, and yield its row, its position and its measures ``[M]``.
+
+    Args:
+        measures: functions of logits and targets. The other arguments and the errors are those of :func:`pseudo_log_likelihood`.
+    """
     masked_range = PSEUDO_FORMS.choose(form)
     check_form(model, form)
     if form in OF_WORDS and words is None:
@@ -137,8 +161,7 @@ def pseudo_log_likelihood(
         )
     )
     sizes = np.array([len(row) for row in ids], dtype=np.int64)
-    lengths, offset = sizes[row_of], (np.cumsum(sizes) - sizes)[row_of]
-    flat = np.full(int(sizes.sum()), np.nan)
+    lengths = sizes[row_of]
     done, total = 0, int(lengths.sum())
     with eval_mode(model):
         for index in batches(lengths, batch_tokens or (CPU_BATCH if at.type == "cpu" else BATCH)):
@@ -149,9 +172,8 @@ def pseudo_log_likelihood(
             first, last, read = (torch.from_numpy(each[index]).to(at)[:, None] for each in (start, stop, target))
             masked, where = free & (place >= first) & (place < last), place == read
             batch = {"input_ids": tokens.masked_fill(masked, special.mask), "attention_mask": real}
-            nll = measure_at(model, batch, where, tokens[where], [token_nll])[0].numpy()
-            flat[offset[index] + target[index]] = -nll
+            values = measure_at(model, batch, where, tokens[where], measures).numpy()
+            yield from zip(row_of[index].tolist(), target[index].tolist(), values.T, strict=True)
             done += int(lengths[index].sum())
             if progress is not None:
                 progress(done, total)
-    return np.split(flat, np.cumsum(sizes)[:-1]) if len(ids) else []

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unmask.collate.layout import pad
 from unmask.contracts import SpecialIds
-from unmask.data.row_encoding import answer_window, last_answer
+from unmask.data.row_encoding import BLANK, answer_window, last_answer
 from unmask.data.store.token_store import TokenStore
 
 
@@ -114,7 +114,7 @@ class Windows:
         """Return one window of each row with answers, in which its last answer is scored.
 
         Args:
-            rows: ids of each row, and 1 at its tokens that belong to answers, else 0.
+            rows: ids of each row, and 1 at its tokens that belong to answers (2 = blank of a puzzle), else 0.
             block_size: largest number of tokens of a window; a longer row is cut around its last answer.
 
         Raises:
@@ -126,7 +126,8 @@ class Windows:
             start, stop = last_answer(learnt)
             kept = answer_window(learnt, block_size)
             place = np.arange(len(learnt))
-            answer = ((place >= start) & (place < stop))[kept]
+            in_pieces = BLANK in flags  # all blanks of a puzzle are one answer
+            answer = (learnt if in_pieces else (place >= start) & (place < stop))[kept]
             if answer.any():
                 windows.append(np.asarray(ids, dtype=np.int64)[kept])
                 answers.append(answer)

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from unmask.models.instruction_trace import MAX_ARGUMENTS, InstructionTraceMLMModel
+from unmask.models.learned_positions import LearnedPositionMLMModel
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 
 _TEXT_HEAD = {"norm": "norm", "projection": "decoder"}
@@ -30,18 +31,28 @@ def hub_sizes(network: RotaryTransformerMLMModel) -> dict[str, Any]:
     """Return the arguments of ``UnmaskConfig`` that describe a network.
 
     Raises:
-        ValueError: an autoregressive network.
+        ValueError: an autoregressive network, or one with the layers of the published encoder of instruction traces.
 
     Examples:
         >>> network = RotaryTransformerMLMModel(num_embeddings=32, d_model=16, num_layers=1, nhead=2)
         >>> hub_sizes(network)["intermediate_size"]
         64
     """
+    if isinstance(network, LearnedPositionMLMModel):
+        raise ValueError(
+            "The exported classes have no learned positions, and this network has model.kind=learned_positions. Use the run itself "
+            "(unmask.load), or train with model.kind=rotary."
+        )
     config = network.config
     if network.shift:
         raise ValueError(
             "This network is autoregressive (shift=True), and the exported class predicts masked tokens: it cannot be exported. Use it with "
             "unmask.load, or export a network of objective.name=diffusion or block_diffusion."
+        )
+    if config.get("published_layout"):
+        raise ValueError(
+            "This network has the layers of the published encoder of instruction traces, and exported folders have others. Write it back in "
+            "its own layout: unmask.models.published_layouts.export_state(network)."
         )
     sizes = {theirs: config[ours] for ours, theirs in _DIFFERS.items()} | {name: config[name] for name in _SAME}
     sizes["intermediate_size"] = config["dim_feedforward"] or 4 * config["d_model"]

@@ -2,7 +2,8 @@
 
 Adaptation keeps all weights and changes three things (DiffuLLaMA, 2410.17891; Dream, 2508.15487):
 
-    attention   both ways; ``future`` is the fraction of later positions that a token may attend to
+    attention   both ways; ``future`` is the fraction of later positions that a token may attend to. A layer with a sliding
+                window keeps it, on both sides
     mask        one more token, whose embedding starts as the mean of the others
     shift       the prediction of token i is read at token i - 1, as the network was trained; a BOS token precedes each row
 
@@ -22,6 +23,9 @@ from torch import Tensor, nn
 from unmask.models.unpadded import one_a_row, real_first
 from unmask.nn.vocabulary import refuse_unknown_ids
 from unmask.ops.segments import positions_from_mask
+
+FULL, SLIDING = "full_attention", "sliding_attention"  # kinds of layers in a config of transformers
+Masks = Tensor | dict[str, Tensor]
 
 
 class CausalLMAsMLM(nn.Module):
@@ -72,6 +76,12 @@ class CausalLMAsMLM(nn.Module):
         self.bos_idx = bos_idx
         self.shift = shift
         text = config.get_text_config()
+        self.kinds_of_attention: frozenset[str] = frozenset(getattr(text, "layer_types", None) or ())
+        if self.kinds_of_attention - {FULL, SLIDING}:
+            raise ValueError(
+                f"{name} has layers of {', '.join(sorted(self.kinds_of_attention - {FULL, SLIDING}))}, which cannot be opened to both "
+                "sides. Use a network whose layers are all full_attention or sliding_attention, such as Llama, Qwen2 or Gemma."
+            )
         self.padding_idx: int | None = getattr(text, "pad_token_id", None)
         self.num_tokens: int = model.get_input_embeddings().weight.shape[0]
         longest = getattr(text, "max_position_embeddings", None)
@@ -179,18 +189,28 @@ class CausalLMAsMLM(nn.Module):
                 f"A row has {ids.shape[1] - self.shift} tokens, and this network takes {self.max_length}: shorten the rows."
             )
         positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
-        output = self._call(ids, self._bias(real), positions)
+        output = self._call(ids, self._masks(real), positions)
         return output[:, :-1] if self.shift else output
 
-    def _call(self, ids: Tensor, bias: Tensor | None, positions: Tensor | None) -> Tensor:
-        given = {"input_ids": ids, "attention_mask": bias, "position_ids": positions, "use_cache": False}
+    def _call(self, ids: Tensor, masks: Masks | None, positions: Tensor | None) -> Tensor:
+        given = {"input_ids": ids, "attention_mask": masks, "position_ids": positions, "use_cache": False}
         given = {key: value for key, value in given.items() if value is not None}
         if getattr(self, "_has_plain_head", True):
             return cast(Tensor, self.model.base_model(**given).last_hidden_state)
         return cast(Tensor, self.model(**given).logits)
 
-    def _bias(self, real: Bool[Tensor, "rows seq"]) -> Float[Tensor, "rows one seq seq"]:
-        """What is added to attention scores: 0 where a token may attend, the most negative number elsewhere."""
+    def _masks(self, real: Bool[Tensor, "rows seq"]) -> Masks:
+        """Return what is added to attention scores, ``[B, 1, L, L]``: for all layers, or by the kind of a layer."""
+        pairs = self._pairs(real)
+        window = getattr(self.model.config.get_text_config(), "sliding_window", None)
+        if window is None or self.kinds_of_attention == {FULL}:
+            return self._bias(pairs)
+        place = torch.arange(real.shape[1], device=real.device)
+        near = self._bias(pairs & ((place[:, None] - place).abs() < window))
+        return {FULL: self._bias(pairs), SLIDING: near} if self.kinds_of_attention else near
+
+    def _pairs(self, real: Bool[Tensor, "rows seq"]) -> Bool[Tensor, "rows seq seq"]:
+        """Return which tokens attend to which; under annealing, later ones are drawn at random."""
         length = real.shape[1]
         later = torch.ones(length, length, dtype=torch.bool, device=real.device).triu(1)
         allowed = ~later
@@ -199,11 +219,13 @@ class CausalLMAsMLM(nn.Module):
         elif self.future > 0.0:
             allowed = allowed | (torch.rand(length, length, device=real.device) < self.future)
         pairs = allowed & real[:, None, :]
-        pairs = pairs | torch.eye(length, dtype=torch.bool, device=real.device)  # no row of scores is empty
+        return pairs | torch.eye(length, dtype=torch.bool, device=real.device)  # no row of scores is empty
+
+    def _bias(self, pairs: Bool[Tensor, "rows seq seq"]) -> Float[Tensor, "rows one seq seq"]:
+        """Return 0 where a token may attend, and the most negative number elsewhere."""
         dtype = next(self.model.parameters()).dtype
-        return torch.zeros(pairs.shape, dtype=dtype, device=real.device).masked_fill(~pairs, torch.finfo(dtype).min)[
-            :, None
-        ]
+        zeros = torch.zeros(pairs.shape, dtype=dtype, device=pairs.device)
+        return zeros.masked_fill(~pairs, torch.finfo(dtype).min)[:, None]
 
     def _check_positions(self, positions: Tensor | None, real: Tensor) -> None:
         if positions is not None and not bool((positions == positions_from_mask(real))[real].all()):
@@ -219,22 +241,28 @@ class CausalLMAsMLM(nn.Module):
             ValueError: the network ignores the attention mask.
         """
         training, future = self.model.training, self.future
+        text = self.model.config.get_text_config()
+        window = getattr(text, "sliding_window", None)
         device = next(self.model.parameters()).device
         ids = torch.arange(4, device=device)[None] % self.num_tokens
         other = ids.clone()
         other[0, -1] = (other[0, -1] + 1) % self.num_tokens
         self.model.eval()
         try:
+            if window is not None:
+                text.sliding_window = 2  # so that few tokens show whether the window is followed
             self._has_plain_head = False
-            causal, both = (self._bias_at(ids, f) for f in (0.0, 1.0))
+            causal, both = (self._masks_at(ids, f) for f in (0.0, 1.0))
             logits = self.model(input_ids=ids, use_cache=False).logits
             closed = self._call(ids, causal, None)
-            moved = (self._call(ids, both, None) - self._call(other, both, None))[0, 0].abs().max()
+            moved = (self._call(ids, both, None) - self._call(other, both, None))[0, -2].abs().max()
             self._has_plain_head = True
             plain = self.model.get_output_embeddings()(self._call(ids, None, None))
         finally:
             self.model.train(training)
             self.future = future
+            if window is not None:
+                text.sliding_window = window
         atol = 1e-4 * float(logits.abs().max())
         if not torch.allclose(closed, logits, rtol=1e-4, atol=atol) or not float(moved) > 0.0:
             raise ValueError(
@@ -243,6 +271,6 @@ class CausalLMAsMLM(nn.Module):
             )
         return plain.shape == logits.shape and torch.allclose(plain, logits, rtol=1e-4, atol=atol)
 
-    def _bias_at(self, ids: Tensor, future: float) -> Tensor:
+    def _masks_at(self, ids: Tensor, future: float) -> Masks:
         self.future = future
-        return self._bias(torch.ones_like(ids, dtype=torch.bool))
+        return self._masks(torch.ones_like(ids, dtype=torch.bool))

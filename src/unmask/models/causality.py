@@ -46,6 +46,19 @@ def check_causal_options(causal_block: int | None, shift: bool) -> None:
         )
 
 
+def refuse_block_mask(block_mask: Any, causal_block: int | None) -> None:
+    """Refuse a caller's BlockMask for a network whose attention is causal by blocks.
+
+    Raises:
+        ValueError: both are given.
+    """
+    if block_mask is not None and causal_block is not None:
+        raise ValueError(
+            "A block_mask replaces every other mask, but this model's causal_block needs its own. Give segment_ids and "
+            "attention_mask instead; with use_flex_attn=True the model builds a BlockMask from them."
+        )
+
+
 def is_causal(net: Any, ids: Int[Tensor, "batch seq"], num_tokens: int) -> bool:
     """Detect causal masking by perturbing the first and the last token.
 

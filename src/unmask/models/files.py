@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unmask.models.networks import ARCHITECTURES, Network
+from unmask.models.own_code import refuse_untrusted
 from unmask.models.tied_weights import tied_names
 from unmask.storage import digest, read_json, write_json
 
@@ -93,11 +94,15 @@ def verify_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def read_model(folder: Path) -> Network:
+def read_model(folder: Path, trust_remote_code: bool = False) -> Network:
     """Load the network of a complete folder, in evaluation mode, on the CPU.
 
+    Args:
+        folder: the checkpoint.
+        trust_remote_code: run code that the checkpoint holds.
+
     Raises:
-        ValueError: the folder is incomplete or damaged, or its weights do not fit its config.
+        ValueError: the folder is incomplete or damaged, its weights do not fit its config, or it holds code that is not trusted.
     """
     verify_manifest(folder)
     config = read_json(folder / "config.json")
@@ -106,6 +111,8 @@ def read_model(folder: Path) -> Network:
         raise ValueError(
             f"{folder} contains a {architecture}, and this version of unmask loads {', '.join(ARCHITECTURES)}."
         )
+    if "code" in config:
+        refuse_untrusted(folder, {file: file for file in config["code"]}, trust_remote_code)
     try:
         model = ARCHITECTURES[architecture](config, load_file(folder / WEIGHTS))
     except (TypeError, KeyError) as error:  # unknown or missing arguments

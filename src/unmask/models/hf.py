@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from unmask.models.hf_path import Path
 from unmask.models.hf_probe import probing, token_table
 from unmask.models.hf_search import LENGTHS, Probe, search, search_added, widened
-from unmask.models.unpadded import one_a_row
+from unmask.models.unpadded import before, one_a_row
 from unmask.nn.vocabulary import refuse_unknown_ids
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -48,8 +48,10 @@ class HuggingFaceMLM(nn.Module):
     Args:
         model: a ``…ForMaskedLM``, such as ``AutoModelForMaskedLM.from_pretrained("answerdotai/ModernBERT-base")``.
         mask_idx: id of its mask token, where no tokenizer is at hand.
+        shift: the network predicts token i at token i - 1, and the first token at itself (Dream, 2508.15487).
 
     Attributes:
+        causal_block: tokens of an attention block (block diffusion); None = bidirectional attention.
         path: how the model runs; ``str(path)`` describes it.
         num_tokens, max_length: vocabulary size and longest row.
         width, embedding_width: of hidden states (None where logits are computed everywhere) and of embeddings.
@@ -71,8 +73,9 @@ class HuggingFaceMLM(nn.Module):
 
     num_tokens: int
     embedding_width: int | None
+    causal_block: int | None
 
-    def __init__(self, model: Any, mask_idx: int | None = None) -> None:
+    def __init__(self, model: Any, mask_idx: int | None = None, shift: bool = False) -> None:
         super().__init__()
         config = getattr(model, "config", None)
         name = type(model).__name__
@@ -89,6 +92,8 @@ class HuggingFaceMLM(nn.Module):
         text = config.get_text_config()
         self.model = model
         self.mask_idx = mask_idx
+        self.shift = shift
+        self.causal_block = getattr(model, "causal_block", None)
         self.padding_idx: int | None = getattr(text, "pad_token_id", None)
         table = token_table(model)
         self.num_tokens = text.vocab_size
@@ -176,7 +181,7 @@ class HuggingFaceMLM(nn.Module):
                 None if rows is None else rows.flatten(0, 1)[index] for rows in (x_t, positions, sum_embeds)
             )
             assert ids is not None
-            states = self._path_for(ids, inside, added).states(self.model, ids, inside, places, added)
+            states = self._states(self._path_for(ids, inside, added), ids, inside, places, added)
             flat = states.new_zeros(x_t.numel(), states.shape[-1])
             return flat.index_copy(0, index[inside], states[inside]).view(*x_t.shape, -1)
         if block_mask is not None:
@@ -184,7 +189,14 @@ class HuggingFaceMLM(nn.Module):
                 "A Hugging Face model does not support a block_mask, which is for networks of this package. Give segment_ids instead: each "
                 "document of a packed row then runs as a row of its own."
             )
-        return self._path_for(x_t, real, sum_embeds).states(self.model, x_t, real, positions, sum_embeds)
+        return self._states(self._path_for(x_t, real, sum_embeds), x_t, real, positions, sum_embeds)
+
+    def _states(
+        self, path: Path, ids: Tensor, real: Tensor | None, positions: Tensor | None, added: Tensor | None
+    ) -> Tensor:
+        """Return the states that predict each token."""
+        states = path.states(self.model, ids, real, positions, added)
+        return states.gather(1, before(ids, real)[..., None].expand_as(states)) if self.shift else states
 
     def logits_at(
         self, hidden: Float[Tensor, "batch seq width"], where: Bool[Tensor, "batch seq"]

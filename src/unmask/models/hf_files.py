@@ -3,14 +3,15 @@
     model_class    name of the class, such as ``BertForMaskedLM``
     transformers   its config as a mapping
 
-A class that is not part of ``transformers`` (remote code) cannot be rebuilt offline, so it is refused.
+A class that is not part of ``transformers`` is described with its code (``own_code``).
 """
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from unmask.models.own_code import AUTO
 from unmask.models.tied_weights import load_weights
 from unmask.storage import digest
 
@@ -74,27 +76,42 @@ def task_of(config: Any) -> Task | None:
     return "masked" if config.model_type in masked else "causal" if config.model_type in causal else None
 
 
-def open_transformers(name: str | Path, task: Task, dropout: float | None = None, seed: int = 0) -> Any:
-    """Load a language model of ``transformers`` in float32.
+def open_transformers(
+    name: str | Path,
+    task: Task,
+    dropout: float | None = None,
+    seed: int = 0,
+    dtype: torch.dtype | None = torch.float32,
+    code: Mapping[str, str] | None = None,
+) -> Any:
+    """Load a language model of ``transformers``, or one with its own code.
 
     Args:
         name: folder or hub name.
         task: head of the model.
         dropout: probability that replaces every dropout probability of the config; None = as saved.
         seed: random seed of weights that the files lack.
+        dtype: dtype of the weights; None = as saved.
+        code: ``auto_map`` of trusted code, which is run.
 
     Raises:
-        ValueError: no such model.
+        ValueError: no such model, or code that fails.
     """
+    import transformers
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
     kind: Any = AutoModelForMaskedLM if task == "masked" else AutoModelForCausalLM
-    config = AutoConfig.from_pretrained(name)
-    if dropout is not None:
-        set_dropout(config, dropout)
-    with torch.random.fork_rng(devices=[]):
+    if code is not None:
+        kind = getattr(transformers, next(each for each in AUTO if each in code))
+    trusted, dtypes = code is not None, {} if dtype is None else {"dtype": dtype}
+    with torch.random.fork_rng(devices=[]), _code_failing(name) if trusted else nullcontext():
         torch.manual_seed(seed)
-        model, report = kind.from_pretrained(name, config=config, dtype=torch.float32, output_loading_info=True)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trusted)
+        if dropout is not None:
+            set_dropout(config, dropout)
+        model, report = kind.from_pretrained(
+            name, config=config, output_loading_info=True, trust_remote_code=trusted, **dtypes
+        )
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         warnings.warn(
@@ -102,6 +119,22 @@ def open_transformers(name: str | Path, task: Task, dropout: float | None = None
             stacklevel=2,
         )
     return model.eval()
+
+
+@contextmanager
+def _code_failing(name: str | Path) -> Iterator[None]:
+    """Turn whatever the code of a model raises into one paragraph."""
+    import transformers
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # any class of error, from any code
+        raise ValueError(
+            f"The code of {name} fails under transformers {transformers.__version__} ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:300]}). Install what it needs, or a version of transformers that it was written for."
+        ) from error
 
 
 def set_dropout(config: Any, dropout: float) -> None:

@@ -79,9 +79,10 @@ class Probe:
         ):
             self.tolerance = 1e-2
         longest = getattr(config, "max_position_embeddings", None)
-        room = (
-            longest - (self.padding_idx or 0) - 1 if isinstance(longest, int) and longest > 0 else longer * LENGTHS[0]
-        )
+        room = longer * LENGTHS[0]
+        if isinstance(longest, int) and longest > 0:
+            first = (self.padding_idx or 0) + 1  # where positions are counted from behind PAD, as in RoBERTa
+            room = longest - first if first < longest else longest
         self.lengths: list[int] = [max(1, min(n * longer, n * room // LENGTHS[0])) for n in LENGTHS]
         mask = (
             mask_idx

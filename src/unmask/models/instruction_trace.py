@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.nn.encoder import initialise
 from unmask.nn.heads import MaskedLMHead
+from unmask.nn.linear import Linear
 from unmask.ops.instructions import instruction_positions
 
 MAX_ARGUMENTS = 64  # argument embeddings; later tokens of an instruction share the last one (x86 needs about twenty)
@@ -27,6 +28,9 @@ class InstructionTraceMLMModel(RotaryTransformerMLMModel):
     Args:
         num_embeddings, d_model, num_layers, nhead: vocabulary size, width, depth, heads.
         next_idx: id of ``[NEXT]``.
+        published_layout: the layers of the published encoder, for its checkpoints (``unmask.models.published_layouts``): a
+            norm of the summed embeddings, an argument embedding per position, a bias after attention, and neither rotary
+            positions nor a norm after the last block.
         options: those of :class:`RotaryTransformerMLMModel`.
 
     ``positions`` of a call are token positions. Without ``segment_ids``, a document begins where they are 0.
@@ -42,18 +46,34 @@ class InstructionTraceMLMModel(RotaryTransformerMLMModel):
     """
 
     def __init__(
-        self, num_embeddings: int, d_model: int, num_layers: int, nhead: int, next_idx: int, **options: Any
+        self,
+        num_embeddings: int,
+        d_model: int,
+        num_layers: int,
+        nhead: int,
+        next_idx: int,
+        published_layout: bool = False,
+        **options: Any,
     ) -> None:
         if not 0 <= next_idx < num_embeddings:
             raise ValueError(
                 f"next_idx={next_idx} is not an id of a vocabulary of {num_embeddings}: give the id of [NEXT]."
             )
+        if published_layout:
+            options |= {"rotary_emb_dim": 0, "final_layer_without_normalization": True, "local_init_layers": 0}
         super().__init__(num_embeddings, d_model, num_layers, nhead, **options)
-        self.config["next_idx"] = next_idx
+        self.config |= {"next_idx": next_idx, "published_layout": published_layout}
         self.next_idx = next_idx
         self.instruction: nn.Embedding = nn.Embedding(self.max_length, d_model)
-        self.argument: nn.Embedding = nn.Embedding(MAX_ARGUMENTS, d_model)
+        self.argument: nn.Embedding = nn.Embedding(self.max_length if published_layout else MAX_ARGUMENTS, d_model)
         eps = self.config["layer_norm_eps"]
+        self.embedding_norm: nn.Identity | nn.LayerNorm = nn.Identity()
+        if published_layout:
+            self.embedding_norm = nn.LayerNorm(d_model, eps)
+            for block in self.blocks:
+                block.out = Linear(d_model, d_model)
+                block.attention_norm, block.feedforward_norm = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
+            initialise(self.blocks, num_layers)
         self.norm: nn.Identity | nn.LayerNorm = (
             nn.Identity() if self.config["final_layer_without_normalization"] else nn.LayerNorm(d_model, eps)
         )
@@ -78,8 +98,9 @@ class InstructionTraceMLMModel(RotaryTransformerMLMModel):
     def _embed(self, ids: Tensor, *places: Tensor) -> Tensor:
         _, instruction, argument = places
         embedded: Tensor = self.embedding(ids) + self.instruction(instruction)
-        arguments: Tensor = self.argument(argument.clamp(max=MAX_ARGUMENTS - 1))
-        return embedded + arguments
+        arguments: Tensor = self.argument(argument.clamp(max=self.argument.num_embeddings - 1))
+        normed: Tensor = self.embedding_norm(embedded + arguments)
+        return normed
 
     def _leave(self, x: Tensor) -> Tensor:
         normed: Tensor = self.norm(x)

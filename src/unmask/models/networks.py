@@ -20,6 +20,9 @@ from unmask.models.causal_lm import CausalLMAsMLM
 from unmask.models.hf import HuggingFaceMLM
 from unmask.models.hf_files import describe_transformers, rebuild_transformers
 from unmask.models.instruction_trace import InstructionTraceMLMModel
+from unmask.models.learned_positions import LearnedPositionMLMModel
+from unmask.models.own_code import describe_code, has_own_code, rebuild_code
+from unmask.models.published_call import PublishedCall
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.models.tied_weights import load_weights
 
@@ -42,6 +45,7 @@ class NetworkKind:
 
 NETWORKS: dict[str, NetworkKind] = {
     "rotary": NetworkKind(RotaryTransformerMLMModel),
+    "learned_positions": NetworkKind(LearnedPositionMLMModel),
     "instruction_trace": NetworkKind(InstructionTraceMLMModel, ("padding_idx", "mask_idx", "next_idx")),
 }
 
@@ -53,7 +57,8 @@ def _rebuild(
 
 
 def _rebuild_masked(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Network:
-    return HuggingFaceMLM(rebuild_transformers(config, weights), config["mask_idx"])
+    rebuild = rebuild_code if "code" in config else rebuild_transformers
+    return HuggingFaceMLM(rebuild(config, weights), config["mask_idx"], config.get("shift", False))
 
 
 def _rebuild_causal(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Network:
@@ -70,16 +75,25 @@ ARCHITECTURES: dict[str, Rebuild] = {
 """Name of the class -> function of ``config.json`` (without ``architecture``) and weights."""
 
 
+def original_of(network: HuggingFaceMLM) -> Any:
+    """Return the network as its authors wrote it, without an adapter of its call."""
+    return network.model.model if isinstance(network.model, PublishedCall) else network.model
+
+
 def describe_network(network: Network) -> dict[str, Any]:
     """Return the ``config.json`` of a network: ``architecture``, and all that its class is rebuilt from.
 
     Raises:
-        ValueError: a network of ``transformers`` whose class is not part of that package.
+        ValueError: a class that is not part of ``transformers`` and did not come with a model folder.
     """
     config: dict[str, Any] = {"architecture": type(network).__name__}
     if isinstance(network, RotaryTransformerMLMModel):
         return config | network.config
-    config |= {"mask_idx": network.mask_idx, **describe_transformers(network.model)}
     if isinstance(network, CausalLMAsMLM):
-        config |= {"bos_idx": network.bos_idx, "shift": network.shift}
+        config |= {"bos_idx": network.bos_idx, **describe_transformers(network.model)}
+    elif has_own_code(original := original_of(network)):
+        config |= {"causal_block": network.causal_block, **describe_code(original)}
+    else:
+        config |= describe_transformers(network.model)
+    config |= {"mask_idx": network.mask_idx, "shift": network.shift}
     return config

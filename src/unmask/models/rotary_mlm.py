@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from unmask.models.causality import check_causal_options
+from unmask.models.causality import check_causal_options, refuse_block_mask
 from unmask.nn.attention import plan_attention
 from unmask.nn.clean_prefix import plan_clean_prefix, prefix_block
 from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, initialise, initialise_local_attention
@@ -113,8 +113,7 @@ class RotaryTransformerMLMModel(nn.Module):
         self.padding_idx = padding_idx
         self.max_length = max_length
         self.num_tokens = num_embeddings
-        self.width = d_model
-        self.embedding_width = d_model
+        self.width = self.embedding_width = d_model
         self.force_flash_attn = force_flash_attn
         self.use_flex_attn = use_flex_attn
         self.run_block: BlockRunner = BlockRunner()
@@ -234,11 +233,7 @@ class RotaryTransformerMLMModel(nn.Module):
         attention_mask = None if attention_mask is None else attention_mask.bool()
         places = self._places(ids, attention_mask, positions, segment_ids)
         self._check_length(ids, places[0])
-        if block_mask is not None and self.causal_block is not None:
-            raise ValueError(
-                "A block_mask replaces every other mask, but this model's causal_block needs its own. Give segment_ids and "
-                "attention_mask instead; with use_flex_attn=True the model builds a BlockMask from them."
-            )
+        refuse_block_mask(block_mask, self.causal_block)
         drops = self.training and self.config["dropout"] > 0
         if x_0 is None:
             plan, token_index = plan_attention(
@@ -303,6 +298,11 @@ class RotaryTransformerMLMModel(nn.Module):
         for block, plan in zip(blocks[:-1], plans, strict=False):
             x = block(x, angles, plan)
         return self._leave(blocks[-1](x, angles, plans[-1], None if read is None else read[where].nonzero()[:, 0]))
+
+    @property
+    def drops_padding(self) -> bool:
+        """True if every row runs at its own length: padding is dropped, and takes part in no product."""
+        return self.causal_block is None and self.embedding.weight.device.type == "cpu"
 
     def _places(
         self, ids: Tensor, attention_mask: Tensor | None, positions: Tensor | None, segment_ids: Tensor | None

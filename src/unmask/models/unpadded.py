@@ -65,6 +65,14 @@ def default_positions(ids: Tensor, real: Bool[Tensor, "batch seq"] | None) -> In
     return torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
 
 
+def before(ids: Tensor, real: Bool[Tensor, "batch seq"] | None) -> Int[Tensor, "batch seq"]:
+    """Return the place of the real token before each token; of a row's first, its own place."""
+    place = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
+    last = (place if real is None else torch.where(real, place, -1)).cummax(1).values  # real, up to here
+    earlier = torch.cat([torch.full_like(last[:, :1], -1), last[:, :-1]], 1)
+    return torch.where(earlier < 0, place, earlier)
+
+
 def in_parts(run: Callable[..., Tensor], index: list[Tensor], *rows: Tensor | None) -> Float[Tensor, "batch seq width"]:
     """Run a function on parts of rows, and scatter its outputs to the positions of the parts.
 

@@ -99,6 +99,9 @@ class DocumentPlan:
             q_rows, k_rows, v_rows = (
                 x.view(count, -1, *x.shape[1:]).transpose(1, 2) for x in (q_rows, k[where], v[where])
             )
+            if not torch.is_grad_enabled():
+                # As the product makes them for several documents: one alone then rounds as it does in company.
+                q_rows, k_rows, v_rows = q_rows.contiguous(), k_rows.contiguous(), v_rows.contiguous()
             if dropout or not uses_explicit_matmul(q.dtype, length):
                 out = F.scaled_dot_product_attention(q_rows, k_rows, v_rows, dropout_p=dropout)
             else:

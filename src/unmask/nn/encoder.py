@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,7 @@ ACTIVATIONS: Registry[Callable[[Tensor], Tensor]] = Registry(
     {
         "relu": (F.relu, "`max(x, 0)`"),
         "gelu": (F.gelu, "`x Phi(x)`, exact (BERT)"),
+        "gelu_tanh": (partial(F.gelu, approximate="tanh"), "`x Phi(x)`, Phi by a tanh (GPT-2, DiT)"),
         "silu": (F.silu, "`x sigmoid(x)`"),
         "squared_relu": (squared_relu, "`max(x, 0)^2` (Primer)"),
     },

@@ -127,7 +127,7 @@ def prepack_weights(model: object) -> Iterator[None]:
     without oneDNN it does nothing.
     """
     layers = [m for m in model.modules() if isinstance(m, Linear)] if isinstance(model, nn.Module) else []
-    layers = [m for m in layers if m.out_features >= _WIDE and uses_onednn(m.weight, m.weight)]
+    layers = [m for m in layers if m.out_features >= _WIDE and uses_onednn(m.weight, m.weight) and m._prepacked is None]
     layers = [] if torch.is_grad_enabled() else layers
     try:
         for layer in layers:

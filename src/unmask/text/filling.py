@@ -15,6 +15,7 @@ from unmask.decode.observers.alternatives import Alternatives
 from unmask.decode.predictor import MLMPredictor
 from unmask.decode.rules import Rules
 from unmask.text.batching import in_batches, left_padded, plain_predict
+from unmask.text.blanks import TypedText
 from unmask.text.holes import Hole, max_length_of
 from unmask.text.length_search import LengthSearch, search_lengths
 from unmask.text.patterns import fitted
@@ -50,7 +51,7 @@ def fill_texts(
     Args:
         model: the network.
         tokenizer: its tokenizer; the mask token marks the blanks.
-        texts: texts with any number of blanks. A text without a blank is returned unchanged, unless it is the only one.
+        texts: texts with any number of blanks (``unmask.text.blanks``). A text without a blank is returned unchanged, unless it is the only one.
         rules_for: decoding rules for a number of blanks.
         seed: random seed of the samples.
         top: number of candidates to return for every blank.
@@ -67,13 +68,16 @@ def fill_texts(
         raise ValueError(
             f"There is no text to fill: give one with a {tokenizer.mask_token}, or lines on standard input."
         )
-    prompts = [Prompt.of(tokenizer, text) for text in texts]
-    _require_a_blank(prompts, texts)
-    rules = rules_for(max(1, *(len(prompt.blanks) for prompt in prompts)))
-    for numbers in in_batches(len(prompts), batch_size, first):
-        yield from _fill_tokens(
-            model, {i: prompts[i] for i in numbers}, rules, seed, top, predict, count, observers
-        ).values()
+    typed = [TypedText.of(tokenizer, text) for text in texts]
+    _require_a_blank([each.prompt for each in typed], texts)
+    rules = rules_for(max(1, *(each.longest for each in typed)))
+    for numbers in in_batches(len(typed), batch_size, first):
+        known = {i: typed[i].at(tuple(low for low, _ in typed[i].ranges)) for i in numbers if not typed[i].is_open}
+        filled = _fill_tokens(model, known, rules, seed, top, predict, count, observers)
+        unknown = {i: typed[i].prompt for i in numbers if typed[i].is_open}
+        ranges = {i: typed[i].ranges for i in unknown}
+        filled |= _fill_lengths(model, unknown, rules_for, 1, seed, top, count, observers, ranges)
+        yield from (replace(filled[i], prompt=texts[i]) for i in numbers)
 
 
 def fill_unknown_lengths(
@@ -216,8 +220,9 @@ def _fill_lengths(
     top: int,
     count: Count | None,
     observers: Sequence[Any],
+    ranges: Mapping[int, Sequence[tuple[int, int]]] | None = None,
 ) -> dict[int, Filling]:
-    """Fill a batch with up to ``longest`` tokens per blank."""
+    """Fill a batch with up to ``longest`` tokens per blank, or with as many as the range of each blank allows."""
     filled = {i: Filling(_text(prompt), _text(prompt), (), 0) for i, prompt in prompts.items()}
     alike: dict[int, list[int]] = defaultdict(list)
     for i, prompt in prompts.items():
@@ -225,8 +230,9 @@ def _fill_lengths(
     for blanks, numbers in alike.items():
         if not blanks:
             continue
-        rules = rules_for(longest * blanks)
-        searches = {i: LengthSearch(prompts[i], rules, longest) for i in numbers}
+        largest = [longest * blanks if ranges is None else sum(high for _, high in ranges[i]) for i in numbers]
+        rules = rules_for(max(largest))
+        searches = {i: LengthSearch(prompts[i], rules, longest, None if ranges is None else ranges[i]) for i in numbers}
         tokenizer = prompts[numbers[0]].tokenizer
         search_lengths(model, tokenizer, list(searches.values()), rules, seed=seed, count=count, observers=observers)
         for i, search in searches.items():
@@ -249,6 +255,14 @@ def _candidates(search: LengthSearch, blank: int, tokenizer: Tokenizer, top: int
 def _text(prompt: Prompt) -> str:
     """Return the text of a prompt, with the mask token at each blank."""
     return (prompt.tokenizer.mask_token or "").join(prompt.given)
+
+
+def no_single_decode() -> ValueError:
+    """Return the error that a search of lengths cannot be drawn."""
+    return ValueError(
+        "--longest and [MASK:2-6] decode every length, and --watch and --trace show a single decode: leave one of them out. A row with before and "
+        "after is always decoded at every length."
+    )
 
 
 def _require_a_length(longest: int) -> None:

@@ -10,13 +10,18 @@ Noise is keyed by the lengths of a candidate, so a row has the same answer alone
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from unmask.contracts import MLMModel, SpecialIds
 from unmask.data.prompts import Prompt
 from unmask.data.tokenizing.tokenizers import Tokenizer
-from unmask.decode.lengths import fill_and_score
+from unmask.decode.forward_request import ForwardRequest
+from unmask.decode.lengths import score_steps
+from unmask.decode.loop import drive
 from unmask.decode.rules import Rules
 from unmask.devices import device_of
 from unmask.text.patterns import is_pattern, lengths_to_match, with_codes
@@ -50,19 +55,26 @@ class LengthSearch:
         prompt: the text, divided at its blanks; one or more.
         rules: decoding rules.
         longest: largest length of a blank.
+        ranges: smallest and largest length of each blank; None = 1 to ``longest``.
 
     Raises:
         ValueError: a pattern that no length can match, or a pattern with several blanks.
     """
 
-    def __init__(self, prompt: Prompt, rules: Rules, longest: int) -> None:
+    def __init__(
+        self, prompt: Prompt, rules: Rules, longest: int, ranges: Sequence[tuple[int, int]] | None = None
+    ) -> None:
         self.pieces, self.count = prompt.pieces, len(prompt.blanks)
         self.found: dict[Lengths, Scored] = {}
-        self.code, self.lengths = lengths_to_match(rules, prompt.tokenizer, prompt.given[0], range(1, longest + 1))
-        if not self.lengths:
+        ranges = [(1, longest)] * self.count if ranges is None else list(ranges)
+        self.choices = [list(range(low, high + 1)) for low, high in ranges]
+        self.code, self.choices[0] = lengths_to_match(rules, prompt.tokenizer, prompt.given[0], self.choices[0])
+        if not self.choices[0]:
             raise ValueError(
-                f"No filling of up to {longest} tokens matches the pattern (--regex): raise --longest, or change the pattern."
+                f"No filling of {ranges[0][0]} to {ranges[0][1]} tokens matches the pattern (--regex): raise the largest length "
+                "(--longest), or change the pattern."
             )
+        self.radix = max(choices[-1] for choices in self.choices)
         if self.count > 1 and is_pattern(rules):
             raise ValueError(
                 f"A pattern (--regex) needs one blank of unknown length per text, and this text has {self.count}: leave --longest "
@@ -77,15 +89,16 @@ class LengthSearch:
     def stages(self) -> Iterator[list[Lengths]]:
         """Yield the candidates of each stage; those of a stage are scored before the next one is made."""
         if self.count == 1:
-            yield [(n,) for n in self.lengths]
+            yield [(n,) for n in self.choices[0]]
             return
-        yield [(n,) * self.count for n in self.lengths if n & (n - 1) == 0 or n == self.lengths[-1]]
+        levels = [n for n in range(1, self.radix + 1) if n & (n - 1) == 0 or n == self.radix]
+        yield list(dict.fromkeys(tuple(min(max(n, c[0]), c[-1]) for c in self.choices) for n in levels))
         for blank in range(self.count):
             yield [lengths for lengths in self.around(self.best, blank) if lengths not in self.found]
 
     def around(self, lengths: Lengths, blank: int) -> list[Lengths]:
         """Return ``lengths`` with every length of one blank."""
-        return [(*lengths[:blank], n, *lengths[blank + 1 :]) for n in self.lengths]
+        return [(*lengths[:blank], n, *lengths[blank + 1 :]) for n in self.choices[blank]]
 
     def ids(self, lengths: Lengths, mask: int) -> list[int]:
         """Return the row with masks at some lengths."""
@@ -107,7 +120,7 @@ class LengthSearch:
         """Return the key of the noise of a candidate: 0, 1, 2, … for one blank."""
         key = 0
         for n in reversed(lengths):
-            key = key * self.lengths[-1] + n - 1
+            key = key * self.radix + n - 1
         return key % 2**62
 
 
@@ -148,7 +161,22 @@ def search_lengths(
         count: callback for the tokens, forward passes and seconds of every canvas.
         observers: called after every step.
     """
-    special, device = SpecialIds.of(tokenizer), device_of(model)
+    steps = search_steps(tokenizer, searches, rules, device_of(model), seed=seed, count=count, observers=observers)
+    drive(model, steps)
+
+
+def search_steps(
+    tokenizer: Tokenizer,
+    searches: Sequence[LengthSearch],
+    rules: Rules,
+    device: torch.device,
+    *,
+    seed: int | None = 0,
+    count: Callable[[int, int, float], None] | None = None,
+    observers: Sequence[Any] = (),
+) -> Generator[ForwardRequest, Tensor, None]:
+    """Do what :func:`search_lengths` does, one forward request after the other; arguments as there, and the network's device."""
+    special = SpecialIds.of(tokenizer)
     stages = [search.stages() for search in searches]
     while True:
         offered = [next(stage, None) for stage in stages]
@@ -162,8 +190,7 @@ def search_lengths(
         for part in canvases(jobs, TOKENS_PER_CANVAS.get(device.type, 2**18)):
             rows = [row for _, _, row in part]
             starts = [(len(search.pieces[0]), search.code) for search, _, _ in part]
-            scores, decoded = fill_and_score(
-                model,
+            scores, decoded = yield from score_steps(
                 rows,
                 with_codes(rules, starts, max(map(len, rows))),
                 special=special,

@@ -6,32 +6,30 @@ model.fill("The [MASK] statement is used to [MASK] a name.")
 
 from __future__ import annotations
 
+import html
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from unmask.config.tree import Config
-from unmask.contracts import MLMModel, SpecialIds
+from unmask.contracts import MLMModel
 from unmask.data.corpus.sources import Source
 from unmask.data.tokenizing.tokenizers import Tokenizer
-from unmask.decode.left_to_right import order_for
-from unmask.decode.logits.characters import WholeCharacters
-from unmask.decode.named import OrderLike, make_rules
-from unmask.decode.rules import Rules
+from unmask.decode.named import OrderLike
 from unmask.evaluate.scoring import ScoringInContext, ScoringOptions, SizedModel, TextScore, score_texts
 from unmask.evaluate.text_rows import InContext
 from unmask.models.hf import HuggingFaceMLM
-from unmask.text.decoding_options import DecodingOptions
-from unmask.text.embedding import embed_texts
-from unmask.text.filling import RulesFor, fill_rows, fill_texts, fill_unknown_lengths
+from unmask.text.decoding_options import DecodingOptions, rules_of_options
+from unmask.text.embedding import EmbeddingKeywords, EmbeddingOptions, embed_texts
+from unmask.text.filling import fill_rows, fill_texts, fill_unknown_lengths
 from unmask.text.generating import generate_texts, stream_text
 from unmask.text.holes import read_holes
-from unmask.text.patterns import pattern_automaton
 from unmask.text.results import Filling, Generation, GenerationStep, Results
 
 if TYPE_CHECKING:
@@ -136,7 +134,7 @@ class TrainedModel:
         """
         single = isinstance(text, str | Mapping)
         given: list[Any] = [text] if single else list(text)
-        rules_for = self._rules(order=order, temperature=temperature, **options)
+        rules_for = rules_of_options(self.tokenizer, model=self.model, order=order, temperature=temperature, **options)
         network, tokenizer = self.model, self.tokenizer
         shared: dict[str, Any] = {"seed": seed, "top": top, "batch_size": batch_size}
         if given and isinstance(given[0], Mapping):
@@ -198,7 +196,7 @@ class TrainedModel:
             ValueError: as in :meth:`fill`.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        rules_for = self._rules(order=order, temperature=temperature, **options)
+        rules_for = rules_of_options(self.tokenizer, model=self.model, order=order, temperature=temperature, **options)
         results = Results(
             generate_texts(
                 self.model, self.tokenizer, prompts, rules_for, new_tokens=new_tokens, seed=seed, batch_size=batch_size
@@ -218,8 +216,8 @@ class TrainedModel:
     ) -> Iterator[GenerationStep]:
         """Continue a prompt, and yield the text after every decoding step; arguments as in :meth:`generate`."""
         blanks = new_tokens + (0 if self.tokenizer.mask_token is None else prompt.count(self.tokenizer.mask_token))
-        rules = self._rules(order=order, temperature=temperature, **options)(blanks)
-        return stream_text(self.model, self.tokenizer, prompt, rules, new_tokens=new_tokens, seed=seed)
+        rules_for = rules_of_options(self.tokenizer, model=self.model, order=order, temperature=temperature, **options)
+        return stream_text(self.model, self.tokenizer, prompt, rules_for(blanks), new_tokens=new_tokens, seed=seed)
 
     @overload
     def score(self, text: str, **options: Unpack[ScoringInContext]) -> TextScore: ...
@@ -254,22 +252,45 @@ class TrainedModel:
         """Whether the network was trained on rows with the special tokens of its tokenizer's template ([CLS], [SEP])."""
         return self.config is None and isinstance(self.model, HuggingFaceMLM)
 
-    def embed(self, text: str | Sequence[str], *, batch_size: int = 64) -> Float[Tensor, "*texts width"]:
-        """Embed a text, or several texts, as the mean hidden state of their tokens.
+    @overload
+    def embed(
+        self, text: str | Sequence[str], *, pooling: Literal["mean", "cls"] = "mean", batch_size: int = 64,
+        **options: Unpack[EmbeddingKeywords],
+    ) -> Float[Tensor, "*texts width"]: ...  # fmt: skip
+    @overload
+    def embed(
+        self,
+        text: Sequence[str],
+        *,
+        pooling: Literal["token"],
+        batch_size: int = 64,
+        **options: Unpack[EmbeddingKeywords],
+    ) -> list[Tensor]: ...
+    def embed(
+        self,
+        text: str | Sequence[str],
+        *,
+        pooling: Literal["mean", "cls", "token"] = "mean",
+        batch_size: int = 64,
+        **options: Unpack[EmbeddingKeywords],
+    ) -> Tensor | list[Tensor]:
+        """Embed a text, or several texts: vectors from hidden states of their tokens.
 
         Args:
             text: a text, or a list of texts.
+            pooling: ``"mean"`` over tokens, ``"cls"`` (the token before a text), or ``"token"`` (every token).
             batch_size: texts per forward pass.
+            options: ``layer``, ``normalise``, ``special_tokens``, ``truncate``; see ``unmask.text.embedding.EmbeddingOptions``.
 
         Returns:
-            float32 ``[D]`` for a text, ``[N, D]`` for a list; on the CPU.
+            float32 on the CPU: ``[D]`` or ``[N, D]``; for ``"token"`` a list of ``[l, D]``.
 
         Raises:
             ValueError: a text without tokens or longer than ``max_length``, or a network without hidden states.
         """
-        texts = [text] if isinstance(text, str) else list(text)
-        vectors = embed_texts(self.model, self.tokenizer, texts, batch_size)
-        return vectors[0] if isinstance(text, str) else vectors
+        texts, chosen = [text] if isinstance(text, str) else list(text), EmbeddingOptions(pooling, **options)
+        vectors = embed_texts(self.model, self.tokenizer, texts, batch_size, chosen)
+        return vectors if pooling == "token" else vectors[0] if isinstance(text, str) else torch.stack(vectors)
 
     def evaluate(
         self,
@@ -316,24 +337,9 @@ class TrainedModel:
             self, source, samples=samples, documents=documents, baselines=baselines, curve=curve, seed=seed
         )
 
-    def _rules(
-        self, *, order: OrderLike, steps: int | None = None, regex: str | None = None, **options: Any
-    ) -> RulesFor:
-        constraint = options.pop("constraint", None)
-        if regex is not None:
-            constraint = pattern_automaton(self.tokenizer, regex)
-        elif constraint is None and not options.get("required_ids"):
-            constraint = WholeCharacters.of(self.tokenizer)
-        options = {"special": SpecialIds.of(self.tokenizer), "allow_eos": False, "constraint": constraint} | options
-
-        def rules_for(blanks: int) -> Rules:
-            return make_rules(blanks if steps is None else steps, order=order_for(self.model, order), **options)
-
-        return rules_for
-
     def __repr__(self) -> str:
-        parameters = sum(p.numel() for p in cast(nn.Module, self.model).parameters())
-        size = f"{parameters / 1e6:.1f}M" if parameters >= 1e5 else str(parameters)
+        n = sum(p.numel() for p in cast(nn.Module, self.model).parameters())
+        size = f"{n / 1e6:.1f}M" if n >= 1e5 else str(n)
         step = "" if self.step is None else f", step {self.step}"
         return (
             f"TrainedModel({str(self.folder)!r}{step}: {type(self.model).__name__} of {size} parameters, "
@@ -341,6 +347,4 @@ class TrainedModel:
         )
 
     def _repr_html_(self) -> str:
-        import html
-
         return f"<code>{html.escape(repr(self))}</code>"

@@ -106,7 +106,9 @@ class MetricsTable(Callback):
 
 
 class ProgressLine(Callback):
-    """Show loss, tokens per second and remaining time: a live bar on a terminal, otherwise one line per ``every`` steps.
+    """Show losses, tokens per second and remaining time: a live bar on a terminal, otherwise lines.
+
+    Off a terminal there is a line for the first step of this process, one per ``every`` steps, and one per validation.
 
     Args:
         console: a Rich console.
@@ -150,14 +152,13 @@ class ProgressLine(Callback):
         steps = trainer.global_step - self.first_step
         seconds = time.monotonic() - self.began - self.paused
         rate = steps * self.tokens_per_step / max(seconds, 1e-9)
-        words = f"loss {self.smooth_loss:.3f}{self.valid} · {rate:,.0f} tokens/s"
+        words = f"loss {self.smooth_loss:.3f} nats/token"
+        speed = f"{rate:,.0f} tokens/s"
         if self.bar is not None:
-            self.bar.update(self.task, completed=trainer.global_step, description=words)
-        elif trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
+            self.bar.update(self.task, completed=trainer.global_step, description=f"{words}{self.valid} · {speed}")
+        elif steps == 1 or trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
             left = (trainer.max_steps - trainer.global_step) * seconds / steps
-            self.console.print(
-                f"step {trainer.global_step}/{trainer.max_steps} · {words} · {left:.0f} s left", highlight=False
-            )
+            self.line(trainer, f"{words} · {speed} · {left:.0f} s left")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.validation_began: float = time.monotonic()
@@ -165,7 +166,15 @@ class ProgressLine(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.paused += time.monotonic() - self.validation_began
         if "valid/loss" in trainer.callback_metrics:
-            self.valid = f" · validation {float(trainer.callback_metrics['valid/loss']):.3f}"
+            loss, accuracy = (float(trainer.callback_metrics[f"valid/{name}"]) for name in ("loss", "accuracy"))
+            words = f"validation loss {loss:.3f} nats/token"
+            self.valid = f" · {words} (step {trainer.global_step})"
+            if self.bar is None and trainer.is_global_zero:
+                self.line(trainer, f"{words} · {accuracy:.1%} of scored tokens correct")
+
+    def line(self, trainer: Trainer, words: str) -> None:
+        """Print a line that begins with the step."""
+        self.console.print(f"step {trainer.global_step}/{trainer.max_steps} · {words}", highlight=False, soft_wrap=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.bar is not None:

@@ -24,7 +24,7 @@ from unmask.permutation import permute
 from unmask.randomness import Stream, row_keys
 from unmask.training.document_rows import DocumentRows, Rows, usual_rows
 from unmask.training.store_windows import WindowDataset, one_thread
-from unmask.training.supervised_rows import SupervisedRows
+from unmask.training.supervised_rows import Augmentation, SupervisedRows
 
 Collate = Callable[[dict[str, np.ndarray]], Any]
 RowDataset = WindowDataset | DocumentRows | SupervisedRows
@@ -88,6 +88,8 @@ class TokenStoreData(LightningDataModule):
         seed: random seed of the order.
         rows: how documents fill rows (``data.rows`` of the config); None chooses for the training store.
         eos_tail: fill rows of a supervised store with EOS, see ``SupervisedRows``.
+        weights: ``[documents]`` of the training store, how often each is drawn with ``rows="document"``; None = all alike.
+        augment: replaces rows of a supervised training store, see ``SupervisedRows``.
         workers: number of loader processes. Collators reach them by pickle, see :func:`start_method`.
 
     Raises:
@@ -110,9 +112,17 @@ class TokenStoreData(LightningDataModule):
         workers: int = 0,
         rows: Rows | None = "stream",
         eos_tail: bool = False,
+        weights: np.ndarray | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__()
-        self.train_rows: RowDataset = _dataset(train, block_size, rows, batch_size * steps, eos_tail)
+        self.train_rows: RowDataset = _dataset(train, block_size, rows, batch_size * steps, eos_tail, weights)
+        if augment is not None:
+            if not isinstance(self.train_rows, SupervisedRows):
+                raise ValueError(
+                    "data.augment is for rows with answers. Set data.kind=supervised, or leave the key out."
+                )
+            self.train_rows.augment, self.train_rows.seed = augment, seed
         kind = rows if isinstance(self.train_rows, SupervisedRows) or rows is not None else self.train_rows.kind
         self.valid_rows: RowDataset = _dataset(valid, block_size, kind, eos_tail=eos_tail)
         self.batch_size = batch_size
@@ -178,6 +188,7 @@ def _dataset(
     rows: Rows | None,
     samples: int | None = None,
     eos_tail: bool = False,
+    weights: np.ndarray | None = None,
 ) -> RowDataset:
     """Return the rows of a store; arrays of tokens have no documents and are cut as a stream."""
     if not isinstance(store, TokenStore):
@@ -188,5 +199,5 @@ def _dataset(
     return (
         WindowDataset(store, block_size, samples)
         if kind == "stream"
-        else DocumentRows(store, block_size, kind, samples)
+        else DocumentRows(store, block_size, kind, samples, weights)
     )

@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from unmask.collate.packing import best_fit
 from unmask.data.store.token_store import TokenStore
+from unmask.randomness import Stream, fold, row_keys, uniform
 
 Rows = Literal["packed", "document", "stream"]
 
@@ -28,6 +30,8 @@ class DocumentRows(Dataset[dict[str, np.ndarray]]):
         block_size: positions of a row; a longer document is cut into pieces of this length.
         kind: ``packed`` puts several documents into a row, by best fit; ``document`` puts one (or a piece) into each.
         samples: number of samples of the whole run; batches then have a column ``progress``.
+        weights: ``[documents]``, how often each document is drawn, for one document a row; None = once an epoch. Row ``r``
+            of an epoch is then a draw from the ``r``-th of equal parts of the weights' cumulative sum.
 
     Attributes:
         kind: as given.
@@ -41,6 +45,7 @@ class DocumentRows(Dataset[dict[str, np.ndarray]]):
         block_size: int,
         kind: Literal["packed", "document"] = "packed",
         samples: int | None = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
         self.store = store
         self.block_size = block_size
@@ -61,6 +66,10 @@ class DocumentRows(Dataset[dict[str, np.ndarray]]):
         else:
             self._order = np.arange(len(document))
             self._row_ends = np.arange(1, len(document) + 1)
+        self._cumulative: NDArray[np.float64] | None = None
+        if weights is not None:
+            share = np.asarray(weights, dtype=np.float64)[document]
+            self._cumulative = np.cumsum(share) / share.sum()
         self.efficiency: float = float(lengths.sum() / (len(self) * block_size))
 
     def __len__(self) -> int:
@@ -71,7 +80,7 @@ class DocumentRows(Dataset[dict[str, np.ndarray]]):
         epoch, position, row = np.asarray(index, dtype=np.int64).T
         ids = np.full((len(row), self.block_size), self.store.manifest["pad"], dtype=np.int64)
         segments = np.zeros_like(ids)
-        for line, number in enumerate(row):
+        for line, number in enumerate(row if self._cumulative is None else self._drawn(epoch, row)):
             at = 0
             first = self._row_ends[number - 1] if number else 0
             for segment, piece in enumerate(self._order[first : self._row_ends[number]]):
@@ -90,6 +99,14 @@ class DocumentRows(Dataset[dict[str, np.ndarray]]):
         if self.samples is None:
             return columns
         return {**columns, "progress": (epoch * len(self) + position) / self.samples}
+
+    def _drawn(self, epoch: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the row that each draw of an epoch reads: one per equal part of the cumulative weights, at a keyed place."""
+        assert self._cumulative is not None
+        keys = row_keys(0, torch.from_numpy(epoch), torch.from_numpy(row))
+        place = (row + uniform(fold(keys, int(Stream.ORDER))).numpy()) / len(self)
+        found: NDArray[np.int64] = np.minimum(np.searchsorted(self._cumulative, place, side="right"), len(self) - 1)
+        return found
 
 
 def usual_rows(store: TokenStore, block_size: int) -> Rows:

@@ -3,9 +3,11 @@
     tensorboard   run/tensorboard/
     csv           run/csv/version_N/, a new N each time the run is resumed
     wandb         project ``unmask``, files under run/; a resumed run continues the same record
-    mlflow        experiment ``unmask``, at MLFLOW_TRACKING_URI, by default run/mlflow
+    mlflow        experiment ``unmask``, at MLFLOW_TRACKING_URI, by default run/mlflow/mlflow.db; a new record each time
+                  the run is resumed, because parameters of a record are fixed
 
-``metrics.csv`` is written in any case.
+Samples are tables of step and text (wandb, mlflow), or text by step (tensorboard); ``metrics.csv`` and ``samples.txt`` of the
+run folder are written in any case.
 """
 
 from __future__ import annotations
@@ -49,18 +51,28 @@ def build_logger(config: Config, run: Path) -> Any:
         identity = sha256(str(run.resolve()).encode()).hexdigest()[:16]
         logger = loggers.WandbLogger(project=PROJECT, name=run.name, save_dir=run, id=identity, resume="allow")
     else:
-        place = os.environ.get("MLFLOW_TRACKING_URI", f"file:{run.resolve() / 'mlflow'}")
-        logger = loggers.MLFlowLogger(experiment_name=PROJECT, run_name=run.name, tracking_uri=place)
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one bar per sample otherwise
+        logger = loggers.MLFlowLogger(experiment_name=PROJECT, run_name=run.name, **_mlflow_place(run))
     logger.log_hyperparams(flat_keys(config.model_dump()))
     return logger
 
 
+def _mlflow_place(run: Path) -> dict[str, Any]:
+    """Return where MLflow records: the server of the environment, or a database and a folder inside the run."""
+    if "MLFLOW_TRACKING_URI" in os.environ:
+        return {"tracking_uri": os.environ["MLFLOW_TRACKING_URI"]}
+    folder = run.resolve() / "mlflow"
+    (folder / "artifacts").mkdir(parents=True, exist_ok=True)
+    return {"tracking_uri": f"sqlite:///{folder / 'mlflow.db'}", "artifact_location": (folder / "artifacts").as_uri()}
+
+
 def log_sample(logger: Any, text: str, step: int) -> None:
-    """Log a sample of the network as text, where the logger has a place for text."""
+    """Log a sample of the network, where the logger has a place for text; every step is a row of the table ``samples``."""
     kind = type(logger).__name__
     if kind == "TensorBoardLogger":
-        logger.experiment.add_text("samples", text, step)
+        verbatim = "\n".join(f"    {line}" for line in text.splitlines())  # TensorBoard renders Markdown
+        logger.experiment.add_text("samples", verbatim, step)
     elif kind == "WandbLogger":
         logger.log_text("samples", columns=["step", "text"], data=[[step, text]], step=step)
     elif kind == "MLFlowLogger":
-        logger.experiment.log_text(logger.run_id, text, f"samples/step-{step:08d}.txt")
+        logger.experiment.log_table(logger.run_id, {"step": [step], "text": [text]}, "samples.json")

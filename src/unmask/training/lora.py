@@ -38,9 +38,9 @@ class AdaptedLinear(PeftLinear):
 
     def rows_of(self, x: Tensor, rows: slice) -> Tensor:
         """Return some of the outputs, computed alone."""
-        down, up = self.lora_A[_ADAPTER].weight, self.lora_B[_ADAPTER].weight
-        plain = cast(Linear, self.get_base_layer()).rows_of(x, rows)
-        return plain + F.linear(F.linear(x, down), up[rows]) * self.scaling[_ADAPTER]
+        down, up = (cast(Tensor, side[_ADAPTER].weight) for side in (self.lora_A, self.lora_B))
+        plain: Tensor = cast(Linear, self.get_base_layer()).rows_of(x, rows)
+        return plain + F.linear(F.linear(x, down), up[rows]) * float(self.scaling[_ADAPTER])
 
 
 @dataclass(frozen=True)
@@ -174,3 +174,4 @@ def _train_new_rows(network: Any, trained_rows: int) -> None:
     embedding = inner.get_input_embeddings() if hasattr(inner, "get_input_embeddings") else network.embedding
     embedding.weight.requires_grad_(True)
     embedding.weight.register_hook(new_rows_only)
+    embedding.weight.fixed_rows = trained_rows  # for the count of trained parameters

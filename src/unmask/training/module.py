@@ -162,6 +162,7 @@ class MaskedLMModule(LightningModule):
         )
         gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
         torch._foreach_mul_(gradients, scale)
+        self.log("step", float(self.trainer.global_step + 1))  # the step of loggers, which would count from 0
         self.log("train/loss", numerator / denominator.clamp(min=1))
         self.log("train/loss_error", spread.sqrt() / denominator.clamp(min=1))
         self.log("train/lr", optimizer.param_groups[-1]["lr"])
@@ -200,5 +201,6 @@ class MaskedLMModule(LightningModule):
         if self.trainer.world_size > 1:
             sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum")
         numerator, denominator, correct, scored = sums.unbind()
+        self.log("step", float(self.trainer.global_step))
         self.log("valid/loss", (numerator / denominator.clamp(min=1)).float())
         self.log("valid/accuracy", (correct / scored.clamp(min=1)).float())

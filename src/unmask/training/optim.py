@@ -52,9 +52,13 @@ def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> None:
 
 
 def trained_parameters(network: nn.Module) -> tuple[int, int]:
-    """Return the number of trained parameters, and of all, each counted once."""
-    sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
-    return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
+    """Return the number of trained parameters, and of all, each counted once.
+
+    An attribute ``fixed_rows`` of a parameter is its number of first rows that no step changes.
+    """
+    parameters = list(network.parameters())
+    trained = (p.numel() - getattr(p, "fixed_rows", 0) * p[:1].numel() for p in parameters if p.requires_grad)
+    return sum(trained), sum(p.numel() for p in parameters)
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:

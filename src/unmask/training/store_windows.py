@@ -35,7 +35,7 @@ class WindowDataset(Dataset[dict[str, np.ndarray]]):
         self.kind: Literal["stream"] = "stream"
 
     def __len__(self) -> int:
-        return self.store.windows(self.block_size)
+        return len(self.store.windows(self.block_size))
 
     def __getitems__(self, index: np.ndarray) -> dict[str, np.ndarray]:
         """Return ``input_ids [N, block_size]`` with the row identities that key the random masks."""

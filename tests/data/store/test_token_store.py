@@ -1,8 +1,11 @@
 """Token stores: the same tokens as one naive array, atomic writing, and detection of any damage."""
 
 import errno
+import itertools
 import json
 import pickle
+import sys
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 from unmask.data.corpus import encoding
 from unmask.data.corpus.encoding import TokenizedDocuments
 from unmask.data.document import Document
+from unmask.data.preparation import prepare
 from unmask.data.store import writer as store_writer
 from unmask.data.store.token_store import TokenStore
 from unmask.data.store.writer import write_store
@@ -65,7 +69,7 @@ def test_reads_and_windows_equal_slices_of_the_stream(store, stream, data):
     assert np.array_equal(store.read(start, stop), stream[start:stop])
     block = data.draw(st.integers(1, 2 * len(stream)))
     count = -(-len(stream) // block)
-    assert store.windows(block) == count
+    assert len(store.windows(block)) == count
     padded = np.concatenate([stream, np.full(count * block - len(stream), store.manifest["pad"])]).reshape(count, block)
     indices = data.draw(st.lists(st.integers(0, count - 1), max_size=6))
     rows = store.gather_windows(indices, block)
@@ -87,7 +91,7 @@ def test_indices_outside_the_store_are_refused(store):
         lambda: store.read(-1, 2),
         lambda: store.read(0, store.n_tokens + 1),
         lambda: store.gather_windows([-1], 8),
-        lambda: store.gather_windows([store.windows(8)], 8),
+        lambda: store.gather_windows([len(store.windows(8))], 8),
     ):
         with pytest.raises(IndexError, match="hold"):
             call()
@@ -266,3 +270,46 @@ def test_a_validation_store_records_which_documents_round_trip(tmp_path, documen
     plain = write_store(tmp_path / "plain", some, given, source="s", shard_tokens=8)
     assert plain.document_exact is None and Windows.of_store(plain, 8).document_exact is None
     assert plain.manifest["bytes"] == store.manifest["bytes"] and (plain.read(0, 9) == store.read(0, 9)).all()
+
+
+def test_a_store_reads_like_a_list_of_documents_and_of_windows(store, stream, documents):
+    assert isinstance(store, Sequence) and isinstance(store.windows(8), Sequence)
+    listed = [each.tolist() for each in store]
+    assert len(listed) == len(store) == len(documents) and list(itertools.chain(*listed)) == stream.tolist()
+    for index in (0, 5, -1, -len(documents)):
+        assert store[index].tolist() == listed[index]
+    for part in (slice(2, 5), slice(None, None, -7), slice(-3, None), slice(5, 2)):
+        assert [each.tolist() for each in store[part]] == listed[part]
+    windows = store.windows(50)
+    rows = windows[:]
+    assert rows.shape == (len(windows), 50) and [each.tolist() for each in windows] == rows.tolist()
+    assert np.array_equal(rows.ravel()[: len(stream)], stream) and windows[-1].tolist() == rows[-1].tolist()
+    assert np.array_equal(windows[3:-1:2], rows[3:-1:2])
+    for outside in (store, windows):
+        for index in (len(outside), -len(outside) - 1):
+            with pytest.raises(IndexError, match=r"documents 0 to|windows are 0 to"):
+                outside[index]
+    assert store[3] in store and np.array([1, 2, 3]) not in store
+
+
+def test_a_store_says_of_what_it_was_made(store, tmp_path, documents):
+    assert store.made_from is None and repr(store).endswith("ids)")
+    (tmp_path / "lines.txt").write_text("\n".join(document.text for document in documents))
+    folder = prepare(f"{tmp_path}/lines.txt", tmp_path / "data", vocab_size=300, valid_fraction=0.1, workers=1).train
+    (tmp_path / "lines.txt").unlink()
+    made = TokenStore.open(folder)
+    assert made.made_from["vocab_size"] == 300 and f"made from {tmp_path}/lines.txt" in repr(made)
+
+
+def test_a_store_is_a_dataset_of_hugging_face(store, documents, tokenizer, tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    made = store.to_hf(cache_dir=str(tmp_path))
+    assert isinstance(made, datasets.Dataset) and made.column_names == ["input_ids"] and made.cache_files
+    assert made["input_ids"][:] == [each.tolist() for each in store]
+    with_text = store.to_hf(tokenizer, cache_dir=str(tmp_path))
+    assert with_text["text"][:] == [document.text for document in documents]
+    with pytest.raises(ValueError, match="another tokenizer"):
+        store.to_hf(Tokenizer.train(["other"], 300), cache_dir=str(tmp_path))
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ImportError, match=r"unmask\[hub\]"):
+        store.to_hf()

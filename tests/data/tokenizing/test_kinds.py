@@ -5,6 +5,7 @@ import random
 import pytest
 
 from unmask.data.tokenizing.kinds import TOKENIZER_KINDS, train_tokenizer
+from unmask.data.tokenizing.number_tokens import is_number_tokenizer
 from unmask.data.tokenizing.tokenizers import SPECIAL_TOKENS, Tokenizer
 
 TEXTS = ["the cat sees a house.", "The dog likes water!", "a bird is here, and the cat too", "naïve café 123"] * 5
@@ -80,3 +81,40 @@ def test_ready_ids_keep_their_values():
         train_tokenizer("ids", ["95"], 100)
     with pytest.raises(ValueError, match="'x'"):
         train_tokenizer("ids", ["5 x"], 100)
+
+
+SPECIAL = {"mask": 0, "pad": 1, "eos": 2, "bos": 3}
+
+
+def test_ready_ids_keep_the_special_ids_that_they_were_made_with(tmp_path):
+    tokenizer = train_tokenizer("ids", ["3 4 5 8", "8 7"], 10, SPECIAL)
+    assert len(tokenizer) == 10 and is_number_tokenizer(tokenizer)
+    assert tokenizer.all_special_ids == [0, 1, 2, 3, 9] and tokenizer.mask_token_id == 0 and tokenizer.eos_token_id == 2
+    assert tokenizer.encode("3 4 2 1 14") == [3, 4, 2, 1, 9] and tokenizer.decode([4, 8, 2]) == "4 8"
+    assert tokenizer.encode("4 [MASK] 8", allow_mask=True) == [4, 0, 8]
+    tokenizer.save(tmp_path)
+    loaded = Tokenizer.load(tmp_path)
+    assert loaded.fingerprint == tokenizer.fingerprint and loaded.special_tokens == tokenizer.special_tokens
+    assert train_tokenizer("ids", ["4"], 10, {"mask": 0}).all_special_ids == [0, 7, 8, 9]  # the others are the last ids
+    assert not is_number_tokenizer(train_tokenizer("words", ["a b"], 10))
+
+
+@pytest.mark.parametrize(
+    ("special", "text", "words"),
+    [
+        ({"mask": 10}, "4", "from 0 to 9"),
+        ({"mask": 0, "pad": 0}, "4", "mask and pad are both 0"),
+        ({"mosk": 0}, "4", "role 'mosk'.*mask"),
+        ({"mask": True}, "4", "True"),
+        (SPECIAL, "4 10", "'10', and ready ids are whole numbers from 0 to 9"),
+        (SPECIAL, "4 0", "the id 0, which is the mask"),
+        (SPECIAL, "4 2 5", "the id 2, which is the eos"),
+        (None, "5", "room for 5 of them"),
+    ],
+)
+def test_contradictory_special_ids_are_named(special, text, words):
+    with pytest.raises(ValueError, match=words):
+        train_tokenizer("ids", [text], 10, special)
+    if special is not None:
+        with pytest.raises(ValueError, match="special_ids"):
+            train_tokenizer("words", [text], 10, special)

@@ -3,6 +3,7 @@
     {"prompt", "answer"}               only the answer is learnt
     {"messages": [{"role", "content"}]}    a chat; only the answers of the assistant are learnt
     {"before", "middle", "after"}      infilling; only the middle is learnt
+    {"puzzle", "solution"}             of equal length; the tokens at the blanks of the puzzle (0, . or _) are learnt
 
 Other fields are ignored, and a null field counts as missing. Equal rows have equal texts.
 """
@@ -20,7 +21,7 @@ from unmask.data.document import Document
 ANSWER_ROLE = "assistant"
 ROW_KINDS = ("jsonl", "csv", "tsv", "parquet", "arrow", "dataset", "hub")
 """The kinds of sources whose rows are read."""
-SHAPES = (("prompt", "answer"), ("messages",), ("before", "middle", "after"))
+SHAPES = (("prompt", "answer"), ("messages",), ("before", "middle", "after"), ("puzzle", "solution"))
 NEEDS_TEMPLATE = (
     "Rows with messages need a tokenizer with a chat template. Give that of a chat model (--tokenizer; in a config "
     "data.tokenizer), put a chat_template.jinja beside its tokenizer.json, or write rows with "
@@ -34,9 +35,11 @@ RowText = Callable[[Mapping[str, Any], str], str | None]
 ROW_FIELDS = tuple(field for shape in SHAPES for field in shape)
 EXAMPLE = '{"prompt": "...", "answer": "..."}'
 WHAT_A_ROW_HOLDS = (
-    f'A row of supervised data holds {EXAMPLE}, {{"messages": [{{"role": "...", "content": "..."}}]}} or '
-    '{"before": "...", "middle": "...", "after": "..."}.'
+    f'A row of supervised data holds {EXAMPLE}, {{"messages": [{{"role": "...", "content": "..."}}]}}, '
+    '{"before": "...", "middle": "...", "after": "..."}; or {"puzzle": "1.2", "solution": "132"}.'
 )
+BLANKS = "0._"
+"""Characters of a puzzle that stand for a blank."""
 
 
 def row_as_text(row: Mapping[str, Any], where: str) -> str:
@@ -78,7 +81,23 @@ def row_as_text(row: Mapping[str, Any], where: str) -> str:
             raise ValueError(
                 f"{where}: field 'middle' is empty, so nothing is learnt. Drop the row. {WHAT_A_ROW_HOLDS}"
             )
+        if shape == ("puzzle", "solution"):
+            _check_puzzle(used["puzzle"], used["solution"], where)
     return json.dumps(used, ensure_ascii=False, sort_keys=True)
+
+
+def _check_puzzle(puzzle: str, solution: str, where: str) -> None:
+    """Check that a puzzle has blanks, and that its solution has its other characters at their places.
+
+    Raises:
+        ValueError: it does not.
+    """
+    same = len(puzzle) == len(solution) and all(p in BLANKS or p == s for p, s in zip(puzzle, solution, strict=True))
+    if not same or not any(p in BLANKS for p in puzzle):
+        raise ValueError(
+            f"{where}: puzzle {puzzle!r} and solution {solution!r} must be of one length and equal but for the blanks (0, . or _), of which "
+            f"there must be one or more. {WHAT_A_ROW_HOLDS}"
+        )
 
 
 def read_messages(messages: Any, where: str) -> list[dict[str, str]]:

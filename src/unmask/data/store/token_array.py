@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unmask.data.store.token_store import TokenStore
+from unmask.data.store.window_sequence import WindowSequence
 
 
 class TokenArray:
@@ -51,9 +52,9 @@ class TokenArray:
         """Return tokens ``start..stop-1``, ``[stop - start]``, as a view."""
         return self.tokens[start:stop]
 
-    def windows(self, block_size: int) -> int:
-        """Return the number of consecutive windows of ``block_size`` tokens; the last one may be padded."""
-        return -(-self.n_tokens // block_size)
+    def windows(self, block_size: int) -> WindowSequence:
+        """Return the sequence of consecutive windows of ``block_size`` tokens; the last one may be padded."""
+        return WindowSequence(self, block_size)
 
     def gather_windows(self, indices: Any, block_size: int) -> NDArray[np.int64]:
         """Return windows: row ``i`` starts at token ``indices[i] * block_size``, int64 ``[N, block_size]``."""

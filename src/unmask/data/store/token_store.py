@@ -15,24 +15,33 @@ byte and bits per word divide by the byte and word counts, which exclude EOS.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unmask.storage import digest, read_json
+from unmask.data.store.file_check import check_file, damaged
+from unmask.data.store.window_sequence import WindowSequence
+from unmask.storage import read_json
+
+if TYPE_CHECKING:
+    import datasets
+
+    from unmask.data.tokenizing.tokenizers import Tokenizer
 
 FORMAT = "unmask token store"
 VERSION = 1
 MANIFEST = "store.json"
 
 
-class TokenStore:
+class TokenStore(Sequence[NDArray[np.unsignedinteger]]):
     """A complete token store, read only. Open one with :meth:`open`; ``unmask.prepare`` writes them.
 
-    A pickled store holds only its path and manifest; the copy in another process maps the same files.
+    A store is a sequence of documents: ``len``, indices from both ends, slices, iteration. Each document is a view of the mapped file.
+    :meth:`windows` is the sequence of its windows of equal length, and :meth:`to_hf` a Hugging Face dataset of it. A pickled store holds only its path and manifest; the copy in another process maps the same files.
 
     Args:
         path: the folder.
@@ -57,8 +66,8 @@ class TokenStore:
         ...     _ = text.write_text("\\n".join(f"line {n} of the corpus" for n in range(200)))
         ...     prepared = prepare(text, f"{folder}/data", vocab_size=300, valid_fraction=0.1, workers=1)
         ...     store = TokenStore.open(prepared.train)
-        ...     sum(store.document_tokens.tolist()) == store.n_tokens, store.gather_windows([0, 1], 16).shape
-        (True, (2, 16))
+        ...     sum(map(len, store)) == store.n_tokens, store.windows(16)[:2].shape, store[-1].ndim
+        (True, (2, 16), 1)
     """
 
     vocab_size: int
@@ -94,7 +103,7 @@ class TokenStore:
         self.n_documents = len(self.document_tokens)
         self.n_tokens = int(self._starts[-1])
         if self._document_starts[-1] != self.n_tokens:
-            raise ValueError(_damaged(path, "its document table and its token files differ in the number of tokens"))
+            raise ValueError(damaged(path, "its document table and its token files differ in the number of tokens"))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, verify: bool = False) -> TokenStore:
@@ -143,13 +152,62 @@ class TokenStore:
                 check_file(path, file, verify=verify)
             return cls(path, manifest)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(_damaged(path, f"{MANIFEST} lacks {error}")) from error
+            raise ValueError(damaged(path, f"{MANIFEST} lacks {error}")) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TokenStore, (self.path, self.manifest)
 
     def __len__(self) -> int:
         return self.n_documents
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.unsignedinteger]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[NDArray[np.unsignedinteger]]: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.unsignedinteger] | list[NDArray[np.unsignedinteger]]:
+        if isinstance(index, slice):
+            return [self.document(each) for each in range(*index.indices(self.n_documents))]
+        return self.document(index + self.n_documents if -self.n_documents <= index < 0 else index)
+
+    def __contains__(self, document: object) -> bool:
+        return any(np.array_equal(each, np.asarray(document)) for each in self)
+
+    def __repr__(self) -> str:
+        source = "" if self.made_from is None else f", made from {self.made_from['source']}"
+        size = f"{self.n_documents:,} documents, {self.n_tokens:,} tokens, {self.vocab_size:,} ids"
+        return f"TokenStore({str(self.path)!r}: {size}{source})"
+
+    @cached_property
+    def made_from(self) -> dict[str, Any] | None:
+        """The settings of ``unmask prepare`` that made the store, such as ``source``; None for a store without its folder."""
+        file = self.path.parent / "arguments.json"
+        recipe = read_json(file).get("recipe") if file.is_file() else None
+        return recipe if isinstance(recipe, dict) else None
+
+    def to_hf(self, tokenizer: Tokenizer | None = None, *, cache_dir: str | None = None) -> datasets.Dataset:
+        """Return the documents as a ``datasets.Dataset`` with the columns ``input_ids``, ``learnt`` (rows with answers) and ``text``.
+
+        The dataset is written to disk in batches and mapped, so memory does not grow with the store.
+
+        Args:
+            tokenizer: decodes the column ``text``; None = the ``tokenizer.json`` beside the store, or no text without one.
+
+        Other Parameters:
+            cache_dir: folder of the Arrow file; None = the cache of ``datasets``.
+
+        Raises:
+            ImportError: ``datasets`` is not installed.
+            ValueError: the tokenizer is not that of the store.
+        """
+        from unmask.data.store.hugging_face import as_dataset
+        from unmask.data.tokenizing.tokenizers import Tokenizer
+
+        beside = self.path.parent / "tokenizer.json"
+        if tokenizer is None and beside.is_file():
+            tokenizer = Tokenizer.load(beside)
+        if tokenizer is not None:
+            self.check_tokenizer(tokenizer)
+        return as_dataset(self, tokenizer, cache_dir)
 
     def document(self, index: int) -> NDArray[np.unsignedinteger]:
         """Return the tokens of one document with its EOS, ``[n]``, as a view of the mapped file.
@@ -172,12 +230,25 @@ class TokenStore:
             IndexError: there is no such row.
             ValueError: the store holds documents without answers.
         """
+        flags: NDArray[np.bool_] = self.flags(index) != 0
+        return flags
+
+    def flags(self, index: int) -> NDArray[np.uint8]:
+        """Return the flags of one row as they were stored, uint8 ``[n]``: 0 = given, 1 = learnt, 2 = blank of a puzzle.
+
+        Args:
+            index: number of the row, from 0.
+
+        Raises:
+            IndexError: there is no such row.
+            ValueError: the store holds documents without answers.
+        """
         if not self.supervised:
             raise ValueError(
                 f"{self.path} holds documents without answers, so no token is marked as learnt. Prepare rows with answers: "
                 "`unmask prepare rows.jsonl --kind supervised`."
             )
-        flags: NDArray[np.bool_] = self._read(self._learnt, *self._extent(index)) != 0
+        flags: NDArray[np.uint8] = self._read(self._learnt, *self._extent(index))
         return flags
 
     def _extent(self, index: int) -> tuple[int, int]:
@@ -209,17 +280,15 @@ class TokenStore:
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def windows(self, block_size: int) -> int:
-        """Return the number of consecutive windows of ``block_size`` tokens; the last one may be padded."""
-        if block_size < 1:
-            raise ValueError(f"block_size is {block_size}; a window needs at least one token.")
-        return -(-self.n_tokens // block_size)
+    def windows(self, block_size: int) -> WindowSequence:
+        """Return the sequence of consecutive windows of ``block_size`` tokens; the last one may be padded."""
+        return WindowSequence(self, block_size)
 
     def gather_windows(self, indices: Any, block_size: int) -> NDArray[np.int64]:
         """Return windows of the stream: row ``i`` starts at token ``indices[i] * block_size``.
 
         Args:
-            indices: integers ``[N]`` in ``0..windows(block_size)-1``, in any order, repeats allowed.
+            indices: integers ``[N]`` in ``0..len(windows(block_size))-1``, in any order, repeats allowed.
             block_size: tokens per window.
 
         Returns:
@@ -229,7 +298,7 @@ class TokenStore:
             IndexError: an index is out of range.
         """
         indices = np.asarray(indices, dtype=np.int64)
-        count = self.windows(block_size)
+        count = len(self.windows(block_size))
         if indices.size and not (indices.min() >= 0 and indices.max() < count):
             raise IndexError(
                 f"Windows {indices.min()} to {indices.max()} are out of range: {self.path} holds windows 0 to "
@@ -285,34 +354,6 @@ class TokenStore:
                 f"ids, this one {len(tokenizer)}), so its ids denote other words. Use the tokenizer.json beside the "
                 "store, or prepare the corpus again with `unmask prepare --tokenizer`."
             )
-
-
-def check_file(folder: Path, file: dict[str, Any], *, verify: bool) -> None:
-    """Compare a file with its manifest entry ``{name, bytes, sha256}``.
-
-    Args:
-        folder: the store.
-        file: the entry.
-        verify: also compare the SHA-256.
-
-    Raises:
-        ValueError: the file is missing or differs.
-    """
-    path = folder / file["name"]
-    if not path.exists():
-        raise ValueError(_damaged(folder, f"{file['name']} is missing"))
-    if path.stat().st_size != file["bytes"]:
-        raise ValueError(
-            _damaged(folder, f"{file['name']} has {path.stat().st_size} bytes where {file['bytes']} were written")
-        )
-    if verify and digest(path) != file["sha256"]:
-        raise ValueError(
-            _damaged(folder, f"the contents of {file['name']} changed after they were written (SHA-256 differs)")
-        )
-
-
-def _damaged(folder: Path, what: str) -> str:
-    return f"The token store {folder} is damaged: {what}. Delete the folder and prepare it again with `unmask prepare`."
 
 
 def _offsets(lengths: Any) -> NDArray[np.int64]:

@@ -19,7 +19,9 @@ from unmask.contracts import SpecialIds
 from unmask.data.corpus.encoding import DocumentTokenizer, TokenizedDocuments, encode_all
 from unmask.data.document import Document
 from unmask.data.row_encoding import RowTokenizer
-from unmask.data.store.token_store import FORMAT, MANIFEST, VERSION, TokenStore, check_file
+from unmask.data.store.file_check import check_file
+from unmask.data.store.token_store import FORMAT, MANIFEST, VERSION, TokenStore
+from unmask.data.tokenizing.number_tokens import is_number_tokenizer
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.storage import atomic_file, digest, read_json, sweep_temporaries, write_json
 
@@ -78,7 +80,8 @@ def write_store(
     sweep_temporaries(folder)
     shards = _finished_shards(folder, identity)
     done = sum(shard["documents"] for shard in shards)
-    ends_and_marks = [id for id in (special.mask, special.pad, special.bos, special.eos) if id is not None]
+    bos = None if is_number_tokenizer(tokenizer) else special.bos  # ready ids may begin with BOS
+    ends_and_marks = [id for id in (special.mask, special.pad, bos, special.eos) if id is not None]
     encoder = (RowTokenizer if supervised else DocumentTokenizer)(
         tokenizer, dtype, int(special.eos or 0), ends_and_marks, round_trip
     )

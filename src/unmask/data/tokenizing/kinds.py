@@ -17,15 +17,18 @@ give two tokenizers, so a store keeps the one that it was made with. All other k
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from unmask.data.tokenizing.number_tokens import number_tokenizer
 from unmask.data.tokenizing.splitting import LONGEST_COUNTED_WORD, word_splitter
 from unmask.data.tokenizing.tokenizers import SPECIAL_TOKENS, Tokenizer
 from unmask.suggestions import nearest
+
+ONLY_IDS = "Choose the tokenizer ids, or leave special_ids out."
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,19 @@ class TokenizerKind:
     reproducible: bool = True
 
 
-def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+def train_tokenizer(
+    kind: str, texts: Iterable[str], vocab_size: int, special_ids: Mapping[str, int] | None = None
+) -> Tokenizer:
     """Train a tokenizer of a kind.
 
     Args:
         kind: a name of ``TOKENIZER_KINDS``.
         texts: training text.
         vocab_size: largest vocabulary, special tokens included; ``characters`` and ``words`` stay below it if the text has fewer.
+        special_ids: ids of the special tokens by role, for the kind ``ids``; None = the tokenizer chooses them.
 
     Returns:
-        A tokenizer whose first ids are the special tokens.
+        A tokenizer whose first ids are the special tokens; in the kind ``ids`` they are the last, or those given.
 
     Raises:
         ValueError: an unknown kind, a vocabulary that is too small, or no text.
@@ -71,6 +77,12 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int) -> Tokeniz
             f"There is no kind of tokenizer {kind!r}.{nearest(kind, TOKENIZER_KINDS)} Choose one of {', '.join(TOKENIZER_KINDS)}."
         )
     chosen = TOKENIZER_KINDS[kind]
+    if special_ids is not None:
+        if kind != "ids":
+            raise ValueError(
+                f"special_ids are those of ready ids, and a tokenizer of kind {kind} chooses its own. {ONLY_IDS}"
+            )
+        return number_tokenizer(texts, vocab_size, special_ids)
     if vocab_size < chosen.smallest:
         raise ValueError(
             f"vocab_size is {vocab_size}, and a tokenizer of kind {kind} has at least {chosen.smallest} tokens."
@@ -118,25 +130,6 @@ def _words(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     for text in texts:
         counts.update(text.split())
     return _of_counts(counts, vocab_size, pre_tokenizers.WhitespaceSplit(), None)
-
-
-def _ids(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Decimal numbers below ``vocab_size - 5``, each with its value as id; the special tokens follow them."""
-    largest = vocab_size - len(SPECIAL_TOKENS) - 1
-    for number, text in enumerate(texts):
-        for word in text.split():
-            if not (word.isdecimal() and int(word) <= largest):
-                raise ValueError(
-                    f"Document {number} holds {word!r}, and ready ids are whole numbers from 0 to {largest}: vocab_size={vocab_size:,} has room "
-                    f"for {largest + 1:,} of them and {len(SPECIAL_TOKENS)} special tokens. Raise vocab_size, or choose another tokenizer."
-                )
-    vocabulary = {str(id): id for id in range(largest + 1)} | {
-        token: largest + 1 + i for i, token in enumerate(SPECIAL_TOKENS.values())
-    }
-    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL_TOKENS["unk"]))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.add_special_tokens(_specials(mask_takes_space=False))
-    return Tokenizer(backend, SPECIAL_TOKENS)
 
 
 def _bytes(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -189,7 +182,9 @@ TOKENIZER_KINDS: dict[str, TokenizerKind] = {
         "one token for each character seen, for proteins, SMILES and puzzles", _characters, reads_all=True
     ),
     "bytes": TokenizerKind("one token for each of the 256 bytes; nothing is trained", _bytes, _BYTE_TOKENS),
-    "ids": TokenizerKind("the numbers of ready token ids, each with its own value as id", _ids, reads_all=True),
+    "ids": TokenizerKind(
+        "the numbers of ready token ids, each with its own value as id", number_tokenizer, reads_all=True
+    ),
     "words": TokenizerKind("one token for each white-space separated word seen", _words, reads_all=True),
 }
 """Every kind by name."""

@@ -227,11 +227,11 @@ class Tokenizer:
 
     @cached_property
     def _anchor(self) -> int | None:
-        """An ordinary token of letters; other tokens are decoded after it."""
+        """An ordinary token of letters, or else of digits; other tokens are decoded after it."""
         vocabulary = self._backend.get_vocab(with_added_tokens=False)
         special = set(self.all_special_ids)
-        plain = (id for token, id in vocabulary.items() if token.isascii() and token.isalpha() and id not in special)
-        return min(plain, default=None)
+        plain = [token for token, id in vocabulary.items() if token.isascii() and token.isalnum() and id not in special]
+        return min((not token.isalpha(), vocabulary[token]) for token in plain)[1] if plain else None
 
     @cached_property
     def _continuation(self) -> Continuation:

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-ACTIVATIONS = ("relu", "gelu", "silu", "squared_relu")
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "squared_relu")
 
 
 class UnmaskConfig(PreTrainedConfig):
@@ -19,7 +19,7 @@ class UnmaskConfig(PreTrainedConfig):
     Args:
         vocab_size: rows of the embedding, special tokens included.
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: width, depth, heads, feed-forward width.
-        hidden_act: relu, gelu, silu or squared_relu.
+        hidden_act: relu, gelu, gelu_tanh, silu or squared_relu.
         layer_norm_eps: of every LayerNorm.
         dropout: of attention probabilities and of both residual branches.
         rotary_dim: rotated channels of each head; even.

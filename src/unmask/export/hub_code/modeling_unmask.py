@@ -33,7 +33,7 @@ from .configuration_unmask import UnmaskConfig
 from .generation_unmask import DiffusionGeneration
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu, "gelu": F.gelu, "silu": F.silu, "squared_relu": lambda x: F.relu(x).square(),
+    "relu": F.relu, "gelu": F.gelu, "gelu_tanh": nn.GELU("tanh"), "silu": F.silu, "squared_relu": lambda x: F.relu(x).square(),
 }  # fmt: skip
 
 

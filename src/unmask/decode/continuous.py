@@ -1,0 +1,299 @@
+"""Continuous batching: decodes that share forward passes, and join and leave between steps.
+
+Each decode is a generator of forward requests (``unmask.decode.loop``). One tick of :class:`ContinuousBatch`:
+
+    group    plain requests of similar width, up to a budget of tokens and of logits
+    run      one forward pass for each group; cached, guided and other sessions run on their own
+    send     to each decode its logits; a finished one leaves, and new ones join before the next tick
+
+The company of a decode changes nothing, to the last bit. Three rules see to that on a CPU, where a product of few rows takes other kernels:
+
+    at least ``FEWEST_READS`` positions are read in each row, and ``FEWEST_TOKENS`` tokens run, by repetition
+    a network that drops padding sees each row at its own length; others see it padded to a multiple of ``WIDTH``, whatever its company
+    weights stay prepacked from the first tick to the last
+
+:func:`company_changes_nothing` measures it for a network on its device. Shapes: ``[b, L]`` of one request, ``[N, V]`` of its logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from unmask.contracts import MLMModel
+from unmask.decode.canvas import Canvas
+from unmask.decode.forward_request import ForwardRequest
+from unmask.decode.forwards.plain import PlainForward, real_columns
+from unmask.decode.reach import reached
+from unmask.decode.rules import Rules
+from unmask.decode.view import StepView
+from unmask.nn.linear import prepack_weights
+from unmask.nn.modes import eval_mode
+from unmask.nn.projection import logits_where
+
+FEWEST_READS = 8
+FEWEST_TOKENS = 16
+WIDTH = 32
+
+Work = Generator[ForwardRequest, Tensor, Any]
+"""A decode, or several in turn, with any result."""
+
+
+class Member:
+    """A decode in a batch.
+
+    Attributes:
+        work: the decode.
+        request: the forward pass that it needs next; None = finished.
+        result: what it returned.
+        error: what it raised; None = nothing.
+        passes: forward passes so far.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.request: ForwardRequest | None = None
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.passes: int = 0
+
+    def resume(self, logits: Tensor | None) -> None:
+        """Run the decode up to its next forward request, or to its end."""
+        try:
+            self.request = next(self.work) if logits is None else self.work.send(logits)
+        except StopIteration as done:
+            self.request, self.result = None, done.value
+        except Exception as error:
+            self.request, self.error = None, error
+
+
+class Pass(NamedTuple):
+    """One forward pass of a tick.
+
+    Attributes:
+        rows: rows of all its requests.
+        tokens: positions, padding included.
+    """
+
+    rows: int
+    tokens: int
+
+
+class ContinuousBatch:
+    """Decodes that share forward passes.
+
+    Enter it as a context, in the thread that calls it: the network stays in eval mode, with prepacked weights.
+
+    Args:
+        model: the network.
+        max_tokens: positions of a shared forward pass.
+        max_logits: numbers of its logits.
+        vocab_size: logits per position.
+
+    Examples:
+        >>> import torch
+        >>> from unmask import Canvas, RotaryTransformerMLMModel, SpecialIds, make_rules
+        >>> from unmask.decode.loop import decode_steps
+        >>> special = SpecialIds(mask=0, pad=1, vocab_size=20)
+        >>> model = RotaryTransformerMLMModel(20, 16, 1, 2, padding_idx=1, mask_idx=0)
+        >>> canvases = [Canvas.infill(torch.tensor([row]), special) for row in ([5, 0, 6], [7, 0, 0, 0])]
+        >>> with ContinuousBatch(model, vocab_size=20) as batch:
+        ...     members = [batch.join(decode_steps(canvas, make_rules(4), special, seed=0)) for canvas in canvases]
+        ...     while batch.members:
+        ...         _ = batch.advance()
+        >>> [int((member.result.ids == 0).sum()) for member in members]
+        [0, 0]
+    """
+
+    def __init__(
+        self, model: MLMModel, *, vocab_size: int, max_tokens: int = 1 << 12, max_logits: int = 1 << 25
+    ) -> None:
+        self.model = model
+        self.vocab_size = vocab_size
+        self.max_tokens = max_tokens
+        self.max_logits = max_logits
+        self.members: list[Member] = []
+        self.passes: list[Pass] = []
+        self._contexts = ExitStack()
+
+    def __enter__(self) -> ContinuousBatch:
+        self._contexts.enter_context(torch.inference_mode())
+        self._contexts.enter_context(eval_mode(self.model))
+        self._contexts.enter_context(prepack_weights(self.model))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for member in list(self.members):
+            self.leave(member)
+        self._contexts.close()
+
+    def join(self, work: Work) -> Member:
+        """Add a decode; it takes part from the next tick on. One that needs no forward pass, or fails at once, leaves in that tick."""
+        member = Member(work)
+        member.resume(None)
+        self.members.append(member)
+        return member
+
+    def leave(self, member: Member) -> None:
+        """End a decode at once."""
+        member.work.close()
+        self.members.remove(member)
+
+    def advance(self) -> list[Member]:
+        """Run one forward pass of every decode, and return those that have ended, which leave.
+
+        The forward passes of the tick stand in ``passes``.
+        """
+        self.passes = []
+        alone: list[Member] = []
+        shared: list[Member] = []
+        for member in self.members:
+            if member.request is not None:
+                (shared if type(member.request.session) is PlainForward else alone).append(member)
+        for member in alone:
+            self._run([member])
+        for group in self._groups(shared):
+            self._run(group)
+        ended = [member for member in self.members if member.request is None]
+        self.members = [member for member in self.members if member.request is not None]
+        return ended
+
+    def _run(self, group: list[Member]) -> None:
+        """Run one forward pass and resume its decodes. If it fails, its decodes fail, and no others."""
+        requests = [member.request for member in group if member.request is not None]
+        network = reached(self.model, requests[0].view.ids.device)
+        try:
+            if type(requests[0].session) is PlainForward:
+                parts: Sequence[Tensor] = shared_logits(network, requests)
+            else:
+                parts = [requests[0].session(network, requests[0].view, requests[0].where)]
+        except Exception as error:
+            for member in group:
+                member.work.close()
+                member.request, member.error = None, error
+            return
+        rows = sum(len(request.view.ids) for request in requests)
+        self.passes.append(Pass(rows, sum(request.view.ids.numel() for request in requests)))
+        for member, logits in zip(group, parts, strict=True):
+            member.passes += 1
+            member.resume(logits)
+
+    def _groups(self, members: list[Member]) -> Iterator[list[Member]]:
+        """Yield groups of similar width, within the budgets; a request beyond them is a group of its own."""
+        apart = not drops_padding(self.model)
+        group: list[Member] = []
+        width = tokens = logits = 0
+        for member in sorted(members, key=lambda member: _width(member.request)):
+            request = member.request
+            assert request is not None
+            own, reads = _width(request), max(int(request.where.sum()), FEWEST_READS * len(request.view.ids))
+            size, count = own * len(request.view.ids), reads * self.vocab_size
+            if group and (
+                (apart and own != width) or tokens + size > self.max_tokens or logits + count > self.max_logits
+            ):
+                yield group
+                group, tokens, logits = [], 0, 0
+            group.append(member)
+            width, tokens, logits = own, tokens + size, logits + count
+        if group:
+            yield group
+
+
+def drops_padding(model: object) -> bool:
+    """Tell whether a network runs each row at its own length, so that padding takes part in no product."""
+    return bool(getattr(model, "drops_padding", False))
+
+
+def _width(request: ForwardRequest | None) -> int:
+    """Return the width of a request's rows, rounded up."""
+    assert request is not None
+    span = real_columns(request.view.canvas.attention_mask)
+    width: int = span.stop - span.start
+    return -(-width // WIDTH) * WIDTH
+
+
+def shared_logits(model: MLMModel, requests: Sequence[ForwardRequest]) -> list[Float[Tensor, "scored vocab"]]:
+    """Run the rows of plain forward requests in one forward pass, and return the logits of each request."""
+    width = max(map(_width, requests))
+    ids, real, positions = (
+        torch.cat([_padded(part, width) for part in parts])
+        for parts in zip(*(_parts(request.view) for request in requests), strict=True)
+    )
+    index, kept, counts, first = [], [], [], 0
+    for request in requests:
+        where = request.where[:, real_columns(request.view.canvas.attention_mask)]
+        row, column = where.nonzero(as_tuple=True)
+        flat = (row + first) * width + column
+        per_row = where.sum(-1)
+        repeats = (FEWEST_READS - per_row).clamp(min=0) * (per_row > 0)
+        begins = per_row.cumsum(0) - per_row
+        padding = flat[begins.clamp(max=max(len(flat) - 1, 0)).repeat_interleave(repeats)]
+        index += [flat, padding]
+        kept += [torch.ones_like(flat, dtype=torch.bool), torch.zeros_like(padding, dtype=torch.bool)]
+        counts.append(len(flat))
+        first += len(where)
+    lacking = FEWEST_TOKENS - int(real.sum())
+    if lacking > 0:
+        again = torch.arange(len(ids)).repeat(1 + -(-lacking // max(int(real.sum()), 1)))
+        ids, real, positions = (part[again.to(part.device)] for part in (ids, real, positions))
+    inputs = {"input_ids": ids, "attention_mask": real, "positions": positions}
+    logits = logits_where(model, inputs, torch.cat(index))[torch.cat(kept)]
+    return list(torch.split(logits, counts))
+
+
+def _parts(view: StepView) -> tuple[Tensor, Tensor, Tensor]:
+    span = real_columns(view.canvas.attention_mask)
+    return view.ids[:, span], view.canvas.attention_mask[:, span], view.canvas.positions[:, span]
+
+
+def _padded(part: Tensor, width: int) -> Tensor:
+    return F.pad(part, (0, width - part.shape[1]))
+
+
+def company_changes_nothing(model: MLMModel, vocab_size: int, mask: int, longest: int, seed: int = 0) -> bool:
+    """Measure whether the logits of a row are the same bits alone and in company, for a network on its device.
+
+    Rows of several lengths, with few and many masked positions, run one by one and all together.
+
+    Args:
+        model: the network.
+        vocab_size: ids to draw from.
+        mask: id of the mask.
+        longest: largest length to try.
+        seed: of the rows.
+    """
+    from unmask.contracts import SpecialIds
+    from unmask.decode.loop import decode_steps
+    from unmask.devices import device_of
+
+    special, generator = SpecialIds(mask=mask, vocab_size=vocab_size), torch.Generator().manual_seed(seed)
+    lengths = sorted({max(2, min(longest, length)) for length in (3, 17, 31, 48, 48, 70, 128, longest // 2)})
+    requests: list[ForwardRequest] = []
+    with torch.inference_mode(), eval_mode(model), prepack_weights(model):
+        for number, length in enumerate(lengths * 3):
+            ids = torch.randint(vocab_size, (1, length), generator=generator)
+            ids[0, : max(1, (1, length // 3, length)[number % 3])] = mask
+            real = torch.ones_like(ids, dtype=torch.bool)
+            canvas = Canvas.infill(ids, special, real).to(device_of(model))
+            rules = Rules(1)
+            requests.append(next(decode_steps(canvas, rules, special, seed=0)))
+        network = reached(model, requests[0].view.ids.device)
+        groups = (
+            [requests]
+            if drops_padding(model)
+            else [[r for r in requests if _width(r) == w] for w in {*map(_width, requests)}]
+        )
+        return all(
+            torch.equal(together, shared_logits(network, [request])[0])
+            for group in groups
+            for request, together in zip(group, shared_logits(network, group), strict=True)
+        )

@@ -1,0 +1,179 @@
+"""Continuous batching: decodes share forward passes, and each has the tokens that it has alone."""
+
+import random
+
+import pytest
+import torch
+
+from tests.decode.networks import sure
+from unmask import Canvas, RotaryTransformerMLMModel, SpecialIds, fill_canvas, make_rules
+from unmask.decode.continuous import ContinuousBatch, company_changes_nothing
+from unmask.decode.forwards.cached import CachedForward
+from unmask.decode.loop import decode_steps
+from unmask.decode.observers.trace import Trace
+
+VOCAB = 60
+SPECIAL = SpecialIds(mask=0, pad=1, eos=2, bos=3, vocab_size=VOCAB)
+SIZES = (VOCAB, 32, 2, 2)
+FIELDS = {"padding_idx": 1, "mask_idx": 0, "max_length": 96}
+
+
+class Dense(torch.nn.Module):
+    """A network that computes all logits, padding included, as many of other libraries do."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x_t, attention_mask=None, positions=None, block_mask=None):
+        return self.inner(x_t, attention_mask, positions)
+
+
+def float32_network():
+    torch.manual_seed(1)
+    network = RotaryTransformerMLMModel(*SIZES, **FIELDS).eval()
+    network.head.projection.weight.data.mul_(8)
+    return network
+
+
+def options(generator: random.Random, network) -> dict:
+    """One of many ways to decode; steps, temperature and constraints of its own."""
+    order = generator.choice(["random", "left_to_right", "top_prob", "entropy", "drawn_prob", "ancestral", "critic"])
+    chosen: dict = {"order": order, "temperature": generator.choice([0.0, 0.7, 1.3]), "special": SPECIAL}
+    if order == "critic":
+        chosen["critic_model"] = network
+    more = [{}, {"top_k": 5}, {"top_p": 0.8}, {"repetition_penalty": 1.2}, {"required_ids": [7]}, {"guidance": 1.0},
+            {"block_length": 4}, {"block_length": 4, "cache": "dual"}, {"eos_last": True}, {"stop_at_eos": True}]  # fmt: skip
+    if order in ("top_prob", "entropy"):
+        more += [{"threshold": 0.6}, {"remask": "cap"}, {"remask": "mask_predict"}, {"non_adjacent": True}]
+    return chosen | generator.choice(more)
+
+
+def job(generator: random.Random, network):
+    """Canvas, rules and seed of a request: 1 to 40 tokens, of which one or all are masked, padded or not."""
+    length, rows = generator.randint(1, 24), generator.choice([1, 1, 1, 3])
+    ids = torch.tensor([[generator.randrange(4, VOCAB) for _ in range(length)] for _ in range(rows)])
+    ids[torch.tensor([[generator.random() < 0.6 for _ in range(length)] for _ in range(rows)])] = 0
+    ids[:, generator.randrange(length)] = 0
+    left = generator.choice([0, 0, 3])
+    ids = torch.nn.functional.pad(ids, (left, 0), value=1)
+    canvas = Canvas.infill(ids, SPECIAL, torch.arange(length + left).expand(ids.shape) >= left)
+    chosen = options(generator, network)
+    rules = make_rules(40 if "block_length" in chosen else generator.choice([1, 4, 40]), **chosen)
+    return canvas, rules, generator.randrange(1000)
+
+
+def decode(network, jobs, arrivals, **budgets):
+    """Decode jobs in one batch, job ``n`` joining at tick ``arrivals[n]``."""
+    members, tick = {}, 0
+    with ContinuousBatch(network, vocab_size=VOCAB, **budgets) as batch:
+        while len(members) < len(jobs) or batch.members:
+            for number, (canvas, rules, seed) in enumerate(jobs):
+                if arrivals[number] == tick:
+                    members[number] = batch.join(decode_steps(canvas, rules, SPECIAL, seed))
+            batch.advance()
+            tick += 1
+    for member in members.values():
+        if member.error is not None:
+            raise member.error
+    return [members[number].result for number in range(len(jobs))]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_decode_in_company_has_the_tokens_it_has_alone(seed):
+    """Lengths, orders, steps, temperatures, seeds, constraints and arrivals are mixed at random."""
+    network, generator = sure(2, *SIZES, **FIELDS).eval(), random.Random(seed)
+    jobs = [job(generator, network) for _ in range(10)]
+    together = decode(network, jobs, [generator.randrange(20) for _ in jobs])
+    for (canvas, rules, own), decoded in zip(jobs, together, strict=True):
+        alone = fill_canvas(network, canvas, rules, special=SPECIAL, seed=own)
+        assert torch.equal(alone.ids, decoded.ids)
+        assert torch.equal(alone.steps_taken, decoded.steps_taken)
+        assert (alone.forward_passes, alone.positions_computed) == (decoded.forward_passes, decoded.positions_computed)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_company_does_not_change_the_last_bit(dense):
+    """In float32, where a product of few rows rounds otherwise: every probability is equal, however small the budgets."""
+    network = Dense(float32_network()) if dense else float32_network()
+    generator = random.Random(5)
+    jobs = [job(generator, network) for _ in range(14)]
+    jobs = [each for each in jobs if not (dense and isinstance(each[1].forward, CachedForward))][:12]
+    traces = {}
+    for name, arrivals, budgets in (
+        ("alone", [50 * n for n in range(12)], {}),
+        ("together", [0] * 12, {}),
+        ("narrow", [n % 3 for n in range(12)], {"max_tokens": 64, "max_logits": 20 * VOCAB}),
+    ):
+        observed = [Trace() for _ in jobs]
+        with ContinuousBatch(network, vocab_size=VOCAB, **budgets) as batch:
+            for tick in range(600):
+                for (canvas, rules, own), at, trace in zip(jobs, arrivals, observed, strict=True):
+                    if at == tick:
+                        batch.join(decode_steps(canvas, rules, SPECIAL, own, [trace]))
+                batch.advance()
+        traces[name] = [(trace.events, trace.final) for trace in observed]
+    assert all(final for _, final in traces["alone"])
+    assert traces["alone"] == traces["together"] == traces["narrow"]
+
+
+def test_requests_share_forward_passes_and_leave_when_done():
+    network = float32_network()
+    canvas = Canvas.infill(torch.tensor([[5, 0, 0, 0, 0, 6]]), SPECIAL)
+    with ContinuousBatch(network, vocab_size=VOCAB) as batch:
+        for steps in (1, 2, 4):
+            batch.join(decode_steps(canvas, make_rules(steps), SPECIAL, 0))
+        rows = []
+        while batch.members:
+            batch.advance()
+            rows.append([part.rows for part in batch.passes])
+    assert rows == [[3], [2], [1], [1]]
+
+
+def test_a_failing_decode_and_a_cancelled_one_leave_the_others():
+    network = float32_network()
+    canvas = Canvas.infill(torch.tensor([[5, 0, 0, 0, 0, 6]]), SPECIAL)
+
+    def broken(logits, view, where):
+        raise ValueError("a processor failed")
+
+    with ContinuousBatch(network, vocab_size=VOCAB) as batch:
+        good = batch.join(decode_steps(canvas, make_rules(4), SPECIAL, 0))
+        bad = batch.join(decode_steps(canvas, make_rules(4, logits_processors=[broken]), SPECIAL, 0))
+        cancelled = batch.join(decode_steps(canvas, make_rules(4), SPECIAL, 0))
+        batch.leave(cancelled)
+        while batch.members:
+            batch.advance()
+    assert good.error is None and good.result is not None and cancelled.result is None
+    assert str(bad.error) == "a processor failed"
+
+
+def test_a_forward_pass_that_fails_fails_its_decodes_alone():
+    class Failing(RotaryTransformerMLMModel):
+        def hidden_states_where(self, *arguments, **options):
+            raise RuntimeError("no memory")
+
+    network = Failing(*SIZES, **FIELDS)
+    canvas = Canvas.infill(torch.tensor([[5, 0, 0]]), SPECIAL)
+    with ContinuousBatch(network, vocab_size=VOCAB) as batch:
+        member = batch.join(decode_steps(canvas, make_rules(2), SPECIAL, 0))
+        assert batch.advance() == [member] and "no memory" in str(member.error)
+        assert not batch.members
+
+
+def test_a_text_without_blanks_needs_no_forward_pass():
+    canvas = Canvas.infill(torch.tensor([[5, 6]]), SPECIAL)
+    with ContinuousBatch(float32_network(), vocab_size=VOCAB) as batch:
+        member = batch.join(decode_steps(canvas, make_rules(2), SPECIAL, 0))
+        assert batch.advance() == [member] and member.result.ids.tolist() == [[5, 6]] and not batch.passes
+
+
+def test_the_measurement_tells_networks_apart_whose_rows_see_each_other():
+    class Mean(Dense):
+        def forward(self, x_t, attention_mask=None, positions=None, block_mask=None):
+            logits = super().forward(x_t, attention_mask, positions)
+            return logits + logits.mean(0, keepdim=True)
+
+    assert company_changes_nothing(float32_network(), VOCAB, 0, 96)
+    assert company_changes_nothing(Dense(float32_network()), VOCAB, 0, 96)
+    assert not company_changes_nothing(Mean(float32_network()), VOCAB, 0, 96)
