@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import decode, harness, loader, scaling, score, train_step
+from benchmarks import block_diffusion, decode, harness, loader, scaling, score, train_step
 from benchmarks.readme import headlines, refresh
 from unmask.cli.screen import counting
 from unmask.measure.machine import describe_machine
@@ -37,6 +37,7 @@ def sections(options: argparse.Namespace) -> dict[str, Callable[[Any], Section]]
         "whole": lambda progress: train_step.whole(turns, progress),
         "mlm-bf16": lambda progress: train_step.mlm(2 * turns, "bf16", compiled, progress),
         "diffusion": lambda progress: train_step.diffusion(turns, progress),
+        "blocks": lambda progress: block_diffusion.section(turns, progress),
         "documents": lambda progress: train_step.documents(turns, "fp32", progress),
         "documents-bf16": lambda progress: train_step.documents(turns, "bf16", progress),
         "memory": lambda progress: train_step.memory(),
@@ -80,7 +81,7 @@ def main() -> None:
         "--only",
         nargs="+",
         metavar="SECTION",
-        help="some of: mlm, whole, mlm-bf16, diffusion, documents, documents-bf16, memory, decode, score, loader, scaling",
+        help="some of: mlm, whole, mlm-bf16, diffusion, blocks, documents, documents-bf16, memory, decode, score, loader, scaling",
     )
     parser.add_argument(
         "--turns", type=int, default=3, help="how often each contestant is timed (bf16: twice as often)"

@@ -23,6 +23,7 @@ from unmask.network_protocols import MLMModel as MLMModel
 from unmask.network_protocols import PartialStates as PartialStates
 from unmask.network_protocols import Projection as Projection
 from unmask.network_protocols import TokenIds, TokenMask
+from unmask.network_protocols import is_autoregressive as is_autoregressive
 from unmask.network_protocols import offers_hidden_states as offers_hidden_states
 from unmask.network_protocols import offers_kv_cache as offers_kv_cache
 from unmask.network_protocols import offers_partial_states as offers_partial_states
@@ -45,6 +46,7 @@ class MLMBatch(TypedDict):
         positions: int64, rotary positions.
         segment_ids: int64, documents of packed rows.
         block_mask: a FlexAttention ``BlockMask``.
+        x_0: int64, clean tokens, to which later blocks of a block-causal network attend (block diffusion).
         fixed_positions_mask: bool, True = never masked or changed.
         noise_mask: bool, True = scored.
         p_mask: float32, probability to be masked; 0 = not maskable.
@@ -62,6 +64,7 @@ class MLMBatch(TypedDict):
     positions: NotRequired[TokenIds]
     segment_ids: NotRequired[TokenIds]
     block_mask: NotRequired[Any]
+    x_0: NotRequired[TokenIds]
     fixed_positions_mask: NotRequired[TokenMask]
     noise_mask: NotRequired[TokenMask]
     p_mask: NotRequired[Float[Tensor, "batch seq"]]
@@ -79,6 +82,7 @@ class PackedFlexMLMBatch(TypedDict):
     target_ids: TokenIds
     positions: TokenIds
     segment_ids: TokenIds
+    x_0: NotRequired[TokenIds]
     noise_mask: NotRequired[TokenMask]
     p_mask: NotRequired[Float[Tensor, "batch seq"]]
 

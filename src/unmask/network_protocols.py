@@ -161,6 +161,11 @@ def offers_projection(model: object) -> TypeGuard[Projection]:
     return hasattr(model, "hidden_states") and hasattr(model, "projection_of")
 
 
+def is_autoregressive(model: object) -> bool:
+    """Return whether the logits at a position are those of its token given the tokens before it alone."""
+    return bool(getattr(model, "shift", False)) and getattr(model, "causal_block", None) == 1
+
+
 def offers_kv_cache(model: object) -> TypeGuard[KVCacheable]:
     """Return whether a network implements :class:`KVCacheable`."""
     return hasattr(model, "hidden_states_at") and hasattr(model, "logits_at")

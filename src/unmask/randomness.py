@@ -170,6 +170,7 @@ class Noise:
             count from their first real token, so that padding does not change the noise.
         row_uniforms: float64 ``[B]`` in (0, 1): replace the rows' own uniforms for the mask rate (time sampling); or
             None.
+        places: int64 ``[B, L]``, the number of each position within its document, in packed rows; None = ``counters``.
 
     Examples:
         >>> import torch
@@ -182,6 +183,7 @@ class Noise:
     keys: Int[Tensor, " batch"]
     counters: Int[Tensor, "batch seq"] | None = None
     row_uniforms: Float[Tensor, " batch"] | None = None
+    places: Int[Tensor, "batch seq"] | None = None
 
     @classmethod
     def from_generator(

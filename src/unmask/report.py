@@ -17,7 +17,7 @@ import torch
 
 from unmask.build.objective import special_ids
 from unmask.config.tree import Config
-from unmask.contracts import SpecialIds
+from unmask.contracts import SpecialIds, is_autoregressive
 from unmask.data.corpus.row_shapes import WHAT_A_ROW_HOLDS
 from unmask.data.corpus.sources import Source
 from unmask.data.store.token_store import TokenStore
@@ -103,17 +103,18 @@ class EvaluationReport(dict[str, Any]):
             "" if unit == "bits_per_byte" else f"{trained['perplexity_per_' + unit.split('_')[-1]]['value']:,.1f}"
             for unit in units
         ]
+        top = self["accuracy"]
         yield ReportTable(
-            f"Upper bound on the negative log-likelihood: {trained['documents']:,} documents, {trained['tokens']:,} tokens, "
+            f"{'Upper bound on the negative' if top['rate'] < 1.0 else 'Negative'} log-likelihood: {trained['documents']:,} documents, {trained['tokens']:,} tokens, "
             f"{trained['unscored_tokens']:,} unscored (± = 95% interval over documents)",
             ["model", *(unit.replace("_", " ") for unit in units)],
             [*rows, ["perplexity (trained)", *perplexity]],
         )
         if remark := exclusions(trained):
             yield remark
-        top = self["accuracy"]
+        given = f"At mask rate {top['rate']:.0%}" if top["rate"] < 1.0 else "Given the tokens before it"
         yield (
-            f"At mask rate {top['rate']:.0%}, the most likely token is correct for {top['top_1']['value']:.1%} of the masked "
+            f"{given}, the most likely token is correct for {top['top_1']['value']:.1%} of the {'masked ' * (top['rate'] < 1.0)}"
             f"tokens, and one of the five most likely for {top['top_5']['value']:.1%}."
         )
         if "noise_levels" in self:
@@ -265,10 +266,10 @@ def evaluate_model(
         with stages("predicting at every noise level") as progress, autocast():
             levels = noise_curve(trained.model, windows, special, levels=curve, seed=seed, progress=progress)
         report["noise_levels"] = [level.as_dict() for level in levels]
-    if single:
+    if single and not is_autoregressive(trained.model):
         with stages("predicting single masked tokens") as progress, autocast():
             report["single_masked"] = single_masked(trained.model, windows, special, progress=progress)
-    if tokenizer.next_token_id is not None:  # instruction traces
+    if tokenizer.next_token_id is not None and not is_autoregressive(trained.model):  # instruction traces
         with stages("predicting masked tokens by class") as progress, autocast():
             report["classes"] = accuracy_by_class(
                 models, windows, special, TraceClasses(tokenizer), TRACE_CLASSES, seed=seed, progress=progress

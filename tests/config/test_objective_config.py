@@ -22,6 +22,7 @@ from unmask.ops.corruption import (
     uniform_corruption,
 )
 from unmask.ops.mask_rates import ConstantMaskRate, DiscreteMaskRate, MaskRateWarmup, ScheduleMaskRate
+from unmask.ops.position_sampling import bernoulli
 from unmask.ops.replacement import Replacement, ordinary_ids
 from unmask.ops.schedule import SCHEDULES, DiscreteTime, clipped, cosine, geometric, polynomial
 from unmask.ops.schedule import linear as linear_schedule
@@ -58,8 +59,9 @@ def rows(tokenizer: Tokenizer, progress: float = 0.5) -> dict[str, np.ndarray]:
 class Toy:
     """A model with logits that depend on the id alone and are far from uniform."""
 
-    def __call__(self, x_t, attention_mask=None, positions=None, block_mask=None, segment_ids=None):
-        return torch.sin(torch.arange(290.0) * 0.37 + x_t[..., None]) * 2 + 1
+    def __call__(self, x_t, attention_mask=None, positions=None, block_mask=None, segment_ids=None, x_0=None):
+        seen = x_t if x_0 is None else x_t + x_0
+        return torch.sin(torch.arange(290.0) * 0.37 + seen[..., None]) * 2 + 1
 
 
 def found(tokenizer: Tokenizer, *words: str) -> tuple:
@@ -85,6 +87,7 @@ def test_every_scheme_is_its_corruption(tokenizer):
     named = {
         "diffusion": uniform_corruption(mask, exact=True),
         "block_diffusion": block_diffusion_corruption(mask, 16),
+        "autoregressive": Corruption(ConstantMaskRate(1.0), bernoulli, Replacement(mask, 0.0)),
         "blockwise": blockwise_corruption(mask),
         "maskgit": count_corruption(mask, cosine),
         "bert": bert_corruption(*everything),
@@ -208,7 +211,7 @@ TURNED = [
     ("selection=bernoulli", "eps", "0.5"), ("", "time_steps", "2"), ("mask_rate_law=constant", "probability", "0.7"),
     ("", "mask_rate_start", "0.9"), ("mask_rate_start=0.9", "mask_rate_warmup", "0.6"), ("", "time_sampling", "stratified"),
     ("", "time_sampling", "shared_offset"), ("", "time_sampling", "antithetic"), ("", "time_sampling", "independent"), ("", "selection", "bernoulli"),
-    ("selection=bernoulli weighting=flat", "selection", "spans"), ("", "block_size", "4"), ("name=blockwise", "half_life_ratio", "0.02"),
+    ("selection=bernoulli weighting=flat", "selection", "spans"), ("", "block_size", "4"), ("", "name", "autoregressive"), ("name=block_diffusion", "clean_prefix", "false"), ("name=blockwise", "half_life_ratio", "0.02"),
     ("name=spanbert", "span_success", "0.9"), ("name=spanbert", "span_max_length", "1"), ("selection=bernoulli", "granularity", "word"), ("", "granularity", "word"),
     ("name=bert probability=0.7", "mask_replace_prob", "0.2"), ("name=bert probability=0.7", "random_replace_prob", "0.0"),
     ("", "never_masked", "s t"), ("name=spanbert probability=0.5", "replace_spans", "false"), ("", "weighting", "flat"), ("selection=bernoulli schedule=cosine", "weighting", "inverse_p"),
@@ -282,6 +285,7 @@ def test_is_elbo_is_true_for_likelihood_bounds_only():
                 "name=diffusion",
                 "schedule=cosine",
                 "name=block_diffusion",
+                "name=autoregressive",
                 "selection=bernoulli",
                 "schedule=cosine time_steps=9",
             ),

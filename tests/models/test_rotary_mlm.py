@@ -162,7 +162,7 @@ def test_every_option_changes_the_output(option):
 
 
 def test_every_option_is_tested():
-    elsewhere = {"num_embeddings", "mask_idx", "dropout", "max_length", "force_flash_attn", "use_flex_attn"}
+    elsewhere = {"shift", "num_embeddings", "mask_idx", "dropout", "max_length", "force_flash_attn", "use_flex_attn"}
     assert set(inspect.signature(RotaryTransformerMLMModel).parameters) == set(OPTIONS) | elsewhere
 
 

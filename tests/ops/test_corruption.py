@@ -453,3 +453,17 @@ def test_an_accelerator_masks_the_same_positions(corruption, left, monkeypatch):
     there = corruption(ids, eligible, Noise(keyed(40).keys, counters))
     assert torch.equal(here.noise_mask, there.noise_mask) and torch.equal(here.noisy_input_ids, there.noisy_input_ids)
     assert torch.allclose(here.p_mask, there.p_mask, rtol=1e-6)
+
+
+def test_blocks_of_packed_rows_count_from_the_first_token_of_each_document():
+    places = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 0, 1, 2, 3, 4, 5, 6]])
+    blocks = [[0, 1, 2], [3, 4], [5, 6], [7, 8, 9], [10, 11, 12], [13]]
+    eligible = torch.ones(1, 14, dtype=torch.bool)
+    noise = Noise(row_keys(0, 0, torch.tensor([3])), places=places)
+    _, masked, p = block_diffusion_corruption(MASK, 3)(clean(1, 14), eligible, noise)
+    rates = [set(p[0, block].tolist()) for block in blocks]
+    assert all(len(rate) == 1 for rate in rates) and len(set.union(*rates)) == len(blocks)
+    alone = Noise(row_keys(0, 0, torch.tensor([3])))
+    plain = block_diffusion_corruption(MASK, 3)(clean(1, 14), eligible, alone)
+    assert torch.equal(plain[2][0, :3], p[0, :3]) and not torch.equal(plain[2], p)
+    assert masked.any() and not masked.all()

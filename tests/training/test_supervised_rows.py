@@ -93,7 +93,7 @@ def test_prompts_are_never_masked_under_any_scheme(prepared, store, name):
     assert masked > 100
 
 
-def uniform_model(input_ids, attention_mask=None, positions=None, block_mask=None):
+def uniform_model(input_ids, attention_mask=None, positions=None, block_mask=None, x_0=None):
     return torch.zeros(*input_ids.shape, 300)
 
 

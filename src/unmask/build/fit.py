@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from unmask.build.objective import build_corruption, build_loss, collator_options
+from unmask.build.objective import build_corruption, build_loss, check_attention, collator_options
 from unmask.build.packages import require_training_packages
 from unmask.collate.padded import DefaultMLMCollator
 from unmask.config.tree import Config, load_config
@@ -140,6 +140,8 @@ def fit(
         )
     network = _as_mlm_model(model, tokenizer)
     if loss is None:
+        if collator is None:
+            check_attention(config.objective, model)
         loss = build_loss(config.objective, tokenizer)
     module = MaskedLMModule(network, loss, config.optim, steps, seed)
     training = _Rows(rows, samples=steps * batch_size)

@@ -15,7 +15,7 @@ from unmask.collate.collator import CollatorOptions, CorruptingCollator
 from unmask.collate.packed import PackedMLMCollator
 from unmask.config.objective_config import ObjectiveConfig
 from unmask.config.tree import Config
-from unmask.contracts import SpecialIds
+from unmask.contracts import SpecialIds, is_autoregressive
 from unmask.data.traces.granularity import trace_granularity
 from unmask.data.words.text_words import word_table
 from unmask.ops.mask_rates import ConstantMaskRate, DiscreteMaskRate, MaskRate, MaskRateWarmup, ScheduleMaskRate
@@ -105,7 +105,34 @@ def build_corruption(config: ObjectiveConfig, tokenizer: Any, schedule: Schedule
         ),
         block_size=config.block_size,
         granularity=build_granularity(config, tokenizer),
+        clean_prefix=config.clean_prefix,
     )
+
+
+def check_attention(config: ObjectiveConfig, network: Any) -> None:
+    """Refuse a network whose attention is not that of the objective.
+
+    Args:
+        config: the ``objective`` section.
+        network: the network; its attributes ``causal_block`` and ``shift`` are read.
+
+    Raises:
+        ValueError: such a network.
+    """
+    wrong = {key: value for key, value in config.attention.items() if getattr(network, key, None) != value}
+    if wrong:
+        found = ", ".join(f"{key}={getattr(network, key, None)}" for key in wrong)
+        needed = ", ".join(f"{key}={value}" for key, value in wrong.items())
+        older = " For a network that attends both ways, set clean_prefix=false." if config.clean_prefix else ""
+        raise ValueError(
+            f"objective {config.name} trains a network with {needed}, and this {type(network).__name__} has {found}: build it as "
+            f"RotaryTransformerMLMModel(..., {needed}).{older}"
+        )
+    if is_autoregressive(network) and not config.attention.get("shift"):
+        raise ValueError(
+            f"This {type(network).__name__} is autoregressive (shift=True): at a masked position its input is the token before, which the "
+            f"objective {config.name} also masks. Train it with objective autoregressive, or build it with shift=False."
+        )
 
 
 def build_granularity(config: ObjectiveConfig, tokenizer: Any) -> Granularity | None:
@@ -121,6 +148,8 @@ def is_elbo(config: ObjectiveConfig) -> bool:
     The loss is one if the mask rate covers (0, 1), positions are masked uniformly, every masked position holds ``[MASK]``, and
     the weights match the schedule (docs/theory.md, "The likelihood bound").
     """
+    if config.name == "autoregressive":  # the likelihood itself
+        return not (config.label_smoothing or config.z_loss)
     all_rates = (
         config.mask_rate_law == "schedule"
         and config.rate_min <= 1e-2

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from unmask.build.network import build_model, prepare_execution
-from unmask.build.objective import build_collator, build_corruption, build_loss
+from unmask.build.objective import build_collator, build_corruption, build_loss, check_attention
 from unmask.build.packages import require_training_packages
 from unmask.build.parts import check_parts, part_records
 from unmask.build.start import origin, with_start
@@ -137,6 +137,8 @@ def train(
         network = read_model(resume, trust_remote_code)
     else:
         network = build_model(config.model, tokenizer, config.seed)
+    if loss is None:
+        check_attention(config.objective, network)
     if model is None:
         prepare_execution(network.train(), config)
     adapted = _with_adapters(network, config, len(tokenizer), given=model is not None)

@@ -50,7 +50,10 @@ from unmask.storage import digest, read_json
 UNLIMITED = 2**20  # model.max_length of a network without a longest row
 ABOUT_INIT = frozenset({"preset", "init", "init_shift", "init_attention", "init_step", "init_ids", "init_sha256"})
 LIGHTNING_SIZES = frozenset({"nhead", "activation", "dropout", "max_length"})  # which weights do not tell
-FREE = {"ours": frozenset({"dropout", "max_length", "causal_block", "use_flex_attn"}), "theirs": frozenset({"dropout"})}
+FREE = {
+    "ours": frozenset({"dropout", "max_length", "causal_block", "shift", "use_flex_attn"}),
+    "theirs": frozenset({"dropout"}),
+}
 
 
 @dataclass(frozen=True)
@@ -228,6 +231,11 @@ class Start:
             ValueError: a given key that contradicts the source.
         """
         section, own = config.model, self.sizes()
+        if self.task != "ours" and config.objective.attention:
+            raise ValueError(
+                f"objective.name={config.objective.name} needs a network of this package with causal attention, and model.init={self.name} is "
+                "a network of transformers. Leave model.init out, or choose objective.name=diffusion."
+            )
         free = FREE["ours" if self.task == "ours" else "theirs"]
         given = {key: getattr(section, key) for key in section.model_fields_set - ABOUT_INIT}
         fields = ModelConfig.model_fields

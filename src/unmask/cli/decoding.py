@@ -165,6 +165,7 @@ class Decoding:
         """
         from unmask.contracts import SpecialIds
         from unmask.data.tokenizing.token_bytes import parts_of_characters
+        from unmask.decode.left_to_right import order_for, rules_for_network
         from unmask.decode.named import make_rules
 
         if self.order not in (*ORDERS, *COMPOSED_ORDERS):
@@ -183,10 +184,10 @@ class Decoding:
             else _critic_model(model, tokenizer, self.critic_model)
         )
         one_per_step = 2 * blanks - 1 if self.order == "critic" else blanks  # forward passes for one token per step
-        return make_rules(
+        rules = make_rules(
             one_per_step if self.steps is None else self.steps,
             special=SpecialIds.of(tokenizer),
-            order=self.order,
+            order=order_for(model, self.order),
             order_temperature=self.order_temperature,
             critic=self.critic,
             critic_model=critic_model,
@@ -220,6 +221,7 @@ class Decoding:
             eos_last=self.eos == "late",
             stop_at_eos=self.eos != "never" and self.remask is None,
         )
+        return rules_for_network(model, rules)
 
     def _constraint(self, tokenizer: Any) -> Constraint | None:
         """Return the pattern, or whole characters; None with required words, which are a constraint of their own."""

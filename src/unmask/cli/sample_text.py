@@ -59,7 +59,7 @@ def training_sampler(config: Config) -> Callable[[Any, Tokenizer], str]:
     A diffusion model generates unconditionally. A model with a constant mask rate (BERT) cannot generate, so it fills masked
     tokens of the validation split.
     """
-    if config.objective.mask_rate_law != "constant":
+    if config.objective.mask_rate_law != "constant" or config.model.shift:
         return sample_text
     folder = Path(config.run) / "data" if config.data.store is None else Path(config.data.store)
     return partial(fill_validation_text, valid=folder / "valid", rate=config.objective.probability)
@@ -120,12 +120,17 @@ def sample_text(model: Any, tokenizer: Any, tokens: int = SAMPLE_TOKENS) -> str:
     """Return a short unconditional sample, with the same random seed in every call."""
     import torch
 
-    from unmask.contracts import SpecialIds
+    from unmask.contracts import SpecialIds, is_autoregressive
     from unmask.decode.canvas import Canvas
     from unmask.decode.predictor import MLMPredictor
 
-    predictor = MLMPredictor(16, tokenizer=tokenizer, model=model, top_p=0.9, seed=0, allow_eos=False)
-    canvas = Canvas.unconditional(1, min(tokens, model.max_length or tokens), SpecialIds.of(tokenizer))
+    tokens, special = min(tokens, model.max_length or tokens), SpecialIds.of(tokenizer)
+    steps = tokens if is_autoregressive(model) else 16
+    order = "left_to_right" if is_autoregressive(model) else None
+    predictor = MLMPredictor(
+        steps, tokenizer=tokenizer, model=model, confidence=order, top_p=0.9, seed=0, allow_eos=False
+    )
+    canvas = Canvas.unconditional(1, tokens, special)
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[]):
         return predictor.predict({"input_ids": canvas.ids.to(device)})["text"][0]

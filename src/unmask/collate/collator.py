@@ -199,7 +199,9 @@ class CorruptingCollator:
 
     def collate(self, rows: Rows) -> Any:
         """Return the batch without ``pass_through`` fields; prediction collators override this method."""
-        return self.batch(self.corrupt(rows))
+        corrupted = self.corrupt(rows)
+        batch = self.batch(corrupted)
+        return {**batch, "x_0": corrupted.clean.ids} if self.corruption.clean_prefix else batch
 
     def assemble(self, rows: Rows) -> Assembled:
         """Lay the rows out; every subclass defines it."""
@@ -237,14 +239,19 @@ class CorruptingCollator:
         if not packed and np.count_nonzero(clean.attention_mask.numpy()[:, :1]) < clean.ids.shape[0]:
             leading = (~clean.attention_mask).long().cumprod(-1).sum(-1, keepdim=True)
             counters = torch.arange(clean.ids.shape[1]) - leading
+        within = None
+        if clean.positions is not None:  # padding has positions 0, and must not be a block per token
+            within = clean.positions.where(clean.attention_mask, torch.arange(clean.ids.shape[1]))
         ids, places = identity.example_id, identity.epoch_place
         if ids is None:
-            return replace(Noise.from_generator(len(clean.ids), self._own_generator()), counters=counters)
+            return replace(
+                Noise.from_generator(len(clean.ids), self._own_generator()), counters=counters, places=within
+            )
         epoch = self.epoch if identity.epoch is None else identity.epoch
         row_uniforms = (
             None if self.time_sampling is None or places is None else self.time_sampling(self.seed, epoch, places)
         )
-        return Noise(row_keys(self.seed, epoch, ids), counters, row_uniforms)
+        return Noise(row_keys(self.seed, epoch, ids), counters, row_uniforms, within)
 
     def _own_generator(self) -> torch.Generator:
         """Return the collator's generator, seeded separately in each loader worker's copy of the collator."""

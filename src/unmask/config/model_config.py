@@ -52,6 +52,10 @@ class ModelConfig(Section):
         None,
         description="Length of an attention block, in tokens: attention covers a token's own block and earlier blocks, so finished blocks are cached exactly (--cache block); null = bidirectional.",
     )
+    shift: bool = Field(
+        False,
+        description="The input at a position is the token before it, so a causal network predicts the next token; set by objective.name=autoregressive.",
+    )
     use_flex_attn: bool = Field(
         False,
         description="Use FlexAttention for packed rows on CUDA, best without dropout; on a CPU the result is the same.",

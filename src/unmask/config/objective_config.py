@@ -20,7 +20,15 @@ from unmask.config.section import Fraction, NonNegative, Positive, Section
 
 SCHEMES: dict[str, dict[str, Any]] = {
     "diffusion": {},
-    "block_diffusion": {"selection": "bernoulli", "block_size": 16},
+    "block_diffusion": {"selection": "bernoulli", "block_size": 16, "clean_prefix": True},
+    "autoregressive": {
+        "mask_rate_law": "constant",
+        "probability": 1.0,
+        "selection": "bernoulli",
+        "mask_replace_prob": 0.0,
+        "weighting": "flat",
+        "normaliser": "supervised",
+    },
     "blockwise": {"selection": "weighted", "weighting": "inverse_p"},
     "maskgit": {"schedule": "cosine", "selection": "fixed_count", "weighting": "flat"},
     "bert": {
@@ -37,9 +45,9 @@ SCHEMES["spanbert"] = SCHEMES["bert"] | {"selection": "spans", "replace_spans": 
 class ObjectiveConfig(Section):
     """Masking of the input, and weights and normaliser of the loss."""
 
-    name: Literal["diffusion", "block_diffusion", "blockwise", "maskgit", "bert", "spanbert"] = Field(
+    name: Literal["diffusion", "block_diffusion", "autoregressive", "blockwise", "maskgit", "bert", "spanbert"] = Field(
         "diffusion",
-        description="Published scheme, which fills every key left unset: diffusion (MDLM, MD4, LLaDA), block_diffusion (BD3-LM), blockwise, maskgit, bert, spanbert.",
+        description="Published scheme, which fills every key left unset: diffusion (MDLM, MD4, LLaDA), block_diffusion (BD3-LM), autoregressive (next token), blockwise, maskgit, bert, spanbert.",
     )
     mask_rate_law: Literal["schedule", "constant"] = Field(
         "schedule", description="Mask rate of a row: schedule = the schedule at a random time, constant = probability."
@@ -83,6 +91,10 @@ class ObjectiveConfig(Section):
     block_size: PositiveInt | None = Field(
         None, description="Length of a block with a mask rate of its own, in tokens; null = one block per row."
     )
+    clean_prefix: bool = Field(
+        False,
+        description="Blocks attend to the clean tokens of earlier blocks, as in decoding (BD3-LM), instead of their noisy ones; it sets model.causal_block to block_size.",
+    )
     half_life_ratio: Positive = Field(
         0.25, description="Weighted selection: fraction of a block over which the sampling weight doubles."
     )
@@ -123,6 +135,13 @@ class ObjectiveConfig(Section):
     z_loss: NonNegative = Field(
         0.0, description="Factor of the squared log-partition function of the softmax; 1e-4 is usual."
     )
+
+    @property
+    def attention(self) -> dict[str, Any]:
+        """Keys of the ``model`` section that the objective decides."""
+        if self.name == "autoregressive":
+            return {"causal_block": 1, "shift": True}
+        return {"causal_block": self.block_size} if self.clean_prefix else {}
 
     @model_validator(mode="before")
     @classmethod
@@ -187,6 +206,10 @@ HAS_EFFECT: dict[str, tuple[Callable[[ObjectiveConfig], bool], str]] = {
         lambda o: _scheduled(o),
         "objective.mask_rate_law=schedule; a constant mask rate needs no times",
     ),
+    "clean_prefix": (
+        lambda o: o.block_size is not None and o.name != "autoregressive",
+        "blocks: set objective.block_size",
+    ),
     "half_life_ratio": (lambda o: o.selection == "weighted", "objective.selection=weighted"),
     "span_success": (lambda o: o.selection == "spans", "objective.selection=spans"),
     "span_max_length": (lambda o: o.selection == "spans", "objective.selection=spans"),
@@ -195,6 +218,14 @@ HAS_EFFECT: dict[str, tuple[Callable[[ObjectiveConfig], bool], str]] = {
 """The condition under which each key has an effect, and its description. Keys that are absent always have one."""
 
 REFUSED: list[tuple[Callable[[ObjectiveConfig], bool], str]] = [
+    (
+        lambda o: (
+            o.name == "autoregressive"
+            and (any(getattr(o, k) != v for k, v in SCHEMES[o.name].items()) or o.granularity != "token")
+        ),
+        "objective.name=autoregressive scores every token given the tokens before it, and masks none: leave out the keys of the mask "
+        "rate, the positions, the replacement and the weighting",
+    ),
     (
         lambda o: o.selection == "spans" and o.granularity != "token",
         "objective.selection=spans masks runs of tokens, which would cut units of objective.granularity={o.granularity} "

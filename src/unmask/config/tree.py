@@ -67,6 +67,34 @@ class Config(Section):
         description="Training length, batch size, hardware and intervals.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_attention(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        try:
+            attention = ObjectiveConfig.model_validate(values.get("objective", {})).attention
+        except ValidationError:  # reported with the other errors
+            return values
+        model = values.get("model", {})
+        model = model.model_dump(exclude_unset=True) if isinstance(model, ModelConfig) else model
+        return {**values, "model": {**attention, **model}} if attention and isinstance(model, Mapping) else values
+
+    @model_validator(mode="after")
+    def _attention_is_that_of_the_objective(self) -> Config:
+        for key, needed in self.objective.attention.items():
+            if getattr(self.model, key) != needed:
+                raise ValueError(
+                    f"objective.name={self.objective.name} trains a network with model.{key}={needed}, and "
+                    f"model.{key}={getattr(self.model, key)} was given: leave model.{key} out"
+                )
+        if self.model.shift and "shift" not in self.objective.attention:
+            raise ValueError(
+                f"model.shift=true makes the token before a position its input, and objective.name={self.objective.name} masks the tokens "
+                "to predict: set objective.name=autoregressive, or model.shift=false and model.causal_block=null"
+            )
+        return self
+
     @model_validator(mode="after")
     def _rows_fit(self) -> Config:
         if self.data.eos_tail and self.data.kind == "text" and self.data.store is None:
@@ -151,6 +179,8 @@ def explicit_values(config: Config) -> dict[str, Any]:
             values[section] = {
                 key: value for key, value in values[section].items() if key in names or value != getattr(defaults, key)
             }
+    for key in config.objective.attention:
+        values.get("model", {}).pop(key, None)
     return values
 
 

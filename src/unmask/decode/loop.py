@@ -32,6 +32,7 @@ from unmask.decode.batch_state import BatchState
 from unmask.decode.canvas import Canvas
 from unmask.decode.forward_request import ForwardRequest, Steps
 from unmask.decode.forwards.plain import ForwardSession
+from unmask.decode.left_to_right import refuse_other_orders, rules_for_network
 from unmask.decode.logits.constraints import Unconstrained
 from unmask.decode.logits.processors import AllowedIds, as_logits
 from unmask.decode.observers.base import CallbackList, Decoded
@@ -89,7 +90,7 @@ def fill_canvas(
         >>> decoded.ids[0, [0, 3]].tolist(), int((decoded.ids == 0).sum()), decoded.forward_passes
         ([5, 6], 0, 2)
     """
-    decoded: Decoded = drive(model, decode_steps(canvas, rules, special, seed, observers))
+    decoded: Decoded = drive(model, decode_steps(canvas, rules_for_network(model, rules), special, seed, observers))
     return decoded
 
 
@@ -117,7 +118,11 @@ def drive(model: MLMModel, work: Generator[ForwardRequest, Tensor, Result]) -> R
 
 
 def decode_steps(
-    canvas: Canvas, rules: Rules, special: SpecialIds, seed: int | None = None, observers: Sequence[Any] = ()
+    canvas: Canvas,
+    rules: Rules,
+    special: SpecialIds,
+    seed: int | None = None,
+    observers: Sequence[Any] = (),
 ) -> Steps:
     """Fill every masked position of a canvas, one forward request after the other.
 
@@ -170,6 +175,8 @@ def decode_steps(
         positions_computed += session.positions(view)
         judged = rules.selector.critic_tokens(view)
         choice = yield from _step(session, view, rules, special, callbacks, state.plan.shape[1])
+        if rules.left_to_right:
+            refuse_other_orders(view.blanks, choice.where, choice.hidden)
         after = _commit(view, choice, rules, special)
         if callbacks:
             callbacks.update_history(_results(view, after, choice))

@@ -37,6 +37,7 @@ class Rules:
         logits_processors: functions of the logits, applied in order before scoring and sampling.
         forward: how the network is run.
         allow_eos: True permits EOS (after all given text only).
+        left_to_right: refuse any order but one token a step from left to right, which autoregressive networks need; set for them.
         stop_at_eos: once no masked position precedes an EOS, fill the rest of the row with EOS and stop decoding it. The
             text is the same, with fewer forward passes.
 
@@ -63,6 +64,7 @@ class Rules:
     forward: Forward = PlainForward()
     allow_eos: bool = True
     stop_at_eos: bool = False
+    left_to_right: bool = False
 
     @cached_property
     def reads(self) -> Reads:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from unmask.contracts import MLMModel, SpecialIds
 from unmask.devices import device_of
-from unmask.evaluate.suitability import check_level_free
+from unmask.evaluate.suitability import check_masked
 from unmask.nn.modes import eval_mode
 from unmask.nn.projection import logits_where
 from unmask.ops.weighting import token_nll
@@ -55,7 +55,7 @@ def any_order_conditionals(
     """
     special = SpecialIds.of(special)
     row, at = torch.as_tensor(list(ids), dtype=torch.long), device_of(model)
-    check_level_free(model)
+    check_masked(model)
     ordinary = ~torch.isin(row, torch.tensor(special.all, device=row.device))
     free = (ordinary if scored is None else torch.from_numpy(scored)).nonzero()[:, 0]
     n = len(free)

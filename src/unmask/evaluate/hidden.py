@@ -21,7 +21,7 @@ from torch import Tensor
 from unmask import allocator
 from unmask.contracts import MLMModel, SpecialIds
 from unmask.devices import device_of
-from unmask.evaluate.suitability import check_level_free
+from unmask.evaluate.suitability import check_masked
 from unmask.evaluate.windows import Windows, batches, stack
 from unmask.nn.modes import eval_mode
 from unmask.nn.projection import logits_in_chunks
@@ -102,7 +102,7 @@ def measure_hidden(
     sums = np.zeros((len(measures), samples, len(windows)))
     hidden = np.zeros((samples, len(windows)), dtype=np.int64)
     p_mask = np.ones((samples, len(windows)))
-    check_level_free(model)
+    check_masked(model)
     with eval_mode(model):
         for part in hide_in_batches(
             windows,

@@ -8,6 +8,7 @@ the expected negative log-likelihood of generating the tokens one at a time in a
 end-of-document token among them, are neither masked nor scored: the bound is conditional on the number of tokens.
 
 The bound of a block-causal or causal network is the sum of those of its blocks, each given the clean blocks before it.
+That of an autoregressive network is its exact negative log-likelihood, from one pass of the clean rows.
 
 Sums are in nats; results are bits per byte, per token, per word, and perplexities.
 """
@@ -23,9 +24,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unmask.contracts import MLMModel, SpecialIds
+from unmask.contracts import MLMModel, SpecialIds, is_autoregressive
 from unmask.evaluate.estimate import Estimate, ratio
 from unmask.evaluate.hidden import Progress, measure_hidden
+from unmask.evaluate.next_token import measure_every
 from unmask.evaluate.suitability import causal_block_of
 from unmask.evaluate.windows import Windows
 from unmask.ops.mask_rates import UniformMaskRate
@@ -169,7 +171,7 @@ def nelbo(
     progress: Progress | None = None,
     time: str = "discrete",
 ) -> Nelbo:
-    """Estimate the any-order likelihood bound of held-out documents.
+    """Estimate the any-order likelihood bound of held-out documents; of an autoregressive network, the exact likelihood.
 
     Args:
         model: any ``MLMModel``; it runs in eval mode. Wrap the call in ``torch.autocast`` for another precision.
@@ -202,6 +204,18 @@ def nelbo(
         4.0
     """
     special = SpecialIds.of(special)
+    if is_autoregressive(model):
+        every = measure_every(
+            model,
+            windows,
+            special,
+            [token_nll],
+            samples=samples,
+            batch_tokens=batch_tokens,
+            device=device,
+            progress=progress,
+        )
+        return _of_documents(windows, every.sums[0], every.scorable, windows.unscored(special))
     if time not in SAMPLERS:
         raise ValueError(f"time={time!r} is none of {', '.join(SAMPLERS)}: choose one of them.")
     unscored, block = windows.unscored(special), causal_block_of(model)
@@ -216,7 +230,12 @@ def nelbo(
         nats = measured.sums[0] * measured.scorable / np.maximum(measured.hidden, 1)
     else:
         nats = measured.sums[0] / measured.p_mask
-    per_document = np.zeros((samples, windows.n_documents))
+    return _of_documents(windows, nats, measured.scorable, unscored)
+
+
+def _of_documents(windows: Windows, nats: NDArray[np.float64], scorable: NDArray[np.int64], unscored: int) -> Nelbo:
+    """Return the bound of documents from that of their windows, ``[R, W]``."""
+    per_document = np.zeros((len(nats), windows.n_documents))
     np.add.at(per_document.T, windows.document, nats.T)
-    tokens = np.bincount(windows.document, measured.scorable, windows.n_documents).astype(np.int64)
+    tokens = np.bincount(windows.document, scorable, windows.n_documents).astype(np.int64)
     return Nelbo(per_document, tokens, windows.document_bytes, windows.document_words, unscored, windows.document_exact)

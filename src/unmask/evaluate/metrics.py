@@ -11,10 +11,11 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unmask.contracts import MLMModel, SpecialIds
+from unmask.contracts import MLMModel, SpecialIds, is_autoregressive
 from unmask.devices import wide
 from unmask.evaluate.estimate import Estimate, ratio
 from unmask.evaluate.hidden import Measure, Progress, measure_hidden
+from unmask.evaluate.next_token import measure_every
 from unmask.evaluate.windows import Windows
 from unmask.ops.mask_rates import ConstantMaskRate
 
@@ -75,7 +76,7 @@ def masked_accuracy(
 ) -> MaskedAccuracy:
     """Mask ``ceil(rate * n)`` tokens of every window and measure the model's predictions.
 
-    All masked tokens become ``[MASK]``. Arguments as of :func:`unmask.evaluate.likelihood.nelbo`.
+    An autoregressive network predicts every token from those before it instead, which is reported as rate 1. All masked tokens become ``[MASK]``. Arguments as of :func:`unmask.evaluate.likelihood.nelbo`.
 
     Raises:
         ValueError: as :func:`unmask.evaluate.likelihood.nelbo`, or a ``rate`` outside (0, 1].
@@ -85,10 +86,16 @@ def masked_accuracy(
             f"rate={rate} is the fraction of tokens to mask: give a number above 0 and up to 1, such as 0.15."
         )
     measures = [in_top(1), in_top(5), entropy]
-    measured = measure_hidden(
-        model, windows, special, measures, ConstantMaskRate(rate),
-        samples=samples, seed=seed, batch_tokens=batch_tokens, device=device, progress=progress,
-    )  # fmt: skip
+    if is_autoregressive(model):
+        rate, measured = 1.0, measure_every(
+            model, windows, SpecialIds.of(special), measures,
+            samples=samples, batch_tokens=batch_tokens, device=device, progress=progress,
+        )  # fmt: skip
+    else:
+        measured = measure_hidden(
+            model, windows, special, measures, ConstantMaskRate(rate),
+            samples=samples, seed=seed, batch_tokens=batch_tokens, device=device, progress=progress,
+        )  # fmt: skip
 
     def per_document(values: NDArray[Any]) -> NDArray[np.float64]:
         totals: NDArray[np.float64] = np.zeros((samples, windows.n_documents))

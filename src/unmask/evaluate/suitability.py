@@ -2,6 +2,7 @@
 
     attends both ways           every estimator
     block-causal, causal        bounds block by block, and left to right; no score "given all other tokens"
+    autoregressive (shift)      its exact likelihood, from unmasked rows
     given the noise level       none of these, which pass no noise level
 
 A network that reads its prediction one position earlier (``shift`` of ``CausalLMAsMLM``) returns it in place, so every estimator suits it.
@@ -10,6 +11,8 @@ A network that reads its prediction one position earlier (``shift`` of ``CausalL
 from __future__ import annotations
 
 from typing import Any
+
+from unmask.contracts import is_autoregressive
 
 ONE_SIDED = "sentence_l2r"
 
@@ -38,6 +41,20 @@ def check_level_free(model: Any) -> None:
             f"{type(model).__name__} was trained with the noise level as an input (time_conditioned=True), and scores and bounds pass none: "
             "its outputs would be of an unknown level. Wrap it in a function of the ids that gives the level of each row, and set "
             "time_conditioned=False there."
+        )
+
+
+def check_masked(model: Any) -> None:
+    """Refuse a network that takes no masked tokens, or the noise level, for an estimator that masks tokens.
+
+    Raises:
+        ValueError: such a network.
+    """
+    check_level_free(model)
+    if is_autoregressive(model):
+        raise ValueError(
+            f"This {type(model).__name__} is autoregressive: it predicts a token from the tokens before it, and has never seen masked ones. Its "
+            "likelihood is exact, in one pass: `unmask evaluate`, or `unmask score --bound` (unmask.nelbo), without noise levels or masks."
         )
 
 

@@ -31,7 +31,7 @@ def hub_sizes(network: RotaryTransformerMLMModel) -> dict[str, Any]:
     """Return the arguments of ``UnmaskConfig`` that describe a network.
 
     Raises:
-        ValueError: a network with the layers of the published encoder of instruction traces.
+        ValueError: an autoregressive network, or one with the layers of the published encoder of instruction traces.
 
     Examples:
         >>> network = RotaryTransformerMLMModel(num_embeddings=32, d_model=16, num_layers=1, nhead=2)
@@ -44,6 +44,11 @@ def hub_sizes(network: RotaryTransformerMLMModel) -> dict[str, Any]:
             "(unmask.load), or train with model.kind=rotary."
         )
     config = network.config
+    if network.shift:
+        raise ValueError(
+            "This network is autoregressive (shift=True), and the exported class predicts masked tokens: it cannot be exported. Use it with "
+            "unmask.load, or export a network of objective.name=diffusion or block_diffusion."
+        )
     if config.get("published_layout"):
         raise ValueError(
             "This network has the layers of the published encoder of instruction traces, and exported folders have others. Write it back in "

@@ -63,6 +63,7 @@ def ours(
     compiled: bool = False,
     flex: bool = False,
     device: torch.device | str = "cpu",
+    block: int | None = None,
 ) -> TrainingStep:
     """Return this library's step, through ``MLMLoss``, with everything that ``unmask train`` computes.
 
@@ -72,6 +73,7 @@ def ours(
         compiled: compile blocks, as with ``train.compile=on``.
         flex: FlexAttention for padded and packed rows (CUDA).
         device: of the model.
+        block: block diffusion with clean prefixes, in blocks of this many tokens; None = attention both ways.
     """
     torch.manual_seed(0)
     model = RotaryTransformerMLMModel(
@@ -87,10 +89,14 @@ def ours(
         max_length=max(work.batch["input_ids"].shape[1], 512),
         tie_embeddings=True,
         use_flex_attn=flex,
+        causal_block=block,
     ).to(device)
     model.run_block = BlockRunner(compiled=compiled)
     loss = MLMLoss(weighting=weighting, normaliser="scored" if weighting == "flat" else "supervised")
     batch = work.to(device).batch
+    if block is not None:
+        noisy, targets = batch["input_ids"], batch["target_ids"]
+        batch = {**batch, "x_0": torch.where(targets < 0, noisy, targets)}
     return TrainingStep(model, lambda: loss(batch, model)["loss"], precision)
 
 

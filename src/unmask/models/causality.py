@@ -29,6 +29,36 @@ def warn_causal(name: str, remedy: str) -> None:
     )
 
 
+def check_causal_options(causal_block: int | None, shift: bool) -> None:
+    """Refuse blocks without positions, and ``shift`` for a network in which later tokens are attended to.
+
+    Raises:
+        ValueError: such options.
+    """
+    if causal_block is not None and causal_block < 1:
+        raise ValueError(
+            f"causal_block={causal_block} is the number of positions of a block: give 1 or more, or None for bidirectional attention."
+        )
+    if shift and causal_block != 1:
+        raise ValueError(
+            f"shift=True is for a causal network, and causal_block={causal_block}: a later token would be both input and target. Give "
+            "causal_block=1, or leave shift out."
+        )
+
+
+def refuse_block_mask(block_mask: Any, causal_block: int | None) -> None:
+    """Refuse a caller's BlockMask for a network whose attention is causal by blocks.
+
+    Raises:
+        ValueError: both are given.
+    """
+    if block_mask is not None and causal_block is not None:
+        raise ValueError(
+            "A block_mask replaces every other mask, but this model's causal_block needs its own. Give segment_ids and "
+            "attention_mask instead; with use_flex_attn=True the model builds a BlockMask from them."
+        )
+
+
 def is_causal(net: Any, ids: Int[Tensor, "batch seq"], num_tokens: int) -> bool:
     """Detect causal masking by perturbing the first and the last token.
 

@@ -15,7 +15,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from unmask.models.causality import check_causal_options, refuse_block_mask
 from unmask.nn.attention import plan_attention
+from unmask.nn.clean_prefix import plan_clean_prefix, prefix_block
 from unmask.nn.encoder import ACTIVATIONS, EncoderBlock, initialise, initialise_local_attention
 from unmask.nn.execution import BlockRunner
 from unmask.nn.gather_plan import GatherPlan
@@ -23,7 +25,7 @@ from unmask.nn.heads import MaskedLMHead, VocabularyHead
 from unmask.nn.kv_cache import KVCache
 from unmask.nn.rotary import RotaryTable, refuse_beyond
 from unmask.nn.vocabulary import refuse_unknown_ids
-from unmask.ops.segments import positions_from_mask, positions_from_segments
+from unmask.ops.segments import positions_from_mask, positions_from_segments, shifted_right
 
 
 class RotaryTransformerMLMModel(nn.Module):
@@ -52,6 +54,8 @@ class RotaryTransformerMLMModel(nn.Module):
         causal_block: block-causal attention: a token attends to its own block of this many positions and to all earlier
             blocks of its document. A finished block can then be cached exactly
             (``unmask.decode.forwards.block_cached``). None = bidirectional attention.
+        shift: autoregressive: the input at a position is the token before it, ``[MASK]`` at the first of a document. With
+            ``causal_block=1``, the logits at a position are thus those of its token given the tokens before it.
 
     ``run_block`` selects compilation and activation checkpointing in training; it changes no result and is not saved.
 
@@ -87,6 +91,7 @@ class RotaryTransformerMLMModel(nn.Module):
         rotary_base: float = 10_000.0,
         local_init_layers: int = 0,
         causal_block: int | None = None,
+        shift: bool = False,
     ) -> None:
         arguments = {k: v for k, v in locals().items() if k in inspect.signature(RotaryTransformerMLMModel).parameters}
         super().__init__()
@@ -101,18 +106,14 @@ class RotaryTransformerMLMModel(nn.Module):
                 raise ValueError(
                     f"{name}={id} is not an id of a vocabulary of {num_embeddings}: it must be 0 to {num_embeddings - 1}."
                 )
-        if causal_block is not None and causal_block < 1:
-            raise ValueError(
-                f"causal_block={causal_block} is the number of positions of a block: give 1 or more, or None for bidirectional attention."
-            )
+        check_causal_options(causal_block, shift)
         self.config: dict[str, Any] = arguments
-        self.causal_block = causal_block
+        self.causal_block, self.shift = causal_block, shift
         self.mask_idx = mask_idx
         self.padding_idx = padding_idx
         self.max_length = max_length
         self.num_tokens = num_embeddings
-        self.width = d_model
-        self.embedding_width = d_model
+        self.width = self.embedding_width = d_model
         self.force_flash_attn = force_flash_attn
         self.use_flex_attn = use_flex_attn
         self.run_block: BlockRunner = BlockRunner()
@@ -140,9 +141,10 @@ class RotaryTransformerMLMModel(nn.Module):
         positions: Int[Tensor, "*batch seq"] | None = None,
         block_mask: Any = None,
         segment_ids: Int[Tensor, "*batch seq"] | None = None,
+        x_0: Int[Tensor, "*batch seq"] | None = None,
     ) -> Float[Tensor, "*batch seq vocab"]:
         """Return logits at every position. Arguments as of :meth:`hidden_states`."""
-        logits: Tensor = self.head(self.hidden_states(x_t, attention_mask, positions, block_mask, segment_ids))
+        logits: Tensor = self.head(self.hidden_states(x_t, attention_mask, positions, block_mask, segment_ids, x_0=x_0))
         return logits
 
     def logits_at(
@@ -166,6 +168,7 @@ class RotaryTransformerMLMModel(nn.Module):
         block_mask: Any = None,
         segment_ids: Int[Tensor, "*batch seq"] | None = None,
         sum_embeds: Float[Tensor, "*batch seq width"] | None = None,
+        x_0: Int[Tensor, "*batch seq"] | None = None,
     ) -> Float[Tensor, "*batch seq width"]:
         """Run the encoder.
 
@@ -176,18 +179,21 @@ class RotaryTransformerMLMModel(nn.Module):
             block_mask: a FlexAttention BlockMask, used instead of the masks.
             segment_ids: packed rows; tokens attend only within their segment.
             sum_embeds: ``[..., L, D]``, added to the token embeddings (self-conditioning, positions of a grid).
+            x_0: clean ids ``[..., L]`` of a block-causal network: each block then attends to the clean tokens of earlier
+                blocks instead of the noisy ones (``unmask.nn.clean_prefix``).
 
         Returns:
             ``[..., L, D]``; zero at padding where padding was dropped.
 
         Raises:
-            ValueError: a position beyond ``max_length``, an id beyond the embedding, or a ``block_mask`` for a
-                block-causal model.
+            ValueError: a position beyond ``max_length``, an id beyond the embedding, a ``block_mask`` for a
+                block-causal model, or ``x_0`` for another one.
         """
-        x, token_index = self._run(None, x_t, attention_mask, positions, block_mask, segment_ids, sum_embeds)
+        x, token_index = self._run(None, x_t, attention_mask, positions, block_mask, segment_ids, sum_embeds, x_0)
+        copies = 1 if x_0 is None else 2
         if token_index is not None:
-            x = x.new_zeros(x_t.numel(), x.shape[-1]).index_copy(0, token_index, x)
-        return x.view(*x_t.shape, -1)
+            x = x.new_zeros(copies * x_t.numel(), x.shape[-1]).index_copy(0, token_index, x)
+        return x.view(*x_t.shape[:-1], copies, x_t.shape[-1], -1)[..., 0, :, :].reshape(*x_t.shape, -1)
 
     def hidden_states_where(
         self,
@@ -197,13 +203,14 @@ class RotaryTransformerMLMModel(nn.Module):
         positions: Int[Tensor, "*batch seq"] | None = None,
         block_mask: Any = None,
         segment_ids: Int[Tensor, "*batch seq"] | None = None,
+        x_0: Int[Tensor, "*batch seq"] | None = None,
     ) -> Float[Tensor, "read width"]:
         """Return the states ``[N, D]`` at a flat index ``[N]`` over all positions of ``x_t``, computing little else.
 
         The last block attends from these positions only, and its feed-forward layer runs there. Other arguments and
         errors are those of :meth:`hidden_states`.
         """
-        return self._run(index, x_t, attention_mask, positions, block_mask, segment_ids, None)[0]
+        return self._run(index, x_t, attention_mask, positions, block_mask, segment_ids, None, x_0)[0]
 
     def _run(
         self,
@@ -214,33 +221,41 @@ class RotaryTransformerMLMModel(nn.Module):
         block_mask: Any,
         segment_ids: Tensor | None,
         sum_embeds: Tensor | None,
+        x_0: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return states at a flat index; if it is None, those of the tokens that ran, and their flat index (None =
-        all).
+        all). With ``x_0`` that index is into rows ``[x_t | x_0]``.
         """
         ids = x_t.reshape(-1, x_t.shape[-1])
-        attention_mask, positions, segment_ids = (
-            None if x is None else x.reshape(ids.shape) for x in (attention_mask, positions, segment_ids)
+        attention_mask, positions, segment_ids, x_0 = (
+            None if x is None else x.reshape(ids.shape) for x in (attention_mask, positions, segment_ids, x_0)
         )
         attention_mask = None if attention_mask is None else attention_mask.bool()
         places = self._places(ids, attention_mask, positions, segment_ids)
         self._check_length(ids, places[0])
-        if block_mask is not None and self.causal_block is not None:
-            raise ValueError(
-                "A block_mask replaces every other mask, but this model's causal_block needs its own. Give segment_ids and "
-                "attention_mask instead; with use_flex_attn=True the model builds a BlockMask from them."
-            )
-        plan, token_index = plan_attention(
-            ids.shape[0], ids.shape[1], ids.device, attention_mask, segment_ids, block_mask, self.use_flex_attn, self.force_flash_attn,
-            blocks=self._attention_blocks(places[0]), drops=self.training and self.config["dropout"] > 0,
-            dtype=_product_dtype(self.embedding.weight),
-        )  # fmt: skip
+        refuse_block_mask(block_mask, self.causal_block)
+        drops = self.training and self.config["dropout"] > 0
+        if x_0 is None:
+            plan, token_index = plan_attention(
+                ids.shape[0], ids.shape[1], ids.device, attention_mask, segment_ids, block_mask, self.use_flex_attn, self.force_flash_attn,
+                blocks=self._attention_blocks(places[0]), drops=drops, dtype=_product_dtype(self.embedding.weight),
+            )  # fmt: skip
+        else:
+            plan, token_index = plan_clean_prefix(
+                places[0], prefix_block(self.causal_block, self.shift), attention_mask, segment_ids, self.use_flex_attn, drops,
+            )  # fmt: skip
+            clean = self._places(x_0, attention_mask, positions, segment_ids)
+            places = tuple(torch.cat(pair, 1) for pair in zip(places, clean, strict=True))
+            ids = torch.cat([ids, x_0], 1)
+            index = None if index is None else index + index // x_0.shape[1] * x_0.shape[1]
         read = None if index is None else GatherPlan.of(index, token_index, ids.numel())  # before work is queued
+        ids = self._inputs(ids, places[0])
         flat = [part.flatten() if token_index is None else part.flatten()[token_index] for part in (ids, *places)]
         refuse_unknown_ids(flat[0], self.num_tokens)
         x, angles = self._embed(*flat), self.rotary(flat[1])
         if sum_embeds is not None:
-            added = sum_embeds.reshape(-1, sum_embeds.shape[-1])
+            added = sum_embeds.reshape(*x_t.reshape(-1, x_t.shape[-1]).shape, -1)
+            added = (added if x_0 is None else torch.cat([added, added], 1)).flatten(0, 1)
             x = x + (added if token_index is None else added[token_index])
         blocks: list[Any] = list(self.blocks)
         for block in blocks if index is None else blocks[:-1]:
@@ -274,7 +289,8 @@ class RotaryTransformerMLMModel(nn.Module):
             ``[T, D]`` at the True positions of ``read``, row-major.
         """
         self._check_length(x_t, positions)
-        ids, *places = (part[where] for part in (x_t, *self._places(x_t, attention_mask, positions, None)))
+        every = self._places(x_t, attention_mask, positions, None)
+        ids, *places = (part[where] for part in (self._inputs(x_t, every[0]), *every))
         refuse_unknown_ids(ids, self.num_tokens)
         x, angles = self._embed(ids, *places), self.rotary(places[0])
         plans = memory.plans(len(self.blocks), where, rows, attention_mask, self._attention_blocks(positions), read)
@@ -303,6 +319,10 @@ class RotaryTransformerMLMModel(nn.Module):
     def _attention_blocks(self, positions: Tensor) -> Tensor | None:
         """Return the block of each rotary position, or None for bidirectional attention."""
         return None if self.causal_block is None else positions // self.causal_block
+
+    def _inputs(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Return the input token of each position: its own, or under ``shift`` the token before it."""
+        return shifted_right(ids, positions, self.mask_idx) if self.shift else ids
 
     def _embed(self, ids: Tensor, *places: Tensor) -> Tensor:
         """Return the input of the first block, ``[T, D]``, of flat tokens and their position inputs."""

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from unmask.nn.attention import AttentionPlan, supports_partial_queries
+from unmask.nn.clean_prefix import CleanPrefixPlan
 from unmask.nn.packed_attention import PackedPlan
 from unmask.nn.rotary import Angles
 
@@ -72,9 +73,9 @@ class BlockRunner:
         """Return the block's output at all tokens, or at those of ``read``."""
         if not torch.is_grad_enabled():
             return block(x, angles, plan, read)
-        # Partial queries read their number on the host, which compiled code cannot.
-        partial = read is not None and supports_partial_queries(plan)
-        run = _compiled(x.device.type) if self.compiled and not partial else run_block
+        # Partial queries and clean prefixes read lengths on the host, which compiled code cannot.
+        on_host = isinstance(plan, CleanPrefixPlan) or (read is not None and supports_partial_queries(plan))
+        run = _compiled(x.device.type) if self.compiled and not on_host else run_block
         if self.checkpoint_activations:
             out: Tensor = checkpoint(run, block, x, angles, plan, read, use_reentrant=False)
             return out

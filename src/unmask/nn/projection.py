@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unmask.contracts import HiddenStates, MLMModel, offers_hidden_states, offers_partial_states, offers_projection
 
-_FIELDS = ("attention_mask", "positions", "block_mask", "segment_ids")
+_FIELDS = ("attention_mask", "positions", "block_mask", "segment_ids", "x_0")
 Where = Bool[Tensor, "batch seq"] | Int[Tensor, " scored"]
 
 

@@ -62,12 +62,13 @@ class Corruption:
 
     Other Parameters:
         block_size: length of the blocks that are corrupted like rows of their own, each with its own mask rate (BD3-LM,
-            Arriola et al. 2025). Blocks count from the row's first real token; None = the row is one block. The rates
-            of a row's blocks are independent, unless ``noise.row_uniforms`` spreads them evenly
+            Arriola et al. 2025). Blocks count from the first token of each document; None = the row is one block. The
+            rates of a row's blocks are independent, unless ``noise.row_uniforms`` spreads them evenly
             (``unmask.ops.time_sampling``).
         granularity: ids, eligible -> index ``[B, L]`` of the first token of each token's unit, such as its word. Only
             first tokens are selected, and the rest of a unit follows its first token; counts are counts of units
             (``unmask.ops.whole_words``, ``unmask.ops.instructions``). None = every token is a unit.
+        clean_prefix: collators add the clean tokens as ``x_0`` to the batch, for blocks that attend to clean prefixes.
 
     Examples:
         >>> import torch
@@ -87,6 +88,7 @@ class Corruption:
     replacement: Replacement
     block_size: int | None = None
     granularity: Granularity | None = None
+    clean_prefix: bool = False
 
     def __post_init__(self) -> None:
         if self.block_size is not None and self.block_size < 1:
@@ -134,16 +136,21 @@ class Corruption:
         """Select within each block as in a row: reshape blocks ``[B, K, W]`` to rows ``[B * K, W]`` and back."""
         assert self.block_size is not None
         rows, width = eligible.shape
-        counters = torch.arange(width, device=eligible.device).expand(rows, width)
-        shift = torch.zeros_like(counters[:, :1])
-        if noise.counters is not None:  # the first block starts at the first real token, where the counter is 0
-            counters = noise.counters
-            shift = (counters < 0).sum(-1, keepdim=True)
-        blocks = -(-width // self.block_size)
-        source = torch.arange(blocks * self.block_size, device=eligible.device) + shift  # [B, K * W]
-        inside = source < width
-        source = source.clamp(max=width - 1)
+        index = torch.arange(width, device=eligible.device).expand(rows, width)
+        counters = index if noise.counters is None else noise.counters
+        places = counters if noise.places is None else noise.places
+        # Blocks start at every multiple of their length, counted from a document's first token.
+        starts = (places % self.block_size == 0) & (places >= 0)
+        block = (starts.cumsum(-1) - 1).clamp(min=0)
+        offset = index - torch.where(starts, index, 0).cummax(-1).values  # of a position within its block
+        blocks = int(block.max()) + 1
         number = torch.arange(blocks, device=eligible.device).expand(rows, blocks)
+        inner = (block * self.block_size + offset).clamp(max=blocks * self.block_size - 1)
+        real = places >= 0
+        source = torch.full((rows, blocks * self.block_size + 1), -1, device=eligible.device)  # [B, K * W]
+        source = source.scatter(1, torch.where(real, inner, source.shape[1] - 1), index)[:, :-1]
+        inside = source >= 0
+        source = source.clamp(min=0)
         folded = Noise(
             fold(fold(noise.keys, int(Stream.BLOCK))[:, None].expand(rows, blocks), number).flatten(),
             counters.gather(-1, source).view(rows * blocks, self.block_size),
@@ -156,5 +163,4 @@ class Corruption:
         selected, p = self.selection(
             mask_rate, (eligible.gather(-1, source) & inside).view(rows * blocks, self.block_size), folded
         )
-        back = (torch.arange(width, device=eligible.device) - shift).clamp(min=0)
-        return selected.view(rows, -1).gather(-1, back) & eligible, p.reshape(rows, -1).gather(-1, back)
+        return selected.view(rows, -1).gather(-1, inner) & eligible, p.reshape(rows, -1).gather(-1, inner)

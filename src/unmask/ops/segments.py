@@ -39,6 +39,20 @@ def positions_from_segments(segment_ids: Int[Tensor, "batch seq"]) -> Int[Tensor
     return index - starts
 
 
+def shifted_right(
+    ids: Int[Tensor, "batch seq"], positions: Int[Tensor, "batch seq"], first: int
+) -> Int[Tensor, "batch seq"]:
+    """Return at each position the token before it; ``first`` at column 0 and where positions restart at 0.
+
+    Examples:
+        >>> import torch
+        >>> shifted_right(torch.tensor([[5, 6, 7, 8]]), torch.tensor([[0, 1, 0, 1]]), first=9)
+        tensor([[9, 5, 9, 7]])
+    """
+    before = torch.cat([torch.full_like(ids[:, :1], first), ids[:, :-1]], 1)
+    return before.masked_fill(positions == 0, first)
+
+
 def document_mask(segment_ids: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq seq"]:
     """Return True where query and key belong to the same document."""
     return segment_ids[:, :, None] == segment_ids[:, None, :]

@@ -113,7 +113,7 @@ class Decodes:
         given = {name: value for name in Decoding.model_fields if (value := getattr(body, name)) is not None}
         options = defaults | given
         if "regex" not in options:
-            return rules_of_options(self.trained.tokenizer, **options)
+            return rules_of_options(self.trained.tokenizer, model=self.trained.model, **options)
         key = repr(sorted(options.items()))
         with self._lock:
             if key in self._cache:
@@ -123,7 +123,7 @@ class Decodes:
         self._patterns_waiting += 1
         try:
             compiled = asyncio.get_running_loop().run_in_executor(
-                self._patterns, lambda: rules_of_options(self.trained.tokenizer, **options)
+                self._patterns, lambda: rules_of_options(self.trained.tokenizer, model=self.trained.model, **options)
             )
             rules = await asyncio.wait_for(compiled, PATTERN_SECONDS)
         except TimeoutError:

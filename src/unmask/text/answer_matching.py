@@ -19,6 +19,7 @@ from unmask.contracts import MLMModel, SpecialIds
 from unmask.data.corpus.sources import Source
 from unmask.data.row_encoding import RowEncoder
 from unmask.data.tokenizing.tokenizers import Tokenizer
+from unmask.decode.left_to_right import order_for
 from unmask.decode.named import make_rules
 from unmask.decode.predictor import MLMPredictor
 from unmask.devices import device_of
@@ -113,7 +114,7 @@ def exact_matches(
         ids, real, answer = stack(
             [windows.rows[i] for i in numbers], special, torch.device("cpu"), [answers[i] for i in numbers]
         )
-        rules = make_rules(int(answer.sum(-1).max()), order="top_prob", temperature=0.0)
+        rules = make_rules(int(answer.sum(-1).max()), order=order_for(model, "top_prob"), temperature=0.0)
         predictor = MLMPredictor(rules.max_steps, None, None, model, rules=rules, special=decodable, seed=0)
         batch = {"input_ids": ids.masked_fill(answer, special.mask).to(device), "attention_mask": real.to(device)}
         decoded = predictor.predict({**batch, "example_id": torch.from_numpy(numbers).to(device)})["ids"].cpu()

@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 from unmask.contracts import MLMModel, SpecialIds
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.decode.forwards.plain import Forward
+from unmask.decode.left_to_right import order_for, rules_for_network
 from unmask.decode.logits.characters import WholeCharacters
 from unmask.decode.logits.constraints import Constraint
 from unmask.decode.logits.processors import LogitsProcessor
@@ -72,12 +73,13 @@ class DecodingOptions(TypedDict, total=False):
 
 
 def rules_of_options(
-    tokenizer: Tokenizer, *, steps: int | None = None, regex: str | None = None, **options: Any
+    tokenizer: Tokenizer, *, model: Any = None, steps: int | None = None, regex: str | None = None, **options: Any
 ) -> Callable[[int], Rules]:
     """Return the decoding rules for a number of blanks, as :class:`DecodingOptions` describes them.
 
     Args:
         tokenizer: the tokenizer; its special tokens are never chosen, and characters stay whole.
+        model: the network; an autoregressive one decodes from left to right.
         steps: forward passes per row, at most; None = one per blank.
         regex: a pattern for the text of the blanks.
         options: of :func:`unmask.make_rules`.
@@ -89,7 +91,10 @@ def rules_of_options(
         constraint = WholeCharacters.of(tokenizer)
     options = {"special": SpecialIds.of(tokenizer), "allow_eos": False, "constraint": constraint} | options
 
+    if "order" in options:
+        options["order"] = order_for(model, options["order"])
+
     def rules_for(blanks: int) -> Rules:
-        return make_rules(blanks if steps is None else steps, **options)
+        return rules_for_network(model, make_rules(blanks if steps is None else steps, **options))
 
     return rules_for

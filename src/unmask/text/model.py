@@ -134,7 +134,7 @@ class TrainedModel:
         """
         single = isinstance(text, str | Mapping)
         given: list[Any] = [text] if single else list(text)
-        rules_for = rules_of_options(self.tokenizer, order=order, temperature=temperature, **options)
+        rules_for = rules_of_options(self.tokenizer, model=self.model, order=order, temperature=temperature, **options)
         network, tokenizer = self.model, self.tokenizer
         shared: dict[str, Any] = {"seed": seed, "top": top, "batch_size": batch_size}
         if given and isinstance(given[0], Mapping):
@@ -196,7 +196,7 @@ class TrainedModel:
             ValueError: as in :meth:`fill`.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        rules_for = rules_of_options(self.tokenizer, order=order, temperature=temperature, **options)
+        rules_for = rules_of_options(self.tokenizer, model=self.model, order=order, temperature=temperature, **options)
         results = Results(
             generate_texts(
                 self.model, self.tokenizer, prompts, rules_for, new_tokens=new_tokens, seed=seed, batch_size=batch_size
@@ -216,8 +216,8 @@ class TrainedModel:
     ) -> Iterator[GenerationStep]:
         """Continue a prompt, and yield the text after every decoding step; arguments as in :meth:`generate`."""
         blanks = new_tokens + (0 if self.tokenizer.mask_token is None else prompt.count(self.tokenizer.mask_token))
-        rules = rules_of_options(self.tokenizer, order=order, temperature=temperature, **options)(blanks)
-        return stream_text(self.model, self.tokenizer, prompt, rules, new_tokens=new_tokens, seed=seed)
+        rules_for = rules_of_options(self.tokenizer, model=self.model, order=order, temperature=temperature, **options)
+        return stream_text(self.model, self.tokenizer, prompt, rules_for(blanks), new_tokens=new_tokens, seed=seed)
 
     @overload
     def score(self, text: str, **options: Unpack[ScoringInContext]) -> TextScore: ...

@@ -11,7 +11,7 @@ from torch import Tensor
 from unmask import arrays
 from unmask.contracts import IGNORED_TARGET
 
-_IDS = ("input_ids", "target_ids", "positions", "segment_ids")
+_IDS = ("input_ids", "target_ids", "positions", "segment_ids", "x_0")
 _MASKS = ("attention_mask", "noise_mask", "fixed_positions_mask")
 
 

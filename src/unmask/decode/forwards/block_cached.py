@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unmask.contracts import MLMModel
+from unmask.contracts import MLMModel, is_autoregressive
 from unmask.decode.block_schedule import Blocks, BlockSchedule
 from unmask.decode.forwards.cached import logits_by_memory
 from unmask.decode.view import StepView
@@ -100,7 +100,8 @@ class BlockCachedSession:
             )  # fmt: skip
         queries, opened = self._queries(view)
         logits = logits_by_memory(model, self.memory, view, queries, where)
-        self.clean[view.rows] = opened
+        # The input of an autoregressive network is the token before, so the open block is final already.
+        self.clean[view.rows] = opened + is_autoregressive(model)
         return logits
 
     def _queries(self, view: StepView) -> tuple[Bool[Tensor, "rows seq"], Int[Tensor, " rows"]]:
@@ -108,5 +109,5 @@ class BlockCachedSession:
         self.clean = self.clean.to(view.ids.device)
         block = view.canvas.positions // self.length
         opened = block.masked_fill(~view.blanks, torch.iinfo(torch.int64).max).amin(-1)
-        part = (block >= self.clean[view.rows][:, None]) & (block <= opened[:, None])
+        part = (block >= self.clean[view.rows].minimum(opened)[:, None]) & (block <= opened[:, None])
         return view.canvas.attention_mask & part, opened
