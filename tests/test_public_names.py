@@ -26,6 +26,7 @@ INTERNAL = {
     "unmask.decode.observers.history.StepHistory",  # a mapping by another name
     "unmask.decode.observers.trace.Difference",  # entries of a Trace
     "unmask.decode.observers.trace.Event",
+    "unmask.decode.observers.trace.TopTokens",
     "unmask.decode.orders.scores.Draft",  # between the parts of a decoding step
     "unmask.decode.orders.selector.Selection",
     "unmask.models.hf_path.Path",  # how HuggingFaceMLM runs a network

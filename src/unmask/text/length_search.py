@@ -71,7 +71,7 @@ class LengthSearch:
         self.code, self.choices[0] = lengths_to_match(rules, prompt.tokenizer, prompt.given[0], self.choices[0])
         if not self.choices[0]:
             raise ValueError(
-                f"No filling of {ranges[0][0]} to {ranges[0][1]} tokens matches the pattern (--regex): raise the largest length "
+                f"No filling of {_span(*ranges[0])} matches the pattern (--regex): raise the largest length "
                 "(--longest), or change the pattern."
             )
         self.radix = max(choices[-1] for choices in self.choices)
@@ -206,3 +206,8 @@ def search_steps(
             for n, (search, lengths, row) in enumerate(part):
                 fillings = search.fillings(lengths, filled[n][: len(row)])
                 search.found[lengths] = Scored(float(scores[n]), fillings, steps[n])
+
+
+def _span(fewest: int, most: int) -> str:
+    """Return a range of lengths in words."""
+    return f"{fewest} to {most} tokens" if fewest > 1 else f"up to {most} token{'s' * (most > 1)}"

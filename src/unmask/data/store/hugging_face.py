@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from unmask.data.tokenizing.tokenizers import Tokenizer
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
 class Documents(Protocol):
     """What a dataset is made of: the documents of a token store."""
 
+    path: Path
     supervised: bool
     n_documents: int
+
+    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Refuse another tokenizer than that of the store."""
+        ...
 
     def document(self, index: int) -> NDArray[np.unsignedinteger]:
         """Return the tokens of a document, with its EOS."""
@@ -47,12 +53,18 @@ def as_dataset(store: Documents, tokenizer: Tokenizer | None, cache_dir: str | N
 
     Args:
         store: the documents.
-        tokenizer: adds the column ``text``; None = without.
+        tokenizer: adds the column ``text``; None = the ``tokenizer.json`` beside the store, or no text without one.
         cache_dir: folder of the Arrow file; None = the cache of the library.
 
     Raises:
         ImportError: ``datasets`` is not installed.
+        ValueError: the tokenizer is not that of the store.
     """
+    beside = store.path.parent / "tokenizer.json"
+    if tokenizer is None and beside.is_file():
+        tokenizer = Tokenizer.load(beside)
+    if tokenizer is not None:
+        store.check_tokenizer(tokenizer)
     try:
         import datasets
     except ImportError as error:

@@ -118,13 +118,8 @@ class TokenStore(Sequence[NDArray[np.unsignedinteger]]):
         """
         path = Path(path)
         if not (path / MANIFEST).exists():
-            state = (
-                "is not finished"
-                if any(path.glob("*.json"))
-                else "does not exist"
-                if not path.exists()
-                else "holds no token store"
-            )
+            state = "holds no token store" if path.exists() else "does not exist"
+            state = "is not finished" if any(path.glob("*.json")) else state
             raise ValueError(
                 f"{path} {state} (no {MANIFEST} in it). Create a store with `unmask prepare SOURCE --out FOLDER`, or "
                 "run the same command again if it was interrupted; a prepared folder holds two stores, `train` and "
@@ -200,13 +195,7 @@ class TokenStore(Sequence[NDArray[np.unsignedinteger]]):
             ValueError: the tokenizer is not that of the store.
         """
         from unmask.data.store.hugging_face import as_dataset
-        from unmask.data.tokenizing.tokenizers import Tokenizer
 
-        beside = self.path.parent / "tokenizer.json"
-        if tokenizer is None and beside.is_file():
-            tokenizer = Tokenizer.load(beside)
-        if tokenizer is not None:
-            self.check_tokenizer(tokenizer)
         return as_dataset(self, tokenizer, cache_dir)
 
     def document(self, index: int) -> NDArray[np.unsignedinteger]:
