@@ -20,6 +20,7 @@ from unmask.text.holes import Hole, max_length_of
 from unmask.text.length_search import LengthSearch, search_lengths
 from unmask.text.patterns import fitted
 from unmask.text.results import Alternative, Blank, Filling
+from unmask.text.shown_decode import ShownDecode, recorder
 
 RulesFor = Callable[[int], Rules]
 """Largest number of blanks in a row -> decoding rules."""
@@ -190,9 +191,9 @@ def _fill_tokens(
     tokenizer, alternatives = prompts[open_rows[0]].tokenizer, Alternatives(top)
     given, rows = [prompts[i].given for i in open_rows], [prompts[i].ids for i in open_rows]
     rules = fitted(rules, tokenizer, given, rows)
-    predictor = MLMPredictor(
-        rules.max_steps, None, tokenizer, model, rules=rules, seed=seed, observers=(alternatives, *observers)
-    )
+    trace = recorder(rows, sum(len(prompts[i].blanks) for i in open_rows), top)
+    watching = [alternatives, *([trace] if trace else []), *observers]
+    predictor = MLMPredictor(rules.max_steps, None, tokenizer, model, rules=rules, seed=seed, observers=watching)
     batch = left_padded(rows, tokenizer.pad_token_id or 0, open_rows)
     decoded = predict(predictor, batch, [filled[i].prompt[:32] for i in open_rows])
     if count is not None:
@@ -207,7 +208,8 @@ def _fill_tokens(
     for row, i in enumerate(open_rows):
         output = decoded["ids"][row, -len(prompts[i].ids) :].tolist()
         steps = decoded["steps_taken"][row]
-        filled[i] = Filling(filled[i].prompt, prompts[i].filled(output), tuple(blanks[i]), steps)
+        text, shown = prompts[i].filled(output), ShownDecode(trace, tokenizer, row) if trace else None
+        filled[i] = Filling(filled[i].prompt, text, tuple(blanks[i]), steps, decode=shown)
     return filled
 
 

@@ -18,6 +18,7 @@ from unmask.text.batching import in_batches, left_padded, plain_predict
 from unmask.text.filling import Count, Predict, RulesFor
 from unmask.text.patterns import fitted
 from unmask.text.results import Generation, GenerationStep
+from unmask.text.shown_decode import ShownDecode, recorder
 
 
 @dataclass
@@ -83,7 +84,9 @@ def generate_texts(
     predictor = MLMPredictor(rules.max_steps, new_tokens, tokenizer, model, rules=rules, seed=seed)
     for numbers in in_batches(len(prompts), batch_size):
         placed = PlacedProbabilities()
-        predictor.observers = (placed,) if with_probabilities else ()
+        rows = [parsed[i].ids for i in numbers]
+        trace = recorder(rows, len(rows) * new_tokens, 0) if with_probabilities else None
+        predictor.observers = ((placed, trace) if trace else (placed,)) if with_probabilities else ()
         predictor.rules = fitted(
             rules, tokenizer, [texts[i] for i in numbers], [parsed[i].ids for i in numbers], new_tokens
         )
@@ -102,6 +105,7 @@ def generate_texts(
                 tuple(placed.probabilities[row, c] for c in columns),
                 decoded["steps_taken"][row],
                 decoded["time_taken"][row],
+                ShownDecode(trace, tokenizer, row) if trace else None,
             )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from unmask.text.shown_decode import ShownDecode, show_decodes
 
 T = TypeVar("T")
 
@@ -69,6 +71,7 @@ class Filling:
         steps: number of forward passes (NFE) of the row.
         filling: the text between ``before`` and ``after`` of a row; None for a text.
         row: the row as it was given; None for a text.
+        decode: the recorded decode, which a notebook plays; None for large batches and blanks of unknown length.
 
     Examples:
         >>> import unmask
@@ -84,6 +87,7 @@ class Filling:
     steps: int
     filling: str | None = None
     row: Mapping[str, Any] | None = None
+    decode: ShownDecode | None = field(default=None, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields for JSON; each blank is a list of ``{"token", "probability"}``.
@@ -102,6 +106,8 @@ class Filling:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        if self.decode is not None:
+            return f"<p><strong>{html.escape(self.text)}</strong></p>{show_decodes([self.decode])}"
         rows = "".join(
             f"<tr><td>blank {n}</td><td>{html.escape(str(blank))}</td></tr>"
             for n, blank in enumerate(self.blanks, start=1)
@@ -120,6 +126,7 @@ class Generation:
         probabilities: probability of each new token at its step, in [0, 1], among the allowed tokens.
         steps: number of forward passes (NFE) of the row.
         seconds: wall time until the row was complete.
+        decode: the recorded decode, which a notebook plays; None for large batches.
 
     Examples:
         >>> import unmask
@@ -133,6 +140,7 @@ class Generation:
     probabilities: tuple[float, ...]
     steps: int
     seconds: float
+    decode: ShownDecode | None = field(default=None, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return ``prompt``, ``text``, ``steps_taken`` and ``time_taken`` (seconds) for JSON."""
@@ -144,6 +152,8 @@ class Generation:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        if self.decode is not None:
+            return show_decodes([self.decode])
         tokens = zip(self.tokens, self.probabilities, strict=True)
         drawn = "".join(
             f'<span title="{p:.1%}" style="opacity:{0.4 + 0.6 * p:.2f}">{html.escape(t)}</span>' for t, p in tokens
@@ -191,4 +201,7 @@ class Results(list[T]):
         def draw(each: Any) -> str:
             return each._repr_html_() if hasattr(each, "_repr_html_") else f"<pre>{html.escape(str(each))}</pre>"
 
+        decodes = [decode for each in self if (decode := getattr(each, "decode", None)) is not None]
+        if len(decodes) == len(self) > 1:  # one player for all
+            return show_decodes(decodes)
         return "".join(map(draw, self))

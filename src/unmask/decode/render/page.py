@@ -52,26 +52,36 @@ def trace_html(
     Raises:
         ValueError: an unfinished trace, or another number of labels than rows.
     """
-    data = trace_data(trace, tokenizer, labels)
+    return recorded_html(trace_data(trace, tokenizer, labels), title, subtitle)
+
+
+def recorded_html(data: dict[str, Any], title: str, subtitle: str = "") -> str:
+    """Return the page that plays recorded runs; ``data`` as in the head of this module."""
     text = "\n\n".join(run["text"] for run in data["runs"])
     start = f'<script id="recorded-code">\n{_part("recorded.js")}\n</script>'
     return _page(title, subtitle, data, text=text, start=start)
 
 
-def trace_data(trace: Trace, tokenizer: Any, labels: Sequence[str] | None = None) -> dict[str, Any]:
-    """Return the data of the page: one run per row of the trace; see the head of this module.
+def trace_data(
+    trace: Trace, tokenizer: Any, labels: Sequence[str] | None = None, rows: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Return the data of the page: one run per row of the trace, or for some rows; see the head of this module.
 
     Raises:
         ValueError: an unfinished trace, or another number of labels than rows.
     """
     if not trace.final:
         raise ValueError("This trace has no finished decode. Record one first: fill_canvas(..., observers=[trace]).")
-    names = list(labels) if labels is not None else [str(i + 1) for i in range(len(trace.final))]
-    if len(names) != len(trace.final):
-        raise ValueError(f"There are {len(names)} labels for {len(trace.final)} rows: give one per row.")
+    chosen = list(range(len(trace.final))) if rows is None else list(rows)
+    names = list(labels) if labels is not None else [str(i + 1) for i in chosen]
+    if len(names) != len(chosen):
+        raise ValueError(f"There are {len(names)} labels for {len(chosen)} rows: give one per row.")
     special = SpecialIds.of(tokenizer) if tokenizer is not None else None
     pieces = Pieces(tokenizer)
-    runs = [_run(trace, row, name, pieces, special.eos if special else None) for row, name in enumerate(names)]
+    runs = [
+        _run(trace, row, name, pieces, special.eos if special else None)
+        for row, name in zip(chosen, names, strict=True)
+    ]
     mask = None if tokenizer is None else pieces([trace.mask_id])[0]
     return {"version": 1, "mask_token": mask, "runs": runs}
 
