@@ -182,7 +182,7 @@ def _train(
             soft_wrap=True,
         )
     objective = build_loss(config.objective, tokenizer, course) if loss is None else loss
-    module = MaskedLMModule(network, objective, config.optim, config.train.steps, config.seed)
+    module = MaskedLMModule(network, objective, config.optim, config.train.steps, config.seed, config.train.non_finite)
     noise = build_corruption(config.objective, tokenizer, course) if corruption is None else corruption
     data = TokenStoreData(
         TokenStore.open(prepared.train),

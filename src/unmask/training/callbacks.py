@@ -74,7 +74,8 @@ class MetricsTable(Callback):
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
         # Averages span from one multiple of `every` to the next; an interruption in between does not change them.
         if trainer.global_step % self.every == 0:
-            self.write(trainer, "train/loss", math.fsum(self.losses) / len(self.losses))
+            finite = [loss for loss in self.losses if math.isfinite(loss)]  # the others are of skipped steps
+            self.write(trainer, "train/loss", math.fsum(finite) / len(finite) if finite else math.nan)
             for name in ("train/loss_error", "train/lr"):  # values of this step, not averages
                 self.write(trainer, name, float(trainer.callback_metrics[name]))
             self.losses = []

@@ -68,7 +68,9 @@ def train_wrapper(
             trainer = make_trainer(
                 config, run, io, [MetricsTable(run / "metrics.csv", config.train.log_every), progress, stop]
             )
-            module = MaskedLMModule(wrapper, WrapperObjective(), config.optim, config.train.steps, config.seed)
+            module = MaskedLMModule(
+                wrapper, WrapperObjective(), config.optim, config.train.steps, config.seed, config.train.non_finite
+            )
             fit(trainer, module, data, resume)
             if stop.stopped is not None:
                 raise KeyboardInterrupt
