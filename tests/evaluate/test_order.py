@@ -38,15 +38,17 @@ def test_shuffled_documents_have_the_same_bound(model, time):
 
 def test_equal_documents_have_different_masks_and_the_rates_cover_the_unit_interval():
     windows = Windows.of_rows([[5, 6, 7, 8]] * 64, 4)
-    keys, places = windows.noise_keys()
+    keys, places = windows.noise_keys(SPECIAL)
     assert len(set(keys.tolist())) == 64 and sorted(places.tolist()) == list(range(64))
 
 
-def test_windows_of_a_document_have_keys_of_their_own_and_answers_count():
-    keys, _ = Windows.of_rows([[5, 5, 5, 5]], 2).noise_keys()
+def test_equal_windows_of_a_document_have_keys_of_their_own_answers_count_and_padding_does_not():
+    keys, _ = Windows.of_rows([[5, 5, 5, 5]], 2).noise_keys(SPECIAL)
     assert keys[0] != keys[1]
-    one, two = (Windows.of_answers([([5, 6, 7], flags)], 8).noise_keys()[0] for flags in ([0, 0, 1], [0, 1, 1]))
+    one, two = (Windows.of_answers([([5, 6, 7], flags)], 8).noise_keys(SPECIAL)[0] for flags in ([0, 0, 1], [0, 1, 1]))
     assert one[0] != two[0]
+    bare, padded = (Windows.of_rows([row], 8).noise_keys(SPECIAL)[0] for row in ([5, 6], [1, 5, 6, 1]))
+    assert bare[0] == padded[0]
 
 
 def test_accuracy_is_that_of_the_shuffled_documents(model):

@@ -169,7 +169,7 @@ def hide_in_batches(
             f"There is nothing to score: the {windows.n_documents} held-out documents contain no ordinary token. "
             "Give documents that contain text."
         )
-    keys, places = (torch.from_numpy(each) for each in windows.noise_keys())
+    keys, places = (torch.from_numpy(each) for each in windows.noise_keys(special))
     pass_of, window_of = (index.ravel() for index in np.indices((samples, len(windows))))
     lengths = np.where(scorable > 0, windows.lengths, 0)[window_of]
     at = torch.device(device)

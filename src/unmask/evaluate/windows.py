@@ -22,7 +22,6 @@ from unmask.collate.layout import pad
 from unmask.contracts import SpecialIds
 from unmask.data.row_encoding import BLANK, answer_window, last_answer
 from unmask.data.store.token_store import TokenStore
-from unmask.randomness import fold
 
 
 @dataclass(frozen=True)
@@ -160,31 +159,30 @@ class Windows:
                     answers.append(scored)
         return replace(self, rows=rows, document=np.array(owner, dtype=np.int64), answers=answers)
 
-    def noise_keys(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def noise_keys(self, special: SpecialIds) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return a key of each row, and its place among all rows: int64 ``[W]`` each, the same in every order of the documents.
 
-        The key is made from the ids of the document, the number of equal documents before it, and the number of the row in its
-        document. Places ``0..W-1`` follow the order of the digests of documents, so that rates spread evenly over them.
+        The key is made from the ids of the row without padding, from its tokens to score, and from the number of equal rows
+        before it. Places ``0..W-1`` follow the order of the keys, so that rates spread evenly over the rows.
+
+        Args:
+            special: the id of padding, which is no content.
         """
-        digests = [hashlib.sha256() for _ in range(int(self.document.max(initial=-1)) + 1)]
-        inner = np.zeros(len(self), dtype=np.int64)
-        rows_of: Counter[int] = Counter()
-        for number, (row, owner) in enumerate(zip(self.rows, self.document.tolist(), strict=True)):
-            scored = b"" if self.answers is None else np.packbits(self.answers[number]).tobytes()
-            digests[owner].update(b"%d:" % len(row) + row.astype("<i8").tobytes() + scored)
-            inner[number] = rows_of[owner]
-            rows_of[owner] += 1
         equal: Counter[bytes] = Counter()
-        whole = []
-        for digest in digests:
-            content = digest.digest()
-            whole.append(hashlib.sha256(content + b"%d" % equal[content]).digest())
+        keys = np.empty(len(self), dtype=np.int64)
+        for number, row in enumerate(self.rows):
+            real = (
+                np.flatnonzero(row != special.pad) if special.pad is not None and special.pad != special.eos else None
+            )
+            kept = slice(None) if real is None or not len(real) else slice(int(real[0]), int(real[-1]) + 1)
+            scored = b"" if self.answers is None else self.answers[number][kept].tobytes()
+            content = hashlib.sha256(b"%d:" % len(row[kept]) + row[kept].astype("<i8").tobytes() + scored).digest()
+            keyed = hashlib.sha256(content + b"%d" % equal[content]).digest()
+            keys[number] = int.from_bytes(keyed[:8], "little", signed=True)
             equal[content] += 1
-        keys = np.array([int.from_bytes(each[:8], "little", signed=True) for each in whole], dtype=np.int64)
-        of_row = keys[self.document]
         place = np.empty(len(self), dtype=np.int64)
-        place[np.lexsort((inner, of_row))] = np.arange(len(self))
-        return fold(torch.from_numpy(of_row), torch.from_numpy(inner)).numpy(), place
+        place[np.argsort(keys, kind="stable")] = np.arange(len(self))
+        return keys, place
 
     def scorable(self, special: SpecialIds) -> NDArray[np.int64]:
         """Return the number of tokens of each row that are not special, or that belong to answers, int64 ``[W]``.
