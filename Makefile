@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export VENV PYTHON
 
-.PHONY: help setup demo test test-accelerator test-slow bench lint docs clean
+.PHONY: help setup demo test test-accelerator test-slow test-faults bench lint docs clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -24,6 +24,9 @@ test-accelerator: setup  ## the tests that need a CUDA device
 
 test-slow: setup  ## the tests that take longer: whole runs, kills, two processes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow $(ARGS)
+
+test-faults: setup  ## kill runs at 60 random moments, and compare them with uninterrupted ones: 10 minutes
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.matrix --kills 60 $(ARGS)
 
 bench: setup  ## speed and memory beside other libraries, in up to 15 minutes; refreshes the figures of README and docs
 	@$(BIN)/python -m benchmarks.run --readme README.md --page docs/performance.md --plot docs/scaling.png $(ARGS)

@@ -32,7 +32,7 @@ FLOORS = [
     },
     {"ops"},
     {"nn"},
-    {"models", "data", "collate"},
+    {"models", "data", "collate", "run_folder"},
     {"decode"},
     {"training", "evaluate", "tasks"},
     {"nonautoregressive"},

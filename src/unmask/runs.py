@@ -16,6 +16,7 @@ from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.devices import choose_device, choose_dtype
 from unmask.models.files import INDEX, read_model, resolve_checkpoint, usable_checkpoint, verify_manifest
 from unmask.models.networks import Network
+from unmask.run_folder import is_first_process, sweep_run
 
 
 @dataclass(frozen=True)
@@ -87,18 +88,13 @@ RESUMABLE_KEYS = frozenset(
         "train.nodes",
         "train.evaluate_every",
         "train.checkpoint_every",
+        "train.keep",
         "train.log_every",
         "train.logger",
         "train.resume",
     }
 )
 """Config keys that a resumed run may change: hardware, intervals, logger and length. All other keys change what is computed."""
-
-
-def is_first_process() -> bool:
-    """Tell whether this process has rank 0 among those started by Lightning, torchrun or SLURM."""
-    rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
-    return rank == "0"
 
 
 def open_run(config: Config, run: Path) -> Path | None:
@@ -128,6 +124,7 @@ def open_run(config: Config, run: Path) -> Path | None:
             )
         home = run.resolve()
         home.rename(next(p for n in itertools.count(1) if not (p := home.with_name(f"{home.name}.{n}")).exists()))
+    sweep_run(run)
     # Without a checkpoint the folder holds no result yet, and another config may replace the saved one.
     if saved.is_file() and index.is_file():
         before, now = (flat_keys(c.model_dump()) for c in (load_config(saved), config))

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -26,12 +27,19 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _explain(error: OSError, path: Path) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+_FULL = re.compile(r"No space left|os error (28|122)|quota exceeded|PytorchStreamWriter failed|file write failed", re.I)
+
+
+def _explain(error: Exception, path: Path) -> Exception:
+    """Return an error with a remedy for a full disk, which libraries report as errors of many classes; else the error."""
+    number = error.errno if isinstance(error, OSError) else None
+    full = number in (errno.ENOSPC, errno.EDQUOT) if isinstance(error, OSError) else bool(_FULL.search(str(error)))
+    if full:
         return OSError(
-            error.errno,
-            f"The disk is full: {path} could not be written. No partial file is left, and its former content is "
-            "unchanged. Free some space (or choose another folder) and run the same command again.",
+            number or errno.ENOSPC,
+            f"The disk is full: {path} could not be written. No partial file is left in the folder {path.parent}, and all that "
+            "was there before is intact, an earlier checkpoint among it. Free some space (`df -h` shows it) or move the folder "
+            "to a larger disk, and run the same command again: it continues from what is there.",
         )
     return error
 
@@ -57,8 +65,11 @@ def _one_rename(path: Path, folder: bool) -> Iterator[Path]:
                     os.fsync(handle.fileno())
         (os.rename if folder else os.replace)(temporary, path)  # files are overwritten, folders never
         _sync_folder(path.parent)
-    except OSError as error:
-        raise _explain(error, path) from error
+    except Exception as error:
+        explained = _explain(error, path)
+        if explained is error:
+            raise
+        raise explained from error
     finally:
         _remove(temporary)
 

@@ -81,7 +81,7 @@ def test_a_network_that_copies_its_input_scores_ln_v_at_masked_positions():
     windows = Windows.of_rows([[0, 1, 2], [3, 3]], 8)
     for time in ("discrete", "continuous"):
         bound = nelbo(Copying(), windows, SPECIAL, samples=4000 if time == "continuous" else 2, time=time)
-        assert bound.nats_per_token.value == pytest.approx(math.log(6), rel=0.06 if time == "continuous" else 1e-9)
+        assert bound.nats_per_token.value == pytest.approx(math.log(6), rel=0.1 if time == "continuous" else 1e-9)
     assert np.nansum(pseudo_log_likelihood(Copying(), [[0, 1, 2]], SPECIAL)[0]) == pytest.approx(-3 * math.log(6))
     assert masked_accuracy(Copying(), windows, SPECIAL, rate=0.5).top_1.value == pytest.approx(1 / 6)
     assert all(
@@ -96,7 +96,7 @@ def test_padding_on_either_side_changes_no_perplexity(padded):
     plain = pseudo_log_likelihood(net, [row], ROTARY_SPECIAL)[0]
     found = pseudo_log_likelihood(net, [padded, [9] * 9], ROTARY_SPECIAL)[0]
     assert found[~np.isnan(found)] == pytest.approx(plain, abs=1e-5)
-    bounds = [nelbo(net, Windows.of_rows([each], 16), ROTARY_SPECIAL, samples=400) for each in (row, padded)]
+    bounds = [nelbo(net, Windows.of_rows([each], 16), ROTARY_SPECIAL, samples=4000) for each in (row, padded)]
     assert bounds[0].perplexity_per_token.value == pytest.approx(bounds[1].perplexity_per_token.value, rel=0.05)
     assert bounds[0].tokens == bounds[1].tokens == [3]
     everywhere = [exact_nelbo(net, each, ROTARY_SPECIAL) for each in (row, row)]

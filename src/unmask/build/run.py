@@ -30,6 +30,7 @@ from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.models.tied_weights import tied_names
 from unmask.ops.schedule import Schedule, as_schedule
 from unmask.ops.scheme import Corruption
+from unmask.run_folder import hold_run
 from unmask.runs import open_run
 from unmask.training.loggers import missing_packages
 
@@ -94,6 +95,39 @@ def train(
     """
     config = _as_config(config, overrides)
     require_training_packages(*missing_packages(config.train.logger), *(["peft"] if config.train.lora_rank else []))
+    with hold_run(Path(config.run)):
+        return _train(
+            config,
+            console=console,
+            sampler=sampler,
+            workers=workers,
+            progress=progress,
+            corruption=corruption,
+            schedule=schedule,
+            model=model,
+            loss=loss,
+            callbacks=callbacks,
+            logger=logger,
+            trust_remote_code=trust_remote_code,
+        )
+
+
+def _train(
+    config: Config,
+    *,
+    console: Console | None,
+    sampler: Sampler | None,
+    workers: int | None,
+    progress: Progress | None,
+    corruption: Corruption | None,
+    schedule: Schedule | str | None,
+    model: nn.Module | None,
+    loss: Objective | None,
+    callbacks: Sequence[Any],
+    logger: Any,
+    trust_remote_code: bool,
+) -> Path:
+    """Train in a run folder that this process holds; arguments as of :func:`train`."""
     from rich.console import Console
 
     from unmask.training.annealing import AttentionAnnealing
@@ -150,7 +184,7 @@ def train(
             soft_wrap=True,
         )
     objective = build_loss(config.objective, tokenizer, course) if loss is None else loss
-    module = MaskedLMModule(network, objective, config.optim, config.train.steps, config.seed)
+    module = MaskedLMModule(network, objective, config.optim, config.train.steps, config.seed, config.train.non_finite)
     noise = build_corruption(config.objective, tokenizer, course) if corruption is None else corruption
     data = TokenStoreData(
         TokenStore.open(prepared.train),

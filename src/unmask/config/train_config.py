@@ -39,6 +39,11 @@ class TrainConfig(Section):
         256, description="Rows of the validation split per validation; rows and masks are the same every time."
     )
     checkpoint_every: PositiveInt = Field(200, description="Optimiser steps between checkpoints.")
+    keep: PositiveInt = Field(1, description="Number of latest checkpoints to keep, besides the best one.")
+    non_finite: Literal["stop", "skip"] = Field(
+        "stop",
+        description="After a NaN or infinite loss or gradient: stop, or skip that step; non_finite.jsonl lists its examples.",
+    )
     log_every: PositiveInt = Field(10, description="Optimiser steps between log lines.")
     logger: Literal["none", "tensorboard", "csv", "wandb", "mlflow"] = Field(
         "tensorboard",

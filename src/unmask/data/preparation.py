@@ -38,7 +38,7 @@ from unmask.data.tokenizing.kinds import ONLY_IDS, TOKENIZER_KINDS, train_tokeni
 from unmask.data.tokenizing.number_tokens import check_special_ids, without_ends
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.data.traces.trace_tokenizer import trace_tokenizer
-from unmask.storage import read_json, write_json
+from unmask.storage import read_json, sweep_temporaries, write_json
 
 TOKENIZER_TRAINING_CHARACTERS = 2**28  # the tokenizer is trained on this many characters from the start of the corpus
 DEFAULT_SHARD_TOKENS = 2**25
@@ -228,6 +228,8 @@ def prepare(
     home = out.resolve()
     home.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(home.with_name(f".{home.name}.lock")):
+        for folder in (out, out / "train", out / "valid"):
+            sweep_temporaries(folder)  # of killed processes: this one alone writes here
         claim(out, arguments, recipe)
         if (out / "prepared.json").exists():
             return Prepared.open(out)

@@ -2,8 +2,8 @@
 
 One pass masks exactly ``k`` of a window's ``n`` tokens, ``k = ceil(rate(u) n)``, with ``u`` spread evenly over all
 windows of the pass: systematic sampling, the lowest variance of those measured (docs/theory.md, "Variance of the
-estimate"). Passes have independent offsets, so their spread measures the Monte-Carlo error. The masked positions depend
-on ``(seed, pass, window)`` only: not on the batch, the padding or the device.
+estimate"). Passes have independent offsets, so their spread measures the Monte-Carlo error. The masked positions depend on
+the seed, the pass and the content of the windows only: not on the order of the documents, the batch, the padding or the device.
 """
 
 from __future__ import annotations
@@ -169,6 +169,7 @@ def hide_in_batches(
             f"There is nothing to score: the {windows.n_documents} held-out documents contain no ordinary token. "
             "Give documents that contain text."
         )
+    keys, places = (torch.from_numpy(each) for each in windows.noise_keys(special))
     pass_of, window_of = (index.ravel() for index in np.indices((samples, len(windows))))
     lengths = np.where(scorable > 0, windows.lengths, 0)[window_of]
     at = torch.device(device)
@@ -185,8 +186,8 @@ def hide_in_batches(
             None if windows.answers is None else [windows.answers[i] for i in numbers],
         )
         epoch, place = torch.from_numpy(passes), torch.from_numpy(numbers)
-        rates = mask_rate(low_discrepancy(seed, epoch, place))
-        where, p_mask = sampler(rates, maskable, Noise(row_keys(seed, epoch, place)))
+        rates = mask_rate(low_discrepancy(seed, epoch, places[place]))
+        where, p_mask = sampler(rates, maskable, Noise(row_keys(seed, epoch, keys[place])))
         batch = {"input_ids": ids.masked_fill(where, special.mask).to(at), "attention_mask": real.to(at)}
         p = p_mask.masked_fill(~maskable, 0.0).amax(-1).double().numpy()  # the same at every maskable token
         yield HiddenBatch(passes, numbers, ids.to(at), where.to(at), batch, p)

@@ -7,6 +7,8 @@ right.
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -156,6 +158,31 @@ class Windows:
                     owner.append(self.document[number])
                     answers.append(scored)
         return replace(self, rows=rows, document=np.array(owner, dtype=np.int64), answers=answers)
+
+    def noise_keys(self, special: SpecialIds) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return a key of each row, and its place among all rows: int64 ``[W]`` each, the same in every order of the documents.
+
+        The key is made from the ids of the row without padding, from its tokens to score, and from the number of equal rows
+        before it. Places ``0..W-1`` follow the order of the keys, so that rates spread evenly over the rows.
+
+        Args:
+            special: the id of padding, which is no content.
+        """
+        equal: Counter[bytes] = Counter()
+        keys = np.empty(len(self), dtype=np.int64)
+        for number, row in enumerate(self.rows):
+            real = (
+                np.flatnonzero(row != special.pad) if special.pad is not None and special.pad != special.eos else None
+            )
+            kept = slice(None) if real is None or not len(real) else slice(int(real[0]), int(real[-1]) + 1)
+            scored = b"" if self.answers is None else self.answers[number][kept].tobytes()
+            content = hashlib.sha256(b"%d:" % len(row[kept]) + row[kept].astype("<i8").tobytes() + scored).digest()
+            keyed = hashlib.sha256(content + b"%d" % equal[content]).digest()
+            keys[number] = int.from_bytes(keyed[:8], "little", signed=True)
+            equal[content] += 1
+        place = np.empty(len(self), dtype=np.int64)
+        place[np.argsort(keys, kind="stable")] = np.arange(len(self))
+        return keys, place
 
     def scorable(self, special: SpecialIds) -> NDArray[np.int64]:
         """Return the number of tokens of each row that are not special, or that belong to answers, int64 ``[W]``.

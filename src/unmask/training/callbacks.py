@@ -74,7 +74,8 @@ class MetricsTable(Callback):
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
         # Averages span from one multiple of `every` to the next; an interruption in between does not change them.
         if trainer.global_step % self.every == 0:
-            self.write(trainer, "train/loss", math.fsum(self.losses) / len(self.losses))
+            finite = [loss for loss in self.losses if math.isfinite(loss)]  # the others are of skipped steps
+            self.write(trainer, "train/loss", math.fsum(finite) / len(finite) if finite else math.nan)
             for name in ("train/loss_error", "train/lr"):  # values of this step, not averages
                 self.write(trainer, name, float(trainer.callback_metrics[name]))
             self.losses = []
@@ -185,6 +186,12 @@ class ProgressLine(Callback):
         self.teardown(trainer, pl_module, "fit")  # Lightning calls teardown of callbacks only on success
 
 
+def _step_of(part: str) -> float:
+    """Return the step of a sample; infinite for one whose first line is incomplete, because the process was killed."""
+    number, end, _ = part.partition("\n")
+    return int(number) if end and number.isdigit() else math.inf
+
+
 class SampleLog(Callback):
     """Append a sample of the network to ``samples.txt`` at each validation; the averaged weights are used if there are any.
 
@@ -202,7 +209,7 @@ class SampleLog(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and self.path.is_file():
             parts = self.path.read_text(encoding="utf-8", errors="replace").split(_SAMPLE_MARK)[1:]
-            kept = [part for part in parts if int(part.split("\n", 1)[0]) <= trainer.global_step]
+            kept = [part for part in parts if _step_of(part) <= trainer.global_step]
             write_text(self.path, "".join(_SAMPLE_MARK + part for part in kept))
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -214,7 +221,7 @@ class SampleLog(Callback):
 
 
 class CleanStop(Callback):
-    """End training after the current step, with a checkpoint, on Ctrl-C or SIGTERM; on a second signal end it at once.
+    """End training after the current step, with a checkpoint, on Ctrl-C, SIGTERM or SIGHUP; on a second signal end it at once.
 
     Attributes:
         stopped: the signal that ended training early, or None.
@@ -231,7 +238,10 @@ class CleanStop(Callback):
             self.stopped = signal.Signals(number)
             print("\nStopping after this step, with a checkpoint. Press again to stop at once.", file=sys.stderr)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # SIGHUP: the terminal was closed; Windows has none
+            number = getattr(signal, name, None)
+            if number is None or signal.getsignal(number) is signal.SIG_IGN:  # such as under nohup
+                continue
             try:
                 self.before[number] = signal.signal(number, stop)
             except ValueError:  # signal handlers can be set only in the main thread

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from unmask.models.files import INDEX, WEIGHTS, verify_manifest, write_manifest, write_model
 from unmask.models.tied_weights import restore_tied
+from unmask.run_folder import named_checkpoints
 from unmask.storage import atomic_folder, read_json, sweep_temporaries, write_json
 
 if TYPE_CHECKING:
@@ -71,12 +72,7 @@ class VerifiedCheckpointIO(CheckpointIO):
             write_model(folder, self.model_config, weights)
             for name, text in self.extra_files.items():
                 (folder / name).write_text(text, encoding="utf-8")
-            try:
-                torch.save(state, folder / STATE)
-            except RuntimeError as error:  # torch raises RuntimeError for a failed write
-                raise OSError(
-                    28, f"The checkpoint {path} could not be written, probably because the disk is full: {error}"
-                ) from error
+            torch.save(state, folder / STATE)
             write_manifest(folder, step=checkpoint["global_step"], **self.facts)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
@@ -105,26 +101,29 @@ class AveragedWeights(EMAWeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        super().__init__(decay=decay)
+        # Buffers (tables of angles) are copied: their average differs from them by rounding, and tables are not in checkpoints.
+        super().__init__(decay=decay, use_buffers=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the raw weights in the network; the base class would replace them by the average."""
 
 
 class Checkpoints(Callback):
-    """Save every ``every`` steps, after an improved validation loss, and at the end; keep the last and the best checkpoint.
+    """Save every ``every`` steps, after an improved validation loss, and at the end; keep the last ones and the best one.
 
     Args:
         folder: ``run/checkpoints``.
         every: steps between checkpoints.
         evaluate_every: steps between validations. A checkpoint of the same step is saved after the validation, so that a run
             killed during validation repeats it.
+        keep: latest checkpoints to keep, besides the best one.
     """
 
-    def __init__(self, folder: Path, every: int, evaluate_every: int) -> None:
+    def __init__(self, folder: Path, every: int, evaluate_every: int, keep: int = 1) -> None:
         self.folder = folder
         self.every = every
         self.evaluate_every = evaluate_every
+        self.keep = keep
         self.index: dict[str, Any] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -156,11 +155,15 @@ class Checkpoints(Callback):
         name = f"step-{trainer.global_step:08d}"
         if self.index.get("last") != name or not (self.folder / name).is_dir():
             trainer.save_checkpoint(self.folder / name)
-        self.index = {**self.index, "last": name}
+        earlier = self.index.pop("kept", [self.index["last"]] if "last" in self.index else [])
+        if self.keep > 1:
+            present = [each for each in earlier if each != name and (self.folder / each).is_dir()]
+            self.index["kept"] = [*present, name][-self.keep :]
+        self.index["last"] = name
         if best_loss is not None:
             self.index |= {"best": name, "best_loss": best_loss}
         if trainer.is_global_zero:
             write_json(self.folder / INDEX, self.index)
             for folder in self.folder.glob("step-*"):
-                if folder.name not in (self.index["last"], self.index.get("best")):
+                if folder.name not in named_checkpoints(self.index):
                     shutil.rmtree(folder, ignore_errors=True)

@@ -142,6 +142,12 @@ class TokenStoreData(LightningDataModule):
             )
         return self.batch_size // (ranks * self.accumulate)
 
+    def examples_of(self, step: int) -> list[int]:
+        """Return the numbers of the training rows of an optimiser step, over all ranks and passes."""
+        samples = InfiniteSampler(len(self.train_rows), self.batch_size, self.seed)
+        found: list[int] = samples.samples(step * self.batch_size + np.arange(self.batch_size))[:, 2].tolist()
+        return found
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the loader of training batches, from the step of the trainer on."""
         assert self.trainer is not None

@@ -19,6 +19,7 @@ from unmask.config.optim_config import OptimConfig
 from unmask.contracts import Objective
 from unmask.randomness import fold
 from unmask.training.batches import as_mlm_batch
+from unmask.training.non_finite import check_policy, stop_or_skip
 from unmask.training.optim import build_optimizer, learning_rate_factor
 
 INDEX_MULTIPLE = 256  # length granularity of the scored index on an accelerator: few shapes, little padding
@@ -38,6 +39,7 @@ class MaskedLMModule(LightningModule):
         total_steps: optimiser steps of the whole run, over which the learning-rate schedule extends; None = the number of the
             trainer.
         seed: random seed of dropout.
+        non_finite: after a NaN or infinite loss or gradient, ``"stop"`` or ``"skip"`` the step.
 
     Examples:
         >>> import torch, unmask
@@ -49,7 +51,13 @@ class MaskedLMModule(LightningModule):
     """
 
     def __init__(
-        self, model: nn.Module, loss: Objective, optim: OptimConfig, total_steps: int | None = None, seed: int = 0
+        self,
+        model: nn.Module,
+        loss: Objective,
+        optim: OptimConfig,
+        total_steps: int | None = None,
+        seed: int = 0,
+        non_finite: str = "stop",
     ) -> None:
         super().__init__()
         self.model = model
@@ -57,6 +65,7 @@ class MaskedLMModule(LightningModule):
         self.optim = optim
         self.total_steps = total_steps
         self.seed = seed
+        self.non_finite = check_policy(non_finite)
         self._sums = torch.zeros(3)  # numerator, denominator and squared error of the numerator of the current step
         self._unit: int | None = None
         self._valid: list[Tensor] = []  # numerator, denominator, correct and scored tokens of each validation batch
@@ -143,16 +152,12 @@ class MaskedLMModule(LightningModule):
         """Divide the gradients by the count over all passes and ranks, and log the loss of the step.
 
         Raises:
-            ValueError: the loss is NaN or infinite.
+            ValueError: the loss is NaN or infinite, and ``non_finite`` is ``"stop"``.
         """
         numerator, denominator, spread = self.trainer.strategy.reduce(self._sums, reduce_op="sum").unbind()
         self._sums = torch.zeros_like(self._sums)
         if not bool(torch.isfinite(numerator)):
-            raise ValueError(
-                f"The loss is NaN or infinite at step {self.trainer.global_step + 1}; training stopped before the weights changed. "
-                "Lower optim.lr (or optim.muon_lr), raise optim.warmup, or lower optim.clip, and run again: the last checkpoint is "
-                "intact."
-            )
+            stop_or_skip(self.trainer, optimizer, "loss", self.non_finite)
         # Lightning divides by the accumulation steps, and distributed strategies divide by the ranks: undo both.
         scale = (
             (self._unit or 1)
@@ -161,7 +166,8 @@ class MaskedLMModule(LightningModule):
             / denominator.clamp(min=1)
         )
         gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
-        torch._foreach_mul_(gradients, scale)
+        if gradients:
+            torch._foreach_mul_(gradients, scale)
         self.log("step", float(self.trainer.global_step + 1))  # the step of loggers, which would count from 0
         self.log("train/loss", numerator / denominator.clamp(min=1))
         self.log("train/loss_error", spread.sqrt() / denominator.clamp(min=1))
@@ -173,10 +179,17 @@ class MaskedLMModule(LightningModule):
         """Clip the norm of all gradients.
 
         Lightning refuses to clip with fused optimisers, which remove the float16 loss scale themselves; here the scale is removed
-        before clipping.
+        before clipping. A norm that is NaN or infinite stops training or skips the step, except under that scale, which skips itself.
+
+        Raises:
+            ValueError: the norm is NaN or infinite, and ``non_finite`` is ``"stop"``.
         """
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if scaler is None and not bool(norm.isfinite()):
+            stop_or_skip(self.trainer, optimizer, "gradient", self.non_finite)
         if gradient_clip_val:
-            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
             if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
                 scaler.unscale_(optimizer)
             parameters = [p for g in optimizer.param_groups for p in g["params"]]

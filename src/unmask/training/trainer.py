@@ -30,7 +30,9 @@ def make_trainer(
     """
     # Averaging comes first, so that the checkpoint of a step holds the average of that step. Checkpoints come last.
     averaging: list[Callback] = [AveragedWeights(config.optim.ema)] if config.optim.ema else []
-    checkpoints = Checkpoints(run / "checkpoints", config.train.checkpoint_every, config.train.evaluate_every)
+    checkpoints = Checkpoints(
+        run / "checkpoints", config.train.checkpoint_every, config.train.evaluate_every, config.train.keep
+    )
     return Trainer(
         **trainer_options(config, [*averaging, *callbacks, checkpoints]),
         logger=build_logger(config, run) if logger is None else logger,

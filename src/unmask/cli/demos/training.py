@@ -35,38 +35,44 @@ def train_wrapper(
     from unmask.models.files import resolve_checkpoint, verify_manifest
     from unmask.nonautoregressive.wrapper_files import WrapperCheckpointIO, read_weights
     from unmask.nonautoregressive.wrapper_loss import WrapperObjective
+    from unmask.run_folder import hold_run
     from unmask.runs import open_run
     from unmask.training.callbacks import CleanStop, MetricsTable, ProgressLine
     from unmask.training.data import TokenStoreData
     from unmask.training.module import MaskedLMModule
     from unmask.training.trainer import fit, make_trainer
 
-    resume = open_run(config, run)
-    if resume is None or verify_manifest(resume)["step"] < config.train.steps:
-        train, valid = rows()
-        data = TokenStoreData(
-            TokenArray(train.flatten()),
-            TokenArray(valid.flatten()),
-            block_size=wrapper.max_seq_len,
-            batch_size=config.train.batch_size,
-            accumulate=config.train.accumulate,
-            collate=wrapper.masking,
-            collate_valid=replace(wrapper.masking, seed=config.seed + 1),
-            evaluate_rows=config.train.evaluate_rows,
-            steps=config.train.steps,
-            seed=config.seed,
-        )
-        stop = CleanStop()
-        progress = ProgressLine(
-            NOTES, max(config.train.log_every, config.train.steps // 20), config.train.batch_size * wrapper.max_seq_len
-        )
-        io = WrapperCheckpointIO(wrapper, wrapper.net.config, {"run.yaml": config_yaml(config)})
-        trainer = make_trainer(
-            config, run, io, [MetricsTable(run / "metrics.csv", config.train.log_every), progress, stop]
-        )
-        module = MaskedLMModule(wrapper, WrapperObjective(), config.optim, config.train.steps, config.seed)
-        fit(trainer, module, data, resume)
-        if stop.stopped is not None:
-            raise KeyboardInterrupt
+    with hold_run(run):
+        resume = open_run(config, run)
+        if resume is None or verify_manifest(resume)["step"] < config.train.steps:
+            train, valid = rows()
+            data = TokenStoreData(
+                TokenArray(train.flatten()),
+                TokenArray(valid.flatten()),
+                block_size=wrapper.max_seq_len,
+                batch_size=config.train.batch_size,
+                accumulate=config.train.accumulate,
+                collate=wrapper.masking,
+                collate_valid=replace(wrapper.masking, seed=config.seed + 1),
+                evaluate_rows=config.train.evaluate_rows,
+                steps=config.train.steps,
+                seed=config.seed,
+            )
+            stop = CleanStop()
+            progress = ProgressLine(
+                NOTES,
+                max(config.train.log_every, config.train.steps // 20),
+                config.train.batch_size * wrapper.max_seq_len,
+            )
+            io = WrapperCheckpointIO(wrapper, wrapper.net.config, {"run.yaml": config_yaml(config)})
+            trainer = make_trainer(
+                config, run, io, [MetricsTable(run / "metrics.csv", config.train.log_every), progress, stop]
+            )
+            module = MaskedLMModule(
+                wrapper, WrapperObjective(), config.optim, config.train.steps, config.seed, config.train.non_finite
+            )
+            fit(trainer, module, data, resume)
+            if stop.stopped is not None:
+                raise KeyboardInterrupt
     read_weights(resolve_checkpoint(run), wrapper)
     wrapper.eval()

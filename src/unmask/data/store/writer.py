@@ -74,6 +74,7 @@ def write_store(
         identity["supervised"] = True
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / MANIFEST).exists():
+        _sweep_entries(folder)  # an earlier call was killed after the manifest
         store = TokenStore.open(folder)
         _require_same(folder, identity, store.manifest)
         return store
@@ -92,9 +93,13 @@ def write_store(
         raise ValueError(f"The corpus is empty, so no token store was written to {folder}. Check the source.")
     totals = {key: sum(shard[key] for shard in shards) for key in ("documents", "token_count", "bytes", "words")}
     write_json(folder / MANIFEST, identity | totals | {"shards": shards})
-    for left in folder.glob("shard-*.json"):
-        left.unlink()
+    _sweep_entries(folder)
     return TokenStore.open(folder)
+
+
+def _sweep_entries(folder: Path) -> None:
+    for left in folder.glob("shard-*.json"):  # the manifest has their entries
+        left.unlink()
 
 
 def _require_same(folder: Path, requested: dict[str, Any], existing: dict[str, Any]) -> None:
