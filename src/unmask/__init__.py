@@ -121,6 +121,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares the block wi
     from unmask.randomness import Noise as Noise
     from unmask.report import EvaluationReport as EvaluationReport
     from unmask.special_ids import SpecialIds as SpecialIds
+    from unmask.studies.comparison import compare_runs as compare_runs
     from unmask.text.decoding_options import DecodingOptions as DecodingOptions
     from unmask.text.embedding import EmbeddingKeywords as EmbeddingKeywords
     from unmask.text.loading import load as load
@@ -287,6 +288,7 @@ _HOMES = {
     "randomness": ("Noise",),
     "report": ("EvaluationReport",),
     "special_ids": ("SpecialIds",),
+    "studies.comparison": ("compare_runs",),
     "text.decoding_options": ("DecodingOptions",),
     "text.embedding": ("EmbeddingKeywords",),
     "text.loading": ("load",),

@@ -15,6 +15,7 @@ import typer
 
 from unmask.allocator import tune_malloc
 from unmask.cli.bench import bench
+from unmask.cli.compare import compare
 from unmask.cli.demo import demo
 from unmask.cli.disassemble import disassemble
 from unmask.cli.embed import embed
@@ -40,7 +41,7 @@ app: typer.Typer = typer.Typer(
     rich_markup_mode="rich",
 )
 COMMANDS = (
-    demo, prepare, disassemble, train, evaluate, generate, fill, score, task, embed, serve, info, export, bench,
+    demo, prepare, disassemble, train, evaluate, compare, generate, fill, score, task, embed, serve, info, export, bench,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
