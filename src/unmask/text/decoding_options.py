@@ -18,6 +18,7 @@ from unmask.decode.named import ScheduleLike, make_rules
 from unmask.decode.orders.commit_rules import CommitRule
 from unmask.decode.remasking import Remasking
 from unmask.decode.rules import Rules
+from unmask.text.generation_defaults import GenerationDefaults
 from unmask.text.patterns import pattern_automaton
 
 
@@ -72,7 +73,12 @@ class DecodingOptions(TypedDict, total=False):
 
 
 def rules_of_options(
-    tokenizer: Tokenizer, *, steps: int | None = None, regex: str | None = None, **options: Any
+    tokenizer: Tokenizer,
+    *,
+    steps: int | None = None,
+    regex: str | None = None,
+    tuned: GenerationDefaults | None = None,
+    **options: Any,
 ) -> Callable[[int], Rules]:
     """Return the decoding rules for a number of blanks, as :class:`DecodingOptions` describes them.
 
@@ -80,6 +86,7 @@ def rules_of_options(
         tokenizer: the tokenizer; its special tokens are never chosen, and characters stay whole.
         steps: forward passes per row, at most; None = one per blank.
         regex: a pattern for the text of the blanks.
+        tuned: number of steps where ``steps`` is None.
         options: of :func:`unmask.make_rules`.
     """
     constraint = options.pop("constraint", None)
@@ -90,6 +97,7 @@ def rules_of_options(
     options = {"special": SpecialIds.of(tokenizer), "allow_eos": False, "constraint": constraint} | options
 
     def rules_for(blanks: int) -> Rules:
-        return make_rules(blanks if steps is None else steps, **options)
+        most = blanks if tuned is None else tuned.steps(blanks)
+        return make_rules(most if steps is None else steps, **options)
 
     return rules_for
