@@ -17,12 +17,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.order import half_hidden
 from unmask.contracts import SpecialIds
 from unmask.decode.forwards.cached import KINDS
 from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
 from unmask.runs import load_run
+from unmask.studies.decoded_rows import half_hidden
 
 
 def main() -> None:

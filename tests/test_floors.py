@@ -39,7 +39,7 @@ FLOORS = [
     {"runs", "resume"},
     {"build", "export"},
     {"text", "report", "interop"},
-    {"measure", "serve", "harness"},
+    {"measure", "serve", "harness", "studies"},
     {"cli", "__main__"},
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}

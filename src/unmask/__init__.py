@@ -121,6 +121,9 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares the block wi
     from unmask.randomness import Noise as Noise
     from unmask.report import EvaluationReport as EvaluationReport
     from unmask.special_ids import SpecialIds as SpecialIds
+    from unmask.studies.comparison import compare_runs as compare_runs
+    from unmask.studies.order_study import study_orders as study_orders
+    from unmask.studies.tuning import tune_run as tune_run
     from unmask.text.decoding_options import DecodingOptions as DecodingOptions
     from unmask.text.embedding import EmbeddingKeywords as EmbeddingKeywords
     from unmask.text.loading import load as load
@@ -287,6 +290,9 @@ _HOMES = {
     "randomness": ("Noise",),
     "report": ("EvaluationReport",),
     "special_ids": ("SpecialIds",),
+    "studies.comparison": ("compare_runs",),
+    "studies.order_study": ("study_orders",),
+    "studies.tuning": ("tune_run",),
     "text.decoding_options": ("DecodingOptions",),
     "text.embedding": ("EmbeddingKeywords",),
     "text.loading": ("load",),

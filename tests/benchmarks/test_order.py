@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.order import Family, Task, families, measure
-from benchmarks.order_plot import plot, spread
 from benchmarks.sudoku import QUICK, SudokuNetwork, asked, config_of
 
 from benchmarks import order
 from unmask.decode.canvas import Canvas
 from unmask.decode.loop import fill_canvas
 from unmask.decode.named import make_rules
+from unmask.studies.decoded_rows import DecodedRows
+from unmask.studies.order_plot import plot_orders, spread
+from unmask.studies.order_study import Family, families, measure_orders
 from unmask.tasks.sudoku import Sudoku
 
 SMALL = Sudoku(2, 2)
@@ -26,13 +27,13 @@ def network(sudoku: Sudoku = SMALL) -> SudokuNetwork:
 
 
 @pytest.fixture(scope="module")
-def task() -> Task:
-    return Task(network(), *asked(SMALL, 12))
+def task() -> DecodedRows:
+    return DecodedRows(network(), *asked(SMALL, 12))
 
 
 @pytest.fixture(scope="module")
 def curves(task) -> list[dict[str, Any]]:
-    return measure(task, 8, [1, 3, 99], bounds=1)
+    return measure_orders(task, 8, [1, 3, 99], bounds=1)
 
 
 def test_a_quick_run_trains_measures_and_draws(monkeypatch, tmp_path, capsys):
@@ -142,5 +143,5 @@ def test_names_are_moved_apart_as_little_as_it_takes():
 
 
 def test_a_plot_of_text_is_drawn_too(curves, tmp_path):
-    plot({"title": "rows", "quality": "tokens", "curves": curves}, tmp_path / "deep" / "text.png")
+    plot_orders({"title": "rows", "quality": "tokens", "curves": curves}, tmp_path / "deep" / "text.png")
     assert (tmp_path / "deep" / "text.png").stat().st_size > 20_000

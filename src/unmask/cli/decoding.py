@@ -12,12 +12,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from unmask.cli.decoding_parts import critic_of, pattern, spellings
 from unmask.decode.families import CACHES, COMMIT_RULES, COMPOSED_ORDERS, ORDERS, REMASKING
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from unmask.decode.logits.constraints import Constraint
     from unmask.decode.predictor import MLMPredictor
     from unmask.decode.rules import Rules
+    from unmask.text.generation_defaults import GenerationDefaults
 
 _AXIS = functools.partial(typer.Option, rich_help_panel="Decoding")
 _EOS = ("never", "late", "free")
@@ -156,6 +158,20 @@ class Decoding:
         ),
     ] = "never"
     seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0
+    decided: bool = False  # no option: whether order or budget are given, so that generation.json is not read
+    tuned: GenerationDefaults | None = None  # no option
+
+    def with_defaults_of(self, checkpoint: Path) -> Decoding:
+        """Return these options with order and budget of the run's ``generation.json``, if none are given; print a note."""
+        from unmask.cli.screen import note
+        from unmask.text.generation_defaults import GenerationDefaults
+
+        tuned = None if self.decided else GenerationDefaults.of(checkpoint)
+        if tuned is None:
+            return self
+        note(f"Defaults of generation.json: {tuned}.")
+        bounds = {} if tuned.threshold is None else {"threshold": tuned.threshold}
+        return replace(self, order=tuned.order, bounds=bounds, tuned=tuned)
 
     def rules(self, model: MLMModel | None, tokenizer: Any, blanks: int) -> Rules:
         """Return the rules for rows with at most ``blanks`` masked positions. Blocks are aligned with the network's attention blocks, if any.
@@ -181,11 +197,11 @@ class Decoding:
         critic_model = (
             None
             if self.order != "critic" and self.critic_model is None
-            else _critic_model(model, tokenizer, self.critic_model)
+            else critic_of(model, tokenizer, self.critic_model)
         )
         one_per_step = 2 * blanks - 1 if self.order == "critic" else blanks  # forward passes for one token per step
         rules = make_rules(
-            one_per_step if self.steps is None else self.steps,
+            self._default_steps(one_per_step) if self.steps is None else self.steps,
             special=SpecialIds.of(tokenizer),
             order=order_for(model, self.order),
             order_temperature=self.order_temperature,
@@ -206,12 +222,12 @@ class Decoding:
             min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
             forbidden_ids=[
-                *(i for word in self.forbid or () for i in _spellings(tokenizer, word, "--forbid")),
+                *(i for word in self.forbid or () for i in spellings(tokenizer, word, "--forbid")),
                 *(
                     parts_of_characters(tokenizer) if self.require else ()
                 ),  # the automaton of required words reads no bytes
             ],
-            required_ids=[_spellings(tokenizer, word, "--require")[0] for word in self.require or ()],
+            required_ids=[spellings(tokenizer, word, "--require")[0] for word in self.require or ()],
             constraint=self._constraint(tokenizer),
             guidance=self.guidance,
             cache=self.cache,
@@ -223,12 +239,15 @@ class Decoding:
         )
         return rules_for_network(model, rules)
 
+    def _default_steps(self, one_per_step: int) -> int:
+        return one_per_step if self.tuned is None else self.tuned.steps(one_per_step)
+
     def _constraint(self, tokenizer: Any) -> Constraint | None:
         """Return the pattern, or whole characters; None with required words, which are a constraint of their own."""
         from unmask.decode.logits.characters import WholeCharacters
 
         if self.regex is not None:
-            return _pattern(tokenizer, self.regex)
+            return pattern(tokenizer, self.regex)
         return None if self.require else WholeCharacters.of(tokenizer)
 
     def predictor(self, model: MLMModel, tokenizer: Any, *, blanks: int, new_tokens: int | None = None) -> MLMPredictor:
@@ -252,12 +271,15 @@ def decoding_options(**defaults: Any) -> Callable[[Callable[..., None]], Callabl
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def run(**arguments: Any) -> None:
+            context = arguments.pop("context", None)
             bounds = {name: arguments.pop(name) for name in COMMIT_RULES}
             given = {name: bound for name, bound in bounds.items() if bound is not None}
-            decoding = Decoding(bounds=given, **{name: arguments.pop(name) for name in hints if name != "bounds"})
+            options = {name: arguments.pop(name) for name in hints}
+            decoding = Decoding(bounds=given, decided=bool(given) or _decides_order(context), **options)
             command(decoding=decoding, **arguments)
 
-        hints = get_type_hints(Decoding, include_extras=True)
+        hints = [f.name for f in fields(Decoding) if f.name not in _NO_OPTIONS]
+        annotations = get_type_hints(Decoding, {**globals(), "GenerationDefaults": Any}, include_extras=True)
         own = get_type_hints(command, {**command.__globals__, "Decoding": Decoding}, include_extras=True)
         parameters = [
             p.replace(annotation=own[name], kind=p.KEYWORD_ONLY)
@@ -267,16 +289,30 @@ def decoding_options(**defaults: Any) -> Callable[[Callable[..., None]], Callabl
         for f in fields(Decoding):
             if f.name == "bounds":
                 parameters += [_bound_option(name) for name in COMMIT_RULES]
-            else:
+            elif f.name not in _NO_OPTIONS:
                 default = defaults.get(f.name, f.default)
                 parameters.append(
-                    inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[f.name])
+                    inspect.Parameter(
+                        f.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotations[f.name]
+                    )
                 )
+        kind = inspect.Parameter.KEYWORD_ONLY
+        parameters.append(inspect.Parameter("context", kind, annotation=typer.Context))
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads the signature
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         return run
 
     return decorate
+
+
+_NO_OPTIONS = ("bounds", "decided", "tuned")
+_DECIDE = ("steps", "order", "critic", "order_temperature", "non_adjacent", "schedule", "block", "remask", "cache")
+
+
+def _decides_order(context: typer.Context | None) -> bool:
+    """Tell whether the command line gives an option of order or budget."""
+    sources = [] if context is None else [context.get_parameter_source(name) for name in _DECIDE]
+    return any(source is not None and source.name == "COMMANDLINE" for source in sources)
 
 
 def _bound_option(name: str) -> inspect.Parameter:
@@ -286,44 +322,3 @@ def _bound_option(name: str) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[float | None, option]
     )
-
-
-def _critic_model(model: Any, tokenizer: Any, run: Path | None) -> Any:
-    """Return the critic network: that of another run, or the decoding one.
-
-    Raises:
-        ValueError: the other run has another tokenizer, so that its ids are other tokens.
-    """
-    if run is None:
-        return model
-    from unmask.runs import load_run
-
-    other = load_run(run)
-    if other.tokenizer.fingerprint != tokenizer.fingerprint:
-        raise ValueError(
-            f"--critic-model {run} has another tokenizer than --model, so its ids are other tokens. Give a run trained on the same store or "
-            "with the same data.tokenizer."
-        )
-    return other.model.to(next(model.parameters()).device)
-
-
-def _pattern(tokenizer: Any, regex: str) -> Constraint:
-    """Return the automaton of a pattern over this tokenizer's tokens."""
-    from unmask.text.patterns import pattern_automaton
-
-    return pattern_automaton(tokenizer, regex)
-
-
-def _spellings(tokenizer: Any, word: str, option: str) -> list[int]:
-    """Return the single tokens that write a word: first as the next word of a text (after a space), then by itself."""
-    if not word.strip():
-        raise ValueError(f"{option} {word!r} is empty: give a word that is a single token.")
-    encoded = [tokenizer.encode(text) for text in (f" {word}", word)]
-    single = list(dict.fromkeys(ids[0] for ids in encoded if len(ids) == 1))
-    if not single:
-        pieces = ", ".join(repr(tokenizer.token_text(i)) for i in encoded[1])
-        raise ValueError(
-            f"{option} {word!r}: this tokenizer writes it as {len(encoded[1])} tokens ({pieces or 'none'}), and the option needs single tokens: "
-            "give a word that is one token, or one of these pieces."
-        )
-    return single

@@ -110,6 +110,7 @@ def fill(
         )
     shows = watch or trace is not None
     loaded, tally = chosen.load(), Tally()
+    decoding = decoding.with_defaults_of(loaded.folder)
     network, tokenizer = loaded.model, loaded.tokenizer
     parts: list[HiddenPart] = []
     if binary is not None and function is not None:

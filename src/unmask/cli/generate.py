@@ -48,6 +48,7 @@ def generate(
         raise ValueError(f"--batch-size {batch_size} is too small: choose 1 or more.")
     shows_one_batch(len(each), batch_size, watch or trace is not None)
     loaded, tally = chosen.load(), Tally()
+    decoding = decoding.with_defaults_of(loaded.folder)
     prompts = [(Prompt.of if isinstance(p, str) else Prompt.chat)(loaded.tokenizer, p) for p in each]
     shown = 24 if on_terminal() or trace is not None else None
     labels = [

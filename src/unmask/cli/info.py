@@ -93,8 +93,17 @@ def _checkpoint(path: Path, which: str) -> dict[str, Any]:
         "data": config.data.source if config.data.store is None else config.data.store,
         "seed": config.seed,
         "init": manifest.get("init"),
+        "generation": _generation(folder),
         "sha256": manifest["files"][WEIGHTS]["sha256"],
     }
+
+
+def _generation(folder: Path) -> str | None:
+    """Return the generation defaults of ``unmask tune``, if any."""
+    from unmask.text.generation_defaults import GenerationDefaults
+
+    found = GenerationDefaults.of(folder)
+    return None if found is None else str(found)
 
 
 def _begun(folder: Path) -> dict[str, Any]:

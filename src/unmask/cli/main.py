@@ -15,6 +15,7 @@ import typer
 
 from unmask.allocator import tune_malloc
 from unmask.cli.bench import bench
+from unmask.cli.compare import compare
 from unmask.cli.demo import demo
 from unmask.cli.disassemble import disassemble
 from unmask.cli.embed import embed
@@ -24,11 +25,13 @@ from unmask.cli.fill import fill
 from unmask.cli.generate import generate
 from unmask.cli.info import info
 from unmask.cli.lm_eval import lm_eval
+from unmask.cli.orders import orders
 from unmask.cli.prepare import prepare
 from unmask.cli.score import score
 from unmask.cli.serve import serve
 from unmask.cli.task import task
 from unmask.cli.train import train
+from unmask.cli.tune import tune
 from unmask.suggestions import RENAMED
 
 app: typer.Typer = typer.Typer(
@@ -40,7 +43,7 @@ app: typer.Typer = typer.Typer(
     rich_markup_mode="rich",
 )
 COMMANDS = (
-    demo, prepare, disassemble, train, evaluate, generate, fill, score, task, embed, serve, info, export, bench,
+    demo, prepare, disassemble, train, evaluate, compare, orders, tune, generate, fill, score, task, embed, serve, info, export, bench,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -66,6 +66,7 @@ def serve(
     from unmask.serve.app import create_app
     from unmask.serve.server import run_server
     from unmask.serve.settings import ServeSettings, read_keys
+    from unmask.text.generation_defaults import GenerationDefaults
 
     settings = ServeSettings(
         host=host,
@@ -85,6 +86,8 @@ def serve(
     chosen = chosen if run is None else replace(chosen, model=Path(run))
     model = str(chosen.model)
     trained = chosen.load()
+    if (tuned := GenerationDefaults.of(trained.folder)) is not None:
+        note(f"Defaults of generation.json: {tuned}.")
     app = create_app(trained, name or Path(model).resolve().name, settings)
     run_server(
         app, settings, lambda url: note(f"Serving {model} at {url} (OpenAPI: {url}/openapi.json). Stop with Ctrl-C.")

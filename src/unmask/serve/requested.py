@@ -20,12 +20,15 @@ from unmask.serve.settings import ServeSettings
 from unmask.text.answering import TextAnswer, TextTask, answer_steps
 from unmask.text.decoding_options import rules_of_options
 from unmask.text.filling import RulesFor
+from unmask.text.generation_defaults import GenerationDefaults
 from unmask.text.holes import max_length_of
 from unmask.text.model import TrainedModel
 
 MOST_ROWS = 256
 """Rows of one search of lengths."""
 PATTERN_SECONDS = 5.0
+DECIDING = {"order", "steps", "threshold", "block_length", "remask"}
+"""Options of order and budget; a request with one of them ignores ``generation.json``."""
 
 
 class Decodes:
@@ -41,6 +44,7 @@ class Decodes:
         self.settings = settings
         self.device = device_of(trained.model)
         self.limit: int = min(settings.max_tokens, max_length_of(trained.model) or settings.max_tokens)
+        self._tuned = GenerationDefaults.of(trained.folder)
         self._patterns = ThreadPoolExecutor(1, "unmask-patterns")
         self._patterns_waiting = 0
         self._cache: dict[str, RulesFor] = {}
@@ -111,6 +115,9 @@ class Decodes:
             ValueError: options that contradict each other, or a pattern that is too large.
         """
         given = {name: value for name in Decoding.model_fields if (value := getattr(body, name)) is not None}
+        tuned = self._tuned
+        if tuned is not None and not given.keys() & DECIDING:
+            defaults = defaults | {"order": tuned.order, "threshold": tuned.threshold, "tuned": tuned}
         options = defaults | given
         if "regex" not in options:
             return rules_of_options(self.trained.tokenizer, model=self.trained.model, **options)

@@ -104,10 +104,7 @@ def exact_matches(
     """
     answers = windows.answers
     assert answers is not None, "Windows.of_answers marks the answers"
-    learnt = {int(id) for row, answer in zip(windows.rows, answers, strict=True) for id in row[answer]}
-    # Ends of turns are part of answers, so here they are ordinary tokens; EOS is one anywhere in a chat.
-    others = tuple(id for id in special.all if id != special.mask and id not in learnt)
-    decodable = SpecialIds(special.mask, special.vocab_size, others=others)
+    decodable = answer_special_ids(windows, special)
     exact = np.zeros(len(windows), dtype=bool)
     device, done = device_of(model), 0
     for numbers in batches(windows.lengths, batch_tokens):
@@ -123,3 +120,17 @@ def exact_matches(
         if progress is not None:
             progress(done, len(windows))
     return exact
+
+
+def answer_special_ids(windows: Windows, special: SpecialIds) -> SpecialIds:
+    """Return the special ids for decoding answers: those that occur in answers, such as ends of turns, are ordinary tokens.
+
+    Args:
+        windows: rows with answers, ``Windows.of_answers``.
+        special: special ids of the tokenizer.
+    """
+    assert windows.answers is not None, "Windows.of_answers marks the answers"
+    learnt = {int(id) for row, answer in zip(windows.rows, windows.answers, strict=True) for id in row[answer]}
+    # Ends of turns are part of answers, so here they are ordinary tokens; EOS is one anywhere in a chat.
+    others = tuple(id for id in special.all if id != special.mask and id not in learnt)
+    return SpecialIds(special.mask, special.vocab_size, others=others)

@@ -19,6 +19,7 @@ from unmask.decode.named import ScheduleLike, make_rules
 from unmask.decode.orders.commit_rules import CommitRule
 from unmask.decode.remasking import Remasking
 from unmask.decode.rules import Rules
+from unmask.text.generation_defaults import GenerationDefaults
 from unmask.text.patterns import pattern_automaton
 
 
@@ -73,7 +74,13 @@ class DecodingOptions(TypedDict, total=False):
 
 
 def rules_of_options(
-    tokenizer: Tokenizer, *, model: Any = None, steps: int | None = None, regex: str | None = None, **options: Any
+    tokenizer: Tokenizer,
+    *,
+    model: Any = None,
+    steps: int | None = None,
+    regex: str | None = None,
+    tuned: GenerationDefaults | None = None,
+    **options: Any,
 ) -> Callable[[int], Rules]:
     """Return the decoding rules for a number of blanks, as :class:`DecodingOptions` describes them.
 
@@ -82,6 +89,7 @@ def rules_of_options(
         model: the network; an autoregressive one decodes from left to right.
         steps: forward passes per row, at most; None = one per blank.
         regex: a pattern for the text of the blanks.
+        tuned: number of steps where ``steps`` is None.
         options: of :func:`unmask.make_rules`.
     """
     constraint = options.pop("constraint", None)
@@ -95,6 +103,7 @@ def rules_of_options(
         options["order"] = order_for(model, options["order"])
 
     def rules_for(blanks: int) -> Rules:
-        return rules_for_network(model, make_rules(blanks if steps is None else steps, **options))
+        most = blanks if tuned is None else tuned.steps(blanks)
+        return rules_for_network(model, make_rules(most if steps is None else steps, **options))
 
     return rules_for

@@ -1,6 +1,4 @@
-"""The plot of ``benchmarks.order``: quality against forward passes, one panel per kind of comparison, lines
-labelled.
-"""
+"""The plot of a study of orders: quality against forward passes, one panel per kind of comparison, lines labelled."""
 
 from __future__ import annotations
 
@@ -26,14 +24,14 @@ STYLES: dict[str, tuple[str, str]] = {
 _BLOCKS = ((_GREEN, "P"), (_ORANGE, "o"), (_RED, "v"), (_PINK, "s"))
 TITLES = {
     "greedy": "the likeliest token, at fixed budgets",
-    "adaptive": "the likeliest token, as many as the rule admits",
+    "adaptive": "the likeliest token, as many as the commit rule takes",
     "blocks": "blocks and caches, by what the network runs",
     "drawn": "tokens drawn at temperature 1",
 }
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """The heights moved up and down as little as it takes to be ``gap`` apart, in the order they were in (least squares)."""
+    """Return the heights moved up and down as little as it takes to be ``gap`` apart, in the order they were in (least squares)."""
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     groups: list[list[float]] = []  # sum of (height - rank * gap), members
     for rank, i in enumerate(order):
@@ -49,11 +47,11 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
     return moved
 
 
-def plot(report: dict[str, Any], picture: Path) -> None:
-    """Panels of ``report["curves"]``; bars are 95% intervals.
+def plot_orders(report: dict[str, Any], picture: Path) -> None:
+    """Draw the four panels of ``report["curves"]``; bars are 95% intervals.
 
     Args:
-        report: as ``benchmarks.order`` writes it.
+        report: of ``unmask.studies.order_study.study_orders``.
         picture: a PNG file.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -72,12 +70,10 @@ def plot(report: dict[str, Any], picture: Path) -> None:
         _panel(axes, shown, cost, quality)
         axes.set_title(title, loc="left", fontsize=11)
         axes.set_xlabel(
-            {"tokens_run": "tokens run through the network, per row", "forward_passes": "network evaluations per row"}[
-                cost
-            ]
+            {"tokens_run": "tokens run through the network, per row", "forward_passes": "forward passes per row"}[cost]
         )
     for axes in grid[:, 0]:
-        axes.set_ylabel({"whole": "puzzles solved, %", "tokens": "hidden tokens restored, %"}[quality])
+        axes.set_ylabel({"whole": "rows exactly right, %", "tokens": "masked tokens restored, %"}[quality])
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, format="png")
 
@@ -91,7 +87,7 @@ def _panel(axes: Any, curves: list[dict[str, Any]], cost: str, quality: str) -> 
         if curve["name"] in STYLES:
             colour, marker = STYLES[curve["name"]]
         else:
-            colour, marker = _BLOCKS[block]
+            colour, marker = _BLOCKS[block % len(_BLOCKS)]
             block += 1
         x, y = [p[cost] for p in points], [100 * p[quality]["value"] for p in points]
         bars = [

@@ -1,0 +1,1 @@
+"""Studies of trained models: paired comparison of runs, orders of decoding, and tuned decoding options."""
