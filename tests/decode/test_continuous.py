@@ -130,6 +130,28 @@ def test_requests_share_forward_passes_and_leave_when_done():
     assert rows == [[3], [2], [1], [1]]
 
 
+def test_a_held_batch_computes_finished_rows_until_its_last_one_is_done():
+    """The classic static batch: same tokens, full passes, and no answer before the end. A decode that fails is not repeated."""
+    network = float32_network()
+    canvas = Canvas.infill(torch.tensor([[5, 0, 0, 0, 0, 6]]), SPECIAL)
+
+    def broken(logits, view, where):
+        raise ValueError("a processor failed")
+
+    with ContinuousBatch(network, vocab_size=VOCAB, hold=True) as batch:
+        members = [batch.join(decode_steps(canvas, make_rules(steps), SPECIAL, 0)) for steps in (1, 2, 4)]
+        bad = batch.join(decode_steps(canvas, make_rules(4, logits_processors=[broken]), SPECIAL, 0))
+        rows, ended = [], []
+        while batch.members:
+            ended.append(len(batch.advance()))
+            rows.append([part.rows for part in batch.passes])
+    assert rows == [[4], [3], [3], [3]] and ended == [0, 0, 0, 4]
+    assert [member.passes for member in members] == [1, 2, 4] and bad.error is not None
+    for member, steps in zip(members, (1, 2, 4), strict=True):
+        alone = fill_canvas(network, canvas, make_rules(steps), special=SPECIAL, seed=0)
+        assert torch.equal(member.result.ids, alone.ids)
+
+
 def test_a_failing_decode_and_a_cancelled_one_leave_the_others():
     network = float32_network()
     canvas = Canvas.infill(torch.tensor([[5, 0, 0, 0, 0, 6]]), SPECIAL)

@@ -52,6 +52,7 @@ class Member:
     Attributes:
         work: the decode.
         request: the forward pass that it needs next; None = finished.
+        held: the last one, which a finished decode repeats until its batch is done (``hold``); None = it repeats none.
         result: what it returned.
         error: what it raised; None = nothing.
         passes: forward passes so far.
@@ -60,6 +61,7 @@ class Member:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.request: ForwardRequest | None = None
+        self.held: ForwardRequest | None = None
         self.result: Any = None
         self.error: Exception | None = None
         self.passes: int = 0
@@ -96,6 +98,7 @@ class ContinuousBatch:
         max_tokens: positions of a shared forward pass.
         max_logits: numbers of its logits.
         vocab_size: logits per position.
+        hold: True keeps finished decodes in the forward passes until all have finished, as fixed batches do: for comparison.
 
     Examples:
         >>> import torch
@@ -113,12 +116,19 @@ class ContinuousBatch:
     """
 
     def __init__(
-        self, model: MLMModel, *, vocab_size: int, max_tokens: int = 1 << 12, max_logits: int = 1 << 25
+        self,
+        model: MLMModel,
+        *,
+        vocab_size: int,
+        max_tokens: int = 1 << 12,
+        max_logits: int = 1 << 25,
+        hold: bool = False,
     ) -> None:
         self.model = model
         self.vocab_size = vocab_size
         self.max_tokens = max_tokens
         self.max_logits = max_logits
+        self.hold = hold
         self.members: list[Member] = []
         self.passes: list[Pass] = []
         self._contexts = ExitStack()
@@ -157,19 +167,21 @@ class ContinuousBatch:
         alone: list[Member] = []
         shared: list[Member] = []
         for member in self.members:
-            if member.request is not None:
-                (shared if type(member.request.session) is PlainForward else alone).append(member)
+            if (request := member.request or member.held) is not None:
+                (shared if type(request.session) is PlainForward else alone).append(member)
         for member in alone:
             self._run([member])
         for group in self._groups(shared):
             self._run(group)
         ended = [member for member in self.members if member.request is None]
+        if self.hold and len(ended) < len(self.members):
+            return []
         self.members = [member for member in self.members if member.request is not None]
         return ended
 
     def _run(self, group: list[Member]) -> None:
         """Run one forward pass and resume its decodes. If it fails, its decodes fail, and no others."""
-        requests = [member.request for member in group if member.request is not None]
+        requests = [request for member in group if (request := member.request or member.held) is not None]
         network = reached(self.model, requests[0].view.ids.device)
         try:
             if type(requests[0].session) is PlainForward:
@@ -179,21 +191,27 @@ class ContinuousBatch:
         except Exception as error:
             for member in group:
                 member.work.close()
-                member.request, member.error = None, error
+                if member.request is not None:
+                    member.error = error
+                member.request = member.held = None
             return
         rows = sum(len(request.view.ids) for request in requests)
         self.passes.append(Pass(rows, sum(request.view.ids.numel() for request in requests)))
-        for member, logits in zip(group, parts, strict=True):
+        for member, request, logits in zip(group, requests, parts, strict=True):
+            if member.request is None:  # finished, and held
+                continue
             member.passes += 1
             member.resume(logits)
+            if self.hold and member.request is None and member.error is None:
+                member.held = request
 
     def _groups(self, members: list[Member]) -> Iterator[list[Member]]:
         """Yield groups of similar width, within the budgets; a request beyond them is a group of its own."""
         apart = not drops_padding(self.model)
         group: list[Member] = []
         width = tokens = logits = 0
-        for member in sorted(members, key=lambda member: _width(member.request)):
-            request = member.request
+        for member in sorted(members, key=lambda member: _width(member.request or member.held)):
+            request = member.request or member.held
             assert request is not None
             own, reads = _width(request), max(int(request.where.sum()), FEWEST_READS * len(request.view.ids))
             size, count = own * len(request.view.ids), reads * self.vocab_size

@@ -12,6 +12,7 @@ from typing import Any
 from unmask.contracts import MLMStepResults, SpecialIds
 from unmask.decode.canvas import Canvas
 from unmask.decode.continuous import Work
+from unmask.decode.logits.characters import WholeCharacters
 from unmask.devices import device_of
 from unmask.serve.engine import Job
 from unmask.serve.failures import Refused
@@ -44,6 +45,8 @@ class Decodes:
         self._patterns = ThreadPoolExecutor(1, "unmask-patterns")
         self._patterns_waiting = 0
         self._cache: dict[str, RulesFor] = {}
+        # Made once, since its automaton covers the whole vocabulary; decodes share it.
+        self._characters = WholeCharacters.of(trained.tokenizer)
         self._lock = threading.Lock()
 
     def task(self, body: DecodeBody, length: int) -> TextTask:
@@ -113,7 +116,8 @@ class Decodes:
         given = {name: value for name in Decoding.model_fields if (value := getattr(body, name)) is not None}
         options = defaults | given
         if "regex" not in options:
-            return rules_of_options(self.trained.tokenizer, **options)
+            whole = None if options.get("required_ids") else self._characters
+            return rules_of_options(self.trained.tokenizer, constraint=whole, **options)
         key = repr(sorted(options.items()))
         with self._lock:
             if key in self._cache:
