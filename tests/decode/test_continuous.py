@@ -63,14 +63,14 @@ def job(generator: random.Random, network):
     return canvas, rules, generator.randrange(1000)
 
 
-def decode(network, jobs, arrivals, **budgets):
+def decode(network, jobs, arrivals, share=False, **budgets):
     """Decode jobs in one batch, job ``n`` joining at tick ``arrivals[n]``."""
     members, tick = {}, 0
     with ContinuousBatch(network, vocab_size=VOCAB, **budgets) as batch:
         while len(members) < len(jobs) or batch.members:
             for number, (canvas, rules, seed) in enumerate(jobs):
                 if arrivals[number] == tick:
-                    members[number] = batch.join(decode_steps(canvas, rules, SPECIAL, seed))
+                    members[number] = batch.join(decode_steps(canvas, rules, SPECIAL, seed, share=share))
             batch.advance()
             tick += 1
     for member in members.values():
@@ -79,12 +79,13 @@ def decode(network, jobs, arrivals, **budgets):
     return [members[number].result for number in range(len(jobs))]
 
 
+@pytest.mark.parametrize("share", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_decode_in_company_has_the_tokens_it_has_alone(seed):
+def test_a_decode_in_company_has_the_tokens_it_has_alone(seed, share):
     """Lengths, orders, steps, temperatures, seeds, constraints and arrivals are mixed at random."""
     network, generator = sure(2, *SIZES, **FIELDS).eval(), random.Random(seed)
     jobs = [job(generator, network) for _ in range(10)]
-    together = decode(network, jobs, [generator.randrange(20) for _ in jobs])
+    together = decode(network, jobs, [generator.randrange(20) for _ in jobs], share)
     for (canvas, rules, own), decoded in zip(jobs, together, strict=True):
         alone = fill_canvas(network, canvas, rules, special=SPECIAL, seed=own)
         assert torch.equal(alone.ids, decoded.ids)
@@ -92,8 +93,9 @@ def test_a_decode_in_company_has_the_tokens_it_has_alone(seed):
         assert (alone.forward_passes, alone.positions_computed) == (decoded.forward_passes, decoded.positions_computed)
 
 
+@pytest.mark.parametrize("share", [False, True])
 @pytest.mark.parametrize("dense", [False, True])
-def test_company_does_not_change_the_last_bit(dense):
+def test_company_does_not_change_the_last_bit(dense, share):
     """In float32, where a product of few rows rounds otherwise: every probability is equal, however small the budgets."""
     network = Dense(float32_network()) if dense else float32_network()
     generator = random.Random(5)
@@ -110,7 +112,7 @@ def test_company_does_not_change_the_last_bit(dense):
             for tick in range(600):
                 for (canvas, rules, own), at, trace in zip(jobs, arrivals, observed, strict=True):
                     if at == tick:
-                        batch.join(decode_steps(canvas, rules, SPECIAL, own, [trace]))
+                        batch.join(decode_steps(canvas, rules, SPECIAL, own, [trace], share))
                 batch.advance()
         traces[name] = [(trace.events, trace.final) for trace in observed]
     assert all(final for _, final in traces["alone"])

@@ -2,6 +2,7 @@
 
 Each decode is a generator of forward requests (``unmask.decode.loop``). One tick of :class:`ContinuousBatch`:
 
+    merge    the steps of decodes with equal rules (``unmask.decode.shared_steps``), as rows of one view
     group    plain requests of similar width, up to a budget of tokens and of logits
     run      one forward pass for each group; cached, guided and other sessions run on their own
     send     to each decode its logits; a finished one leaves, and new ones join before the next tick
@@ -31,8 +32,11 @@ from unmask.contracts import MLMModel
 from unmask.decode.canvas import Canvas
 from unmask.decode.forward_request import ForwardRequest
 from unmask.decode.forwards.plain import PlainForward, real_columns
+from unmask.decode.loop import decode_steps, step_of
 from unmask.decode.reach import reached
 from unmask.decode.rules import Rules
+from unmask.decode.shared_steps import Choice, StepRequest, parts
+from unmask.decode.shared_steps import merged as merged_view
 from unmask.decode.view import StepView
 from unmask.nn.linear import prepack_weights
 from unmask.nn.modes import eval_mode
@@ -42,7 +46,7 @@ FEWEST_READS = 8
 FEWEST_TOKENS = 16
 WIDTH = 32
 
-Work = Generator[ForwardRequest, Tensor, Any]
+Work = Generator[Any, Any, Any]
 """A decode, or several in turn, with any result."""
 
 
@@ -60,16 +64,21 @@ class Member:
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self.request: ForwardRequest | None = None
-        self.held: ForwardRequest | None = None
+        self.request: ForwardRequest | StepRequest | None = None
+        self.held: ForwardRequest | StepRequest | None = None
         self.result: Any = None
         self.error: Exception | None = None
         self.passes: int = 0
 
-    def resume(self, logits: Tensor | None) -> None:
-        """Run the decode up to its next forward request, or to its end."""
+    @property
+    def current(self) -> Any:
+        """The request that it takes part with: the next one, or the held one."""
+        return self.held if self.request is None else self.request
+
+    def resume(self, answer: Tensor | Choice | None) -> None:
+        """Run the decode up to its next request, or to its end."""
         try:
-            self.request = next(self.work) if logits is None else self.work.send(logits)
+            self.request = next(self.work) if answer is None else self.work.send(answer)
         except StopIteration as done:
             self.request, self.result = None, done.value
         except Exception as error:
@@ -164,30 +173,80 @@ class ContinuousBatch:
         The forward passes of the tick stand in ``passes``.
         """
         self.passes = []
-        alone: list[Member] = []
-        shared: list[Member] = []
-        for member in self.members:
-            if (request := member.request or member.held) is not None:
-                (shared if type(request.session) is PlainForward else alone).append(member)
-        for member in alone:
-            self._run([member])
-        for group in self._groups(shared):
-            self._run(group)
+        merged = self._merge()
+        self._run_all([member for member in self.members if isinstance(member.current, ForwardRequest)] + list(merged))
+        for step, members in merged.items():
+            if step.error is not None:  # one decode may have failed all: each takes the step by itself
+                self._take_alone(members)
+                continue
+            lengths = [member.current.view.ids.shape[1] for member in members]
+            for member, part in zip(members, parts(step.result, lengths), strict=True):
+                self._resume(member, part)
         ended = [member for member in self.members if member.request is None]
         if self.hold and len(ended) < len(self.members):
             return []
         self.members = [member for member in self.members if member.request is not None]
         return ended
 
+    def _merge(self) -> dict[Member, list[Member]]:
+        """Merge the steps of decodes that share them: a decode of one step for each group, within the budgets."""
+        alike: dict[Any, list[Member]] = {}
+        for member in self.members:
+            if isinstance(request := member.current, StepRequest):
+                width = -(-request.view.ids.shape[1] // WIDTH) * WIDTH
+                alike.setdefault((width, request.key), []).append(member)
+        merged: dict[Member, list[Member]] = {}
+        for (width, _), members in alike.items():
+            most = max(1, min(self.max_tokens // width, self.max_logits // (width * self.vocab_size)))
+            for start in range(0, len(members), most):
+                group = members[start : start + most]
+                first: StepRequest = group[0].current
+                view, steps = (
+                    merged_view([member.current.view for member in group]),
+                    max(m.current.steps for m in group),
+                )
+                step = Member(step_of(PlainForward(), view, first.rules, first.special, first.callbacks, steps))
+                step.resume(None)
+                merged[step] = group
+        for step in [step for step in merged if step.error is not None]:
+            self._take_alone(merged.pop(step))
+        return merged
+
+    def _take_alone(self, members: list[Member]) -> None:
+        """Let decodes take a step by themselves."""
+        for member in members:
+            if member.request is not None:
+                member.resume(None)
+            else:
+                member.held = None
+        self._run_all([member for member in members if isinstance(member.request, ForwardRequest)])
+
+    def _run_all(self, members: list[Member]) -> None:
+        """Run forward passes: plain requests in groups, others each by itself."""
+        shared = [member for member in members if type(member.current.session) is PlainForward]
+        for member in members:
+            if type(member.current.session) is not PlainForward:
+                self._run([member])
+        for group in self._groups(shared):
+            self._run(group)
+
+    def _resume(self, member: Member, answer: Tensor | Choice) -> None:
+        if member.request is None:  # finished, and held
+            return
+        request, member.passes = member.request, member.passes + 1
+        member.resume(answer)
+        if self.hold and member.request is None and member.error is None:
+            member.held = request
+
     def _run(self, group: list[Member]) -> None:
         """Run one forward pass and resume its decodes. If it fails, its decodes fail, and no others."""
-        requests = [request for member in group if (request := member.request or member.held) is not None]
+        requests: list[ForwardRequest] = [member.current for member in group]
         network = reached(self.model, requests[0].view.ids.device)
         try:
             if type(requests[0].session) is PlainForward:
-                parts: Sequence[Tensor] = shared_logits(network, requests)
+                logits: Sequence[Tensor] = shared_logits(network, requests)
             else:
-                parts = [requests[0].session(network, requests[0].view, requests[0].where)]
+                logits = [requests[0].session(network, requests[0].view, requests[0].where)]
         except Exception as error:
             for member in group:
                 member.work.close()
@@ -197,22 +256,16 @@ class ContinuousBatch:
             return
         rows = sum(len(request.view.ids) for request in requests)
         self.passes.append(Pass(rows, sum(request.view.ids.numel() for request in requests)))
-        for member, request, logits in zip(group, requests, parts, strict=True):
-            if member.request is None:  # finished, and held
-                continue
-            member.passes += 1
-            member.resume(logits)
-            if self.hold and member.request is None and member.error is None:
-                member.held = request
+        for member, own in zip(group, logits, strict=True):
+            self._resume(member, own)
 
     def _groups(self, members: list[Member]) -> Iterator[list[Member]]:
         """Yield groups of similar width, within the budgets; a request beyond them is a group of its own."""
         apart = not drops_padding(self.model)
         group: list[Member] = []
         width = tokens = logits = 0
-        for member in sorted(members, key=lambda member: _width(member.request or member.held)):
-            request = member.request or member.held
-            assert request is not None
+        for member in sorted(members, key=lambda member: _width(member.current)):
+            request = member.current
             own, reads = _width(request), max(int(request.where.sum()), FEWEST_READS * len(request.view.ids))
             size, count = own * len(request.view.ids), reads * self.vocab_size
             if group and (
@@ -231,9 +284,8 @@ def drops_padding(model: object) -> bool:
     return bool(getattr(model, "drops_padding", False))
 
 
-def _width(request: ForwardRequest | None) -> int:
+def _width(request: ForwardRequest) -> int:
     """Return the width of a request's rows, rounded up."""
-    assert request is not None
     span = real_columns(request.view.canvas.attention_mask)
     width: int = span.stop - span.start
     return -(-width // WIDTH) * WIDTH
@@ -290,7 +342,6 @@ def company_changes_nothing(model: MLMModel, vocab_size: int, mask: int, longest
         seed: of the rows.
     """
     from unmask.contracts import SpecialIds
-    from unmask.decode.loop import decode_steps
     from unmask.devices import device_of
 
     special, generator = SpecialIds(mask=mask, vocab_size=vocab_size), torch.Generator().manual_seed(seed)

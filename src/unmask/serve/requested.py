@@ -151,9 +151,9 @@ class Decodes:
             alternatives: candidates for each position of a step; None = no events.
         """
         if alternatives is None:
-            return answer_steps(task, rules, self.device, seed=seed)
+            return answer_steps(task, rules, self.device, seed=seed, share=True)
         watcher = StepEvents(self.trained, job, alternatives)
-        return answer_steps(task, rules, self.device, seed=seed, observers=[watcher])
+        return answer_steps(task, rules, self.device, seed=seed, observers=[watcher], share=True)
 
     def tokens(self, ids: Sequence[int], given: Sequence[bool]) -> list[dict[str, Any]]:
         """Return the tokens of a row as JSON."""
