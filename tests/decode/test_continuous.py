@@ -1,6 +1,7 @@
 """Continuous batching: decodes share forward passes, and each has the tokens that it has alone."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from tests.decode.networks import sure
 from unmask import Canvas, RotaryTransformerMLMModel, SpecialIds, fill_canvas, make_rules
 from unmask.decode.continuous import ContinuousBatch, company_changes_nothing
 from unmask.decode.forwards.cached import CachedForward
+from unmask.decode.logits.sampler import Tokens
 from unmask.decode.loop import decode_steps
 from unmask.decode.observers.trace import Trace
 
@@ -117,6 +119,62 @@ def test_company_does_not_change_the_last_bit(dense, share):
         traces[name] = [(trace.events, trace.final) for trace in observed]
     assert all(final for _, final in traces["alone"])
     assert traces["alone"] == traces["together"] == traces["narrow"]
+
+
+@pytest.mark.parametrize("observed", [False, True])
+@pytest.mark.parametrize("order", ["random", "left_to_right", "top_prob", "drawn_prob"])
+def test_decodes_with_equal_rules_take_their_steps_together_and_keep_their_bits(order, observed):
+    """Lengths, steps, seeds and arrivals differ; one operation draws the tokens of all, and each has those that it has alone."""
+    network, generator, calls = float32_network(), random.Random(order), []
+
+    class Counted(Tokens):
+        def draw(self, logits, *arguments):
+            calls.append(len(logits))
+            return super().draw(logits, *arguments)
+
+    jobs = []
+    for number in range(8):
+        ids = torch.tensor([[generator.choice([0, 0, 7, 9]) for _ in range(generator.randint(2, 30))] + [0]])
+        rules = replace(make_rules(1 + 2 * number, order=order), tokens=Counted(0.8))
+        jobs.append((Canvas.infill(ids, SPECIAL, torch.ones_like(ids)), rules, number))
+
+    def run(arrivals, share):
+        traces, members = [Trace() for _ in jobs], []
+        with ContinuousBatch(network, vocab_size=VOCAB) as batch:
+            for tick in range(max(arrivals) + 40):
+                for (canvas, rules, seed), at, trace in zip(jobs, arrivals, traces, strict=True):
+                    if at == tick:
+                        observers = [trace] if observed else []
+                        members.append(batch.join(decode_steps(canvas, rules, SPECIAL, seed, observers, share)))
+                batch.advance()
+        assert all(member.error is None for member in members)
+        return [member.result.ids.tolist() for member in members], [(t.events, t.final) for t in traces if observed]
+
+    alone = run([40 * number for number in range(8)], False)
+    apart, drawn = len(calls), sum(calls)
+    calls.clear()
+    assert run([number // 3 for number in range(8)], True) == alone
+    assert sum(calls) == drawn and len(calls) < apart / 2
+
+
+def test_a_decode_without_a_possible_token_fails_alone_in_a_merged_step():
+    network = float32_network()
+    only_mask = SpecialIds(mask=0, pad=1, vocab_size=VOCAB)
+    fine = Canvas.infill(torch.tensor([[5, 0, 0]]), only_mask)
+    rules = make_rules(2, temperature=0.0)
+
+    class Blind(Dense):
+        def forward(self, x_t, attention_mask=None, positions=None, block_mask=None):
+            logits = super().forward(x_t, attention_mask, positions)
+            return logits.masked_fill((x_t == 9).any(-1)[:, None, None], torch.nan)
+
+    bad = Canvas.infill(torch.tensor([[9, 0, 0]]), only_mask)
+    with ContinuousBatch(Blind(network), vocab_size=VOCAB) as batch:
+        first, second, third = (batch.join(decode_steps(c, rules, only_mask, 0, (), True)) for c in (fine, bad, fine))
+        while batch.members:
+            batch.advance()
+    assert isinstance(second.error, ValueError) and "No token may be placed" in str(second.error)
+    assert first.error is None and torch.equal(first.result.ids, third.result.ids)
 
 
 def test_requests_share_forward_passes_and_leave_when_done():
