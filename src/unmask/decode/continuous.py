@@ -24,27 +24,20 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from unmask.contracts import MLMModel
 from unmask.decode.canvas import Canvas
 from unmask.decode.forward_request import ForwardRequest
-from unmask.decode.forwards.plain import PlainForward, real_columns
+from unmask.decode.forwards.plain import PlainForward
 from unmask.decode.loop import decode_steps, step_of
 from unmask.decode.reach import reached
 from unmask.decode.rules import Rules
+from unmask.decode.shared_logits import FEWEST_READS, WIDTH, drops_padding, shared_logits, width_of
 from unmask.decode.shared_steps import Choice, StepRequest, parts
 from unmask.decode.shared_steps import merged as merged_view
-from unmask.decode.view import StepView
 from unmask.nn.linear import prepack_weights
 from unmask.nn.modes import eval_mode
-from unmask.nn.projection import logits_where
-
-FEWEST_READS = 8
-FEWEST_TOKENS = 16
-WIDTH = 32
 
 Work = Generator[Any, Any, Any]
 """A decode, or several in turn, with any result."""
@@ -264,9 +257,9 @@ class ContinuousBatch:
         apart = not drops_padding(self.model)
         group: list[Member] = []
         width = tokens = logits = 0
-        for member in sorted(members, key=lambda member: _width(member.current)):
+        for member in sorted(members, key=lambda member: width_of(member.current)):
             request = member.current
-            own, reads = _width(request), max(int(request.where.sum()), FEWEST_READS * len(request.view.ids))
+            own, reads = width_of(request), max(int(request.where.sum()), FEWEST_READS * len(request.view.ids))
             size, count = own * len(request.view.ids), reads * self.vocab_size
             if group and (
                 (apart and own != width) or tokens + size > self.max_tokens or logits + count > self.max_logits
@@ -277,56 +270,6 @@ class ContinuousBatch:
             width, tokens, logits = own, tokens + size, logits + count
         if group:
             yield group
-
-
-def drops_padding(model: object) -> bool:
-    """Tell whether a network runs each row at its own length, so that padding takes part in no product."""
-    return bool(getattr(model, "drops_padding", False))
-
-
-def _width(request: ForwardRequest) -> int:
-    """Return the width of a request's rows, rounded up."""
-    span = real_columns(request.view.canvas.attention_mask)
-    width: int = span.stop - span.start
-    return -(-width // WIDTH) * WIDTH
-
-
-def shared_logits(model: MLMModel, requests: Sequence[ForwardRequest]) -> list[Float[Tensor, "scored vocab"]]:
-    """Run the rows of plain forward requests in one forward pass, and return the logits of each request."""
-    width = max(map(_width, requests))
-    ids, real, positions = (
-        torch.cat([_padded(part, width) for part in parts])
-        for parts in zip(*(_parts(request.view) for request in requests), strict=True)
-    )
-    index, kept, counts, first = [], [], [], 0
-    for request in requests:
-        where = request.where[:, real_columns(request.view.canvas.attention_mask)]
-        row, column = where.nonzero(as_tuple=True)
-        flat = (row + first) * width + column
-        per_row = where.sum(-1)
-        repeats = (FEWEST_READS - per_row).clamp(min=0) * (per_row > 0)
-        begins = per_row.cumsum(0) - per_row
-        padding = flat[begins.clamp(max=max(len(flat) - 1, 0)).repeat_interleave(repeats)]
-        index += [flat, padding]
-        kept += [torch.ones_like(flat, dtype=torch.bool), torch.zeros_like(padding, dtype=torch.bool)]
-        counts.append(len(flat))
-        first += len(where)
-    lacking = FEWEST_TOKENS - int(real.sum())
-    if lacking > 0:
-        again = torch.arange(len(ids)).repeat(1 + -(-lacking // max(int(real.sum()), 1)))
-        ids, real, positions = (part[again.to(part.device)] for part in (ids, real, positions))
-    inputs = {"input_ids": ids, "attention_mask": real, "positions": positions}
-    logits = logits_where(model, inputs, torch.cat(index))[torch.cat(kept)]
-    return list(torch.split(logits, counts))
-
-
-def _parts(view: StepView) -> tuple[Tensor, Tensor, Tensor]:
-    span = real_columns(view.canvas.attention_mask)
-    return view.ids[:, span], view.canvas.attention_mask[:, span], view.canvas.positions[:, span]
-
-
-def _padded(part: Tensor, width: int) -> Tensor:
-    return F.pad(part, (0, width - part.shape[1]))
 
 
 def company_changes_nothing(model: MLMModel, vocab_size: int, mask: int, longest: int, seed: int = 0) -> bool:
@@ -359,7 +302,7 @@ def company_changes_nothing(model: MLMModel, vocab_size: int, mask: int, longest
         groups = (
             [requests]
             if drops_padding(model)
-            else [[r for r in requests if _width(r) == w] for w in {*map(_width, requests)}]
+            else [[r for r in requests if width_of(r) == w] for w in {*map(width_of, requests)}]
         )
         return all(
             torch.equal(together, shared_logits(network, [request])[0])
