@@ -1,13 +1,16 @@
-"""The service under load: closed-loop clients, one process, one model.
+"""The service under load: closed-loop clients, one process for each mode, one model.
 
     single       one client: one request at a time
-    static       all clients, and batches that nothing joins before they are done
+    static       all clients; a batch runs to its last row, finished rows are still computed, and all are answered at its end
+    dropping     all clients; nothing joins a batch, but its finished rows leave and are answered at once
     continuous   all clients, continuous batching
 
-python -m benchmarks.serve --model runs/demo --clients 64 --seconds 60 [--requests 10000] [--json FILE]
+python -m benchmarks.serve --model runs/demo --clients 64 --seconds 60 [--rounds 2] [--requests 10000] [--json FILE]
 
-Each mode has a server process of its own on 127.0.0.1. The clients draw the same requests: mixed lengths, steps, orders and seeds. ``--requests``
-then sends that many more to the continuous server and reports its resident memory.
+Each mode has a server process of its own on 127.0.0.1; they are measured in turn, in several rounds, so that other load of the machine meets all.
+A fixed batch begins when it is full, or when no request came for 50 ms. The clients draw the same requests: mixed lengths, steps, orders and
+seeds. A round ends when all of its requests are answered. ``--requests`` then sends that many more small ones to the continuous server, and reports its
+resident memory.
 """
 
 from __future__ import annotations
@@ -21,11 +24,12 @@ import re
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-MODES = {"single": (), "static": ("--static",), "continuous": ()}
+MODES = {mode: "continuous" if mode == "single" else mode for mode in ("single", "static", "dropping", "continuous")}
 
 
 def bodies(seed: int, most: int) -> Any:
@@ -64,44 +68,50 @@ def server(model: str, *options: str) -> Any:
         process.wait(60)
 
 
-async def load(url: str, clients: int, seconds: float, requests: int | None, most: int) -> dict[str, Any]:
-    """Send requests from ``clients`` for some time, or until ``requests`` are answered."""
+@dataclass
+class Seen:
+    """What the clients of a mode saw."""
+
+    times: list[float] = field(default_factory=list)
+    tokens: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+
+    def figures(self, clients: int) -> dict[str, Any]:
+        """Return the throughput and latencies."""
+        times, spent = sorted(self.times), max(self.seconds, 1e-9)
+        return {
+            "clients": clients,
+            "requests": len(times),
+            "errors": self.errors,
+            "requests_per_second": round(len(times) / spent, 2),
+            "tokens_per_second": round(self.tokens / spent, 1),
+            "p50_seconds": round(times[len(times) // 2], 3) if times else None,
+            "p99_seconds": round(times[min(len(times) - 1, int(len(times) * 0.99))], 3) if times else None,
+        }
+
+
+async def load(url: str, draws: list[Any], seconds: float, requests: int | None, seen: Seen) -> None:
+    """Send the requests of each client for some time, or until ``requests`` are answered."""
     import httpx
 
-    times: list[float] = []
-    tokens, errors, sent = 0, 0, 0
-    begun = time.monotonic()
-    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+    sent, begun = 0, time.monotonic()
+    limits = httpx.Limits(max_connections=len(draws), max_keepalive_connections=len(draws))
     async with httpx.AsyncClient(base_url=url, timeout=300, limits=limits) as session:
 
-        async def client(number: int) -> None:
-            nonlocal tokens, errors, sent
-            for body in bodies(number, most):
-                if (requests is not None and sent >= requests) or (
-                    requests is None and time.monotonic() - begun > seconds
-                ):
-                    return
-                sent += 1
-                start = time.monotonic()
+        async def client(draw: Any) -> None:
+            nonlocal sent
+            while sent < requests if requests is not None else time.monotonic() - begun < seconds:
+                sent, body, start = sent + 1, next(draw), time.monotonic()
                 reply = await session.post("/v1/generate", json=body)
                 if reply.status_code != 200:
-                    errors += 1
+                    seen.errors += 1
                     continue
-                times.append(time.monotonic() - start)
-                tokens += body["length"]
+                seen.times.append(time.monotonic() - start)
+                seen.tokens += body["length"]
 
-        await asyncio.gather(*(client(number) for number in range(clients)))
-    spent = time.monotonic() - begun
-    times.sort()
-    return {
-        "clients": clients,
-        "requests": len(times),
-        "errors": errors,
-        "requests_per_second": round(len(times) / spent, 2),
-        "tokens_per_second": round(tokens / spent, 1),
-        "p50_seconds": round(times[len(times) // 2], 3) if times else None,
-        "p99_seconds": round(times[min(len(times) - 1, int(len(times) * 0.99))], 3) if times else None,
-    }
+        await asyncio.gather(*map(client, draws))
+    seen.seconds += time.monotonic() - begun
 
 
 def resident(pid: int) -> int:
@@ -109,23 +119,41 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def run(model: str, clients: int, seconds: float, requests: int, most: int) -> dict[str, Any]:
-    """Measure all modes."""
+def run(model: str, clients: int, seconds: float, rounds: int, requests: int, most: int) -> dict[str, Any]:
+    """Measure all modes, in turn."""
     figures: dict[str, Any] = {}
-    for mode, options in MODES.items():
-        with server(model, *options, "--max-rows", str(clients), "--max-queue", str(4 * clients)) as (url, pid):
-            asyncio.run(load(url, min(clients, 4), min(seconds, 3), None, most))  # warm
-            figures[mode] = asyncio.run(load(url, 1 if mode == "single" else clients, seconds, None, most))
-            if mode == "continuous" and requests:
-                memory = []
-                for _ in range(10):
-                    asyncio.run(load(url, clients, 0, requests // 10, most))
-                    memory.append(round(resident(pid) / 2**20, 1))
-                figures["memory_mib_over_requests"] = {"requests": requests, "resident": memory}
+    limits = ("--max-rows", str(clients), "--max-queue", str(4 * clients))
+    with ExitStack() as stack:
+        servers = {
+            mode: stack.enter_context(server(model, "--batching", batching, *limits))
+            for mode, batching in MODES.items()
+        }
+        count = {mode: 1 if mode == "single" else clients for mode in MODES}
+        draws = {mode: [bodies(number, most) for number in range(count[mode])] for mode in MODES}
+        seen = {mode: Seen() for mode in MODES}
+        for mode, (url, _) in servers.items():
+            asyncio.run(load(url, [bodies(1 << 20, most)] * min(count[mode], 4), min(seconds, 3), None, Seen()))  # warm
+        for number in range(rounds):
+            for mode in list(MODES)[:: -1 if number % 2 else 1]:
+                asyncio.run(load(servers[mode][0], draws[mode], seconds / rounds, None, seen[mode]))
+        figures |= {mode: seen[mode].figures(count[mode]) for mode in MODES}
+        if requests:
+            figures["memory"] = memory(*servers["continuous"], clients, requests)
     base = figures["continuous"]["tokens_per_second"]
-    figures["continuous_over_single"] = round(base / max(figures["single"]["tokens_per_second"], 1e-9), 2)
-    figures["continuous_over_static"] = round(base / max(figures["static"]["tokens_per_second"], 1e-9), 2)
+    for mode in ("single", "static", "dropping"):
+        figures[f"continuous_over_{mode}"] = round(base / max(figures[mode]["tokens_per_second"], 1e-9), 2)
     return figures
+
+
+def memory(url: str, pid: int, clients: int, requests: int) -> dict[str, Any]:
+    """Send small requests, and return the resident memory of the server before, and after every tenth of them, in MiB."""
+    small, seen = [bodies(number, 4) for number in range(clients)], Seen()
+    asyncio.run(load(url, small, 0, max(requests // 10, 2 * clients), Seen()))  # allocators fill
+    sizes = [round(resident(pid) / 2**20, 1)]
+    for _ in range(10):
+        asyncio.run(load(url, small, 0, requests // 10, seen))
+        sizes.append(round(resident(pid) / 2**20, 1))
+    return {"requests": len(seen.times), "errors": seen.errors, "seconds": round(seen.seconds), "resident_mib": sizes}
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -152,11 +180,12 @@ def main() -> None:
     parser.add_argument("--model", default="runs/demo")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--rounds", type=int, default=2, help="parts of the time; every mode has its turn in each")
     parser.add_argument("--requests", type=int, default=0, help="further requests over which memory is watched")
     parser.add_argument("--most", type=int, default=48, help="largest number of new tokens")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    figures = run(given.model, given.clients, given.seconds, given.requests, given.most)
+    figures = run(given.model, given.clients, given.seconds, given.rounds, given.requests, given.most)
     if given.json is not None:
         given.json.write_text(json.dumps(figures, indent=1) + "\n")
     print(table(figures))

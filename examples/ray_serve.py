@@ -6,8 +6,6 @@ UNMASK_MODEL=runs/demo UNMASK_REPLICAS=2 serve run examples.ray_serve:service
 import os
 from typing import Any
 
-from ray import serve
-
 
 def build(model: str, replicas: int = 1, cores: float = 1) -> Any:
     """Return the Ray Serve application of a model.
@@ -17,6 +15,7 @@ def build(model: str, replicas: int = 1, cores: float = 1) -> Any:
         replicas: number of processes.
         cores: CPU cores of each.
     """
+    from ray import serve
 
     def application() -> Any:
         from pathlib import Path
@@ -37,3 +36,6 @@ def build(model: str, replicas: int = 1, cores: float = 1) -> Any:
 
 if "UNMASK_MODEL" in os.environ:
     service = build(os.environ["UNMASK_MODEL"], int(os.environ.get("UNMASK_REPLICAS", "1")))
+
+if __name__ == "__main__":
+    print(__doc__)

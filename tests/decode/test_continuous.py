@@ -1,6 +1,7 @@
 """Continuous batching: decodes share forward passes, and each has the tokens that it has alone."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from tests.decode.networks import sure
 from unmask import Canvas, RotaryTransformerMLMModel, SpecialIds, fill_canvas, make_rules
 from unmask.decode.continuous import ContinuousBatch, company_changes_nothing
 from unmask.decode.forwards.cached import CachedForward
+from unmask.decode.logits.sampler import Tokens
 from unmask.decode.loop import decode_steps
 from unmask.decode.observers.trace import Trace
 
@@ -63,14 +65,14 @@ def job(generator: random.Random, network):
     return canvas, rules, generator.randrange(1000)
 
 
-def decode(network, jobs, arrivals, **budgets):
+def decode(network, jobs, arrivals, share=False, **budgets):
     """Decode jobs in one batch, job ``n`` joining at tick ``arrivals[n]``."""
     members, tick = {}, 0
     with ContinuousBatch(network, vocab_size=VOCAB, **budgets) as batch:
         while len(members) < len(jobs) or batch.members:
             for number, (canvas, rules, seed) in enumerate(jobs):
                 if arrivals[number] == tick:
-                    members[number] = batch.join(decode_steps(canvas, rules, SPECIAL, seed))
+                    members[number] = batch.join(decode_steps(canvas, rules, SPECIAL, seed, share=share))
             batch.advance()
             tick += 1
     for member in members.values():
@@ -79,12 +81,13 @@ def decode(network, jobs, arrivals, **budgets):
     return [members[number].result for number in range(len(jobs))]
 
 
+@pytest.mark.parametrize("share", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_decode_in_company_has_the_tokens_it_has_alone(seed):
+def test_a_decode_in_company_has_the_tokens_it_has_alone(seed, share):
     """Lengths, orders, steps, temperatures, seeds, constraints and arrivals are mixed at random."""
     network, generator = sure(2, *SIZES, **FIELDS).eval(), random.Random(seed)
     jobs = [job(generator, network) for _ in range(10)]
-    together = decode(network, jobs, [generator.randrange(20) for _ in jobs])
+    together = decode(network, jobs, [generator.randrange(20) for _ in jobs], share)
     for (canvas, rules, own), decoded in zip(jobs, together, strict=True):
         alone = fill_canvas(network, canvas, rules, special=SPECIAL, seed=own)
         assert torch.equal(alone.ids, decoded.ids)
@@ -92,8 +95,9 @@ def test_a_decode_in_company_has_the_tokens_it_has_alone(seed):
         assert (alone.forward_passes, alone.positions_computed) == (decoded.forward_passes, decoded.positions_computed)
 
 
+@pytest.mark.parametrize("share", [False, True])
 @pytest.mark.parametrize("dense", [False, True])
-def test_company_does_not_change_the_last_bit(dense):
+def test_company_does_not_change_the_last_bit(dense, share):
     """In float32, where a product of few rows rounds otherwise: every probability is equal, however small the budgets."""
     network = Dense(float32_network()) if dense else float32_network()
     generator = random.Random(5)
@@ -110,11 +114,67 @@ def test_company_does_not_change_the_last_bit(dense):
             for tick in range(600):
                 for (canvas, rules, own), at, trace in zip(jobs, arrivals, observed, strict=True):
                     if at == tick:
-                        batch.join(decode_steps(canvas, rules, SPECIAL, own, [trace]))
+                        batch.join(decode_steps(canvas, rules, SPECIAL, own, [trace], share))
                 batch.advance()
         traces[name] = [(trace.events, trace.final) for trace in observed]
     assert all(final for _, final in traces["alone"])
     assert traces["alone"] == traces["together"] == traces["narrow"]
+
+
+@pytest.mark.parametrize("observed", [False, True])
+@pytest.mark.parametrize("order", ["random", "left_to_right", "top_prob", "drawn_prob"])
+def test_decodes_with_equal_rules_take_their_steps_together_and_keep_their_bits(order, observed):
+    """Lengths, steps, seeds and arrivals differ; one operation draws the tokens of all, and each has those that it has alone."""
+    network, generator, calls = float32_network(), random.Random(order), []
+
+    class Counted(Tokens):
+        def draw(self, logits, *arguments):
+            calls.append(len(logits))
+            return super().draw(logits, *arguments)
+
+    jobs = []
+    for number in range(8):
+        ids = torch.tensor([[generator.choice([0, 0, 7, 9]) for _ in range(generator.randint(2, 30))] + [0]])
+        rules = replace(make_rules(1 + 2 * number, order=order), tokens=Counted(0.8))
+        jobs.append((Canvas.infill(ids, SPECIAL, torch.ones_like(ids)), rules, number))
+
+    def run(arrivals, share):
+        traces, members = [Trace() for _ in jobs], []
+        with ContinuousBatch(network, vocab_size=VOCAB) as batch:
+            for tick in range(max(arrivals) + 40):
+                for (canvas, rules, seed), at, trace in zip(jobs, arrivals, traces, strict=True):
+                    if at == tick:
+                        observers = [trace] if observed else []
+                        members.append(batch.join(decode_steps(canvas, rules, SPECIAL, seed, observers, share)))
+                batch.advance()
+        assert all(member.error is None for member in members)
+        return [member.result.ids.tolist() for member in members], [(t.events, t.final) for t in traces if observed]
+
+    alone = run([40 * number for number in range(8)], False)
+    apart, drawn = len(calls), sum(calls)
+    calls.clear()
+    assert run([number // 3 for number in range(8)], True) == alone
+    assert sum(calls) == drawn and len(calls) < apart / 2
+
+
+def test_a_decode_without_a_possible_token_fails_alone_in_a_merged_step():
+    network = float32_network()
+    only_mask = SpecialIds(mask=0, pad=1, vocab_size=VOCAB)
+    fine = Canvas.infill(torch.tensor([[5, 0, 0]]), only_mask)
+    rules = make_rules(2, temperature=0.0)
+
+    class Blind(Dense):
+        def forward(self, x_t, attention_mask=None, positions=None, block_mask=None):
+            logits = super().forward(x_t, attention_mask, positions)
+            return logits.masked_fill((x_t == 9).any(-1)[:, None, None], torch.nan)
+
+    bad = Canvas.infill(torch.tensor([[9, 0, 0]]), only_mask)
+    with ContinuousBatch(Blind(network), vocab_size=VOCAB) as batch:
+        first, second, third = (batch.join(decode_steps(c, rules, only_mask, 0, (), True)) for c in (fine, bad, fine))
+        while batch.members:
+            batch.advance()
+    assert isinstance(second.error, ValueError) and "No token may be placed" in str(second.error)
+    assert first.error is None and torch.equal(first.result.ids, third.result.ids)
 
 
 def test_requests_share_forward_passes_and_leave_when_done():
@@ -128,6 +188,28 @@ def test_requests_share_forward_passes_and_leave_when_done():
             batch.advance()
             rows.append([part.rows for part in batch.passes])
     assert rows == [[3], [2], [1], [1]]
+
+
+def test_a_held_batch_computes_finished_rows_until_its_last_one_is_done():
+    """The classic static batch: same tokens, full passes, and no answer before the end. A decode that fails is not repeated."""
+    network = float32_network()
+    canvas = Canvas.infill(torch.tensor([[5, 0, 0, 0, 0, 6]]), SPECIAL)
+
+    def broken(logits, view, where):
+        raise ValueError("a processor failed")
+
+    with ContinuousBatch(network, vocab_size=VOCAB, hold=True) as batch:
+        members = [batch.join(decode_steps(canvas, make_rules(steps), SPECIAL, 0)) for steps in (1, 2, 4)]
+        bad = batch.join(decode_steps(canvas, make_rules(4, logits_processors=[broken]), SPECIAL, 0))
+        rows, ended = [], []
+        while batch.members:
+            ended.append(len(batch.advance()))
+            rows.append([part.rows for part in batch.passes])
+    assert rows == [[4], [3], [3], [3]] and ended == [0, 0, 0, 4]
+    assert [member.passes for member in members] == [1, 2, 4] and bad.error is not None
+    for member, steps in zip(members, (1, 2, 4), strict=True):
+        alone = fill_canvas(network, canvas, make_rules(steps), special=SPECIAL, seed=0)
+        assert torch.equal(member.result.ids, alone.ids)
 
 
 def test_a_failing_decode_and_a_cancelled_one_leave_the_others():

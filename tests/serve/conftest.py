@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 import unmask as package
-from tests.cli.conftest import corpus, trained  # noqa: F401 (fixtures)
+from tests.cli.conftest import corpus, trained, unmask  # noqa: F401 (fixtures)
 
 pytest.importorskip("fastapi")
 

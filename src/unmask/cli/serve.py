@@ -51,9 +51,9 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    static: Annotated[
-        bool, typer.Option("--static", help="Decode fixed batches, which nothing joins: for comparison.")
-    ] = False,
+    batching: Annotated[
+        str, typer.Option(help="continuous; or, for comparison, batches that nothing joins: static, dropping.")
+    ] = "continuous",
 ) -> None:
     """Serve a model over HTTP: fill, generate, score, embed, and OpenAI's completions."""
     try:
@@ -80,7 +80,7 @@ def serve(
         max_body=max_body,
         read_seconds=read_seconds,
         origins=tuple(origin or ()),
-        static=static,
+        batching=batching,
     )
     settings.check_address(open_to_all)
     chosen = chosen if run is None else replace(chosen, model=Path(run))

@@ -2,6 +2,7 @@
 
 Each decode is a generator of forward requests (``unmask.decode.loop``). One tick of :class:`ContinuousBatch`:
 
+    merge    the steps of decodes with equal rules (``unmask.decode.shared_steps``), as rows of one view
     group    plain requests of similar width, up to a budget of tokens and of logits
     run      one forward pass for each group; cached, guided and other sessions run on their own
     send     to each decode its logits; a finished one leaves, and new ones join before the next tick
@@ -23,26 +24,22 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from unmask.contracts import MLMModel
 from unmask.decode.canvas import Canvas
 from unmask.decode.forward_request import ForwardRequest
-from unmask.decode.forwards.plain import PlainForward, real_columns
+from unmask.decode.forwards.plain import PlainForward
+from unmask.decode.loop import decode_steps, step_of
 from unmask.decode.reach import reached
 from unmask.decode.rules import Rules
-from unmask.decode.view import StepView
+from unmask.decode.shared_logits import FEWEST_READS, WIDTH, drops_padding, shared_logits, width_of
+from unmask.decode.shared_steps import Choice, StepRequest, parts
+from unmask.decode.shared_steps import merged as merged_view
 from unmask.nn.linear import prepack_weights
 from unmask.nn.modes import eval_mode
-from unmask.nn.projection import logits_where
 
-FEWEST_READS = 8
-FEWEST_TOKENS = 16
-WIDTH = 32
-
-Work = Generator[ForwardRequest, Tensor, Any]
+Work = Generator[Any, Any, Any]
 """A decode, or several in turn, with any result."""
 
 
@@ -52,6 +49,7 @@ class Member:
     Attributes:
         work: the decode.
         request: the forward pass that it needs next; None = finished.
+        held: the last one, which a finished decode repeats until its batch is done (``hold``); None = it repeats none.
         result: what it returned.
         error: what it raised; None = nothing.
         passes: forward passes so far.
@@ -59,15 +57,21 @@ class Member:
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self.request: ForwardRequest | None = None
+        self.request: ForwardRequest | StepRequest | None = None
+        self.held: ForwardRequest | StepRequest | None = None
         self.result: Any = None
         self.error: Exception | None = None
         self.passes: int = 0
 
-    def resume(self, logits: Tensor | None) -> None:
-        """Run the decode up to its next forward request, or to its end."""
+    @property
+    def current(self) -> Any:
+        """The request that it takes part with: the next one, or the held one."""
+        return self.held if self.request is None else self.request
+
+    def resume(self, answer: Tensor | Choice | None) -> None:
+        """Run the decode up to its next request, or to its end."""
         try:
-            self.request = next(self.work) if logits is None else self.work.send(logits)
+            self.request = next(self.work) if answer is None else self.work.send(answer)
         except StopIteration as done:
             self.request, self.result = None, done.value
         except Exception as error:
@@ -96,6 +100,7 @@ class ContinuousBatch:
         max_tokens: positions of a shared forward pass.
         max_logits: numbers of its logits.
         vocab_size: logits per position.
+        hold: True keeps finished decodes in the forward passes until all have finished, as fixed batches do: for comparison.
 
     Examples:
         >>> import torch
@@ -113,12 +118,19 @@ class ContinuousBatch:
     """
 
     def __init__(
-        self, model: MLMModel, *, vocab_size: int, max_tokens: int = 1 << 12, max_logits: int = 1 << 25
+        self,
+        model: MLMModel,
+        *,
+        vocab_size: int,
+        max_tokens: int = 1 << 12,
+        max_logits: int = 1 << 25,
+        hold: bool = False,
     ) -> None:
         self.model = model
         self.vocab_size = vocab_size
         self.max_tokens = max_tokens
         self.max_logits = max_logits
+        self.hold = hold
         self.members: list[Member] = []
         self.passes: list[Pass] = []
         self._contexts = ExitStack()
@@ -154,48 +166,100 @@ class ContinuousBatch:
         The forward passes of the tick stand in ``passes``.
         """
         self.passes = []
-        alone: list[Member] = []
-        shared: list[Member] = []
-        for member in self.members:
-            if member.request is not None:
-                (shared if type(member.request.session) is PlainForward else alone).append(member)
-        for member in alone:
-            self._run([member])
-        for group in self._groups(shared):
-            self._run(group)
+        merged = self._merge()
+        self._run_all([member for member in self.members if isinstance(member.current, ForwardRequest)] + list(merged))
+        for step, members in merged.items():
+            if step.error is not None:  # one decode may have failed all: each takes the step by itself
+                self._take_alone(members)
+                continue
+            lengths = [member.current.view.ids.shape[1] for member in members]
+            for member, part in zip(members, parts(step.result, lengths), strict=True):
+                self._resume(member, part)
         ended = [member for member in self.members if member.request is None]
+        if self.hold and len(ended) < len(self.members):
+            return []
         self.members = [member for member in self.members if member.request is not None]
         return ended
 
+    def _merge(self) -> dict[Member, list[Member]]:
+        """Merge the steps of decodes that share them: a decode of one step for each group, within the budgets."""
+        alike: dict[Any, list[Member]] = {}
+        for member in self.members:
+            if isinstance(request := member.current, StepRequest):
+                width = -(-request.view.ids.shape[1] // WIDTH) * WIDTH
+                alike.setdefault((width, request.key), []).append(member)
+        merged: dict[Member, list[Member]] = {}
+        for (width, _), members in alike.items():
+            most = max(1, min(self.max_tokens // width, self.max_logits // (width * self.vocab_size)))
+            for start in range(0, len(members), most):
+                group = members[start : start + most]
+                first: StepRequest = group[0].current
+                view, steps = (
+                    merged_view([member.current.view for member in group]),
+                    max(m.current.steps for m in group),
+                )
+                step = Member(step_of(PlainForward(), view, first.rules, first.special, first.callbacks, steps))
+                step.resume(None)
+                merged[step] = group
+        for step in [step for step in merged if step.error is not None]:
+            self._take_alone(merged.pop(step))
+        return merged
+
+    def _take_alone(self, members: list[Member]) -> None:
+        """Let decodes take a step by themselves."""
+        for member in members:
+            if member.request is not None:
+                member.resume(None)
+            else:
+                member.held = None
+        self._run_all([member for member in members if isinstance(member.request, ForwardRequest)])
+
+    def _run_all(self, members: list[Member]) -> None:
+        """Run forward passes: plain requests in groups, others each by itself."""
+        shared = [member for member in members if type(member.current.session) is PlainForward]
+        for member in members:
+            if type(member.current.session) is not PlainForward:
+                self._run([member])
+        for group in self._groups(shared):
+            self._run(group)
+
+    def _resume(self, member: Member, answer: Tensor | Choice) -> None:
+        if member.request is None:  # finished, and held
+            return
+        request, member.passes = member.request, member.passes + 1
+        member.resume(answer)
+        if self.hold and member.request is None and member.error is None:
+            member.held = request
+
     def _run(self, group: list[Member]) -> None:
         """Run one forward pass and resume its decodes. If it fails, its decodes fail, and no others."""
-        requests = [member.request for member in group if member.request is not None]
+        requests: list[ForwardRequest] = [member.current for member in group]
         network = reached(self.model, requests[0].view.ids.device)
         try:
             if type(requests[0].session) is PlainForward:
-                parts: Sequence[Tensor] = shared_logits(network, requests)
+                logits: Sequence[Tensor] = shared_logits(network, requests)
             else:
-                parts = [requests[0].session(network, requests[0].view, requests[0].where)]
+                logits = [requests[0].session(network, requests[0].view, requests[0].where)]
         except Exception as error:
             for member in group:
                 member.work.close()
-                member.request, member.error = None, error
+                if member.request is not None:
+                    member.error = error
+                member.request = member.held = None
             return
         rows = sum(len(request.view.ids) for request in requests)
         self.passes.append(Pass(rows, sum(request.view.ids.numel() for request in requests)))
-        for member, logits in zip(group, parts, strict=True):
-            member.passes += 1
-            member.resume(logits)
+        for member, own in zip(group, logits, strict=True):
+            self._resume(member, own)
 
     def _groups(self, members: list[Member]) -> Iterator[list[Member]]:
         """Yield groups of similar width, within the budgets; a request beyond them is a group of its own."""
         apart = not drops_padding(self.model)
         group: list[Member] = []
         width = tokens = logits = 0
-        for member in sorted(members, key=lambda member: _width(member.request)):
-            request = member.request
-            assert request is not None
-            own, reads = _width(request), max(int(request.where.sum()), FEWEST_READS * len(request.view.ids))
+        for member in sorted(members, key=lambda member: width_of(member.current)):
+            request = member.current
+            own, reads = width_of(request), max(int(request.where.sum()), FEWEST_READS * len(request.view.ids))
             size, count = own * len(request.view.ids), reads * self.vocab_size
             if group and (
                 (apart and own != width) or tokens + size > self.max_tokens or logits + count > self.max_logits
@@ -206,57 +270,6 @@ class ContinuousBatch:
             width, tokens, logits = own, tokens + size, logits + count
         if group:
             yield group
-
-
-def drops_padding(model: object) -> bool:
-    """Tell whether a network runs each row at its own length, so that padding takes part in no product."""
-    return bool(getattr(model, "drops_padding", False))
-
-
-def _width(request: ForwardRequest | None) -> int:
-    """Return the width of a request's rows, rounded up."""
-    assert request is not None
-    span = real_columns(request.view.canvas.attention_mask)
-    width: int = span.stop - span.start
-    return -(-width // WIDTH) * WIDTH
-
-
-def shared_logits(model: MLMModel, requests: Sequence[ForwardRequest]) -> list[Float[Tensor, "scored vocab"]]:
-    """Run the rows of plain forward requests in one forward pass, and return the logits of each request."""
-    width = max(map(_width, requests))
-    ids, real, positions = (
-        torch.cat([_padded(part, width) for part in parts])
-        for parts in zip(*(_parts(request.view) for request in requests), strict=True)
-    )
-    index, kept, counts, first = [], [], [], 0
-    for request in requests:
-        where = request.where[:, real_columns(request.view.canvas.attention_mask)]
-        row, column = where.nonzero(as_tuple=True)
-        flat = (row + first) * width + column
-        per_row = where.sum(-1)
-        repeats = (FEWEST_READS - per_row).clamp(min=0) * (per_row > 0)
-        begins = per_row.cumsum(0) - per_row
-        padding = flat[begins.clamp(max=max(len(flat) - 1, 0)).repeat_interleave(repeats)]
-        index += [flat, padding]
-        kept += [torch.ones_like(flat, dtype=torch.bool), torch.zeros_like(padding, dtype=torch.bool)]
-        counts.append(len(flat))
-        first += len(where)
-    lacking = FEWEST_TOKENS - int(real.sum())
-    if lacking > 0:
-        again = torch.arange(len(ids)).repeat(1 + -(-lacking // max(int(real.sum()), 1)))
-        ids, real, positions = (part[again.to(part.device)] for part in (ids, real, positions))
-    inputs = {"input_ids": ids, "attention_mask": real, "positions": positions}
-    logits = logits_where(model, inputs, torch.cat(index))[torch.cat(kept)]
-    return list(torch.split(logits, counts))
-
-
-def _parts(view: StepView) -> tuple[Tensor, Tensor, Tensor]:
-    span = real_columns(view.canvas.attention_mask)
-    return view.ids[:, span], view.canvas.attention_mask[:, span], view.canvas.positions[:, span]
-
-
-def _padded(part: Tensor, width: int) -> Tensor:
-    return F.pad(part, (0, width - part.shape[1]))
 
 
 def company_changes_nothing(model: MLMModel, vocab_size: int, mask: int, longest: int, seed: int = 0) -> bool:
@@ -272,7 +285,6 @@ def company_changes_nothing(model: MLMModel, vocab_size: int, mask: int, longest
         seed: of the rows.
     """
     from unmask.contracts import SpecialIds
-    from unmask.decode.loop import decode_steps
     from unmask.devices import device_of
 
     special, generator = SpecialIds(mask=mask, vocab_size=vocab_size), torch.Generator().manual_seed(seed)
@@ -290,7 +302,7 @@ def company_changes_nothing(model: MLMModel, vocab_size: int, mask: int, longest
         groups = (
             [requests]
             if drops_padding(model)
-            else [[r for r in requests if _width(r) == w] for w in {*map(_width, requests)}]
+            else [[r for r in requests if width_of(r) == w] for w in {*map(width_of, requests)}]
         )
         return all(
             torch.equal(together, shared_logits(network, [request])[0])

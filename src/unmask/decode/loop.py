@@ -20,7 +20,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -39,6 +39,7 @@ from unmask.decode.observers.base import CallbackList, Decoded
 from unmask.decode.orders.scores import Draft
 from unmask.decode.reach import reached
 from unmask.decode.rules import Rules
+from unmask.decode.shared_steps import Choice, StepRequest, sharing_key
 from unmask.decode.view import StepView, spread
 from unmask.devices import has_float64
 from unmask.nn.linear import prepack_weights
@@ -123,6 +124,7 @@ def decode_steps(
     special: SpecialIds,
     seed: int | None = None,
     observers: Sequence[Any] = (),
+    share: bool = False,
 ) -> Steps:
     """Fill every masked position of a canvas, one forward request after the other.
 
@@ -134,6 +136,7 @@ def decode_steps(
         special: special ids, which are never placed (except EOS, see ``Rules.allow_eos``).
         seed: of all draws; None takes one from torch's global generator.
         observers: called after every step; they never change the samples.
+        share: True asks for whole steps first (``unmask.decode.shared_steps``), where decodes can share them.
 
     Yields:
         The forward passes, in order.
@@ -157,6 +160,7 @@ def decode_steps(
             return _nothing_to_do(canvas, callbacks)
         session = rules.forward.start(len(canvas.ids), rules.block_schedule)
         state = BatchState.start(canvas, rules, special, seed)
+        key = sharing_key(canvas, rules, special, callbacks) if share else None
         steps_taken = torch.zeros(len(canvas.ids), dtype=torch.int64)
         time_taken = torch.zeros(len(canvas.ids), dtype=torch.float64)
     forward_passes = positions_computed = 0
@@ -174,7 +178,11 @@ def decode_steps(
             view, rows = view.take(which.to(unfinished.device)), on_host[which]
         positions_computed += session.positions(view)
         judged = rules.selector.critic_tokens(view)
-        choice = yield from _step(session, view, rules, special, callbacks, state.plan.shape[1])
+        choice: Choice | None = None
+        if key is not None:
+            choice = yield StepRequest(view, rules, special, callbacks, state.plan.shape[1], key)  # type: ignore
+        if choice is None:
+            choice = yield from step_of(session, view, rules, special, callbacks, state.plan.shape[1])
         if rules.left_to_right:
             refuse_other_orders(view.blanks, choice.where, choice.hidden)
         after = _commit(view, choice, rules, special)
@@ -183,7 +191,7 @@ def decode_steps(
 
         state.ids[view.rows] = after
         if state.commit_prob is not None and view.commit_prob is not None:
-            state.commit_prob[view.rows] = choice.commit_prob(view.commit_prob)
+            state.commit_prob[view.rows] = _commit_prob(choice, view.commit_prob)
         forward_passes += 1
         steps_taken[rows] += 1
         if judged is not None:
@@ -217,29 +225,14 @@ def _nothing_to_do(canvas: Canvas, callbacks: CallbackList) -> Decoded:
     return decoded
 
 
-class _Choice(NamedTuple):
-    """The positions and tokens of one step.
-
-    ``log_probs`` are at ``scored``, a superset of ``where``; ``placed`` are those of the sampled tokens. If no rule reads probabilities,
-    both are unnormalised logits (equal to log-probabilities up to a per-position constant).
-    """
-
-    where: Bool[Tensor, "rows seq"]
-    hidden: Bool[Tensor, "rows seq"]
-    tokens: Int[Tensor, " chosen"]
-    placed: Float[Tensor, " chosen"]
-    scored: Bool[Tensor, "rows seq"]
-    log_probs: LogProbs
-    confidence: Float[Tensor, "rows seq"]
-
-    def commit_prob(self, before: Float[Tensor, "rows seq"]) -> Float[Tensor, "rows seq"]:
-        """Return the probability of each unmasked token when it was placed, after this step."""
-        return spread(self.placed.exp().double(), self.where, 0.0) + before * ~self.hidden
+def _commit_prob(choice: Choice, before: Float[Tensor, "rows seq"]) -> Float[Tensor, "rows seq"]:
+    """Return the probability of each unmasked token when it was placed, after a step."""
+    return spread(choice.placed.exp().double(), choice.where, 0.0) + before * ~choice.hidden
 
 
-def _step(
+def step_of(
     session: ForwardSession, view: StepView, rules: Rules, special: SpecialIds, callbacks: CallbackList, steps: int
-) -> Generator[ForwardRequest, Tensor, _Choice]:
+) -> Generator[ForwardRequest, Tensor, Choice]:
     """Choose positions, then sample tokens, in one forward pass.
 
     Observers never change the samples: probabilities for observers alone are computed after the draw.
@@ -271,7 +264,7 @@ def _step(
     if callbacks and not rules.reads_probabilities:
         log_probs = _normalised(log_probs)
         placed = log_probs[where[scored]].gather(-1, tokens[:, None])[:, 0]
-    return _Choice(where, hidden, tokens, placed, scored, log_probs, confidence)
+    return Choice(where, hidden, tokens, placed, scored, log_probs, confidence)
 
 
 def _uniforms(
@@ -308,7 +301,7 @@ def _normalised(logits: Logits) -> LogProbs:
     return torch.log_softmax(logits, -1, out=logits) if logits.device.type == "cpu" else logits.log_softmax(-1)
 
 
-def _commit(view: StepView, choice: _Choice, rules: Rules, special: SpecialIds) -> Int[Tensor, "rows seq"]:
+def _commit(view: StepView, choice: Choice, rules: Rules, special: SpecialIds) -> Int[Tensor, "rows seq"]:
     """Return the rows after the step: tokens placed, remasked ones masked, positions after a final EOS filled with EOS."""
     after = view.ids.masked_scatter(choice.where, choice.tokens).masked_fill(choice.hidden, special.mask)
     if rules.stop_at_eos and special.eos is not None:
@@ -329,7 +322,7 @@ def _refuse_impossible(below: Float[Tensor, " chosen"], view: StepView, where: B
         )
 
 
-def _results(view: StepView, after: Int[Tensor, "rows seq"], choice: _Choice) -> MLMStepResults:
+def _results(view: StepView, after: Int[Tensor, "rows seq"], choice: Choice) -> MLMStepResults:
     closed = view.blanks & (after != view.ids) & ~choice.where
     return MLMStepResults(
         step=view.number,

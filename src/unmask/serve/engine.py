@@ -26,6 +26,7 @@ from unmask.serve.settings import ServeSettings
 from unmask.text.model import TrainedModel
 
 log = logging.getLogger("unmask.serve")
+_GATHER = 0.05  # seconds without a new request, after which a fixed batch begins though it is not full
 
 
 class Busy(Exception):
@@ -174,7 +175,8 @@ class Engine:
     def _run(self) -> None:
         vocab = len(self.trained.tokenizer)
         try:
-            with ContinuousBatch(self.trained.model, vocab_size=vocab) as batch:
+            hold = self.settings.batching == "static"
+            with ContinuousBatch(self.trained.model, vocab_size=vocab, hold=hold) as batch:
                 while self._admit(batch):
                     self._tick(batch)
         except BaseException as error:
@@ -190,11 +192,14 @@ class Engine:
                 if self._stopping:
                     return False
                 self._wake.wait()
+            fixed = self.settings.batching != "continuous"
+            if fixed and not self._running:
+                self._gather()
             now, joining = time.monotonic(), list[Job]()
             for job in [job for job in self._waiting if job.cancelled or now > job.deadline]:
                 self._waiting.remove(job)
                 self._drop(job)
-            closed = self.settings.static and self._running
+            closed = fixed and self._running
             while self._waiting and not closed and len(self._running) + len(joining) < self.settings.max_rows:
                 joining.append(self._waiting.popleft())
             self.meters.waiting.set(len(self._waiting))
@@ -204,6 +209,13 @@ class Engine:
             job.member = batch.join(job.work)
             self._running[job.member] = job
         return True
+
+    def _gather(self) -> None:
+        """Wait for the requests of a fixed batch, until it is full or no more come."""
+        seen = 0
+        while seen < len(self._waiting) < self.settings.max_rows and not self._stopping:
+            seen = len(self._waiting)
+            self._wake.wait(_GATHER)
 
     def _tick(self, batch: ContinuousBatch) -> None:
         now = time.monotonic()

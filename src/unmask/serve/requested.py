@@ -12,6 +12,7 @@ from typing import Any
 from unmask.contracts import MLMStepResults, SpecialIds
 from unmask.decode.canvas import Canvas
 from unmask.decode.continuous import Work
+from unmask.decode.logits.characters import WholeCharacters
 from unmask.devices import device_of
 from unmask.serve.engine import Job
 from unmask.serve.failures import Refused
@@ -48,6 +49,8 @@ class Decodes:
         self._patterns = ThreadPoolExecutor(1, "unmask-patterns")
         self._patterns_waiting = 0
         self._cache: dict[str, RulesFor] = {}
+        # Made once, since its automaton covers the whole vocabulary; decodes share it.
+        self._characters = WholeCharacters.of(trained.tokenizer)
         self._lock = threading.Lock()
 
     def task(self, body: DecodeBody, length: int) -> TextTask:
@@ -120,7 +123,8 @@ class Decodes:
             defaults = defaults | {"order": tuned.order, "threshold": tuned.threshold, "tuned": tuned}
         options = defaults | given
         if "regex" not in options:
-            return rules_of_options(self.trained.tokenizer, model=self.trained.model, **options)
+            whole = None if options.get("required_ids") else self._characters
+            return rules_of_options(self.trained.tokenizer, model=self.trained.model, constraint=whole, **options)
         key = repr(sorted(options.items()))
         with self._lock:
             if key in self._cache:
@@ -154,9 +158,9 @@ class Decodes:
             alternatives: candidates for each position of a step; None = no events.
         """
         if alternatives is None:
-            return answer_steps(task, rules, self.device, seed=seed)
+            return answer_steps(task, rules, self.device, seed=seed, share=True)
         watcher = StepEvents(self.trained, job, alternatives)
-        return answer_steps(task, rules, self.device, seed=seed, observers=[watcher])
+        return answer_steps(task, rules, self.device, seed=seed, observers=[watcher], share=True)
 
     def tokens(self, ids: Sequence[int], given: Sequence[bool]) -> list[dict[str, Any]]:
         """Return the tokens of a row as JSON."""

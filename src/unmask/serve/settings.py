@@ -11,6 +11,13 @@ from pathlib import Path
 KEYS_VARIABLE = "UNMASK_SERVE_KEYS"
 """Environment variable with API keys, separated by spaces or commas."""
 
+BATCHING = {
+    "continuous": "requests join and leave between steps",
+    "static": "nothing joins a batch, its finished rows are still computed, and all are answered at its end",
+    "dropping": "nothing joins a batch, but its finished rows leave and are answered at once",
+}
+"""How requests share forward passes; all but the first are for comparison."""
+
 
 @dataclass(frozen=True)
 class ServeSettings:
@@ -27,10 +34,10 @@ class ServeSettings:
         max_body: bytes of the body of a request.
         read_seconds: time in which a client sends a request, and reads a part of the answer.
         origins: origins of other sites that may call the service from a browser; none by default.
-        static: decode in fixed batches, of which none is joined before it is done: for comparison.
+        batching: one of ``BATCHING``.
 
     Raises:
-        ValueError: a limit below 1.
+        ValueError: a limit below 1, or an unknown kind of batching.
     """
 
     host: str = "127.0.0.1"
@@ -44,9 +51,11 @@ class ServeSettings:
     max_body: int = 1 << 20
     read_seconds: float = 20.0
     origins: tuple[str, ...] = ()
-    static: bool = False
+    batching: str = "continuous"
 
     def __post_init__(self) -> None:
+        if self.batching not in BATCHING:
+            raise ValueError(f"There is no batching {self.batching!r}: choose {', '.join(BATCHING)}.")
         for name in ("max_rows", "max_tokens", "max_steps", "max_body"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} serves nothing: give 1 or more.")

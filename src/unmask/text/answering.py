@@ -161,6 +161,7 @@ def answer_steps(
     *,
     seed: int = 0,
     observers: Sequence[Any] = (),
+    share: bool = False,
 ) -> Generator[ForwardRequest, Tensor, TextAnswer]:
     """Decode a text, one forward request after the other. If the model chooses lengths, the best ones are decoded again, with observers.
 
@@ -170,6 +171,7 @@ def answer_steps(
         device: device of the network.
         seed: random seed of the samples.
         observers: called after every step.
+        share: True lets a batch merge the steps with those of other decodes.
     """
     prompt, tokenizer = task.prompt, task.prompt.tokenizer
     special = SpecialIds.of(tokenizer)
@@ -193,7 +195,7 @@ def answer_steps(
     canvas = Canvas.infill(ids, special, real, row_ids=torch.tensor([key], device=device))
     blanks = canvas.blanks(special.mask)[0].tolist()
     placed = PlacedProbabilities()
-    decoded = yield from decode_steps(canvas, rules, special, seed, [placed, *observers])
+    decoded = yield from decode_steps(canvas, rules, special, seed, [placed, *observers], share)
     filled: list[int] = decoded.ids[0].tolist()
     odds = [placed.probabilities.get((0, n), 1.0) for n in range(len(filled))]
     return TextAnswer(

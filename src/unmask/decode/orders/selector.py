@@ -7,6 +7,7 @@ sampled, which is not exact.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -81,23 +82,28 @@ class Selector:
         drafted = Reads.LOGITS | Reads.PROBABILITIES if self.draws_first else Reads.NOTHING
         return Reads.of(self.score) | Reads.of(self.commit_rule) | drafted
 
-    @property
+    @cached_property
     def needs_logits(self) -> bool:
         """True if the network runs before positions are chosen."""
         return self.draws_first or Reads.LOGITS in Reads.of(self.score)
 
-    @property
+    @cached_property
     def draws_first(self) -> bool:
         """True if tokens are sampled before positions are chosen."""
         return isinstance(self.score, DraftScore)
 
     def steps(self, max_steps: int) -> int:
         """Return the number of steps that ``max_steps`` forward passes allow: a critic network doubles all steps but the last."""
-        return (max_steps + 1) // 2 if isinstance(self.score, NetworkScore) else max_steps
+        return max_steps if self._network_score is None else (max_steps + 1) // 2
 
     def critic_tokens(self, view: StepView) -> Int[Tensor, " rows"] | None:
         """Return the number of tokens per row that a critic's network processes; None without such a critic."""
-        return self.score.critic_tokens(view) if isinstance(self.score, NetworkScore) else None
+        return None if self._network_score is None else self._network_score.critic_tokens(view)
+
+    @cached_property
+    def _network_score(self) -> NetworkScore | None:
+        """The score, if it has a network: protocols are slow to check, and every step asks."""
+        return self.score if isinstance(self.score, NetworkScore) else None
 
     def choose(
         self, view: StepView, log_probs: LogProbs | None, remasking: Remasking, draft: Draft | None = None
@@ -110,12 +116,12 @@ class Selector:
             remasking: which unmasked tokens may be masked again.
             draft: the sampled tokens, for a ``DraftScore``.
         """
-        if isinstance(self.score, DraftScore):
-            assert draft is not None
+        if self.draws_first:
+            assert draft is not None and isinstance(self.score, DraftScore)
             confidence = self.score.judge(view, draft)
             judged = replace(view, commit_prob=confidence.double()) if self.score.judges_revealed else view
         else:
-            confidence, judged = self.score(view, log_probs), view
+            confidence, judged = self.score(view, log_probs), view  # type: ignore[operator]
         hidden = remasking.hide(judged, confidence)
         quota = view.target_count - view.revealed.sum(-1) + hidden.sum(-1)
         ranking = confidence
