@@ -65,6 +65,10 @@ MADE = {
     "Selector": lambda: unmask.Selector(),
     "TrainedModel": lambda: unmask.TrainedModel(net(), Tokenizer.train(["a text"], 290), Path("run")),
     "Windows": lambda: unmask.Windows.of_rows([[4, 5], [6]], 4),
+    "TokenScore": lambda: unmask.TokenScore("a", 5, 0, -1.0),
+    "PairScore": lambda: unmask.PairScore(
+        unmask.MinimalPair("a", "b"), unmask.TextScore("a", -1.0, 1, 0, True), unmask.TextScore("b", -2.0, 1, 0, True)
+    ),
     "TextScore": lambda: unmask.TextScore("a", -1.0, 1, 0, True),
     "Alternative": lambda: unmask.Alternative("a", 0.5),
     "Blank": lambda: unmask.Blank((unmask.Alternative("a", 0.5),)),

@@ -82,11 +82,11 @@ def random_model(vocabulary=5):
 
 def test_left_to_right_is_a_distribution_and_the_bound_lies_below_the_mean_over_orders():
     model, special = random_model(), SpecialIds(mask=0, pad=1, vocab_size=5)
-    rows = [([2, *tail], [0, 1, 1, 1]) for tail in product(range(5), repeat=3) if 0 not in tail]
+    rows = [([2, *tail], [0, 1, 1, 1]) for tail in product(range(2, 5), repeat=3)]
     windows = Windows.of_answers(rows, 8)
     total = np.exp(conditional_log_likelihood(model, windows, special, "left_to_right")).sum()
-    with torch.no_grad():  # what is missing is the probability of the mask token itself
-        assert 0.3 < total < 1.0
+    with torch.no_grad():  # what is missing is the probability of mask and padding
+        assert 0.1 < total < 1.0
     exact = conditional_log_likelihood(model, windows, special, "any_order")
     sampled = conditional_log_likelihood(model, windows, special, "bound", samples=2000)
     assert np.abs(exact - sampled).max() < 0.02

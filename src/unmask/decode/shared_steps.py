@@ -133,13 +133,13 @@ def parts(choice: Choice, lengths: Sequence[int]) -> list[Choice]:
     chosen = choice.where.sum(-1).tolist()
     scored = choice.scored.sum(-1).tolist() if choice.scored is not choice.where else chosen
     split = zip(
-        choice.where.split(1),
-        choice.hidden.split(1),
-        choice.tokens.split(chosen),
-        choice.placed.split(chosen),
-        choice.scored.split(1),
-        choice.log_probs.split(scored),
-        choice.confidence.split(1),
+        torch.split(choice.where, 1),
+        torch.split(choice.hidden, 1),
+        torch.split(choice.tokens, chosen),
+        torch.split(choice.placed, chosen),
+        torch.split(choice.scored, 1),
+        torch.split(choice.log_probs, scored),
+        torch.split(choice.confidence, 1),
         lengths,
         strict=True,
     )
