@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unmask.data.corpus.text_stream import Input, open_text
 from unmask.tasks.catalogue import row_draw, small_config
+from unmask.tasks.equation_lines import read_equations
 
 _STEP = re.compile(r"(\d+)([+\-*/])(\d+)=(\d+)")
 
@@ -70,16 +70,7 @@ class Countdown:
         Raises:
             ValueError: a line of another form.
         """
-        rows = []
-        with open_text(Input.of(path)) as file:
-            for number, line in enumerate(file, start=1):
-                prompt, equals, answer = line.strip().partition("=")
-                if not equals or ":" not in prompt or not answer:
-                    raise ValueError(
-                        f"{path}, line {number}, is not of the form 3,7,12:57=steps: {line.strip()[:60]!r}."
-                    )
-                rows.append({"prompt": prompt + "=", "answer": answer})
-        return rows
+        return read_equations(path, ":", "3,7,12:57=steps")
 
     def is_valid(self, row: Mapping[str, str], answer: str) -> bool:
         """Tell whether the steps are correct, use every number once, and end at the target."""

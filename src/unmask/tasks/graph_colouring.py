@@ -12,8 +12,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from unmask.data.corpus.text_stream import Input, open_text
 from unmask.tasks.catalogue import row_draw, small_config
+from unmask.tasks.equation_lines import read_equations
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,7 @@ class GraphColouring:
         Raises:
             ValueError: a line of another form.
         """
-        rows = []
-        with open_text(Input.of(path)) as file:
-            for number, line in enumerate(file, start=1):
-                prompt, equals, answer = line.strip().partition("=")
-                if not equals or "-" not in prompt or not answer:
-                    raise ValueError(f"{path}, line {number}, is not of the form 0-1 0-2=abc: {line.strip()[:60]!r}.")
-                rows.append({"prompt": prompt + "=", "answer": answer})
-        return rows
+        return read_equations(path, "-", "0-1 0-2=abc")
 
     def is_valid(self, row: Mapping[str, str], answer: str) -> bool:
         """Tell whether every node has one of the colours, and neighbours differ."""
