@@ -36,6 +36,7 @@ INTERNAL = {
     "unmask.ops.schedule.FixedCountTime",  # made by a schedule
     "unmask.ops.whole_words.WordTable",
     "unmask.report.ReportTable",
+    "unmask.text.shown_decode.ShownDecode",  # how a result shows itself in a notebook
 }
 
 
