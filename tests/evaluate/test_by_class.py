@@ -64,7 +64,7 @@ def test_all_is_the_masked_accuracy_and_options_do_something():
         masked_accuracy(model, windows, SPECIAL).top_1.value
     )
     assert (
-        run(seed=1) != found
+        any(run(seed=seed) != found for seed in (1, 2, 3))
         and run(rate=0.9)["all"]["tokens"] > found["all"]["tokens"]
         and run(samples=2)["all"]["tokens"] > found["all"]["tokens"]
     )

@@ -61,7 +61,7 @@ class PublishedCall(nn.Module):
         if block_length is not None and block_length < 1:
             raise ValueError(f"An attention block of {block_length} tokens is too small: choose 1 or more.")
         self.model = model
-        self.config = _state_length(model.config)
+        self.config: Any = _state_length(model.config)
         self.causal_block = block_length
         self.form: str = FORMS[0]
         arguments = inspect.signature(model.forward).parameters

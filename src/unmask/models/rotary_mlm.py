@@ -108,12 +108,14 @@ class RotaryTransformerMLMModel(nn.Module):
                 )
         check_causal_options(causal_block, shift)
         self.config: dict[str, Any] = arguments
-        self.causal_block, self.shift = causal_block, shift
+        self.causal_block: int | None = causal_block
+        self.shift: bool = shift
         self.mask_idx = mask_idx
         self.padding_idx = padding_idx
         self.max_length = max_length
         self.num_tokens = num_embeddings
-        self.width = self.embedding_width = d_model
+        self.width: int = d_model
+        self.embedding_width: int = d_model
         self.force_flash_attn = force_flash_attn
         self.use_flex_attn = use_flex_attn
         self.run_block: BlockRunner = BlockRunner()
@@ -312,9 +314,8 @@ class RotaryTransformerMLMModel(nn.Module):
             return (positions,)
         if segment_ids is not None:
             return (positions_from_segments(segment_ids),)
-        if attention_mask is not None:
-            return (positions_from_mask(attention_mask),)
-        return (torch.arange(ids.shape[1], device=ids.device).expand_as(ids),)
+        counted = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        return (counted if attention_mask is None else positions_from_mask(attention_mask),)
 
     def _attention_blocks(self, positions: Tensor) -> Tensor | None:
         """Return the block of each rotary position, or None for bidirectional attention."""
@@ -326,8 +327,7 @@ class RotaryTransformerMLMModel(nn.Module):
 
     def _embed(self, ids: Tensor, *places: Tensor) -> Tensor:
         """Return the input of the first block, ``[T, D]``, of flat tokens and their position inputs."""
-        embedded: Tensor = self.embedding(ids)
-        return embedded
+        return cast(Tensor, self.embedding(ids))
 
     def _leave(self, x: Tensor) -> Tensor:
         """Transform the output of the last block, ``[T, D]``; here the norm is part of the head."""

@@ -40,7 +40,7 @@ from unmask.serve.service import FILL, GENERATE, NEW_TOKENS, Service, while_conn
 from unmask.serve.settings import ServeSettings
 from unmask.text.model import TrainedModel
 
-log = logging.getLogger("unmask.serve")
+log: logging.Logger = logging.getLogger("unmask.serve")
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorReply, "description": text}
     for status, text in (

@@ -25,7 +25,7 @@ from unmask.serve.meters import Meters
 from unmask.serve.settings import ServeSettings
 from unmask.text.model import TrainedModel
 
-log = logging.getLogger("unmask.serve")
+log: logging.Logger = logging.getLogger("unmask.serve")
 _GATHER = 0.05  # seconds without a new request, after which a fixed batch begins though it is not full
 
 
@@ -56,11 +56,11 @@ class Job:
     """
 
     def __init__(self, seconds: float) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.events: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
         self.begun: float = time.monotonic()
         self.deadline: float = self.begun + seconds
-        self.cancelled = False
+        self.cancelled: bool = False
         self.work: Work | None = None
         self.member: Member | None = None
 
@@ -98,7 +98,7 @@ class Engine:
     def __init__(self, trained: TrainedModel, settings: ServeSettings, meters: Meters) -> None:
         self.trained = trained
         self.settings = settings
-        self.meters = meters
+        self.meters: Meters = meters
         self._waiting: deque[Job] = deque()
         self._running: dict[Member, Job] = {}
         self._wake = threading.Condition()
@@ -107,7 +107,7 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="unmask-engine", daemon=True)
         self._second = ThreadPoolExecutor(1, "unmask-scores")
         self._scores = 0
-        self.failed = False
+        self.failed: bool = False
 
     def start(self) -> None:
         """Start the thread."""

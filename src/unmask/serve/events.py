@@ -11,7 +11,7 @@ from unmask.serve.engine import Job
 from unmask.serve.failures import refusal
 from unmask.serve.service import Service
 
-log = logging.getLogger("unmask.serve")
+log: logging.Logger = logging.getLogger("unmask.serve")
 EVENTS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 

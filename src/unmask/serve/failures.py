@@ -31,7 +31,7 @@ class Refused(Exception):
         self.message = message
         self.param = param
         self.code = code
-        self.headers = headers or {}
+        self.headers: dict[str, str] = headers or {}
 
     @property
     def body(self) -> dict[str, Any]:

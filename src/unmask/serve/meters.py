@@ -27,7 +27,7 @@ class Meters:
     """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry: CollectorRegistry = CollectorRegistry()
         own = self.registry
         self.waiting: Gauge = Gauge(
             "unmask_requests_waiting", "Requests that wait for a place in the batch.", registry=own

@@ -22,8 +22,8 @@ from unmask.text.holes import max_length_of
 from unmask.text.model import TrainedModel
 
 T = TypeVar("T")
-FILL = {"order": "top_prob", "temperature": 0.0}
-GENERATE = {"order": "random", "temperature": 0.8}
+FILL: dict[str, Any] = {"order": "top_prob", "temperature": 0.0}
+GENERATE: dict[str, Any] = {"order": "random", "temperature": 0.8}
 NEW_TOKENS = 64
 
 
@@ -40,10 +40,10 @@ class Service:
         self.trained = trained
         self.name = name
         self.settings = settings
-        self.meters = Meters()
-        self.engine = Engine(trained, settings, self.meters)
-        self.decodes = Decodes(trained, settings)
-        self.created = int(time.time())
+        self.meters: Meters = Meters()
+        self.engine: Engine = Engine(trained, settings, self.meters)
+        self.decodes: Decodes = Decodes(trained, settings)
+        self.created: int = int(time.time())
         self.same_in_company: bool | None = None
 
     def start(self) -> None:

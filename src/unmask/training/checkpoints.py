@@ -55,8 +55,8 @@ class VerifiedCheckpointIO(CheckpointIO):
     ) -> None:
         self.model_config = model_config
         self.extra_files = extra_files
-        self.tied = tied or {}
-        self.facts = facts or {}
+        self.tied: Mapping[str, str] = tied or {}
+        self.facts: Mapping[str, Any] = facts or {}
         self.adapted = adapted
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:

@@ -65,7 +65,7 @@ class MaskedLMModule(LightningModule):
         self.optim = optim
         self.total_steps = total_steps
         self.seed = seed
-        self.non_finite = check_policy(non_finite)
+        self.non_finite: str = check_policy(non_finite)
         self._sums = torch.zeros(3)  # numerator, denominator and squared error of the numerator of the current step
         self._unit: int | None = None
         self._valid: list[Tensor] = []  # numerator, denominator, correct and scored tokens of each validation batch
