@@ -125,6 +125,7 @@ def test_a_service_with_keys_asks_for_one(page, trained):  # noqa: F811
         page.locator(".key").blur()
         page.wait_for_selector(".order option", state="attached")
         fill(page)
+        assert page.locator(".placed").count() == 4 and page.locator(".blank").count() == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -88,7 +88,7 @@ def add_completions(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/completions", tags=["OpenAI"], response_model=CompletionReply, responses=streams)
     async def completions(request: Request, body: CompletionBody) -> Any:
-        """Continue prompts, or fill between a prompt and a `suffix`, as OpenAI's client asks for it."""
+        """Continue prompts, or fill between a prompt and a `suffix`, in the format of OpenAI's completions."""
         choices, stops = choices_of(service, body), [body.stop] if isinstance(body.stop, str) else body.stop or []
         defaults = DEFAULTS if body.order is None else {"temperature": DEFAULTS["temperature"]}
         rules = await service.decodes.rules(body, **defaults)

@@ -42,7 +42,7 @@ class Refused(Exception):
 
 
 def refusal(error: BaseException) -> Refused:
-    """Return what a caller is told about an error; of one that nobody expected, nothing but that."""
+    """Return the reply to an error; an unexpected error is named as such, without details."""
     if isinstance(error, Refused):
         return error
     if isinstance(error, Busy):
