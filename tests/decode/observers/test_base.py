@@ -11,6 +11,7 @@ from tests.naive.decoding import EOS, FIRST_WORD, MASK, PAD, TableModel, special
 from unmask.decode.canvas import Canvas
 from unmask.decode.logits.sampler import Tokens
 from unmask.decode.loop import fill_canvas
+from unmask.decode.named import make_rules
 from unmask.decode.observers.history import HistoryTopKPlugin
 from unmask.decode.observers.trace import Trace
 from unmask.decode.orders.scores import ConfidenceOrder, LeftToRight
@@ -218,3 +219,20 @@ def test_positions_filled_after_an_eos_are_reported():
     assert keep.steps[1]["committed"].tolist() == [[False, True, True, True]]
     assert keep.steps[1]["probability"][0, 2:].tolist() == [1.0, 1.0]
     assert torch.equal(trace.replay(2), decoded.ids)
+
+
+def test_alternatives_are_recorded_again_when_they_change_places_with_the_same_probabilities():
+    special = specials(2)
+    likely = table([[0.7, 0.3], [0.7, 0.3], [0.7, 0.3]])
+
+    class Swapping(TableModel):
+        def __call__(self, x_t, **inputs):
+            logits = super().__call__(x_t, **inputs)
+            return logits if self.forward_passes == 1 else logits[..., [0, 1, 2, 4, 3]]
+
+    trace = Trace(top_k=2)
+    rules = make_rules(3, order="left_to_right", temperature=0.0)
+    canvas = Canvas.infill(torch.full((1, 3), MASK), special)
+    fill_canvas(Swapping(likely), canvas, rules, special=special, seed=0, observers=[trace])
+    last = [(top.step, top.tokens) for top in trace.row_alternatives(0) if top.position == 2]
+    assert last == [(0, [3, 4]), (1, [4, 3])]
