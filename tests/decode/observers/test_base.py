@@ -223,7 +223,7 @@ def test_positions_filled_after_an_eos_are_reported():
 
 def test_alternatives_are_recorded_again_when_they_change_places_with_the_same_probabilities():
     special = specials(2)
-    likely = table([[0.7, 0.3], [0.7, 0.3], [0.7, 0.3]])
+    likely = table([[0.7, 0.3]] * 3, special_logit=-99.0)
 
     class Swapping(TableModel):
         def __call__(self, x_t, **inputs):
