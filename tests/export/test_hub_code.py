@@ -67,6 +67,14 @@ def test_logits_equal_ours_with_padding_on_either_side(kind, needed, options):
     assert not torch.allclose(network(ids)[real], ours[real], atol=1e-3), "padding must matter to the comparison"
 
 
+def test_a_row_of_separators_has_an_instruction_each():
+    network, model = pair(*TRACES, {})
+    ids = torch.full((2, 16), NEXT)
+    ids[1, 5:] = 7
+    with torch.no_grad():
+        assert torch.allclose(network(ids), model(ids).logits, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(("kind", "needed", "options"), VARIANTS)
 def test_positions_and_the_round_trip(kind, needed, options):
     network, model = pair(kind, needed, options)
