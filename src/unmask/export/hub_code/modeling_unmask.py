@@ -55,9 +55,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def at_last(flags: Tensor, values: Tensor) -> Tensor:
     """Return the value at the last True flag so far, `[B, L]`; 0 before the first. ONNX has no cummax."""
     number = flags.long().cumsum(-1)
-    place = torch.where(
-        flags, number, flags.shape[-1]
-    )  # the last column takes other values; no row reaches it and has some
+    place = torch.where(flags, number, flags.shape[-1])  # the last is read only where every flag is set
     return F.pad(torch.zeros_like(values), (0, 1)).scatter(-1, place, values).gather(-1, number)
 
 
