@@ -3,7 +3,8 @@
     F1 of class c = 2 TP / (2 TP + FP + FN)        macro F1 = mean over the classes that occur in truth or predictions
 
 A document may hold several cases, such as the words of a sentence, and they are not independent. The percentile bootstrap (Efron 1979)
-therefore draws whole documents with replacement.
+therefore draws whole documents with replacement. At 0 and 1 all draws are equal, and Wilson's limit for a proportion of documents stands
+in: F1 is ``2 s / (1 + s)`` of ``s = TP / (TP + FP + FN)``.
 
 Shapes: ``N`` cases, ``D`` documents, ``K`` classes.
 """
@@ -18,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from unmask.evaluate.estimate import Estimate
+from unmask.evaluate.estimate import Estimate, proportion
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,27 +117,44 @@ def class_scores(
         times = np.bincount(draws.integers(len(held), size=len(held)), minlength=len(held))
         drawn_accuracy[number], drawn_f1[number] = totals(times[place])
     confusion = np.bincount(true * size + guess, minlength=size * size).reshape(size, size)
-    several = len(held) > 1
+    by_class = []
+    for number, (value, drawn) in enumerate(zip(f1, drawn_f1.T, strict=True)):
+        concerned = len(np.unique(place[(true == number) | (guess == number)]))
+        by_class.append(_estimate(float(value), drawn, len(held), _f1_limits(value, concerned)))
+    occurring = [each for each in by_class if not np.isnan(each.value)]
+    macro = float(np.nanmean(f1))
+    limits = tuple(float(np.mean([getattr(each, side) for each in occurring])) for side in ("low", "high"))
+    extreme = proportion(round(accuracy) * len(held), len(held))
     return ClassScores(
         tuple(names),
         confusion,
-        _estimate(accuracy, drawn_accuracy, several),
-        _estimate(float(np.nanmean(f1)), np.nanmean(drawn_f1, axis=1), several),
-        tuple(_estimate(float(value), drawn, several) for value, drawn in zip(f1, drawn_f1.T, strict=True)),
+        _estimate(accuracy, drawn_accuracy, len(held), (extreme.low, extreme.high)),
+        _estimate(macro, np.nanmean(drawn_f1, axis=1), len(held), (limits[0], limits[1])),
+        tuple(by_class),
         len(held),
     )
+
+
+def _f1_limits(value: float, documents: int) -> tuple[float, float]:
+    """Return the limits of an F1 of 0 or 1 from the number of documents with a case of the class."""
+    if value not in (0.0, 1.0):
+        return value, value
+    share = proportion(int(value) * documents, documents)
+    return 2 * share.low / (1 + share.low), 2 * share.high / (1 + share.high)
 
 
 def _over(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.float64]:
     """Return the ratio, NaN where the denominator is zero."""
     below = denominator.astype(np.float64)
-    return np.divide(numerator, below, out=np.full(len(below), np.nan), where=below > 0)
+    found: NDArray[np.float64] = np.full(len(below), np.nan)
+    np.divide(numerator, below, out=found, where=below > 0)
+    return found
 
 
-def _estimate(value: float, drawn: NDArray[np.float64], several: bool) -> Estimate:
-    """Return a value with the central 95% of its bootstrap samples; one document has no interval."""
+def _estimate(value: float, drawn: NDArray[np.float64], documents: int, limits: tuple[float, float]) -> Estimate:
+    """Return a value with the central 95% of its bootstrap samples, or with ``limits`` at 0 and 1; one document has no interval."""
     found = drawn[~np.isnan(drawn)]
-    if not several or np.isnan(value) or not len(found):
+    if documents < 2 or np.isnan(value) or not len(found):
         return Estimate(value, float("nan"), float("nan"))
-    low, high = np.quantile(found, [0.025, 0.975])
+    low, high = limits if value in (0.0, 1.0) else np.quantile(found, [0.025, 0.975])
     return Estimate(value, float(low), float(high))

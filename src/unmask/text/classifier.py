@@ -32,6 +32,8 @@ from unmask.export.hub_folder import AUTO_MAP, copy_code, tokenizer_files
 from unmask.export.hub_weights import hub_sizes, hub_weights
 from unmask.export.registration import MODEL_TYPE, register
 from unmask.models.hf import HuggingFaceMLM
+from unmask.models.hf_files import without_reports
+from unmask.models.hf_probe import token_table
 from unmask.models.networks import original_of
 from unmask.models.own_code import has_own_code
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
@@ -117,7 +119,8 @@ class Classifier:
     @cached_property
     def _mixes_padding(self) -> bool:
         """Whether padding changes the logits of a row, as in networks with convolutions or Fourier transforms over positions."""
-        size = self.model.get_input_embeddings().weight.shape[0]
+        table = token_table(self.model)
+        size = self.model.config.get_text_config().vocab_size if table is None else len(table)
         short, longer = (
             EncodedRow(torch.arange(n).remainder(size).numpy(), torch.zeros(1).long().numpy()) for n in (5, 14)
         )
@@ -139,7 +142,7 @@ class Classifier:
         own = self.model.config.model_type == MODEL_TYPE
         limit = self.max_length or 10**9
         files = self.tokenizer.files() if self.template else tokenizer_files(self.tokenizer, limit)
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder) as temporary, without_reports():
             self.model.save_pretrained(temporary)
             for name, text in files.items():
                 (temporary / name).write_text(text, encoding="utf-8")
@@ -164,7 +167,8 @@ class Classifier:
             )
         register()
         facts = read_json(folder / FACTS)
-        model = getattr(transformers, _AUTO[facts["tokens"]]).from_pretrained(folder, trust_remote_code=False)
+        with without_reports():
+            model = getattr(transformers, _AUTO[facts["tokens"]]).from_pretrained(folder, trust_remote_code=False)
         tokenizer = Tokenizer.load(folder)
         found = cls(
             model.to(choose_device(device)).eval(), tokenizer, facts["tokens"], facts["max_length"], facts["template"]
@@ -212,7 +216,7 @@ def with_new_head(
     config.id2label = dict(enumerate(labels))
     config.label2id = {name: number for number, name in enumerate(labels)}
     config.problem_type = None if per_word else "single_label_classification"
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), without_reports():
         torch.manual_seed(seed)
         model, report = (kind[0] if isinstance(kind, tuple) else kind).from_pretrained(
             None,
@@ -222,7 +226,7 @@ def with_new_head(
             dtype=torch.float32,
         )
     new = set(report["missing_keys"])
-    table = model.get_input_embeddings().weight
+    table = token_table(model)
     if any(parameter is table and name in new for name, parameter in model.named_parameters()):
         raise ValueError(_no_class(encoder, per_word))
     limit = longest_row(network)

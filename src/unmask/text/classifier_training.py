@@ -109,7 +109,8 @@ def train_classifier(
     counts = np.bincount(np.concatenate(train.labels), minlength=len(names))
     network = HeadedEncoder(classifier, new if options.freeze else None)
     steps = options.steps or math.ceil(options.epochs * len(rows) / options.batch_size)
-    lr = options.lr or (20 if options.freeze else 1) * 0.04 / classifier.model.config.hidden_size
+    width = getattr(classifier.model.config.get_text_config(), "hidden_size", 768)
+    lr = options.lr or (20 if options.freeze else 1) * 0.04 / width
     result = fit(
         network,
         train,
