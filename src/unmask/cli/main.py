@@ -27,6 +27,7 @@ from unmask.cli.info import info
 from unmask.cli.lm_eval import lm_eval
 from unmask.cli.orders import orders
 from unmask.cli.prepare import prepare
+from unmask.cli.samples import samples
 from unmask.cli.score import score
 from unmask.cli.serve import serve
 from unmask.cli.task import task
@@ -43,7 +44,7 @@ app: typer.Typer = typer.Typer(
     rich_markup_mode="rich",
 )
 COMMANDS = (
-    demo, prepare, disassemble, train, evaluate, compare, orders, tune, generate, fill, score, task, embed, serve, info, export, bench,
+    demo, prepare, disassemble, train, evaluate, compare, orders, tune, generate, fill, score, samples, task, embed, serve, info, export, bench,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -7,6 +7,8 @@ The page plays recorded decodes (``trace_html``) or asks a service for them (``l
                 tokens  [{id, text, given, after}]                     the final row; ``after`` = after its end-of-text token
                 steps   [{unmasked: [{position, id, text, probability}], remasked: [position],
                           alternatives: [{position, top: [{id, text, probability}]}]}]
+    beside      true = the first two samples are shown at once
+    cells       {columns, box: [height, width]}: tokens are cells of a square, such as a sudoku; absent for text
 
 Data are embedded as JSON with ``<`` escaped and shown through ``textContent`` only, so that no token can become markup.
 """
