@@ -12,7 +12,9 @@ def test_rows_with_references_and_blanks(unmask, tmp_path):
         {"prompt": "a [MASK]", "text": "a cat", "truth": "a dog"},
     ]
     rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    report = json.loads(unmask("samples", rows, "--reference", "truth", "--prompt", "prompt", "--mask", "[MASK]", "--json").out)
+    report = json.loads(
+        unmask("samples", rows, "--reference", "truth", "--prompt", "prompt", "--mask", "[MASK]", "--json").out
+    )
     assert report["exact_match"]["value"] == report["infill_accuracy"]["value"] == 0.5 and report["samples"] == 2
     shown = unmask("samples", rows, "--field", "truth", "--unit", "characters")
     assert "distinct 1" in shown.out and "characters" in shown.out

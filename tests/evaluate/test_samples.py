@@ -39,10 +39,12 @@ def test_matches_and_blanks():
     truth = ["The cat sees a dog.", "No blank", "(a+) b"]
     assert fillings(prompts[0], truth[0]) == ["cat", "a dog"] and fillings("x [MASK]", "y z") is None
     assert infill_accuracy(prompts, truth, truth).value == 1
-    assert infill_accuracy(prompts, ["The cat sees me.", "No blank", "something else"], truth).value == pytest.approx(1 / 3)
+    assert infill_accuracy(prompts, ["The cat sees me.", "No blank", "something else"], truth).value == pytest.approx(
+        1 / 3
+    )
     with pytest.raises(ValueError, match="does not agree"):
         infill_accuracy(["a [MASK]"], ["a b"], ["b b"])
-    with pytest.raises(ValueError, match="no|No prompt has a blank"):
+    with pytest.raises(ValueError, match="No prompt has a blank"):
         infill_accuracy(["a"], ["a"], ["a"])
     with pytest.raises(ValueError, match="one for each"):
         exact_match(["a"], [])
@@ -65,7 +67,8 @@ def naive_nats(network, ids):
     """Return the sum over positions of one forward pass per prefix."""
     ids = ids[:12]
     return sum(
-        -float(network(torch.tensor([ids[:n]])).logits[0, -1].double().log_softmax(-1)[ids[n]]) for n in range(1, len(ids))
+        -float(network(torch.tensor([ids[:n]])).logits[0, -1].double().log_softmax(-1)[ids[n]])
+        for n in range(1, len(ids))
     )
 
 
@@ -126,7 +129,9 @@ def test_mauve_of_known_clusters_is_its_definition():
 
 def test_the_report_holds_what_was_given(network):
     judge = judge_of(network, 100)
-    report = measure_samples(TEXTS[:2], references=TEXTS[:2], prompts=["[MASK]", "a [MASK]"], judge=judge, unit="tokens")
+    report = measure_samples(
+        TEXTS[:2], references=TEXTS[:2], prompts=["[MASK]", "a [MASK]"], judge=judge, unit="tokens"
+    )
     assert report["exact_match"]["value"] == report["infill_accuracy"]["value"] == 1
     assert report["mean_length"] == 8.5 and report["generative_perplexity"]["value"] > 1 and "mauve" not in report
     rows = [{"prompt": "0-1 1-2=", "answer": "aba"}] * 2

@@ -14,7 +14,8 @@ def samples(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="The texts: a file of text, or of rows, such as those of generate --jsonl or fill --jsonl."
+            metavar="FILE",
+            help="The texts: a file of text, or of rows, such as those of generate --jsonl or fill --jsonl.",
         ),
     ],
     field: Field = "text",

@@ -78,7 +78,9 @@ class CausalJudge:
         return [self.encode(text)[: self.max_length] for text in texts]
 
     @torch.no_grad()
-    def nats(self, texts: Sequence[str], progress: Progress | None = None) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def nats(
+        self, texts: Sequence[str], progress: Progress | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return the negative log-probability of each text after its first token, and the number of tokens scored.
 
         Args:
@@ -107,7 +109,9 @@ class CausalJudge:
         """
         nats, tokens = self.nats(texts, progress)
         if not tokens.any():
-            raise ValueError("Generative perplexity needs a text of two tokens or more, and there is none. Give longer samples.")
+            raise ValueError(
+                "Generative perplexity needs a text of two tokens or more, and there is none. Give longer samples."
+            )
         return ratio(nats[None], tokens).exponential()
 
     @torch.no_grad()

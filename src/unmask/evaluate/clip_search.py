@@ -61,7 +61,9 @@ def clip_grid(widths: Sequence[float] = (0.5,), step: float = 0.05) -> list[Rang
         [(0.0, 1.0), (0.0, 0.5), (0.25, 0.75), (0.5, 1.0)]
     """
     if not all(0 < number <= 1 for number in (*widths, step)):
-        raise ValueError(f"Widths {list(widths)} and step {step} of ranges of mask rates lie in (0, 1]: choose such numbers.")
+        raise ValueError(
+            f"Widths {list(widths)} and step {step} of ranges of mask rates lie in (0, 1]: choose such numbers."
+        )
     found = [(0.0, 1.0)]
     for width in widths:
         count = int((1 - width) / step + 1e-9)

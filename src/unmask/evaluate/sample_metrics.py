@@ -118,12 +118,16 @@ def infill_accuracy(
     for prompt, sample, reference in zip(prompts, samples, references, strict=True):
         truth = fillings(prompt, reference, mask)
         if truth is None:
-            raise ValueError(f"The reference {reference!r} does not agree with its prompt {prompt!r} outside the blanks.")
+            raise ValueError(
+                f"The reference {reference!r} does not agree with its prompt {prompt!r} outside the blanks."
+            )
         found = fillings(prompt, sample, mask) or [None] * len(truth)
         right.append(sum(a == b for a, b in zip(found, truth, strict=True)))
         blanks.append(len(truth))
     if not any(blanks):
-        raise ValueError(f"No prompt has a blank {mask}, so there is nothing to compare: name the field of the prompts.")
+        raise ValueError(
+            f"No prompt has a blank {mask}, so there is nothing to compare: name the field of the prompts."
+        )
     return ratio(np.array([right], dtype=np.float64), np.array(blanks))
 
 

@@ -107,7 +107,9 @@ def solve_sudoku(
 def sentence(report: Mapping[str, Any]) -> str:
     """Return the result of a report in words."""
     own, random = (report["orders"][name]["solved"] for name in (OWN, RANDOM))
-    return f"The model solved {own} of {report['puzzles']} puzzles in the order it chose itself, {random} in random order."
+    return (
+        f"The model solved {own} of {report['puzzles']} puzzles in the order it chose itself, {random} in random order."
+    )
 
 
 def write_rows(task: Any, folder: Path, settings: Mapping[str, Any]) -> dict[str, Path]:
@@ -218,12 +220,20 @@ def _draw(
         runs += data["runs"]
     for each in runs:
         each["tokens"] = each["tokens"][: len(row["solution"])]  # without the end-of-text token
-    data |= {"runs": runs, "beside": True, "cells": {"columns": task.rules.side, "box": list(box)}}
-    write_json(run / PICTURE_FILE, {"puzzle": row["puzzle"], "solution": row["solution"], "box": list(box), "runs": runs})
+    data |= {
+        "runs": runs,
+        "beside": True,
+        "cells": {"columns": task.rules.side, "box": list(box), "solution": row["solution"]},
+    }
+    write_json(
+        run / PICTURE_FILE, {"puzzle": row["puzzle"], "solution": row["solution"], "box": list(box), "runs": runs}
+    )
     write_text(run / PAGE, recorded_html(data, "A masked diffusion model solves a sudoku", sentence(report)))
     drawn = [_solved(row, answers[name], box) for name in ORDERS]
     chosen = "the first that only its own order solves" if telling else "the first"
-    show(f"Puzzle {number + 1}, {chosen}: {OWN} left, {RANDOM} right; ! = wrong", style="dim")
+    mistakes = (sum(map(str.__ne__, answers[name], row["solution"])) for name in ORDERS)
+    counts = " · ".join(f"{name}: {wrong} wrong" for name, wrong in zip(ORDERS, mistakes, strict=True))
+    show(f"Puzzle {number + 1}, {chosen} ({counts}):", style="dim")
     for left, right in zip(*(text.split("\n") for text in drawn), strict=True):
         _show_lines(left, right)
 

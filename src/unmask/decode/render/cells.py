@@ -1,6 +1,6 @@
 """A running decode of a square of cells, such as a sudoku, in the terminal: one token per cell, boxes apart.
 
-    given cells are dim, masked ones dots, placed ones have the colour of their probability; those of the last step are bold
+given cells are dim, masked ones dots, placed ones have the colour of their probability; those of the last step are bold
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 "use strict";
 // The player: decodes as text that fills in over time. It is used by pages with a recorded decode and by the page of the service.
 //
-// data = {mask_token, runs: [{label, text, tokens: [{id, text, given, after}], steps: [step]}], beside, cells: {columns, box: [height, width]}}
+// data = {mask_token, runs: [{label, text, tokens: [{id, text, given, after}], steps: [step]}], beside, cells}; cells = {columns, box: [height, width], solution}
 // step = {unmasked: [{position, id, text, probability}], remasked: [position], alternatives: [{position, top: [{id, text, probability}]}]}
 // Texts reach the page through textContent only: no token becomes markup.
 const createPlayer = (root, {stops, onUse = null}) => {
@@ -116,7 +116,8 @@ const createPlayer = (root, {stops, onUse = null}) => {
         }
         const fresh = state[i] && state[i].step === step - 1 ? " fresh" : "";
         const picked = chosen && chosen.run === view.run && chosen.position === i ? " chosen" : "";
-        span.className = "token " + (state[i] ? "placed" : "blank") + fresh + picked + (state[i] && token.after ? " after" : "");
+        const wrong = state[i] && data.cells?.solution && state[i].text !== data.cells.solution[i] ? " wrong" : "";
+        span.className = "token " + (state[i] ? "placed" : "blank") + fresh + picked + wrong + (state[i] && token.after ? " after" : "");
         span.setAttribute("aria-label", state[i] ? `${quoted(state[i].text)}, probability ${percent(state[i].probability)}` : `masked token at position ${i}`);
         if (state[i]) span.style.setProperty("--rgb", rgb(state[i].probability));
       });
