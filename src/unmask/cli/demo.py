@@ -45,7 +45,7 @@ def demo(
         ),
     ] = "auto",
 ) -> None:
-    """Train, evaluate, decode and plot on data that needs no download: about five minutes on two cores."""
+    """Train, evaluate, decode and plot on data that needs no download: about seven minutes on two cores."""
     if which not in DEMOS:
         raise ValueError(
             f"There is no demo {which!r}. Choose one of "

@@ -1,7 +1,7 @@
 """Samples judged by a causal language model of Hugging Face: generative perplexity and MAUVE.
 
-    generative perplexity   exp(sum of nats / number of tokens), over all samples        Lou et al. 2024, 2310.16834, sec. 5
-    MAUVE                   area under the divergence curve of two sets of texts         Pillutla et al. 2021, 2102.01454, eq. 3
+    generative perplexity   exp(sum of nats / number of tokens), over all samples        Lou et al. 2024, 2310.16834
+    MAUVE                   area under the divergence curve of two sets of texts         Pillutla et al. 2021, 2102.01454, sec. 2
 
 The first token of a text has no context and is not scored. A text longer than the judge accepts is cut there. Low generative
 perplexity alone rewards repetition: read it beside the entropy of the samples (Zheng et al. 2024, 2409.02908).
@@ -117,7 +117,8 @@ class CausalJudge:
     @torch.no_grad()
     def features(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
         """Return the last hidden state of the last token of each text, ``[N, D]``; texts without tokens are left out."""
-        rows, found = self.tokens(texts), {}
+        rows = self.tokens(texts)
+        found: dict[int, NDArray[np.float32]] = {}
         for numbers, ids, real in self._batches(rows, 1, progress):
             states = self.model(input_ids=ids, attention_mask=real.long(), output_hidden_states=True).hidden_states[-1]
             last = states[torch.arange(len(ids), device=ids.device), real.sum(-1) - 1]

@@ -1,4 +1,4 @@
-"""The range of mask rates whose loss varies least: data-driven clipped schedules (BD3-LM, 2503.09573, sec. 5.3).
+"""The range of mask rates whose loss varies least: data-driven clipped schedules (BD3-LM, 2503.09573, sec. 5).
 
     beta, omega = argmin of Var over blocks, rates t ~ U(beta, omega) and masks of
                   (1 / t) * sum of -log p over the masked tokens / tokens of the block

@@ -1,8 +1,8 @@
 """Figures of samples alone, without any network: variety, repetition, and agreement with references.
 
-    distinct-n     distinct n-grams / n-grams, over all samples together       Li et al. 2016, 1510.03055, sec. 5
-    repetition-n   mean over samples of 1 - distinct n-grams / n-grams         Welleck et al. 2020, 1908.04319, eq. 8
-    entropy        mean over samples of -sum p log p of its own tokens         Zheng et al. 2024, 2409.02908, sec. 6
+    distinct-n     distinct n-grams / n-grams, over all samples together       Li et al. 2016, 1510.03055, who divide by tokens
+    repetition-n   mean over samples of 1 - distinct n-grams / n-grams         Welleck et al. 2020, 1908.04319: seq-rep-n
+    entropy        mean over samples of -sum p log p of its own tokens         Zheng et al. 2024, 2409.02908
     exact match    samples equal to their references
     infill         blanks filled as in the reference
 
@@ -121,8 +121,8 @@ def infill_accuracy(
             raise ValueError(
                 f"The reference {reference!r} does not agree with its prompt {prompt!r} outside the blanks."
             )
-        found = fillings(prompt, sample, mask) or [None] * len(truth)
-        right.append(sum(a == b for a, b in zip(found, truth, strict=True)))
+        found = fillings(prompt, sample, mask)
+        right.append(0 if found is None else sum(a == b for a, b in zip(found, truth, strict=True)))
         blanks.append(len(truth))
     if not any(blanks):
         raise ValueError(

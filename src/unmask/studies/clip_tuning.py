@@ -23,7 +23,7 @@ def tune_clip(
     checkpoint: str = "last",
     told: Callable[[int, int | None], None] | None = None,
 ) -> dict[str, Any]:
-    """Find the range of mask rates with the least variance of the loss (BD3-LM, 2503.09573, sec. 5.3).
+    """Find the range of mask rates with the least variance of the loss (BD3-LM, 2503.09573, sec. 5).
 
     The range is for training on: ``objective.rate_min`` and ``objective.rate_max``. Bounds are evaluated at all rates.
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
-    from unmask.text.model import TrainedModel
+    from unmask.runs import LoadedRun
 
 FULL: dict[str, Any] = {
     "task": "sudoku6",
@@ -144,7 +144,7 @@ def _settings(quick: bool) -> dict[str, Any]:
     return QUICK if quick else FULL
 
 
-def _report(loaded: TrainedModel, task: Any, puzzles: Sequence[Mapping[str, str]], run: Path) -> dict[str, Any]:
+def _report(loaded: LoadedRun, task: Any, puzzles: Sequence[Mapping[str, str]], run: Path) -> dict[str, Any]:
     """Solve the puzzles in both orders, or read the report of this step."""
     from unmask.cli.screen import counting, table
     from unmask.storage import read_json, write_json
@@ -165,7 +165,7 @@ def _report(loaded: TrainedModel, task: Any, puzzles: Sequence[Mapping[str, str]
                 "forward_passes": passes,
                 "wrong": [number for number, right in enumerate(solved) if not right],
             }
-        report = {"task": loaded.config.data.source, "step": loaded.step, "puzzles": len(puzzles), "orders": orders}
+        report = {"model": str(loaded.folder), "step": loaded.step, "puzzles": len(puzzles), "orders": orders}
         write_json(file, report)
     rows = []
     for name, each in report["orders"].items():
@@ -176,7 +176,7 @@ def _report(loaded: TrainedModel, task: Any, puzzles: Sequence[Mapping[str, str]
 
 
 def _answers(
-    loaded: TrainedModel, rows: Sequence[Mapping[str, str]], name: str, progress: Any = None, observers: Any = ()
+    loaded: LoadedRun, rows: Sequence[Mapping[str, str]], name: str, progress: Any = None, observers: Any = ()
 ) -> tuple[list[str], float]:
     """Return the answers in one order, and the mean number of forward passes."""
     from functools import partial
@@ -189,7 +189,7 @@ def _answers(
 
 
 def _draw(
-    loaded: TrainedModel,
+    loaded: LoadedRun,
     task: Any,
     puzzles: Sequence[Mapping[str, str]],
     report: Mapping[str, Any],
