@@ -75,6 +75,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares the block wi
     from unmask.decode.remasking import Remasking as Remasking
     from unmask.decode.rules import Rules as Rules
     from unmask.decode.view import StepView as StepView
+    from unmask.evaluate.causal_judge import CausalJudge as CausalJudge
     from unmask.evaluate.estimate import Estimate as Estimate
     from unmask.evaluate.likelihood import Nelbo as Nelbo
     from unmask.evaluate.likelihood import nelbo as nelbo
@@ -230,6 +231,7 @@ _HOMES = {
     "decode.remasking": ("Remasking",),
     "decode.rules": ("Rules",),
     "decode.view": ("StepView",),
+    "evaluate.causal_judge": ("CausalJudge",),
     "evaluate.estimate": ("Estimate",),
     "evaluate.likelihood": (
         "Nelbo",

@@ -40,6 +40,13 @@ class CausalJudge:
         max_length: longest text, in tokens; None = any.
         pad: id that fills rows; the network does not read it.
         batch_tokens: padded tokens per forward pass.
+
+    Examples:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> config = GPT2Config(vocab_size=128, n_positions=32, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+        >>> judge = CausalJudge(GPT2LMHeadModel(config).eval(), lambda text: [ord(c) for c in text], max_length=32)
+        >>> judge.nats(["ab", "a", ""])[1].tolist()  # tokens scored
+        [1, 0, 0]
     """
 
     model: Any
