@@ -15,6 +15,7 @@ import typer
 
 from unmask.allocator import limit_product_caches, tune_malloc
 from unmask.cli.bench import bench
+from unmask.cli.classify import classify
 from unmask.cli.compare import compare
 from unmask.cli.demo import demo
 from unmask.cli.disassemble import disassemble
@@ -48,6 +49,7 @@ COMMANDS = (
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(classify, name="classify")
 # All further arguments, --help too, are those of the harness.
 _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 app.command("lm-eval", context_settings=_PASSED_ON)(lm_eval)
