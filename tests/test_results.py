@@ -56,7 +56,16 @@ def test_a_missed_mark_is_an_error_and_a_kept_one_is_not(reporting, tmp_path):
 
 
 def test_a_figure_is_shown_with_its_interval_and_verdict(reporting):
-    figure = {"name": "n", "value": 0.5, "low": 0.4, "high": 0.6, "unit": "%", "published": "p", "mark": "≥ 40%", "passed": True}
+    figure = {
+        "name": "n",
+        "value": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+        "unit": "%",
+        "published": "p",
+        "mark": "≥ 40%",
+        "passed": True,
+    }
     assert reporting.cells(figure) == ["n", "50.0% (40.0% to 60.0%)", "p", "≥ 40%: passed"]
     assert reporting.cells({**figure, "unit": "bits", "low": None})[1] == "0.5 bits"
     assert reporting.at_most(0.01)[1](0.01) and not reporting.at_most(0.01)[1](0.011)
@@ -80,7 +89,9 @@ def test_a_command_that_is_done_is_not_run_again_and_keeps_its_time(reporting, t
 
 
 def test_a_command_that_fails_ends_the_script_and_is_run_again(reporting, tmp_path, monkeypatch):
-    monkeypatch.setattr(reporting.subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, 2, stdout=""))
+    monkeypatch.setattr(
+        reporting.subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, 2, stdout="")
+    )
     for _ in range(2):
         with pytest.raises(SystemExit, match="ended with code 2"):
             reproduction(reporting, tmp_path).run("info")

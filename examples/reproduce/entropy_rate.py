@@ -15,9 +15,13 @@ def main() -> int:
     config = result.task("markov_chain", rows, *settings)
     small = ("model.d_model=64", "model.num_layers=2", "model.nhead=2", "model.rotary_emb_dim=16")
     steps, batch = result.pick(full=(6000, 64), quick=(1500, 64), toy=(2, 4))
-    run = result.train("markov_chain", config, *small, f"train.steps={steps}", f"train.batch_size={batch}", "optim.lr=0.003")
+    run = result.train(
+        "markov_chain", config, *small, f"train.steps={steps}", f"train.batch_size={batch}", "optim.lr=0.003"
+    )
     chosen = [word for setting in settings for word in ("--set", setting)]
-    scored = result.run("task", "markov_chain", *chosen, "--score", run, "--rows", result.pick(full=1000, quick=1000, toy=8), "--json")
+    scored = result.run(
+        "task", "markov_chain", *chosen, "--score", run, "--rows", result.pick(full=1000, quick=1000, toy=8), "--json"
+    )
     exact = scored["exact_bits_per_token"]["value"]
     result.figure("bound of the model", scored["bits_per_token"], "bits per token")
     result.figure("exact entropy of the same texts", scored["exact_bits_per_token"], "bits per token")

@@ -15,10 +15,14 @@ FEW = "good\tbad\tparadigm\nThe names are read.\tThe names is read.\tagreement\n
 
 def main() -> int:
     options = parser(__doc__)
-    options.add_argument("--text", type=Path, help="training text, one article a section; default: the documentation inside Python")
+    options.add_argument(
+        "--text", type=Path, help="training text, one article a section; default: the documentation inside Python"
+    )
     options.add_argument("--pairs", type=Path, help="minimal pairs; default: two sentences")
     given = options.parse_args()
     result = Reproduction(5, "Minimal pairs after WikiText-2", given)
+    if result.size == "full" and not (given.text and given.pairs):
+        raise SystemExit("The full result needs --text WIKITEXT and --pairs BLIMP; --quick runs without files.")
     pairs = given.pairs
     if pairs is None:
         result.runs.mkdir(parents=True, exist_ok=True)
@@ -26,7 +30,16 @@ def main() -> int:
         pairs.write_text(FEW, encoding="utf-8")
     store = result.runs / "pairs-data"
     result.run(
-        "prepare", given.text or "python-docs", "--tokenizer", "bpe", "--vocab-size", result.pick(full=8192, quick=4096, toy=300), "--unit", "paragraph", "--out", store
+        "prepare",
+        given.text or "python-docs",
+        "--tokenizer",
+        "bpe",
+        "--vocab-size",
+        result.pick(full=8192, quick=4096, toy=300),
+        "--unit",
+        "paragraph",
+        "--out",
+        store,
     )
     width, layers, length = result.pick(full=(256, 6, 128), quick=(128, 4, 128), toy=(32, 1, 32))
     steps, batch = result.pick(full=(6000, 64), quick=(500, 32), toy=(2, 4))
@@ -37,8 +50,14 @@ def main() -> int:
     )  # fmt: skip
     for form, words in (("original", "each token given all others"), ("word_l2r", "later tokens of a word masked too")):
         scored = result.run("score", "--model", run, "--pairs", pairs, "--form", form, "--json")
-        mark = at_least(0.62) if form == "word_l2r" and given.pairs and result.size == "full" else None
-        result.figure(f"pairs right, {words}", scored["accuracy"], "%", published="60.1% (trigram counts of the same text)", mark=mark)
+        mark = at_least(0.62) if form == "word_l2r" and result.size == "full" else None
+        result.figure(
+            f"pairs right, {words}",
+            scored["accuracy"],
+            "%",
+            published="60.1% (trigram counts of the same text)",
+            mark=mark,
+        )
     return result.save()
 
 

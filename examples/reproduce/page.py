@@ -42,7 +42,12 @@ def section(report: dict[str, Any]) -> str:
     )
     commands = [f"{each['command']}    # {each['seconds']:,.0f} s" for each in report["commands"]]
     remarks = [f"- {note}" for note in report["notes"]]
-    parts = [f"## {report['result']}. {report['title']}{reduced}", "\n".join(table(report["figures"])), *(["\n".join(remarks)] if remarks else []), facts]
+    parts = [
+        f"## {report['result']}. {report['title']}{reduced}",
+        "\n".join(table(report["figures"])),
+        *(["\n".join(remarks)] if remarks else []),
+        facts,
+    ]
     return "\n\n".join([*parts, "```\n" + "\n".join(commands) + "\n```"])
 
 

@@ -21,9 +21,20 @@ def fewest(report: dict[str, Any], panel: str, knob: str) -> dict[str, Any] | No
     """Return the setting with the fewest passes among those of one panel and knob that keep the share of full quality."""
     quality = report["quality"]
     greedy = [point for curve in report["curves"] if curve["panel"] == "greedy" for point in curve["points"]]
-    full = max(point[quality]["value"] for point in greedy if point["forward_passes"] >= 0.99 * max(p["forward_passes"] for p in greedy))
-    points = [point for curve in report["curves"] if curve["panel"] == panel and curve["knob"] == knob for point in curve["points"]]
-    return min((p for p in points if p[quality]["value"] >= SHARE * full), key=lambda p: p["forward_passes"], default=None)
+    full = max(
+        point[quality]["value"]
+        for point in greedy
+        if point["forward_passes"] >= 0.99 * max(p["forward_passes"] for p in greedy)
+    )
+    points = [
+        point
+        for curve in report["curves"]
+        if curve["panel"] == panel and curve["knob"] == knob
+        for point in curve["points"]
+    ]
+    return min(
+        (p for p in points if p[quality]["value"] >= SHARE * full), key=lambda p: p["forward_passes"], default=None
+    )
 
 
 def main() -> int:
@@ -35,18 +46,33 @@ def main() -> int:
     runs = {"sudoku": sudoku_orders.train(result, cells), "characters": objectives.train(result, "masked", given.text)}
     rows = result.pick(full=256, quick=64, toy=4)
     for name, run in runs.items():
-        report = result.run("orders", run, "--rows", rows, *result.pick(full=(), quick=(), toy=("--steps", "1,100", "--bounds", 1)), "--json")
+        report = result.run(
+            "orders",
+            run,
+            "--rows",
+            rows,
+            *result.pick(full=(), quick=(), toy=("--steps", "1,100", "--bounds", 1)),
+            "--json",
+        )
         for words, panel, knob in (("fixed steps", "greedy", "max_steps"), ("threshold", "adaptive", "threshold")):
             best = fewest(report, panel, knob)
             if best is None:
                 result.note(f"{name}: no setting with {words} keeps {SHARE:.0%} of full quality.")
             else:
-                result.figure(f"{name}, {words}: tokens per forward pass", report["blanks"] / best["forward_passes"], "tokens")
+                result.figure(
+                    f"{name}, {words}: tokens per forward pass", report["blanks"] / best["forward_passes"], "tokens"
+                )
         tuned = result.run("tune", run, "--quality", SHARE, "--rows", rows, "--no-write", "--json")
         check, whole = tuned["chosen"]["check"], tuned["full"]["check"]
-        result.figure(f"{name}, chosen by unmask tune ({tuned['defaults']}): quality on other rows", check["quality"], "%")
+        result.figure(
+            f"{name}, chosen by unmask tune ({tuned['defaults']}): quality on other rows", check["quality"], "%"
+        )
         result.figure(f"{name}, one position a step: quality on the same rows", whole["quality"], "%")
-        result.figure(f"{name}, chosen by unmask tune: fewer forward passes, times", whole["forward_passes"] / check["forward_passes"], "×")
+        result.figure(
+            f"{name}, chosen by unmask tune: fewer forward passes, times",
+            whole["forward_passes"] / check["forward_passes"],
+            "×",
+        )
     return result.save()
 
 

@@ -24,7 +24,9 @@ def main() -> int:
     better = ("above no remasking", lambda value: value > plain["high"])
     for name, words in STRATEGIES.items():
         for most in steps:
-            scored = result.run(*shared, "--steps", most, "--remask", name, "--remask-rate", result.pick(full=0.1, quick=0.1, toy=0.1))
+            scored = result.run(
+                *shared, "--steps", most, "--remask", name, "--remask-rate", result.pick(full=0.1, quick=0.1, toy=0.1)
+            )
             mark = better if most == steps[-1] and name == "confidence" else None
             result.figure(f"{words}, {most} steps: puzzles solved", scored["exact"], "%", mark=mark)
     return result.save()

@@ -29,9 +29,15 @@ def parser(text: str) -> argparse.ArgumentParser:
     """Return the options that all scripts share; ``text`` is the docstring of the script."""
     options = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="the reduced version of `make reproduce-quick`")
-    options.add_argument("--toy", action="store_true", help="sizes of a test: the figures mean nothing, and no mark is applied")
-    options.add_argument("--runs", type=Path, default=FOLDER, help="folder of the runs, which are resumed; default: %(default)s")
-    options.add_argument("--results", type=Path, help="folder of the JSON file; default: results in the folder of the runs")
+    options.add_argument(
+        "--toy", action="store_true", help="sizes of a test: the figures mean nothing, and no mark is applied"
+    )
+    options.add_argument(
+        "--runs", type=Path, default=FOLDER, help="folder of the runs, which are resumed; default: %(default)s"
+    )
+    options.add_argument(
+        "--results", type=Path, help="folder of the JSON file; default: results in the folder of the runs"
+    )
     options.add_argument("--seed", type=int, default=0, help="seed of data, training and decoding")
     return options
 
@@ -71,7 +77,11 @@ class Reproduction:
         arguments = [str(word) for word in words]
         command = shlex.join([module, *arguments])
         kept = self.runs / "commands" / f"{hashlib.sha256(command.encode()).hexdigest()[:16]}.json"
-        record = json.loads(kept.read_text()) if kept.is_file() else {"command": command, "seconds": 0.0, "processor_seconds": 0.0, "done": False}
+        record = (
+            json.loads(kept.read_text())
+            if kept.is_file()
+            else {"command": command, "seconds": 0.0, "processor_seconds": 0.0, "done": False}
+        )
         print(f"$ {command}" + (f"   # done, in {record['seconds']:.0f} s" if record["done"] else ""), flush=True)
         if not record["done"]:
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +96,9 @@ class Reproduction:
     def task(self, name: str, rows: int, *settings: str, source: Path | None = None) -> Path:
         """Write the rows of a task, and return the path of its config."""
         folder = self.runs / f"{name}-rows"
-        given = [word for setting in settings for word in ("--set", setting)] + (["--source", str(source)] if source else [])
+        given = [word for setting in settings for word in ("--set", setting)] + (
+            ["--source", str(source)] if source else []
+        )
         self.run("task", name, "--out", folder, "--rows", rows, "--seed", self.seed, *given)
         return folder / "config.yaml"
 
@@ -134,7 +146,10 @@ class Reproduction:
         file = self.results / f"{self.name}.{self.size}.json"
         file.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print("\n" + "\n".join(table(self.figures)))
-        print(f"\n{report['seconds']:.0f} s ({report['processor_seconds']:.0f} s of processor time). Wrote {file}.\n", flush=True)
+        print(
+            f"\n{report['seconds']:.0f} s ({report['processor_seconds']:.0f} s of processor time). Wrote {file}.\n",
+            flush=True,
+        )
         return int(any(each["passed"] is False for each in self.figures))
 
 
@@ -169,7 +184,9 @@ def table(figures: Sequence[dict[str, Any]]) -> list[str]:
     """Return the lines of a Markdown table of figures."""
     rows = [["figure", "ours (95% interval)", "published", "pass mark"], *map(cells, figures)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
     return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 

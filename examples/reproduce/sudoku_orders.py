@@ -20,7 +20,10 @@ SIZES: dict[str, dict[str, Size]] = {
         "sudoku6": (6000, 96, 4, 2000, 96, at_most(0.7), at_least(0.95)),
         "sudoku9": (10_000, 128, 6, 6000, 64, None, None),
     },
-    "quick": {"sudoku4": (1500, 64, 3, 500, 64, None, at_least(0.9)), "sudoku6": (3000, 96, 4, 500, 96, at_most(0.7), at_least(0.85))},
+    "quick": {
+        "sudoku4": (1500, 64, 3, 500, 64, None, at_least(0.9)),
+        "sudoku6": (3000, 96, 4, 500, 96, at_most(0.7), at_least(0.85)),
+    },
     "toy": {"sudoku4": (70, 32, 1, 2, 4, None, None)},
 }
 
@@ -30,7 +33,12 @@ def train(result: Reproduction, name: str, puzzles: Path | None = None) -> Path:
     rows, width, layers, steps, batch, *_ = SIZES[result.size][name]
     settings = ("clues=36",) if name == "sudoku9" and puzzles is None else ()
     config = result.task(name, rows, *settings, source=puzzles if name == "sudoku9" else None)
-    sizes = (f"model.d_model={width}", f"model.num_layers={layers}", f"model.nhead={width // 32}", "model.rotary_emb_dim=8")
+    sizes = (
+        f"model.d_model={width}",
+        f"model.num_layers={layers}",
+        f"model.nhead={width // 32}",
+        "model.rotary_emb_dim=8",
+    )
     return result.train(name, config, *sizes, f"train.steps={steps}", f"train.batch_size={batch}")
 
 
@@ -44,8 +52,14 @@ def main() -> int:
         rows = result.pick(full=1000, quick=200, toy=8)
         size = f"{name[-1]} × {name[-1]}"
         for order, words, mark in (("random", "random order", random), ("prob_diff", "largest margin first", adaptive)):
-            scored = result.run("task", name, "--score", run, "--order", order, "--rows", rows, "--seed", result.seed, "--json")
-            published = {"random": "6.88% (hard puzzles)", "prob_diff": "89.49% (hard puzzles)"}[order] if name == "sudoku9" else ""
+            scored = result.run(
+                "task", name, "--score", run, "--order", order, "--rows", rows, "--seed", result.seed, "--json"
+            )
+            published = (
+                {"random": "6.88% (hard puzzles)", "prob_diff": "89.49% (hard puzzles)"}[order]
+                if name == "sudoku9"
+                else ""
+            )
             result.figure(f"{size}, {words}: puzzles solved", scored["exact"], "%", published=published, mark=mark)
     return result.save()
 
