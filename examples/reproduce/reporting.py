@@ -93,14 +93,14 @@ class Reproduction:
         self.commands.append({key: record[key] for key in ("command", "seconds", "processor_seconds")})
         return record["output"]
 
-    def task(self, name: str, rows: int, *settings: str, source: Path | None = None) -> Path:
-        """Write the rows of a task, and return the path of its config."""
-        folder = self.runs / f"{name}-rows"
+    def task(self, name: str, rows: int, *settings: str, source: Path | None = None, folder: str = "") -> Path:
+        """Write the rows of a task into a folder, by default of its name, and return the path of its config."""
+        place = self.runs / f"{folder or name}-rows"
         given = [word for setting in settings for word in ("--set", setting)] + (
             ["--source", str(source)] if source else []
         )
-        self.run("task", name, "--out", folder, "--rows", rows, "--seed", self.seed, *given)
-        return folder / "config.yaml"
+        self.run("task", name, "--out", place, "--rows", rows, "--seed", self.seed, *given)
+        return place / "config.yaml"
 
     def train(self, name: str, *words: object) -> Path:
         """Train a run, or resume it, and return its folder."""
