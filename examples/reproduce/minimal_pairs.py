@@ -31,7 +31,7 @@ def main() -> int:
     store = result.runs / "pairs-data"
     result.run(
         "prepare",
-        given.text or "python-docs",
+        given.text or result.pick(full="python-docs", quick="python-docs", toy=__file__),
         "--tokenizer",
         "bpe",
         "--vocab-size",

@@ -21,7 +21,7 @@ def made_up(folder: Path) -> tuple[Path, Path]:
     free = [draw.random() for _ in wild]
     homologs = [
         "".join(
-            draw.choice(LETTERS) if draw.random() < share else letter for letter, share in zip(wild, free, strict=True)
+            draw.choice(LETTERS + "-") if draw.random() < share else letter for letter, share in zip(wild, free, strict=True)
         )
         for _ in range(300)
     ]

@@ -25,7 +25,7 @@ def train(result: Reproduction, name: str, text: Path | None) -> Path:
     store = result.runs / "objectives-data"
     result.run(
         "prepare",
-        text or "python-docs",
+        text or result.pick(full="python-docs", quick="python-docs", toy=__file__),
         "--tokenizer",
         "characters",
         "--unit",
