@@ -28,19 +28,9 @@ def main() -> int:
         result.runs.mkdir(parents=True, exist_ok=True)
         pairs = result.runs / "few-pairs.tsv"
         pairs.write_text(FEW, encoding="utf-8")
-    store = result.runs / "pairs-data"
-    result.run(
-        "prepare",
-        given.text or result.pick(full="python-docs", quick="python-docs", toy=__file__),
-        "--tokenizer",
-        "bpe",
-        "--vocab-size",
-        result.pick(full=8192, quick=4096, toy=300),
-        "--unit",
-        "paragraph",
-        "--out",
-        store,
-    )
+    source = given.text or result.pick(full="python-docs", quick="python-docs", toy=__file__)
+    words = result.pick(full=8192, quick=4096, toy=300)
+    store = result.prepare("pairs", source, "--tokenizer", "bpe", "--vocab-size", words, "--unit", "paragraph")
     width, layers, length = result.pick(full=(256, 6, 128), quick=(128, 4, 128), toy=(32, 1, 32))
     steps, batch = result.pick(full=(6000, 64), quick=(500, 32), toy=(2, 4))
     run = result.train(

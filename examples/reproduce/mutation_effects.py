@@ -21,7 +21,8 @@ def made_up(folder: Path) -> tuple[Path, Path]:
     free = [draw.random() for _ in wild]
     homologs = [
         "".join(
-            draw.choice(LETTERS + "-") if draw.random() < share else letter for letter, share in zip(wild, free, strict=True)
+            draw.choice(LETTERS + "-") if draw.random() < share else letter
+            for letter, share in zip(wild, free, strict=True)
         )
         for _ in range(300)
     ]
@@ -45,18 +46,9 @@ def main() -> int:
     if result.size == "full" and given.alignment is None:
         raise SystemExit("The full result needs --alignment HOMOLOGS and --mutants MUTANTS; --quick makes up a family.")
     alignment, mutants = (given.alignment, given.mutants) if given.alignment else made_up(result.runs / "family")
-    store = result.runs / "family-data"
-    result.run(
-        "prepare",
-        alignment,
-        "--inserts",
-        "drop",
-        "--tokenizer",
-        "characters",
-        "--out",
-        store,
-        "--valid-fraction",
-        0.02 if given.alignment else 0.1,
+    held_out = 0.02 if given.alignment else 0.1
+    store = result.prepare(
+        "family", alignment, "--inserts", "drop", "--tokenizer", "characters", "--valid-fraction", held_out
     )
     width, layers = result.pick(full=(128, 4), quick=(64, 2), toy=(32, 1))
     steps, batch = result.pick(full=(1800, 16), quick=(300, 16), toy=(2, 4))

@@ -22,18 +22,9 @@ PUBLISHED = "(perplexity per token on LM1B, 2503.09573)"
 
 def train(result: Reproduction, name: str, text: Path | None) -> Path:
     """Train one of the models, or find it done, and return its run."""
-    store = result.runs / "objectives-data"
-    result.run(
-        "prepare",
-        text or result.pick(full="python-docs", quick="python-docs", toy=__file__),
-        "--tokenizer",
-        "characters",
-        "--unit",
-        "paragraph",
-        "--valid-fraction",
-        0.1,
-        "--out",
-        store,
+    source = text or result.pick(full="python-docs", quick="python-docs", toy=__file__)
+    store = result.prepare(
+        "objectives", source, "--tokenizer", "characters", "--unit", "paragraph", "--valid-fraction", 0.1
     )
     width, layers, length = result.pick(full=(128, 4, 256), quick=(64, 3, 128), toy=(32, 1, 32))
     steps, batch = result.pick(full=(2000, 32), quick=(300, 16), toy=(2, 4))

@@ -17,7 +17,8 @@ OPENING = """# Results
 
 Known results of the literature, measured again with this library. `make reproduce-quick` runs reduced versions of results 1 to 3 with pass marks, and ends with an error
 where one is missed. `make reproduce` runs all of them. Each result is a script of `examples/reproduce`, and its figures come from the commands below it. "Published" figures
-are those of the cited papers, on their data and sizes. `examples/reproduce/page.py` writes this page from the JSON files.
+are those of the cited papers, on their data and sizes. Where processor time is far below wall time, the machine had other work. `examples/reproduce/page.py` writes this
+page from the JSON files.
 """
 
 

@@ -68,25 +68,27 @@ class Reproduction:
         """Return the setting of this size."""
         return {"full": full, "quick": quick, "toy": toy}[self.size]
 
-    def run(self, *words: object, module: str = "unmask") -> dict[str, Any]:
+    def run(self, *words: object, makes: Path | None = None) -> dict[str, Any]:
         """Run a command of ``unmask``, and return the JSON that it prints (empty for others).
+
+        Args:
+            words: the command.
+            makes: a file or folder that it writes; if that is gone, a command that was done is run again.
 
         Raises:
             SystemExit: the command failed; its messages are above.
         """
         arguments = [str(word) for word in words]
-        command = shlex.join([module, *arguments])
+        command = shlex.join(["unmask", *arguments])
         kept = self.runs / "commands" / f"{hashlib.sha256(command.encode()).hexdigest()[:16]}.json"
-        record = (
-            json.loads(kept.read_text())
-            if kept.is_file()
-            else {"command": command, "seconds": 0.0, "processor_seconds": 0.0, "done": False}
-        )
+        record = {"command": command, "seconds": 0.0, "processor_seconds": 0.0, "done": False}
+        if kept.is_file() and (makes is None or makes.exists()):
+            record = json.loads(kept.read_text(encoding="utf-8"))
         print(f"$ {command}" + (f"   # done, in {record['seconds']:.0f} s" if record["done"] else ""), flush=True)
         if not record["done"]:
             kept.parent.mkdir(parents=True, exist_ok=True)
             with _timed(record, kept):
-                done = subprocess.run([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True)
+                done = subprocess.run([sys.executable, "-m", "unmask", *arguments], stdout=subprocess.PIPE, text=True)
                 if done.returncode:
                     raise SystemExit(f"{command}\nended with code {done.returncode}; its messages are above.")
                 record |= {"done": True, "output": json.loads(done.stdout) if "--json" in arguments else {}}
@@ -99,13 +101,20 @@ class Reproduction:
         given = [word for setting in settings for word in ("--set", setting)] + (
             ["--source", str(source)] if source else []
         )
-        self.run("task", name, "--out", place, "--rows", rows, "--seed", self.seed, *given)
+        self.run("task", name, "--out", place, "--rows", rows, "--seed", self.seed, *given, makes=place)
         return place / "config.yaml"
+
+    def prepare(self, name: str, *words: object) -> Path:
+        """Prepare a text, or find it done, and return the folder of its stores."""
+        store = self.runs / f"{name}-data"
+        self.run("prepare", *words, "--out", store, makes=store)
+        return store
 
     def train(self, name: str, *words: object) -> Path:
         """Train a run, or resume it, and return its folder."""
-        self.run("train", *words, f"run={self.runs / name}", f"seed={self.seed}")
-        return self.runs / name
+        run = self.runs / name
+        self.run("train", *words, f"run={run}", f"seed={self.seed}", makes=run)
+        return run
 
     def figure(
         self, name: str, estimate: dict[str, Any] | float, unit: str, *, published: str = "", mark: Mark | None = None
