@@ -171,6 +171,7 @@ class Noise:
         row_uniforms: float64 ``[B]`` in (0, 1): replace the rows' own uniforms for the mask rate (time sampling); or
             None.
         places: int64 ``[B, L]``, the number of each position within its document, in packed rows; None = ``counters``.
+        first: int64 ``[B]``, the number of each row's position 0, in place of ``counters`` that are consecutive; None = 0.
 
     Examples:
         >>> import torch
@@ -184,6 +185,7 @@ class Noise:
     counters: Int[Tensor, "batch seq"] | None = None
     row_uniforms: Float[Tensor, " batch"] | None = None
     places: Int[Tensor, "batch seq"] | None = None
+    first: Int[Tensor, " batch"] | None = None
 
     @classmethod
     def from_generator(
@@ -223,6 +225,8 @@ class Noise:
         if arrays.on_host(self.keys):
             row = where // max(1, length)
             counters = where - row * length if self.counters is None else self.counters.numpy().take(where)
+            if self.counters is None and self.first is not None:
+                counters += self.first.numpy().take(row)
             return _scramble(self._stream_words[stream].take(row) + counters * _STEP)
         return mix(self._seeds(stream, length).take(where))
 
@@ -270,21 +274,36 @@ class Noise:
         """Return 32 random bits per position, from half a word each: uint32 ``[B, L]`` in NumPy on a CPU, else
         int64.
         """
-        if self.counters is None and arrays.on_host(self.keys):
-            return _scramble(self._seeds(stream, (length + 1) // 2)).view(np.uint32)[:, :length]
-        counters = torch.arange(length, device=self.keys.device) if self.counters is None else self.counters
-        words = replace(self, counters=(counters >> 1).expand(len(self.keys), length))._bits(stream, length)
+        first = self.first
+        if self.counters is None and arrays.on_host(self.keys) and (first is None or not (first.numpy() & 1).any()):
+            words = self._row_seeds(stream, None if first is None else first >> 1, (length + 1) // 2)
+            return _scramble(words).view(np.uint32)[:, :length]
+        counters = self._counters(length)
+        words = Noise(self.keys, (counters >> 1).expand(len(self.keys), length))._bits(stream, length)
         halves = words >> 32 * (counters & 1) & 0xFFFFFFFF
         return halves.numpy().astype(np.uint32) if arrays.on_host(halves) else halves
 
     def _seeds(self, stream: Stream, length: int) -> Array:
         """Return the hash inputs of each position, int64 ``[B, L]``."""
-        if arrays.on_host(self.keys):
-            return self._stream_words[stream][:, None] + (
-                _steps(length) if self.counters is None else self.counters.numpy() * _STEP
-            )
-        counters = torch.arange(length, device=self.keys.device) if self.counters is None else self.counters
-        return self._stream_keys[stream][:, None] + counters * GOLDEN
+        if not arrays.on_host(self.keys):
+            return self._stream_keys[stream][:, None] + self._counters(length) * GOLDEN
+        if self.counters is not None:
+            return self._stream_words[stream][:, None] + self.counters.numpy() * _STEP
+        return self._row_seeds(stream, self.first, length)
+
+    def _row_seeds(self, stream: Stream, first: Int[Tensor, " batch"] | None, length: int) -> NDArray[np.int64]:
+        """Return the hash inputs of consecutive numbers from ``first`` (None = 0), for keys on a CPU."""
+        words: NDArray[np.int64] = self._stream_words[stream]
+        if first is not None:
+            words = words + first.numpy() * _STEP
+        return words[:, None] + _steps(length)
+
+    def _counters(self, length: int) -> Int[Tensor, "rows seq"]:
+        """Return the number of each position, int64 ``[B, L]`` or ``[1, L]``."""
+        if self.counters is not None:
+            return self.counters
+        index = torch.arange(length, device=self.keys.device)
+        return index[None] if self.first is None else self.first[:, None] + index
 
 
 @lru_cache(maxsize=16)

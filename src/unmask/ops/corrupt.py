@@ -24,10 +24,11 @@ from torch import Tensor
 from unmask.contracts import Corrupted
 from unmask.ops.corruption import bert_corruption, blockwise_corruption, count_corruption, uniform_corruption
 from unmask.ops.mask_rates import ConstantMaskRate, UniformMaskRate
-from unmask.ops.position_sampling import FixedCount, PositionSampler, bernoulli, successive
+from unmask.ops.position_sampling import FixedCount, PositionSampler, WeightedCount, bernoulli
 from unmask.ops.replacement import Replacement, ordinary_ids
 from unmask.ops.schedule import Schedule, as_schedule
 from unmask.ops.scheme import Corruption
+from unmask.ops.selection import gumbel_topk_scores, select_top
 from unmask.randomness import Noise
 
 
@@ -171,15 +172,18 @@ def corrupt_blockwise(
         >>> noise_mask.view(2, 4).sum(-1).tolist() == (4 * m[0, ::4]).round().tolist()  # exact counts in each block
         True
     """
-    corruption = blockwise_corruption(mask_token_id, block_size, eps, half_life_ratio, successive, min_count=0)
-    return _apply(replace(corruption, selection=_stating_rate(corruption.selection)), input_ids, loss_mask, generator)
+    weighted = WeightedCount(half_life_ratio, min_count=0, length=block_size)
+    corruption = blockwise_corruption(mask_token_id, block_size, eps)
+    return _apply(replace(corruption, selection=_stating_rate(weighted)), input_ids, loss_mask, generator)
 
 
-def _stating_rate(selection: PositionSampler) -> PositionSampler:
-    """Return ``selection`` with mask rates in place of its probabilities."""
+def _stating_rate(weighted: WeightedCount) -> PositionSampler:
+    """Return Gumbel top-k by the weights of ``weighted``, with mask rates in place of probabilities."""
 
     def stated(mask_rate: Tensor, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        return selection(mask_rate, eligible, noise)[0], mask_rate[:, None].expand(eligible.shape)
+        log_w, k = weighted.weights(mask_rate, eligible)
+        chosen = select_top(gumbel_topk_scores(log_w, noise), eligible, k)
+        return chosen, mask_rate[:, None].expand(eligible.shape)
 
     return stated
 

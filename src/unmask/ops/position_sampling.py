@@ -22,7 +22,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unmask.arrays import Array, as_array, as_tensor, count_rows, maximum, minimum, rounded_up, to_float32
+from unmask.arrays import (
+    Array,
+    as_array,
+    as_tensor,
+    count_rows,
+    extent,
+    maximum,
+    minimum,
+    rounded,
+    rounded_up,
+    to_float32,
+)
 from unmask.ops.selection import gumbel_topk_scores, select_top
 from unmask.randomness import Noise, Stream
 
@@ -137,13 +148,19 @@ class WeightedCount:
             )
 
     def __call__(self, mask_rate: Rates, eligible: Mask, noise: Noise) -> tuple[Mask, Probabilities]:
-        index = torch.arange(eligible.shape[1], device=eligible.device)
-        free = eligible.sum(-1)
-        first = torch.where(eligible, index, eligible.shape[1]).amin(-1)
-        last = torch.where(eligible, index, -1).amax(-1)
-        length = (last - first + 1).clamp(min=1) if self.length is None else torch.full_like(first, self.length)
-        slope = math.log(2) / (self.half_life_ratio * length) * (1 - mask_rate)
-        log_w = (slope[:, None] * (index - last[:, None])).masked_fill(~eligible, -torch.inf)  # largest is 0
-        k = torch.minimum(torch.round(mask_rate * free).long().clamp(min=self.min_count), free)
+        log_w, k = self.weights(mask_rate, eligible)
         p = inclusion(log_w, k)
         return self.draw(log_w, p, eligible, k, noise), p
+
+    def weights(self, mask_rate: Rates, eligible: Mask) -> tuple[Probabilities, Int[Tensor, " batch"]]:
+        """Return the log-weights ``[B, L]``, float64 and at most 0, and the counts ``k [B]``."""
+        among, rate = as_array(eligible), as_array(mask_rate)
+        free, (first, last) = count_rows(among), extent(among)
+        length = maximum(last - first + 1, 1) if self.length is None else self.length
+        slope = math.log(2) / self.half_life_ratio * (1 - rate) / length
+        k = minimum(maximum(rounded(rate * free), self.min_count), free)
+        index = as_array(torch.arange(eligible.shape[1], device=eligible.device, dtype=mask_rate.dtype))
+        log_w = as_tensor((index - last[:, None]) * slope[:, None])  # the largest of a row is 0
+        if not bool(eligible.all()):
+            log_w = log_w.masked_fill_(~eligible, -torch.inf)
+        return log_w, as_tensor(k)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -92,9 +93,7 @@ def _limit(rate: float) -> int:
 def _masked(
     input_ids: Int[Tensor, "batch seq"], selected: Bool[Tensor, "batch seq"], mask: int
 ) -> Int[Tensor, "batch seq"]:
-    if arrays.on_host(input_ids):  # NumPy broadcasts a Python number; torch would first make a tensor of it
-        return torch.from_numpy(np.where(selected.numpy(), mask, input_ids.numpy()))
-    return torch.where(selected, mask, input_ids)
+    return as_tensor(arrays.filled(as_array(input_ids), as_array(selected), mask))
 
 
 def _run_starts(selected: Bool[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]:
@@ -106,7 +105,10 @@ def _run_starts(selected: Bool[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]
 
 
 def ordinary_ids(vocab_size: int, special_ids: tuple[int, ...]) -> Int[Tensor, " ordinary"]:
-    """Return the ids of a vocabulary that are not special, ascending."""
-    keep = torch.ones(vocab_size, dtype=torch.bool)
-    keep[[i for i in special_ids if i < vocab_size]] = False
-    return keep.nonzero()[:, 0]
+    """Return the ids of a vocabulary that are not special, ascending; one read-only tensor for all calls."""
+    return _ordinary_ids(vocab_size, tuple(sorted({int(i) for i in special_ids if i < vocab_size})))
+
+
+@lru_cache(maxsize=16)
+def _ordinary_ids(vocab_size: int, special_ids: tuple[int, ...]) -> Int[Tensor, " ordinary"]:
+    return torch.from_numpy(np.delete(np.arange(vocab_size), special_ids))

@@ -8,10 +8,13 @@ Shapes: scores ``[B, L]``, candidates ``[B, L]`` bool, budgets ``[B]``.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
+from unmask.arrays import count_rows, on_host
 from unmask.devices import wide
 from unmask.randomness import Noise, Stream
 
@@ -41,12 +44,38 @@ def select_top(
         >>> select_top(scores, candidates, torch.tensor([2]))
         tensor([[False, False,  True,  True]])
     """
-    # Candidates first, then by falling score; both sorts are stable, so equal scores stay in order.
+    if on_host(scores) and (chosen := _above_threshold(scores, candidates, budget)) is not None:
+        return chosen
+    # Stable, so that equal scores stay in order.
     by_score = torch.argsort(scores, dim=-1, descending=True, stable=True)
     rank_free = candidates.gather(-1, by_score)
     place = rank_free.long().cumsum(-1)  # 1-based place among the candidates
     taken = rank_free & (place <= budget[:, None])
     return torch.zeros_like(candidates).scatter(-1, by_score, taken)
+
+
+def _above_threshold(scores: Tensor, candidates: Tensor, budget: Tensor) -> Tensor | None:
+    """Compute :func:`select_top` by each row's threshold, from a 32-bit sort of the scores; None if there are ties.
+
+    Rounding to float32 keeps the order, so a row has too many scores at its threshold or the right ones.
+    """
+    among, rows, length = candidates.numpy(), *candidates.shape
+    if not among.size:
+        return None
+    keys = (scores if scores.dtype in (torch.float32, torch.float64) else scores.float()).detach().numpy()
+    keys = keys.astype(np.float32)
+    if np.count_nonzero(among) == among.size:
+        k = np.clip(budget.numpy(), 0, length)
+    else:
+        keys[~among] = -np.inf
+        k = np.clip(budget.numpy(), 0, count_rows(among))
+    places = np.arange(1, rows + 1) * length - np.maximum(k, 1)
+    least: NDArray[np.float32] = np.sort(keys, axis=-1).take(places)
+    chosen: NDArray[np.bool_] = keys >= least[:, None]
+    if len(empty := np.flatnonzero(k == 0)):
+        chosen[empty] = False
+    chosen &= among
+    return torch.from_numpy(chosen) if np.count_nonzero(chosen) == np.add.reduce(k) else None
 
 
 def gumbel(uniforms: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -58,7 +87,14 @@ def gumbel_topk_scores(
     log_w: Float[Tensor, "rows items"], noise: Noise, stream: Stream = Stream.SELECTION
 ) -> Float[Tensor, "rows items"]:
     """Return perturbed log-weights, whose top k are a weighted sample without replacement (Kool et al. 2019)."""
-    return wide(log_w) + gumbel(noise.per_token(stream, log_w.shape[-1]))
+    uniforms = noise.per_token(stream, log_w.shape[-1])
+    if not on_host(uniforms):
+        return wide(log_w) + gumbel(uniforms)
+    scores = uniforms.numpy()  # in place, in NumPy, whose logarithms are three times as fast
+    np.log(scores, out=scores)
+    np.negative(scores, out=scores)
+    np.log(scores, out=scores)
+    return torch.from_numpy(np.subtract(log_w.numpy(), scores, out=scores))
 
 
 def _batched_gumbel_topk(
