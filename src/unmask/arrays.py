@@ -7,11 +7,15 @@ slices, masks, arithmetic and ``take`` at flat indices; this module has the othe
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from unmask.devices import wide_dtype
 
 Array = Any  # a NumPy array, or a tensor on an accelerator
 
@@ -92,6 +96,33 @@ def extent(mask: Array) -> tuple[Array, Array]:
         return mask.argmax(axis=-1), mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=-1)
     index = torch.arange(mask.shape[1], device=mask.device)
     return torch.where(mask, index, mask.shape[1]).amin(-1), torch.where(mask, index, -1).amax(-1)
+
+
+def all_true(mask: Array) -> bool:
+    """Return whether a mask on a CPU is True everywhere; False on an accelerator, which is not waited for."""
+    return isinstance(mask, np.ndarray) and np.count_nonzero(mask) == mask.size
+
+
+@lru_cache(maxsize=16)
+def row_starts(rows: int, length: int) -> NDArray[np.int64]:
+    """Return the start of each row in a flattened batch; read-only by convention."""
+    starts: NDArray[np.int64] = np.arange(rows) * length
+    return starts
+
+
+def columns(rows: int, length: int, start: int, device: torch.device, single: bool) -> Array:
+    """Return ``start, start + 1, ..`` in each row, float32 (``single``) or the widest float; read-only by convention."""
+    return as_array(_columns(rows, length, start, device, torch.float32 if single else wide_dtype(device)))
+
+
+@lru_cache(maxsize=16)
+def _columns(rows: int, length: int, start: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.arange(start, start + length, device=device, dtype=dtype).repeat(rows, 1)
+
+
+def spread(x: Array, length: int) -> Array:
+    """Return a number for each row ``[B]`` as ``[B, length]``."""
+    return np.repeat(x, length).reshape(-1, length) if isinstance(x, np.ndarray) else x[:, None].expand(-1, length)
 
 
 def count_rows(mask: Array) -> Array:

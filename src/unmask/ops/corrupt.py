@@ -16,11 +16,13 @@ Shapes: ids, masks and probabilities ``[B, L]``.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unmask.arrays import as_array, as_tensor, spread, to_float32
 from unmask.contracts import Corrupted
 from unmask.ops.corruption import bert_corruption, blockwise_corruption, count_corruption, uniform_corruption
 from unmask.ops.mask_rates import ConstantMaskRate, UniformMaskRate
@@ -28,8 +30,12 @@ from unmask.ops.position_sampling import FixedCount, PositionSampler, WeightedCo
 from unmask.ops.replacement import Replacement, ordinary_ids
 from unmask.ops.schedule import Schedule, as_schedule
 from unmask.ops.scheme import Corruption
-from unmask.ops.selection import gumbel_topk_scores, select_top
+from unmask.ops.selection import sample_weighted
 from unmask.randomness import Noise
+
+
+# Corruptions are constants: a call costs a look-up in place of five objects and their checks.
+_uniform, _bert = lru_cache(maxsize=16)(uniform_corruption), lru_cache(maxsize=16)(bert_corruption)
 
 
 def _apply(
@@ -46,7 +52,9 @@ def _apply(
             f"{list(ids.shape)}. Give 1 (or True) or 0 for each token."
         )
     noise = Noise.from_generator(ids.shape[0], generator, ids.device)
-    noisy, selected, p = corruption(ids, eligible, replace(noise, row_uniforms=row_uniforms))
+    if row_uniforms is not None:
+        noise = replace(noise, row_uniforms=row_uniforms)
+    noisy, selected, p = corruption(ids, eligible, noise)
     return Corrupted(noisy, selected, p.contiguous())
 
 
@@ -92,7 +100,7 @@ def corrupt_uniform(
         >>> torch.equal(noisy, torch.where(noise_mask, 0, ids)), p_mask.shape
         (True, torch.Size([1, 8]))
     """
-    return _apply(uniform_corruption(mask_token_id, eps), input_ids, loss_mask, generator)
+    return _apply(_uniform(mask_token_id, eps), input_ids, loss_mask, generator)
 
 
 def corrupt_bert(
@@ -131,8 +139,8 @@ def corrupt_bert(
         >>> torch.equal(noisy[~noise_mask], ids[~noise_mask]), round(p_mask[0, 0].item(), 4)
         (True, 0.15)
     """
-    corruption = bert_corruption(
-        mask_token_id, vocab_size, special_ids, probability, mask_replace_prob, random_replace_prob
+    corruption = _bert(
+        mask_token_id, vocab_size, tuple(special_ids), probability, mask_replace_prob, random_replace_prob
     )
     return _apply(corruption, input_ids, loss_mask, generator)
 
@@ -172,18 +180,21 @@ def corrupt_blockwise(
         >>> noise_mask.view(2, 4).sum(-1).tolist() == (4 * m[0, ::4]).round().tolist()  # exact counts in each block
         True
     """
+    return _apply(_blockwise(mask_token_id, block_size, eps, half_life_ratio), input_ids, loss_mask, generator)
+
+
+@lru_cache(maxsize=16)
+def _blockwise(mask_token_id: int, block_size: int | None, eps: float, half_life_ratio: float) -> Corruption:
     weighted = WeightedCount(half_life_ratio, min_count=0, length=block_size)
-    corruption = blockwise_corruption(mask_token_id, block_size, eps)
-    return _apply(replace(corruption, selection=_stating_rate(weighted)), input_ids, loss_mask, generator)
+    return replace(blockwise_corruption(mask_token_id, block_size, eps), selection=_stating_rate(weighted))
 
 
 def _stating_rate(weighted: WeightedCount) -> PositionSampler:
     """Return Gumbel top-k by the weights of ``weighted``, with mask rates in place of probabilities."""
 
     def stated(mask_rate: Tensor, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        log_w, k = weighted.weights(mask_rate, eligible)
-        chosen = select_top(gumbel_topk_scores(log_w, noise), eligible, k)
-        return chosen, mask_rate[:, None].expand(eligible.shape)
+        log_w, k = weighted.weights(mask_rate, eligible, single=True)
+        return sample_weighted(log_w, k, eligible, noise), as_tensor(spread(to_float32(as_array(mask_rate)), eligible.shape[1]))
 
     return stated
 

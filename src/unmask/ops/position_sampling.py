@@ -24,6 +24,8 @@ from torch import Tensor
 
 from unmask.arrays import (
     Array,
+    all_true,
+    columns,
     as_array,
     as_tensor,
     count_rows,
@@ -32,9 +34,10 @@ from unmask.arrays import (
     minimum,
     rounded,
     rounded_up,
+    spread,
     to_float32,
 )
-from unmask.ops.selection import gumbel_topk_scores, select_top
+from unmask.ops.selection import sample_weighted
 from unmask.randomness import Noise, Stream
 
 Rates = Float[Tensor, " batch"]
@@ -115,7 +118,7 @@ def systematic(log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Te
 
 def successive(log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Tensor, " batch"], noise: Noise) -> Mask:
     """Select exactly ``k`` positions one after another by weight, without replacement (Gumbel top-k)."""
-    return select_top(gumbel_topk_scores(log_w, noise), eligible, k)
+    return sample_weighted(log_w, k, eligible, noise)
 
 
 @dataclass(frozen=True)
@@ -152,15 +155,21 @@ class WeightedCount:
         p = inclusion(log_w, k)
         return self.draw(log_w, p, eligible, k, noise), p
 
-    def weights(self, mask_rate: Rates, eligible: Mask) -> tuple[Probabilities, Int[Tensor, " batch"]]:
-        """Return the log-weights ``[B, L]``, float64 and at most 0, and the counts ``k [B]``."""
-        among, rate = as_array(eligible), as_array(mask_rate)
-        free, (first, last) = count_rows(among), extent(among)
-        length = maximum(last - first + 1, 1) if self.length is None else self.length
-        slope = math.log(2) / self.half_life_ratio * (1 - rate) / length
-        k = minimum(maximum(rounded(rate * free), self.min_count), free)
-        index = as_array(torch.arange(eligible.shape[1], device=eligible.device, dtype=mask_rate.dtype))
-        log_w = as_tensor((index - last[:, None]) * slope[:, None])  # the largest of a row is 0
-        if not bool(eligible.all()):
-            log_w = log_w.masked_fill_(~eligible, -torch.inf)
-        return log_w, as_tensor(k)
+    def weights(
+        self, mask_rate: Rates, eligible: Mask, single: bool = False
+    ) -> tuple[Probabilities, Int[Tensor, " batch"]]:
+        """Return the log-weights ``[B, L]``, at most 0, and the counts ``k [B]``; ``single`` = weights in float32."""
+        among, rate, (rows, width) = as_array(eligible), as_array(mask_rate), eligible.shape
+        from_end = columns(rows, width, 1 - width, eligible.device, single)
+        if every := all_true(among):  # the usual case, without counts of rows
+            free = extents = width
+        else:
+            free, (first, last) = count_rows(among), extent(among)
+            from_end = from_end + (width - 1 - last)[:, None]
+            extents = maximum(last - first + 1, 1)
+        k = rounded(rate * free)
+        if self.min_count:
+            k = minimum(maximum(k, self.min_count), free)
+        slope = (1 - rate) / (extents if self.length is None else self.length) * (math.log(2) / self.half_life_ratio)
+        log_w = as_tensor(spread(to_float32(slope) if single else slope, width) * from_end)  # the largest of a row is 0
+        return log_w if every else log_w.masked_fill_(~eligible, -torch.inf), as_tensor(k)

@@ -136,7 +136,7 @@ class Corruption:
     def _in_blocks(self, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Select within each block as in a row: reshape blocks ``[B, K, W]`` to rows ``[B * K, W]`` and back."""
         assert self.block_size is not None
-        if noise.counters is None and noise.places is None and noise.first is None:
+        if noise.counters is None and noise.places is None and noise.blocks is None:
             return self._in_even_blocks(eligible, noise)
         rows, width = eligible.shape
         index = torch.arange(width, device=eligible.device).expand(rows, width)
@@ -168,14 +168,14 @@ class Corruption:
         assert self.block_size is not None
         rows, width = eligible.shape
         blocks = -(-width // self.block_size)
-        if width % self.block_size:
+        uneven = width % self.block_size > 0
+        if uneven:
             eligible = pad(eligible, (0, blocks * self.block_size - width))
-        number = torch.arange(blocks, device=eligible.device).expand(rows, blocks)
-        keys = fold(fold(noise.keys, int(Stream.BLOCK))[:, None], number).flatten()
-        folded = Noise(keys, first=(number * self.block_size).flatten())
+        folded = noise.of_blocks(blocks, self.block_size)
         rates = self._block_rates(folded, noise.row_uniforms, blocks)
-        selected, p = self.selection(rates, eligible.view(-1, self.block_size), folded)
-        return selected.view(rows, -1)[:, :width].contiguous(), p.reshape(rows, -1)[:, :width]
+        selected, p = self.selection(rates, eligible.reshape(-1, self.block_size), folded)
+        selected, p = selected.view(rows, -1), p.reshape(rows, -1)
+        return (selected[:, :width].contiguous(), p[:, :width]) if uneven else (selected, p)
 
     def _block_rates(self, folded: Noise, row_uniforms: Tensor | None, blocks: int) -> Float[Tensor, " rows_blocks"]:
         """Return the mask rates of all blocks, row after row."""
