@@ -156,3 +156,23 @@ def test_the_hash_is_splitmix64_with_unsigned_shifts():
     assert mix(torch.tensor(values)).tolist() == [reference(v) for v in values]
     assert _mix_signed(torch.tensor(values)).tolist() == [reference(v) for v in values]  # what accelerators run
     assert mix(torch.tensor(5)).shape == () and mix(torch.zeros(2, 0, dtype=torch.long)).shape == (2, 0)
+
+
+def test_inclusion_probabilities_are_those_of_bisection_whatever_the_batch():
+    g = torch.Generator().manual_seed(0)
+    for spread in (0.0, 3.0, 60.0):
+        log_w = -spread * torch.rand(60, 16, generator=g, dtype=torch.float64)
+        log_w -= log_w.amax(-1, keepdim=True)
+        k = torch.randint(0, 17, (60,), generator=g)
+        low, high = torch.full((60,), -50.0, dtype=torch.float64), torch.full((60,), 90.0, dtype=torch.float64)
+        for _ in range(100):
+            middle = (low + high) / 2
+            below = (1 - torch.exp(-torch.exp(log_w + middle[:, None]))).sum(-1) < k
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        expected = 1 - torch.exp(-torch.exp(log_w + low[:, None]))
+        p = inclusion(log_w, k)
+        inner = (k > 0) & (k < 16)
+        assert torch.allclose(p[inner], expected[inner], atol=1e-10)
+        assert torch.equal(p[~inner], (k[~inner] > 0).double()[:, None].expand(-1, 16))
+        for row in range(0, 60, 7):
+            assert torch.equal(inclusion(log_w[row : row + 1], k[row : row + 1])[0], p[row])

@@ -32,11 +32,13 @@ from unmask.arrays import (
     extent,
     maximum,
     minimum,
+    on_host,
     rounded,
     rounded_up,
     spread,
     to_float32,
 )
+from unmask.devices import wide
 from unmask.ops.selection import sample_weighted
 from unmask.randomness import Noise, Stream
 
@@ -89,16 +91,29 @@ def inclusion(log_w: Probabilities, k: Int[Tensor, " batch"]) -> Probabilities:
     """
     possible = log_w > -torch.inf
     n = possible.sum(-1)
-    spread = torch.where(possible, -log_w, 0.0).amax(-1)
-    low = torch.full_like(spread, -40.0)
-    high = spread + 5.0
-    for _ in range(60):  # bisection on log tau
-        middle = (low + high) / 2
-        below = (-torch.expm1(-torch.exp(log_w + middle[:, None]))).sum(-1) < k
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    p = -torch.expm1(-torch.exp(log_w + ((low + high) / 2)[:, None]))
+    spread_of_weights = torch.where(possible, -log_w, 0.0).amax(-1)
+    low, high = torch.full_like(spread_of_weights, -40.0), spread_of_weights + 5.0
+    # Newton's method on log tau, from the solution for small k; bisection where a step leaves the bracket.
+    x = (wide(k).clamp(min=0.5).log() - log_w.logsumexp(-1).clamp(min=0.0)).clamp(low, high)
+    inner = (k > 0) & (k < n)
+    moving = inner
+    for _ in range(_LARGEST_NUMBER_OF_STEPS):
+        e = torch.exp(log_w + x[:, None])
+        kept = torch.exp(-e)
+        excess = (1 - kept).sum(-1) - k
+        low, high = torch.where(excess < 0, x, low), torch.where(excess < 0, high, x)
+        newton = x - excess / (e * kept).sum(-1)
+        moving = moving & ((newton - x).abs() > 1e-13) & (excess.abs() > 2e-15 * n)  # rows stop one by one
+        if on_host(x) and not bool(moving.any()):
+            break
+        step = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
+        x = torch.where(moving, step, x)
+    p = -torch.expm1(-torch.exp(log_w + x[:, None]))
     p = torch.where((k == n)[:, None], possible.to(p.dtype), p)
     return torch.where((k == 0)[:, None], 0.0, p)
+
+
+_LARGEST_NUMBER_OF_STEPS = 60
 
 
 def systematic(log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Tensor, " batch"], noise: Noise) -> Mask:

@@ -114,21 +114,26 @@ def _smallest_quotients(
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Return the ``k`` smallest ``E / w`` of each row, and the rows in which rounding could change them."""
     rows, length = among.shape
+    every = all_true(among)
     inverse = np.negative(log_w, dtype=np.float32, casting="same_kind")
-    np.exp(np.minimum(inverse, 80.0, out=inverse), out=inverse)
+    if not every:
+        inverse[~among] = 0.0
+    if inverse.max() > _WIDEST or inverse.min() < -_WIDEST:
+        return among.copy(), np.arange(rows)
+    np.exp(inverse, out=inverse)
     quotients = halves.astype(np.float32)
     quotients *= np.float32(2.0**-32)
     quotients += np.float32(2.0**-33)
     np.log(quotients, out=quotients)  # -E
     quotients *= inverse
-    if not (every := all_true(among)):
-        quotients[~among], inverse[~among] = -np.inf, 0.0
+    if not every:
+        quotients[~among] = -np.inf
     bits = quotients.view(np.uint32)  # negative floats as integers: ascending in E / w, and sorted in half the time
     in_order = np.sort(bits, axis=-1)
     ends = row_starts(rows, length) + k
     last = in_order.take(ends - 1, mode="clip")
     left_out = in_order.take(ends, mode="clip").view(np.float32)
-    # Rounding moves E by up to 2^-23, and E / w by up to 2^-20 of itself besides.
+    # Rounding moves E by up to 2^-23, and E / w by up to 2^-19 of itself besides.
     unsure = (left_out >= last.view(np.float32) * _SURELY - 2.0**-21 * inverse.max()).nonzero()[0]
     last[k == 0] = 0
     chosen: NDArray[np.bool_] = bits <= last[:, None]
@@ -137,7 +142,8 @@ def _smallest_quotients(
     return chosen, unsure[(k[unsure] > 0) & (k[unsure] < length)]  # the samples of none and of all are certain
 
 
-_SURELY = np.float32(1 + 2.0**-18)
+_SURELY = np.float32(1 + 2.0**-17)
+_WIDEST = 16.0  # largest log-weight whose exponential float32 has to within 2^-19 of itself
 
 
 def _batched_gumbel_topk(
