@@ -46,6 +46,11 @@ def flat_nonzero(mask: Array) -> Array:
     return index[0] if isinstance(mask, np.ndarray) else index[:, 0]
 
 
+def running_maximum(x: Array) -> Array:
+    """Return the largest number of each row up to each column."""
+    return np.maximum.accumulate(x, axis=-1) if isinstance(x, np.ndarray) else x.cummax(-1).values
+
+
 def to_int64(x: Array) -> Array:
     """Truncate numbers to int64."""
     return x.astype(np.int64) if isinstance(x, np.ndarray) else x.long()

@@ -241,6 +241,10 @@ class Noise:
         """Return one uniform per position, ``[B, L]``."""
         return _unit(self._bits(stream, length))
 
+    def per_token_at(self, stream: Stream, where: Array, length: int) -> Float[Tensor, " places"]:
+        """Return the uniforms of :meth:`per_token` at flat indices ``where`` of the batch."""
+        return _unit(arrays.as_tensor(self.words_at(stream, where, length)))
+
     def words_at(self, stream: Stream, where: Array, length: int) -> Array:
         """Return 64 random bits, as signed integers, at flat indices ``where`` of the batch (an array of
         ``unmask.arrays``).

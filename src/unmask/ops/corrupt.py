@@ -25,7 +25,7 @@ from torch import Tensor
 from unmask.arrays import as_array, as_tensor, spread, to_float32
 from unmask.contracts import Corrupted
 from unmask.ops.corruption import bert_corruption, blockwise_corruption, count_corruption, uniform_corruption
-from unmask.ops.mask_rates import ConstantMaskRate, UniformMaskRate
+from unmask.ops.mask_rates import UniformMaskRate
 from unmask.ops.position_sampling import FixedCount, PositionSampler, WeightedCount, bernoulli
 from unmask.ops.replacement import Replacement, ordinary_ids
 from unmask.ops.schedule import Schedule, as_schedule
@@ -45,17 +45,23 @@ def _apply(
     generator: torch.Generator | None,
     row_uniforms: Tensor | None = None,
 ) -> Corrupted:
+    ids, eligible = _checked(input_ids, loss_mask)
+    noise = Noise.from_generator(ids.shape[0], generator, ids.device)
+    if row_uniforms is not None:
+        noise = replace(noise, row_uniforms=row_uniforms)
+    noisy, selected, p = corruption(ids, eligible, noise)
+    return Corrupted(noisy, selected, p.contiguous())
+
+
+def _checked(input_ids: Tensor, loss_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the ids as int64 and the maskable positions as booleans, ``[B, L]`` both."""
     ids, eligible = _rows(input_ids), torch.as_tensor(loss_mask, device=input_ids.device).bool()
     if eligible.shape != ids.shape:
         raise ValueError(
             f"loss_mask marks the tokens that may be masked, and its shape {list(eligible.shape)} differs from that of the ids, "
             f"{list(ids.shape)}. Give 1 (or True) or 0 for each token."
         )
-    noise = Noise.from_generator(ids.shape[0], generator, ids.device)
-    if row_uniforms is not None:
-        noise = replace(noise, row_uniforms=row_uniforms)
-    noisy, selected, p = corruption(ids, eligible, noise)
-    return Corrupted(noisy, selected, p.contiguous())
+    return ids, eligible
 
 
 def _rows(input_ids: Tensor) -> Int[Tensor, "batch seq"]:
@@ -288,4 +294,6 @@ def corrupt_all_masked(input_ids: Tensor, loss_mask: Tensor, mask_token_id: int)
         >>> corrupt_all_masked(torch.tensor([[5, 6, 7]]), torch.tensor([[0, 1, 1]]), mask_token_id=0).noisy_input_ids
         tensor([[5, 0, 0]])
     """
-    return _apply(Corruption(ConstantMaskRate(1.0), bernoulli, Replacement(mask_token_id)), input_ids, loss_mask, None)
+    ids, eligible = _checked(input_ids, loss_mask)
+    noisy = torch.where(eligible, mask_token_id, ids)
+    return Corrupted(noisy, eligible.clone(), torch.ones(ids.shape, device=ids.device))

@@ -18,8 +18,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unmask.arrays import (
@@ -32,13 +34,11 @@ from unmask.arrays import (
     extent,
     maximum,
     minimum,
-    on_host,
     rounded,
     rounded_up,
     spread,
     to_float32,
 )
-from unmask.devices import wide
 from unmask.ops.selection import sample_weighted
 from unmask.randomness import Noise, Stream
 
@@ -89,31 +89,38 @@ def inclusion(log_w: Probabilities, k: Int[Tensor, " batch"]) -> Probabilities:
         log_w: float64 ``[B, L]``, the largest of each row near 0; ``-inf`` has probability 0.
         k: ``[B]``, at most the number of finite log-weights.
     """
-    possible = log_w > -torch.inf
-    n = possible.sum(-1)
-    spread_of_weights = torch.where(possible, -log_w, 0.0).amax(-1)
-    low, high = torch.full_like(spread_of_weights, -40.0), spread_of_weights + 5.0
-    # Newton's method on log tau, from the solution for small k; bisection where a step leaves the bracket.
-    x = (wide(k).clamp(min=0.5).log() - log_w.logsumexp(-1).clamp(min=0.0)).clamp(low, high)
-    inner = (k > 0) & (k < n)
-    moving = inner
-    for _ in range(_LARGEST_NUMBER_OF_STEPS):
-        e = torch.exp(log_w + x[:, None])
-        kept = torch.exp(-e)
-        excess = (1 - kept).sum(-1) - k
-        low, high = torch.where(excess < 0, x, low), torch.where(excess < 0, high, x)
-        newton = x - excess / (e * kept).sum(-1)
-        moving = moving & ((newton - x).abs() > 1e-13) & (excess.abs() > 2e-15 * n)  # rows stop one by one
-        if on_host(x) and not bool(moving.any()):
+    log_weights, count = log_w.double().cpu().numpy(), k.cpu().numpy()
+    possible = log_weights > -np.inf
+    n = count_rows(possible)
+    p = possible.astype(np.float64)
+    p[count == 0] = 0.0
+    rows = np.flatnonzero((count > 0) & (count < n))
+    p[rows] = _inclusion(log_weights[rows], count[rows])
+    return torch.from_numpy(p).to(log_w)
+
+
+def _inclusion(log_w: NDArray[np.float64], k: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Solve for ``x = log tau`` by Newton's method, or bisection where a step leaves the bracket; rows stop one by one."""
+    low, high = np.full(len(k), -40.0), np.maximum(-np.where(log_w > -np.inf, log_w, 0.0).min(-1, initial=0.0), 0.0) + 5.0
+    x = np.clip(np.log(k) - np.log(np.exp(log_w).sum(-1)), low, high)  # exact for small k
+    moving, left = np.arange(len(k)), log_w
+    for _ in range(60):
+        e = np.exp(left + x[moving, None])
+        kept = np.exp(-e)
+        excess = left.shape[1] - kept.sum(-1) - k[moving]
+        here = x[moving]
+        low[moving], high[moving] = np.where(excess < 0, here, low[moving]), np.where(excess < 0, high[moving], here)
+        e *= kept
+        with np.errstate(divide="ignore", invalid="ignore"):
+            newton = here - excess / e.sum(-1)
+        inside = (newton > low[moving]) & (newton < high[moving])
+        on = (np.abs(newton - here) > 1e-13) & (np.abs(excess) > 2e-15 * left.shape[1])
+        x[moving] = np.where(on, np.where(inside, newton, (low[moving] + high[moving]) / 2), here)
+        if not on.all():
+            moving, left = moving[on], left[on]
+        if not len(moving):
             break
-        step = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
-        x = torch.where(moving, step, x)
-    p = -torch.expm1(-torch.exp(log_w + x[:, None]))
-    p = torch.where((k == n)[:, None], possible.to(p.dtype), p)
-    return torch.where((k == 0)[:, None], 0.0, p)
-
-
-_LARGEST_NUMBER_OF_STEPS = 60
+    return -np.expm1(-np.exp(log_w + x[:, None]))
 
 
 def systematic(log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Tensor, " batch"], noise: Noise) -> Mask:
@@ -122,7 +129,7 @@ def systematic(log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Te
     The probabilities lie end to end on a line, in a random order for each row. One uniform number ``u`` selects the
     positions whose intervals contain ``u, u + 1, .., u + k - 1`` (Madow 1949).
     """
-    order = noise.per_token(Stream.SELECTION, p.shape[1]).argsort(-1)
+    order = as_tensor(as_array(noise.per_token(Stream.SELECTION, p.shape[1])).argsort(-1))
     ends = p.gather(-1, order).cumsum(-1)
     ends = torch.where(ends >= k[:, None] - 1e-9, k[:, None].to(ends.dtype), ends)  # the last end is k, up to rounding
     u = noise.per_row(Stream.OFFSET)[:, None]
