@@ -103,6 +103,7 @@ def prepare_data(
         seed=data.seed,
         progress=progress,
         special_ids=data.special_ids,
+        drop_duplicates=data.drop_duplicates,
     )
 
 

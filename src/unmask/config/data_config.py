@@ -57,6 +57,10 @@ class DataConfig(Section):
     seed: int = Field(
         0, description="Random seed of the validation split; runs that differ only in the other seed share a store."
     )
+    drop_duplicates: Literal["exact", "near"] | None = Field(
+        None,
+        description="Leave out documents of the source that repeat earlier ones: exact = equal texts, near = nearly equal texts; null = keep all.",
+    )
     block_size: PositiveInt = Field(512, description="Length of a training row, in tokens.")
     rows: Literal["packed", "document", "stream"] | None = Field(
         None,
