@@ -180,7 +180,9 @@ def claim(out: Path, arguments: dict[str, Any], recipe: Recipe) -> None:
     keys = dict.fromkeys([*arguments, *(key for key in before if key != "recipe")])
     different = [key for key in keys if before.get(key) != arguments.get(key)]
     if different:
-        changes = ", ".join(f"{key} (was {_short(before.get(key))}, now {_short(arguments.get(key))})" for key in different)
+        changes = ", ".join(
+            f"{key} (was {_short(before.get(key))}, now {_short(arguments.get(key))})" for key in different
+        )
         raise ValueError(
             f"{out} was prepared with other arguments; different: {changes}. Choose another folder, repeat the earlier "
             f"arguments, or delete {out} to prepare it again. (A source differs when its files were changed. To train "
