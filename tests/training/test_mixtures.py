@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import unmask
@@ -252,7 +252,6 @@ def test_a_mixture_is_written_alike_in_a_file_and_on_the_command_line(stores, tm
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 def test_a_run_on_a_mixture_resumes_bit_for_bit(stores, tmp_path):
     def config(run, steps):
         return {
