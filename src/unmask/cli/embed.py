@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from unmask.cli.model_options import DEFAULT_MODEL, ModelChoice, model_options
-from unmask.cli.options import Json, Unit
+from unmask.cli.options import Json, PartRows, Unit
 
 
 @model_options
@@ -16,7 +16,10 @@ def embed(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="File to write: .parquet, .jsonl, or .npy (other columns: NAME.rows.jsonl)."
+            "--output",
+            "--out",
+            "-o",
+            help="File to write: .parquet, .jsonl, or .npy (other columns: NAME.rows.jsonl); without a suffix, a folder of Parquet parts.",
         ),
     ],
     source: Annotated[
@@ -52,6 +55,7 @@ def embed(
     ] = None,
     unit: Unit = "line",
     batch_size: Annotated[int, typer.Option("--batch-size", help="Texts per forward pass.")] = 64,
+    part_rows: PartRows = 1024,
     as_json: Json = False,
 ) -> None:
     """Embed texts: one vector per text, or per token. A repeated command continues an interrupted one."""
@@ -68,7 +72,14 @@ def embed(
     loaded = chosen.load()
     with counting("embedding") as progress:
         rows, found = embed_to_file(
-            loaded, records, output, options, source=described, batch_size=batch_size, progress=progress
+            loaded,
+            records,
+            output,
+            options,
+            source=described,
+            batch_size=batch_size,
+            part_rows=part_rows,
+            progress=progress,
         )
     facts: dict[str, Any] = {"output": str(output), "rows": rows, "rows_found_finished": found}
     if as_json:

@@ -10,7 +10,7 @@ import typer
 
 from unmask.cli.decoding import Decoding, decoding_options
 from unmask.cli.model_options import DEFAULT_MODEL, ModelChoice, model_options
-from unmask.cli.options import BatchSize, Json, JsonLines, TracePage, Watch
+from unmask.cli.options import BatchSize, Json, JsonLines, OutFolder, PartRows, TracePage, Watch
 from unmask.cli.texts import read_hole_rows, read_standard_input, read_texts, shows_one_batch
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def fill(
         ),
     ] = None,
     batch_size: BatchSize = 64,
+    out: OutFolder = None,
+    part_rows: PartRows = 1024,
     watch: Watch = False,
     trace: TracePage = None,
     as_json: Json = False,
@@ -94,6 +96,21 @@ def fill(
         raise ValueError(
             "--binary FILE and --function NAME belong together, and replace the texts and --input: unmask fill --binary a.out --function main."
         )
+    if out is not None:
+        from unmask.cli.batch import FillWork, require_only_input, run_batch
+
+        others = {
+            "TEXT": text,
+            "--watch": watch,
+            "--trace": trace,
+            "--seconds": seconds,
+            "--grammar": grammar,
+            "--jsonl": as_lines,
+            "--binary": binary,
+        }
+        source = require_only_input(out, source, others)
+        run_batch(FillWork(chosen, source, decoding, top, longest, batch_size), out, part_rows, as_json)
+        return
     rows = None if source is None else read_hole_rows(source)
     if rows is not None:
         texts = text or []

@@ -10,7 +10,7 @@ import typer
 
 from unmask.cli.decoding import Decoding, decoding_options
 from unmask.cli.model_options import DEFAULT_MODEL, ModelChoice, model_options
-from unmask.cli.options import BatchSize, Json, JsonLines, TextFile, TracePage, Watch
+from unmask.cli.options import BatchSize, Json, JsonLines, OutFolder, PartRows, TextFile, TracePage, Watch
 from unmask.cli.texts import read_prompts, shows_one_batch
 
 
@@ -29,6 +29,8 @@ def generate(
     new_tokens: Annotated[int, typer.Option(help="Number of tokens to append.")] = 64,
     samples: Annotated[int, typer.Option(help="Number of samples per prompt.")] = 1,
     batch_size: BatchSize = 64,
+    out: OutFolder = None,
+    part_rows: PartRows = 1024,
     watch: Watch = False,
     trace: TracePage = None,
     as_json: Json = False,
@@ -42,6 +44,13 @@ def generate(
 
     if samples < 1 or new_tokens < 1:
         raise ValueError(f"--samples {samples} and --new-tokens {new_tokens} must both be 1 or more.")
+    if out is not None:
+        from unmask.cli.batch import GenerateWork, require_only_input, run_batch
+
+        others = {"--prompt": prompt, "--watch": watch, "--trace": trace, "--jsonl": as_lines}
+        source = require_only_input(out, source, others)
+        run_batch(GenerateWork(chosen, source, decoding, new_tokens, samples, batch_size), out, part_rows, as_json)
+        return
     given = [*(prompt or ()), *(read_prompts(source) if source is not None else ())] or [""]
     each = [text for text in given for _ in range(samples)]
     if batch_size < 1:

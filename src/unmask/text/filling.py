@@ -72,7 +72,8 @@ def fill_texts(
             f"There is no text to fill: give one with a {tokenizer.mask_token}, or lines on standard input."
         )
     typed = [TypedText.of(tokenizer, text) for text in texts]
-    _require_a_blank([each.prompt for each in typed], texts)
+    if first_row == 0:
+        _require_a_blank([each.prompt for each in typed], texts)
     rules = rules_for(max(1, *(each.longest for each in typed)))
     for numbers in in_batches(len(typed), batch_size, first):
         known = {i: typed[i].at(tuple(low for low, _ in typed[i].ranges)) for i in numbers if not typed[i].is_open}
