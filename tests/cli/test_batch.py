@@ -180,8 +180,7 @@ def test_only_the_records_of_one_part_are_in_memory(tmp_path):
     alive = []
 
     def records():
-        for number in range(20):
-            yield number
+        yield from range(20)
 
     def rows(some, first):
         alive.append((first, some))

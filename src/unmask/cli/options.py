@@ -48,7 +48,6 @@ OutFolder = Annotated[
         help="Folder to write the results of the rows of --input to, part by part; the same command continues an interrupted one.",
     ),
 ]
-PartRows = Annotated[int, typer.Option("--part-rows", help="Rows of --input in each part of an output folder.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Texts decoded together.")]
 Device = Annotated[str, typer.Option("--device", help="Device: auto (the fastest one present), cpu, cuda or mps.")]
 Dtype = Annotated[

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from unmask.cli import score_options as options
+from unmask.cli.batch_options import DEFAULT_BATCH, BatchOptions, batch_options
 from unmask.cli.model_options import DEFAULT_MODEL, ModelChoice, model_options
 from unmask.cli.mutants import HeatMap, Mutants, WildType, score_mutants
-from unmask.cli.options import Field, Json, PartRows, Seed
+from unmask.cli.options import Field, Json, Seed
 
 
 @model_options
+@batch_options
 def score(
     text: Annotated[
         list[str] | None, typer.Argument(help="Texts to score; - or no text reads lines from standard input.")
@@ -29,7 +31,7 @@ def score(
     exact: options.Exact = False,
     per: options.Per = "sentence",
     out: options.Out = None,
-    part_rows: PartRows = 1024,
+    batch: BatchOptions = DEFAULT_BATCH,
     field: Field = "text",
     mutants: Mutants = None,
     wild_type: WildType = None,
@@ -66,11 +68,12 @@ def score(
         )
     scoring: ScoringOptions = {"form": form, "samples": samples if bound else None, "exact": exact, "seed": seed}
     if out is not None and folder:
-        from unmask.cli.batch import ScoreWork, require_only_input, run_batch
+        from unmask.cli.batch import require_only_input, run_batch
+        from unmask.cli.batch_work import ScoreWork
 
         source = require_only_input(out, source, {"TEXT": text, "--pairs": pairs, "--jsonl": as_lines})
         work = ScoreWork(chosen, source, field, before, after, spans, per, scoring)
-        run_batch(work, out, part_rows, as_json)
+        run_batch(work, out, batch, as_json)
         return
     kind = "log-likelihood bound" if bound else "log-likelihood" if exact else "pseudo-log-likelihood"
     kind += f" ({form})" if form != "original" else ""

@@ -76,7 +76,7 @@ def on_ray(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int,
     Raises:
         ImportError: ``ray`` is not installed.
     """
-    ray = _connected()
+    ray = connected()
     remote = ray.remote(num_cpus=1, max_retries=3)(function)
     waiting: deque[Any] = deque()
     try:
@@ -91,7 +91,12 @@ def on_ray(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int,
             ray.cancel(each)
 
 
-def _connected() -> Any:
+def connected() -> Any:
+    """Return the module ``ray``, connected to the cluster of ``RAY_ADDRESS``, or else to a local one that is started.
+
+    Raises:
+        ImportError: Ray is not installed.
+    """
     try:
         import ray
     except ImportError as error:

@@ -12,7 +12,7 @@ from unmask.models.hf_files import local_folder, weights_digest
 from unmask.text.embedding import EmbeddingOptions, embed_rows, longest_row
 from unmask.text.model import TrainedModel
 from unmask.text.row_parts import PART_ROWS, Progress, run_in_parts
-from unmask.text.vector_files import EmbeddedRow, Record, VectorParts, write_part, write_rows
+from unmask.text.vector_files import EmbeddedRow, Record, VectorParts, write_part
 
 
 def embed_to_file(
@@ -31,7 +31,7 @@ def embed_to_file(
     Args:
         model: the model and its tokenizer.
         records: the texts, always in the same order.
-        output: file with a suffix of ``WRITERS``, or without a suffix a folder of Parquet parts.
+        output: file with a suffix of ``WRITERS``.
         options: pooling, layer and scale.
         source: description of the input, compared when the command is repeated.
         batch_size: texts per forward pass.
@@ -45,15 +45,21 @@ def embed_to_file(
         ValueError: no text, an output that exists, parts of another command, or a text longer than the network takes.
     """
     settings = model_settings(model) | {"options": vars(options), "input": dict(source)}
-    shared: dict[str, Any] = {"suffix": ".parquet", "part_rows": part_rows, "progress": progress}
+    parts = VectorParts(output)
 
     def rows_of(some: Sequence[Record], first: int) -> list[EmbeddedRow]:
-        return list(_embedded(model, some, first, options, batch_size))
+        return list(embedded_rows(model, some, first, options, batch_size))
 
-    if not output.suffix:
-        return run_in_parts(records, output, settings, rows_of, write=write_rows, **shared)
-    parts = VectorParts(output)
-    _, found = run_in_parts(records, parts.folder, settings, rows_of, write=write_part, **shared)
+    _, found = run_in_parts(
+        records,
+        parts.folder,
+        settings,
+        rows_of,
+        write=write_part,
+        suffix=".parquet",
+        part_rows=part_rows,
+        progress=progress,
+    )
     return parts.finish(), found
 
 
@@ -68,10 +74,14 @@ def model_settings(model: TrainedModel) -> dict[str, Any]:
     }
 
 
-def _embedded(
+def embedded_rows(
     model: TrainedModel, records: Sequence[Record], first: int, options: EmbeddingOptions, batch_size: int
 ) -> Iterator[EmbeddedRow]:
-    """Yield the rows of one part; a text without tokens has no vector."""
+    """Yield the rows of some texts, the first of which is number ``first``; a text without tokens has no vector.
+
+    Raises:
+        ValueError: a text longer than the network takes.
+    """
     limit, tokenizer = longest_row(model.model), model.tokenizer
     rows = []
     for record in records:

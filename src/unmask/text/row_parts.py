@@ -25,6 +25,8 @@ PART_ROWS = 1024
 Record = TypeVar("Record")
 Row = TypeVar("Row")
 Progress = Callable[[int, int | None], None]
+Elsewhere = Callable[["RowParts", list[int]], None]
+"""Parts and the numbers of the missing ones -> all of them are written."""
 
 
 class RowParts:
@@ -83,6 +85,7 @@ def run_in_parts(
     suffix: str,
     part_rows: int = PART_ROWS,
     progress: Progress | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> tuple[int, int]:
     """Compute rows of results part by part, in order, and write each part as soon as it is finished.
 
@@ -95,6 +98,7 @@ def run_in_parts(
         suffix: suffix of a part.
         part_rows: inputs of a part; an interruption loses the unfinished part only.
         progress: callback ``(inputs done, None)``.
+        elsewhere: writes missing parts in other processes, given the parts and their numbers; None = this process does.
 
     Returns:
         Number of inputs, and of those found finished.
@@ -114,7 +118,7 @@ def run_in_parts(
             f"Another process is writing to {out}. Wait until it has finished, or give another output."
         ) from None
     with lock:
-        return _run(records, out, settings, rows_of, write, suffix, part_rows, progress)
+        return _run(records, out, settings, rows_of, write, suffix, part_rows, progress, elsewhere)
 
 
 def _run(
@@ -126,15 +130,19 @@ def _run(
     suffix: str,
     part_rows: int,
     progress: Progress | None,
+    elsewhere: Elsewhere | None,
 ) -> tuple[int, int]:
     parts = RowParts(out, {**settings, "part_rows": part_rows}, suffix)
     if (out / FINISHED).is_file():
         rows: int = read_json(out / FINISHED)["rows"]
         return rows, rows
     done = found = 0
+    missing: list[int] = []
     for number, some in enumerate(chunks(records, part_rows)):
         if parts.path(number).is_file():
             found += len(some)
+        elif elsewhere is not None:
+            missing.append(number)
         else:
             made = rows_of(some, number * part_rows)
             parts.add(number, lambda path, made=made: write(path, made))  # type: ignore[misc]  # bound per part
@@ -143,6 +151,8 @@ def _run(
             progress(done, None)
     if not done:
         raise ValueError("The input is empty: there is no row to work on.")
+    if elsewhere is not None and missing:
+        elsewhere(parts, missing)
     write_json(out / FINISHED, {"rows": done})
     return done, found
 
