@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from unmask import allocator
 from unmask.storage import write_text
 from unmask.training.loggers import log_sample
+from unmask.training.sharding import whole_weights
 
 HEADER = ("step", "name", "value")
 _SAMPLE_MARK = "── step "
@@ -213,8 +214,9 @@ class SampleLog(Callback):
             write_text(self.path, "".join(_SAMPLE_MARK + part for part in kept))
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        with whole_weights(pl_module):
+            text = self.sampler(pl_module.model) if trainer.is_global_zero else ""
         if trainer.is_global_zero:
-            text = self.sampler(pl_module.model)
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(f"{_SAMPLE_MARK}{trainer.global_step}\n{text}\n\n")
             log_sample(trainer.logger, text, trainer.global_step)

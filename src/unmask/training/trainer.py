@@ -7,13 +7,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
 from unmask.config.tree import Config
 from unmask.devices import choose_device
-from unmask.training.checkpoints import AveragedWeights, Checkpoints, VerifiedCheckpointIO
+from unmask.launch import find_launch
+from unmask.training.averaging import AveragedWeights
+from unmask.training.checkpoints import Checkpoints, VerifiedCheckpointIO
 from unmask.training.loggers import build_logger
 from unmask.training.precision import choose_precision
+from unmask.training.strategies import build_strategy
 
 
 def make_trainer(
@@ -48,7 +52,11 @@ def trainer_options(config: Config, callbacks: list[Callback]) -> dict[str, Any]
         config: the config of the run.
         callbacks: all callbacks, in order.
     """
-    device = choose_device(config.train.device)
+    device, launch = choose_device(config.train.device), find_launch()
+    devices: Any = config.train.devices
+    if devices == "auto":
+        devices = launch.per_node if launch is not None else "auto" if device.type == "cuda" else 1
+    nodes = config.train.nodes if config.train.nodes != "auto" else launch.nodes if launch is not None else 1
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -58,8 +66,9 @@ def trainer_options(config: Config, callbacks: list[Callback]) -> dict[str, Any]
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     return {
         "accelerator": device.type,
-        "devices": config.train.devices if device.type == "cuda" or config.train.devices != "auto" else 1,
-        "num_nodes": config.train.nodes,
+        "devices": devices,
+        "num_nodes": nodes,
+        "strategy": build_strategy(config.train.strategy, device.type, _count(devices, nodes)),
         "precision": choose_precision(config.train.precision, device),
         "max_steps": config.train.steps,
         "max_epochs": -1,
@@ -75,6 +84,11 @@ def trainer_options(config: Config, callbacks: list[Callback]) -> dict[str, Any]
         "enable_model_summary": False,
         "callbacks": callbacks,
     }
+
+
+def _count(devices: int | str, nodes: int) -> int:
+    """Return the number of processes."""
+    return nodes * (devices if isinstance(devices, int) else torch.cuda.device_count())
 
 
 def fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, resume: Path | None) -> None:
