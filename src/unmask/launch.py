@@ -53,7 +53,10 @@ def find_launch(environment: Mapping[str, str] | None = None) -> Launch | None:
     if "TORCHELASTIC_RUN_ID" in found:
         processes = int(found["WORLD_SIZE"])
         return Launch("torchrun", int(found["RANK"]), processes, int(found.get("LOCAL_WORLD_SIZE", processes)))
-    interactive = found.get("SLURM_JOB_NAME") in ("bash", "interactive")  # a shell of salloc, where srun did not start this
+    interactive = found.get("SLURM_JOB_NAME") in (
+        "bash",
+        "interactive",
+    )  # a shell of salloc, where srun did not start this
     if "SLURM_NTASKS" in found and "SLURM_PROCID" in found and not interactive:
         processes = int(found["SLURM_NTASKS"])
         return Launch("srun", int(found["SLURM_PROCID"]), processes, processes // int(found.get("SLURM_NNODES", "1")))

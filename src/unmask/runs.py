@@ -14,9 +14,9 @@ from unmask.config.override import flat_keys
 from unmask.config.tree import Config, load_config
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.devices import choose_device, choose_dtype
+from unmask.launch import is_first_process
 from unmask.models.files import INDEX, read_model, resolve_checkpoint, usable_checkpoint, verify_manifest
 from unmask.models.networks import Network
-from unmask.launch import is_first_process
 from unmask.run_folder import sweep_run
 
 

@@ -26,13 +26,13 @@ from unmask.data.preparation import Progress
 from unmask.data.store.token_store import TokenStore
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.devices import choose_device
+from unmask.launch import check_devices, end_with_parent, find_launch, first_then_others, join
 from unmask.models.files import read_model, resolve_checkpoint, verify_manifest
 from unmask.models.networks import describe_network
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.models.tied_weights import tied_names
 from unmask.ops.schedule import Schedule, as_schedule
 from unmask.ops.scheme import Corruption
-from unmask.launch import check_devices, end_with_parent, find_launch, first_then_others, join
 from unmask.run_folder import hold_run
 from unmask.runs import open_run
 from unmask.training.loggers import missing_packages

@@ -31,7 +31,8 @@ class TrainConfig(Section):
         "auto", description="Kind of device to train on; auto = the fastest one present."
     )
     devices: Literal["auto"] | PositiveInt = Field(
-        "auto", description="Number of devices per machine; auto = the processes of the launcher, else all GPUs or one CPU process."
+        "auto",
+        description="Number of devices per machine; auto = the processes of the launcher, else all GPUs or one CPU process.",
     )
     nodes: Literal["auto"] | PositiveInt = Field(
         "auto", description="Number of machines; auto = that of the launcher (torchrun, srun), else one."

@@ -50,13 +50,13 @@ class AveragedWeights(Callback):
 
     @torch.no_grad()
     def _swap(self, pl_module: LightningModule) -> None:
+        release_gathered(pl_module)  # gathered weights are copies, which the swap would leave as they are
         for name, weight in pl_module.named_parameters():
             if name in self.average:  # empty before training
                 average, current = local_part(self.average[name]), local_part(weight)
                 kept = average.clone()
                 average.copy_(current)
                 current.copy_(kept)
-        release_gathered(pl_module)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the average in the network."""

@@ -53,7 +53,7 @@ def whole_tensor(tensor: Tensor) -> Tensor:
 
 
 def release_gathered(module: nn.Module) -> None:
-    """Release gathered weights. After a change of the parts they would be stale."""
+    """Release gathered weights, so that the parameters of the module are the parts that this process holds."""
     for part in module.modules():
         if isinstance(part, FSDPModule):
             part.reshard()

@@ -1,8 +1,8 @@
 """How a run uses several processes: ``train.strategy``.
 
-    auto   one process alone, or ddp
-    ddp    every process holds all weights; gradients are summed (``DistributedDataParallel``)
-    fsdp   every process holds a part of the weights, gradients and moments (FSDP2, ``unmask.training.sharding``)
+auto   one process alone, or ddp
+ddp    every process holds all weights; gradients are summed (``DistributedDataParallel``)
+fsdp   every process holds a part of the weights, gradients and moments (FSDP2, ``unmask.training.sharding``)
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from unmask.training.sharded_checkpoints import (
     set_optimizer_state,
     take_moments,
 )
+from unmask.training.sharding import release_gathered
 
 TIMEOUT = timedelta(minutes=30)  # of a collective operation, for a process that hangs
 
@@ -76,6 +77,7 @@ class ShardedStrategy(ModelParallelStrategy):
         return self.lightning_module
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
+        release_gathered(self._module)
         return self._module.state_dict()
 
     def optimizer_state(self, optimizer: Any) -> Any:

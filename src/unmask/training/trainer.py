@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
 from unmask.config.tree import Config
@@ -18,6 +20,11 @@ from unmask.training.checkpoints import Checkpoints, VerifiedCheckpointIO
 from unmask.training.loggers import build_logger
 from unmask.training.precision import choose_precision
 from unmask.training.strategies import build_strategy
+
+_LOST = re.compile(
+    r"Connection (closed|reset)|Broken pipe|remote process exited|ncclRemoteError|NCCL communicator was aborted|Socket|Timed out|timeout",
+    re.I,
+)
 
 
 def make_trainer(
@@ -41,7 +48,7 @@ def make_trainer(
         **trainer_options(config, [*averaging, *callbacks, checkpoints]),
         logger=build_logger(config, run) if logger is None else logger,
         default_root_dir=run,
-        plugins=[checkpoint_io],
+        plugins=[checkpoint_io, *_cluster()],
     )
 
 
@@ -63,6 +70,7 @@ def trainer_options(config: Config, callbacks: list[Callback]) -> dict[str, Any]
     # The module overrides on_before_batch_transfer to index the scored positions on the host.
     warnings.filterwarnings("ignore", message=".*overridden `on_before_batch_transfer`.*")
     warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # the module sums over all processes itself
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     return {
         "accelerator": device.type,
@@ -86,6 +94,12 @@ def trainer_options(config: Config, callbacks: list[Callback]) -> dict[str, Any]
     }
 
 
+def _cluster() -> list[Any]:
+    """Return the plug-in of a cluster whose own requeueing is replaced by ``CleanStop`` and the script of the job."""
+    launch = find_launch()
+    return [SLURMEnvironment(auto_requeue=False)] if launch is not None and launch.launcher == "srun" else []
+
+
 def _count(devices: int | str, nodes: int) -> int:
     """Return the number of processes."""
     return nodes * (devices if isinstance(devices, int) else torch.cuda.device_count())
@@ -95,10 +109,19 @@ def fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, re
     """Train, from the checkpoint ``resume`` if there is one.
 
     An error in the data loader is raised as it is. Lightning's own clean-up would otherwise replace it by another error.
+
+    Raises:
+        ConnectionError: another process of the run has ended.
     """
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except RuntimeError as error:
         if "combined_loader" in str(error) and error.__context__ is not None:
             raise error.__context__ from None
+        if trainer.world_size > 1 and _LOST.search(str(error)):
+            raise ConnectionError(
+                f"Process {trainer.global_rank} of {trainer.world_size} lost another process of the run at step {trainer.global_step}: "
+                "it was killed (out of memory, or by hand) or failed, and its own message says why. All processes end. The last "
+                "checkpoint is intact: run the same command again to continue."
+            ) from error
         raise
