@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,23 +36,30 @@ def environment(rank: int, count: int, port: int, launcher: str = "torchrun") ->
     }  # fmt: skip
 
 
-def _child(folder: Path, rank: int, count: int, port: int, launcher: str, work: Callable[..., Any], arguments: Any) -> None:
+def _child(
+    folder: Path, rank: int, count: int, port: int, launcher: str, work: Callable[..., Any], arguments: Any
+) -> None:
     with open(folder / f"{rank}.txt", "w") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
+        sys.stdout = sys.stderr = output
         os.environ.update(environment(rank, count, port, launcher))
         code = 0
-        try:
-            work(*arguments)
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                work(*arguments)
+            except BaseException:
+                traceback.print_exc()
+                code = 1
+        print(*(each.message for each in caught), sep="\n")
+        output.flush()
         os._exit(code)
 
 
-def start(folder: Path, work: Callable[..., Any], *arguments: Any, count: int = 2, launcher: str = "torchrun") -> list[Any]:
+def start(
+    folder: Path, work: Callable[..., Any], *arguments: Any, count: int = 2, launcher: str = "torchrun"
+) -> list[Any]:
     """Start ``work(*arguments)`` in forked processes; ``output_of`` reads what they print."""
     folder.mkdir(parents=True, exist_ok=True)
     port, forked = free_port(), multiprocessing.get_context("fork")

@@ -58,14 +58,13 @@ def losses(run: Path) -> list[tuple[int, str, float]]:
 
 VARIANTS = {
     "averaged": ("optim.ema=0.9", "model.tie_embeddings=true"),
-    "muon": ("optim.name=muon",),
     "checkpointed": ("train.checkpoint_activations=true", "train.freeze=[blocks.0.*]"),
 }
 
 
 def test_two_processes_take_the_steps_of_one(tiny, tmp_path):
     """2 processes × 4 rows = 1 × 8 = 1 × 4 × 2 passes: the same noise exactly, the same losses and weights to rounding, under
-    ddp and fsdp, with clipped gradients, averaged and tied weights, Muon, activation checkpointing and frozen weights."""
+    ddp and fsdp, with clipped gradients, averaged and tied weights, activation checkpointing and frozen weights."""
     tiny["data"]["store"] = str(tmp_path / "store")
     several, found = [], {}
     for variant, extra in VARIANTS.items():
@@ -99,25 +98,31 @@ def test_split_checkpoints_continue_on_any_number_of_processes(tiny, tmp_path):
     fixed = ("train.strategy=fsdp", "optim.ema=0.9", "optim.decay=constant", "optim.warmup=0", *CLIPPED)
 
     def config(name, steps):
-        return config_of(tiny, f"run={tmp_path / name}", *fixed, f"train.steps={steps}", "train.checkpoint_every=2", "train.keep=2")
+        return config_of(
+            tiny, f"run={tmp_path / name}", *fixed, f"train.steps={steps}", "train.checkpoint_every=2", "train.keep=2"
+        )
 
-    trained(config("from one", 3))
+    processes.run(tmp_path / "zeroth", each, [(config("from one", 3), None)], count=1)
     processes.run(
-        tmp_path / "first", each, [(config(name, steps), None) for name, steps in [("whole", 6), ("resumed", 3), ("to one", 3)]]
+        tmp_path / "first",
+        each,
+        [(config(name, steps), None) for name, steps in [("whole", 6), ("resumed", 3), ("to one", 3)]],
     )
     folder = tmp_path / "resumed" / "checkpoints"
     index = json.loads((folder / "index.json").read_text())
     assert (index["last"], index["kept"]) == ("step-00000003", ["step-00000002", "step-00000003"])
     assert sorted(f.name for f in folder.iterdir()) == ["index.json", *index["kept"]]
     processes.run(tmp_path / "second", each, [(config("resumed", 6), None), (config("from one", 6), None)])
-    trained(config("to one", 6))
+    processes.run(tmp_path / "alone", each, [(config("to one", 6), None)], count=1)
     whole = weights(tmp_path / "whole")
     for key, expected in whole.items():
         assert torch.equal(weights(tmp_path / "resumed")[key], expected), key
     assert losses(tmp_path / "resumed") == losses(tmp_path / "whole")
     for name in ("to one", "from one"):
         for key, expected in whole.items():
-            torch.testing.assert_close(weights(tmp_path / name)[key], expected, rtol=1e-3, atol=1e-4, msg=f"{name}: {key}")
+            torch.testing.assert_close(
+                weights(tmp_path / name)[key], expected, rtol=1e-3, atol=1e-4, msg=f"{name}: {key}"
+            )
 
     damaged = tmp_path / "whole" / "checkpoints"
     index = json.loads((damaged / "index.json").read_text())
@@ -136,14 +141,16 @@ def test_split_checkpoints_continue_on_any_number_of_processes(tiny, tmp_path):
 
 def test_a_split_run_loads_and_exports_as_plain_safetensors(tiny, tmp_path):
     """With one process, which needs no launcher: the same weights as an unsplit run, loaded and exported."""
-    from unmask.export.hub_folder import export
+    from unmask.export.hub_folder import export_run
 
     found = {}
     for strategy in ("auto", "fsdp"):
         run = tmp_path / strategy
-        config = config_of(tiny, f"run={run}", f"train.strategy={strategy}", *CLIPPED, f"data.store={tmp_path / 'store'}")
+        config = config_of(
+            tiny, f"run={run}", f"train.strategy={strategy}", *CLIPPED, f"data.store={tmp_path / 'store'}"
+        )
         processes.run(tmp_path / f"output-{strategy}", each, [(config, None)], count=1)
-        export(run, tmp_path / f"export-{strategy}")
+        export_run(run, tmp_path / f"export-{strategy}")
         found[strategy] = unmask.load(run), read_weights(tmp_path / f"export-{strategy}")
     assert (tmp_path / "export-fsdp" / "model.safetensors").is_file()
     ids = torch.arange(5, 15)[None]
@@ -161,5 +168,3 @@ def test_a_missing_part_is_named(tiny, tmp_path):
     (copy / "sharded" / "shard-00002-model-00001-of-00002.safetensors").unlink()
     with pytest.raises(ValueError, match=r"shard-00002-model-00001-of-00002\.safetensors is missing"):
         unmask.load(copy)
-    with pytest.raises(ValueError, match="do not fill its shape"):
-        read_weights(copy)

@@ -25,8 +25,7 @@ from unmask.contracts import MLMModel, Objective
 from unmask.data.preparation import Progress
 from unmask.data.store.token_store import TokenStore
 from unmask.data.tokenizing.tokenizers import Tokenizer
-from unmask.devices import choose_device
-from unmask.launch import check_devices, end_with_parent, find_launch, first_then_others, join
+from unmask.launch import first_then_others
 from unmask.models.files import read_model, resolve_checkpoint, verify_manifest
 from unmask.models.networks import describe_network
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
@@ -98,13 +97,10 @@ def train(
     """
     config = _as_config(config, overrides)
     require_training_packages(*missing_packages(config.train.logger), *(["peft"] if config.train.lora_rank else []))
-    launch = find_launch()
-    check_devices(config.train.devices, config.train.nodes, launch)
-    end_with_parent()
-    if launch is not None and launch.processes > 1:
-        from unmask.training.strategies import TIMEOUT, communication
+    from unmask.training.strategies import check_split, connect
 
-        join(launch, communication(choose_device(config.train.device).type), TIMEOUT)
+    check_split(config)
+    connect(config)
     with hold_run(Path(config.run)):
         return _train(
             config,

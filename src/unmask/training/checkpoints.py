@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from unmask.models.files import INDEX, verify_manifest, write_manifest, write_model
 from unmask.models.tied_weights import restore_tied
-from unmask.models.weight_files import read_weights
+from unmask.models.weight_files import is_sharded, read_weights
 from unmask.run_folder import named_checkpoints
 from unmask.storage import atomic_folder, read_json, sweep_temporaries, write_json
 from unmask.training.sharded_checkpoints import WritesInBackground
@@ -93,6 +93,11 @@ class VerifiedCheckpointIO(CheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         path = Path(path)
         verify_manifest(path)
+        if is_sharded(path):
+            raise ValueError(
+                f"The checkpoint {path} holds parts of weights and of moments: continue the run with train.strategy=fsdp, on any number of "
+                "devices, or start another one from its weights with model.init=RUN and run=…."
+            )
         checkpoint: dict[str, Any] = torch.load(path / STATE, map_location=map_location or "cpu", weights_only=True)
         weights = read_weights(path)
         if self.adapted is not None:

@@ -16,7 +16,11 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor, nn
 
+from unmask.config.tree import Config
+from unmask.devices import choose_device
+from unmask.launch import check_devices, end_with_parent, find_launch, join
 from unmask.models.files import verify_manifest, write_config
+from unmask.models.weight_files import is_sharded
 from unmask.training.checkpoints import STATE, VerifiedCheckpointIO
 from unmask.training.sharded_checkpoints import (
     RAW,
@@ -50,6 +54,47 @@ def build_strategy(name: str, device: str, processes: int) -> Strategy | str:
     if name == "ddp" or processes > 1:
         return DDPStrategy(process_group_backend=backend, timeout=TIMEOUT)
     return "auto"
+
+
+def connect(config: Config) -> None:
+    """Check the processes that a launcher started against the config, and connect them; alone, or under Lightning, do nothing.
+
+    Raises:
+        ValueError: they contradict the config.
+    """
+    launch = find_launch()
+    check_devices(config.train.devices, config.train.nodes, launch)
+    end_with_parent()
+    if launch is not None and launch.processes > 1:
+        join(launch, communication(choose_device(config.train.device).type), TIMEOUT)
+
+
+def check_split(config: Config) -> None:
+    """Check that the options of a run work on parts of weights.
+
+    Args:
+        config: the config of the run.
+
+    Raises:
+        ValueError: ``train.strategy=fsdp`` with an option that needs whole weights.
+    """
+    if config.train.strategy != "fsdp":
+        return
+    whole = "With train.strategy=fsdp every process holds a part of each weight, and"
+    if config.train.lora_rank:
+        raise ValueError(
+            f"{whole} adapters are merged with whole weights in every checkpoint. Their gradients and moments are small: train them "
+            "with train.strategy=ddp, or leave train.lora_rank out."
+        )
+    if config.optim.name == "muon":
+        raise ValueError(
+            f"{whole} Muon orthogonalises the updates of whole matrices. Set optim.name=adamw, or train.strategy=ddp."
+        )
+    if config.train.compile is True:
+        raise ValueError(
+            f"{whole} blocks are gathered by hooks, which torch.compile cannot include in one program. Set train.compile=false, or "
+            "train.strategy=ddp."
+        )
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -115,6 +160,11 @@ class ShardedStrategy(ModelParallelStrategy):
         error = self.broadcast(error)
         if error is not None:
             raise ValueError(error)
+        if not is_sharded(folder):
+            raise ValueError(
+                f"The checkpoint {folder} holds whole weights and whole moments, and train.strategy=fsdp reads parts of them. Continue the run "
+                "with train.strategy=auto or ddp, or start another one from its weights with model.init=RUN and run=…."
+            )
         checkpoint: dict[str, Any] = torch.load(folder / STATE, map_location="cpu", weights_only=True)
         targets = set_optimizer_state(self._module, self.optimizers[0], checkpoint["optimizer_states"][0])
         own = self._module.state_dict()  # shares the memory of the module
