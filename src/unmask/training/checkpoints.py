@@ -153,6 +153,7 @@ class Checkpoints(Callback):
             self.save(trainer)
         if isinstance(trainer.strategy, WritesInBackground):
             trainer.strategy.saves.wait()
+        trainer.strategy.barrier()  # the others read the index that the first process has written
 
     def save(self, trainer: Trainer, best_loss: float | None = None) -> None:
         """Write the checkpoint of this step, update the index, and delete the checkpoints that it no longer names."""
