@@ -37,7 +37,7 @@ def test_scores_are_those_of_a_loop_and_of_scikit_learn(seed):
     assert np.isclose(scores.accuracy.value, metrics.accuracy_score(truth, predicted))
 
 
-def drawn(seed, documents, size=5):
+def drawn(seed, documents, size=20):
     """Cases of documents of which some are easy and some hard: accuracy 0.95 or 0.45, and two classes."""
     draw = np.random.default_rng(seed)
     place = np.repeat(np.arange(documents), size)
@@ -47,16 +47,14 @@ def drawn(seed, documents, size=5):
 
 
 def test_the_interval_over_documents_covers_and_one_over_cases_does_not():
-    expected = 0.7  # of both, by symmetry: accuracy, and macro F1 up to its bias in samples this small
-    covered, narrower = 0, 0
-    for seed in range(80):
+    """The limits are three standard errors from the coverages of 300 other data sets, 0.91 and 0.54 (40 documents are few)."""
+    covered = {"documents": 0, "cases": 0}
+    for seed in range(100):
         truth, predicted, place = drawn(seed, 40)
-        over_documents = class_scores(truth, predicted, place, "ab", samples=100).macro_f1
-        over_cases = class_scores(truth, predicted, np.arange(len(place)), "ab", samples=100).macro_f1
-        covered += over_documents.low <= expected <= over_documents.high
-        narrower += over_cases.low <= expected <= over_cases.high
-    assert covered >= 0.88 * 80, covered
-    assert narrower < covered
+        for unit, number in (("documents", place), ("cases", np.arange(len(place)))):
+            f1 = class_scores(truth, predicted, number, "ab", samples=100).macro_f1
+            covered[unit] += f1.low <= 0.7 <= f1.high  # by symmetry macro F1 is the mean accuracy
+    assert covered["documents"] >= 83 and covered["cases"] <= 69, covered
 
 
 def test_perfect_and_hopeless_predictions_have_wilsons_limits():

@@ -181,6 +181,7 @@ def _model(path: str) -> dict[str, Any]:
     from unmask.data.tokenizing.tokenizers import Tokenizer
     from unmask.export.registration import MODEL_TYPE, register
     from unmask.models.hf_files import local_folder, task_of, weights_digest
+    from unmask.models.weight_files import count_parameters
     from unmask.storage import read_json
 
     register()
