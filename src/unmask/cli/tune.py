@@ -69,7 +69,7 @@ def _clip(run: str, widths: list[float], rows: int, which: str, device: str, dty
         for each in sorted(report["ranges"], key=lambda each: float(each["variance"]))
     ]
     table(
-        "Loss of a block by range of mask rates, least variance first", ["rates", "variance", "nats per token"], lines
+        "Loss by range of mask rates, least variance first", ["rates", "variance", "nats per token"], lines
     )
     show(f"Train on the range of least variance: unmask train … {' '.join(report['overrides'])}")
 
