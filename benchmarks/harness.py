@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from unmask.allocator import tune_malloc
+from unmask.allocator import limit_product_caches, tune_malloc
 from unmask.cli.screen import table
 from unmask.measure.machine import describe_machine
 from unmask.measure.report_table import COLUMNS, Row
@@ -54,6 +54,7 @@ def _apart(begin: Callable[[int], None], function: Callable[..., T], *arguments:
 
 def _begin(threads: int) -> None:
     tune_malloc()
+    limit_product_caches()
     torch.set_num_threads(threads)
 
 

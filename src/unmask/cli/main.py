@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from unmask.allocator import tune_malloc
+from unmask.allocator import limit_product_caches, tune_malloc
 from unmask.cli.bench import bench
 from unmask.cli.compare import compare
 from unmask.cli.demo import demo
@@ -114,6 +114,7 @@ def run() -> None:
     warnings.formatwarning = _remark
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     tune_malloc()
+    limit_product_caches()
     replace_unwritable()
     try:
         app()
