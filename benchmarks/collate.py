@@ -9,8 +9,6 @@ which all contestants take turns, so that a busy machine slows all of them alike
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +28,6 @@ VOCAB = 30_000
 PAD, MASK, BOS, EOS, UNK = range(5)
 SPECIAL = SpecialIds(mask=MASK, vocab_size=VOCAB, pad=PAD, bos=BOS, eos=EOS, others=(UNK,))
 SHAPES = ((32, 512), (32, 1024))
-TURN = 5  # measured calls of a contestant before the next one's turn
 PEER = "transformers, from lists"
 
 
@@ -77,16 +74,8 @@ def contestants(rows: int, length: int) -> dict[str, Callable[[], Any]]:
 
 def measure(rows: int, length: int, rounds: int) -> dict[str, float]:
     """Tokens per second of every contestant."""
-    calls = contestants(rows, length)
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            call()  # not measured: the one before it left its own data in the caches
-            for _ in range(TURN):
-                start = time.perf_counter()
-                call()
-                times[name].append(time.perf_counter() - start)
-    return {name: rows * length / statistics.median(values) for name, values in times.items()}
+    seconds = harness.short_turns(contestants(rows, length), rounds)
+    return {name: rows * length / median for name, median in seconds.items()}
 
 
 def main() -> None:

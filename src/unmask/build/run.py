@@ -6,6 +6,7 @@ With ``unmask.build.objective`` and ``unmask.build.network`` this is the only pl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from unmask.data.mixing import training_store
 from unmask.data.preparation import Progress
 from unmask.data.store.token_store import TokenStore
 from unmask.data.tokenizing.tokenizers import Tokenizer
+from unmask.launch import first_then_others
 from unmask.models.files import read_model, resolve_checkpoint, verify_manifest
 from unmask.models.networks import describe_network
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
@@ -96,6 +98,10 @@ def train(
     """
     config = _as_config(config, overrides)
     require_training_packages(*missing_packages(config.train.logger), *(["peft"] if config.train.lora_rank else []))
+    from unmask.training.strategies import check_split, connect
+
+    check_split(config)
+    connect(config)
     with hold_run(Path(config.run)):
         return _train(
             config,
@@ -144,7 +150,8 @@ def _train(
     if config.model.init is not None:
         config, start = with_start(config, run, trust_remote_code)
     parts = part_records({"corruption": corruption, "schedule": schedule, "model": model, "loss": loss})
-    resume = open_run(config, run)
+    wait = timedelta(minutes=config.data.wait_minutes)
+    resume = first_then_others(lambda: open_run(config, run), f"open the run folder {run}", wait)
     check_parts(run, parts, resumed=resume is not None)
     course = None if schedule is None else as_schedule(schedule)
     if resume is not None and verify_manifest(resume)["step"] >= config.train.steps:
@@ -153,7 +160,9 @@ def _train(
     chosen = None if start is None else start.choose_tokenizer(None if of_store else config.data.tokenizer)
     if config.model.init is not None and resume is not None:
         chosen = Tokenizer.load(resume / "tokenizer.json")
-    prepared = prepare_data(config, run, workers, progress, given, chosen)
+    prepared = first_then_others(
+        lambda: prepare_data(config, run, workers, progress, given, chosen), "prepare the data", wait
+    )
     tokenizer = Tokenizer.load(prepared.tokenizer)
     if start is not None:
         start.require_extension(tokenizer, f"The tokenizer of the store {prepared.folder}", "data.store")

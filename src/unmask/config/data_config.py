@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from unmask.config.mixture import Mixture
-from unmask.config.section import Section
+from unmask.config.section import Positive, Section
 
 
 class DataConfig(Section):
@@ -78,6 +78,9 @@ class DataConfig(Section):
         description="Aligned sequences (A3M): draw each with weight 1 / number of training sequences that share at least this fraction of its residues; 0.8 is usual, null = all alike.",
     )
     workers: int = Field(0, ge=0, description="Number of data-loader processes; 0 = collate in the training process.")
+    wait_minutes: Positive = Field(
+        240.0, description="Minutes that the other processes of a launch wait for the first one to prepare the data."
+    )
     store: str | None = Field(None, description="Folder of prepared token stores; null = inside the run folder.")
 
     @field_validator("source", mode="before")
