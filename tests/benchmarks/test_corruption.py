@@ -1,9 +1,13 @@
 """The benchmarks of corruptions and collators: complete lists, and peers with the laws of ours."""
 
+import sys
+
 import torch
-from benchmarks import collate, corruption
+from benchmarks.decode import VOCAB
 
 import unmask
+from benchmarks import collate, corruption, decode_parts, start
+from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.ops import corrupt
 from unmask.ops import corruption as named
 
@@ -37,3 +41,19 @@ def test_rows_name_every_goal():
     assert len(rows) == len(found) + 3 and all(row.target is not None for row in rows)
     batches = collate.measure_all(1, rows=2, length=16)
     assert all(of["ratio"] > 0 and of["gigabytes_per_second"] > 0 for of in batches.values())
+
+
+def test_a_part_of_decoding_costs_its_passes(monkeypatch):
+    """Guidance runs two rows for each of a plain decode; every part has a figure."""
+    monkeypatch.setattr(
+        decode_parts, "network", lambda: RotaryTransformerMLMModel(VOCAB, 8, 1, 1, padding_idx=0, mask_idx=1)
+    )
+    found = decode_parts.measure(1, 4)
+    assert found["guidance"]["rows"] == 2 * found["plain"]["rows"] and found["plain"]["over_bare"] == 1.0
+    assert all(of["over_bare"] > 0 and of["rows"] > 0 for of in found.values())
+
+
+def test_start_up_is_measured_in_fresh_processes(monkeypatch):
+    monkeypatch.setattr(start, "COMMANDS", {name: [sys.executable, "-c", ""] for name in start.COMMANDS})
+    rows, found = start.section(1)
+    assert [row.target for row in rows] == [0.9, 1.2, 0.5] and all(value > 0 for value in found["seconds"].values())
