@@ -7,8 +7,8 @@ import pytest
 
 import unmask as package
 from tests.cli.test_batch import call, inputs, rows_of  # noqa: F401 (a fixture)
-from tests.data.test_parts import corpus  # noqa: F401 (a fixture)
-from tests.data.test_preparation import contents
+from tests.data.conftest import make_documents
+from tests.data.test_preparation import contents, write_jsonl
 from unmask.data.corpus import corpus_parts
 
 pytestmark = [
@@ -31,8 +31,9 @@ def cluster():
     ray.shutdown()
 
 
-def test_a_corpus_is_prepared_with_the_same_bytes(cluster, unmask, corpus, tmp_path, monkeypatch):  # noqa: F811
-    options = (corpus, "--vocab-size", 300, "--valid-fraction", 0.2, "--drop-duplicates", "exact")
+def test_a_corpus_is_prepared_with_the_same_bytes(cluster, unmask, tmp_path, monkeypatch):
+    path = write_jsonl(tmp_path / "a.jsonl", [each.text for each in make_documents(120)])
+    options = (path, "--vocab-size", 300, "--valid-fraction", 0.2, "--drop-duplicates", "exact")
     assert unmask("prepare", *options, "--out", tmp_path / "here", "--workers", 1).code == 0
     monkeypatch.setattr(corpus_parts, "PART_BYTES", 6000)
     done = unmask("prepare", *options, "--out", tmp_path / "ray", "--engine", "ray", "--workers", 2)
