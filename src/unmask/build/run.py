@@ -22,6 +22,7 @@ from unmask.build.stores import document_weights, prepare_data, row_augmentation
 from unmask.config.config_file import config_yaml
 from unmask.config.tree import Config, explicit_values, load_config
 from unmask.contracts import MLMModel, Objective
+from unmask.data.mixing import training_store
 from unmask.data.preparation import Progress
 from unmask.data.store.token_store import TokenStore
 from unmask.data.tokenizing.tokenizers import Tokenizer
@@ -197,7 +198,7 @@ def _train(
     module = MaskedLMModule(network, objective, config.optim, config.train.steps, config.seed, config.train.non_finite)
     noise = build_corruption(config.objective, tokenizer, course) if corruption is None else corruption
     data = TokenStoreData(
-        TokenStore.open(prepared.train),
+        training_store(prepared),
         TokenStore.open(prepared.valid),
         block_size=config.data.block_size,
         batch_size=config.train.batch_size,

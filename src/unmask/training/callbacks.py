@@ -117,12 +117,14 @@ class ProgressLine(Callback):
         console: a Rich console.
         every: steps between lines without a terminal.
         tokens_per_step: tokens of the global batch.
+        unit: what the loss is a mean over, in place of ``token``, such as ``text``; ``tokens_per_step`` counts it.
     """
 
-    def __init__(self, console: Console, every: int, tokens_per_step: int) -> None:
+    def __init__(self, console: Console, every: int, tokens_per_step: float, unit: str = "token") -> None:
         self.console = console
         self.every = every
         self.tokens_per_step = tokens_per_step
+        self.unit = unit
         self.bar: Progress | None = None
         self.smooth_loss: float = math.nan
         self.valid: str = ""
@@ -155,8 +157,8 @@ class ProgressLine(Callback):
         steps = trainer.global_step - self.first_step
         seconds = time.monotonic() - self.began - self.paused
         rate = steps * self.tokens_per_step / max(seconds, 1e-9)
-        words = f"loss {self.smooth_loss:.3f} nats/token"
-        speed = f"{rate:,.0f} tokens/s"
+        words = f"loss {self.smooth_loss:.3f} nats/{self.unit}"
+        speed = f"{rate:,.0f} {self.unit}s/s"
         if self.bar is not None:
             self.bar.update(self.task, completed=trainer.global_step, description=f"{words}{self.valid} · {speed}")
         elif steps == 1 or trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
@@ -170,10 +172,10 @@ class ProgressLine(Callback):
         self.paused += time.monotonic() - self.validation_began
         if "valid/loss" in trainer.callback_metrics:
             loss, accuracy = (float(trainer.callback_metrics[f"valid/{name}"]) for name in ("loss", "accuracy"))
-            words = f"validation loss {loss:.3f} nats/token"
+            words = f"validation loss {loss:.3f} nats/{self.unit}"
             self.valid = f" · {words} (step {trainer.global_step})"
             if self.bar is None and trainer.is_global_zero:
-                self.line(trainer, f"{words} · {accuracy:.1%} of scored tokens correct")
+                self.line(trainer, f"{words} · {accuracy:.1%} of scored {self.unit}s correct")
 
     def line(self, trainer: Trainer, words: str) -> None:
         """Print a line that begins with the step."""

@@ -70,6 +70,7 @@ def trainer_options(config: Config, callbacks: list[Callback]) -> dict[str, Any]
     # The module overrides on_before_batch_transfer to index the scored positions on the host.
     warnings.filterwarnings("ignore", message=".*overridden `on_before_batch_transfer`.*")
     warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
+    warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode at the start.*")  # a frozen encoder
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # the module sums over all processes itself
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     return {
