@@ -38,7 +38,7 @@ def test_two_processes_end_with_the_evaluation_of_one(place):
         env=place.environment | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("Trained: ") == 2  # one process reports each run
@@ -65,16 +65,16 @@ def test_the_slurm_job_queues_itself_again_and_continues(place, tmp_path):
         "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "SLURM_JOB_ID": "77", "SLURM_CPUS_PER_TASK": "1",
     }  # fmt: skip
     job = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not (run / "checkpoints" / "index.json").is_file():
         assert job.poll() is None and time.monotonic() < until, job.communicate()[1]
         time.sleep(0.2)
     os.kill(int(numbers.read_text().split()[1]), signal.SIGUSR1)
-    printed = job.communicate(timeout=120)[1]
+    printed = job.communicate(timeout=300)[1]
     assert job.returncode == 0 and asked.read_text().split() == ["requeue", "77"], printed
     assert "Stopping after this step" in printed
     asked.unlink()
-    again = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    again = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=400)
     assert again.returncode == 0 and not asked.exists(), again.stderr
     assert (run / "checkpoints" / "step-00000080").is_dir()
 

@@ -103,7 +103,7 @@ def join(launch: Launch, backend: str, timeout: timedelta) -> None:
     if dist.is_initialized():
         return
     if launch.launcher == "srun":
-        from lightning.fabric.plugins.environments import SLURMEnvironment
+        from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
         slurm = SLURMEnvironment()
         os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = slurm.main_address, str(slurm.main_port)

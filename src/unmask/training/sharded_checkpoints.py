@@ -21,8 +21,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse, async_save
 from torch.distributed.tensor import DTensor
 
 from unmask.models.weight_files import SHARDED
@@ -60,7 +61,7 @@ class BackgroundSaves:
                 shutil.rmtree(path)
             folder = [stack.enter_context(atomic_folder(path))]
         dist.broadcast_object_list(folder, 0, group=self._group)
-        written = dcp.async_save(
+        saving = async_save(
             dict(tensors),
             storage_writer=HuggingFaceStorageWriter(
                 str(folder[0] / SHARDED),
@@ -69,6 +70,8 @@ class BackgroundSaves:
             ),
             process_group=self._group,
         )
+
+        written = saving.upload_completion if isinstance(saving, AsyncSaveResponse) else saving
 
         def finish() -> None:
             with stack:
@@ -122,7 +125,7 @@ def read_parts(folder: Path, targets: dict[str, Tensor]) -> None:
         folder: the checkpoint.
         targets: tensors by their name in the checkpoint.
     """
-    dcp.load(targets, storage_reader=HuggingFaceStorageReader(str(folder / SHARDED)))
+    load(targets, storage_reader=HuggingFaceStorageReader(str(folder / SHARDED)))
 
 
 def optimizer_parts(optimizer: Any) -> tuple[torch.optim.Optimizer, ...]:
