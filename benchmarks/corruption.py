@@ -67,10 +67,11 @@ def bert_peer(ids: Tensor, loss_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def count_peer(ids: Tensor, loss_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Exactly k positions of each row: the ranks of random numbers."""
-    k = (torch.cos(math.pi / 2 * torch.rand(len(ids), 1)) * ids.shape[1]).ceil()
+    n = loss_mask.sum(-1, keepdim=True)
+    k = (torch.cos(math.pi / 2 * torch.rand(len(ids), 1)) * n).ceil()
     rank = torch.rand(ids.shape).masked_fill(~loss_mask, 2.0).argsort(-1).argsort(-1)
     chosen = (rank < k) & loss_mask
-    return torch.where(chosen, MASK, ids), chosen, (k / ids.shape[1]).expand(ids.shape)
+    return torch.where(chosen, MASK, ids), chosen, (k / n).expand(ids.shape)
 
 
 def weighted_peer(ids: Tensor, loss_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +18,24 @@ from typing import Any
 
 import torch
 
-from benchmarks import block_diffusion, decode, harness, loader, scaling, score, train_step
+from benchmarks import (
+    block_diffusion,
+    collate,
+    corruption,
+    decode,
+    decode_parts,
+    harness,
+    loader,
+    scaling,
+    score,
+    start,
+    train_step,
+)
 from benchmarks.readme import headlines, refresh
 from unmask.cli.screen import counting
 from unmask.measure.machine import describe_machine
 from unmask.measure.report_table import Row, markdown
 
-ROOT = Path(__file__).parent.parent
 Section = tuple[list[Row], dict[str, Any]]
 
 
@@ -42,7 +52,11 @@ def sections(options: argparse.Namespace) -> dict[str, Callable[[Any], Section]]
         "documents-bf16": lambda progress: train_step.documents(turns, "bf16", progress),
         "memory": lambda progress: train_step.memory(),
         "decode": lambda progress: decoding(),
+        "decode-parts": lambda progress: decode_parts.section(),
         "score": lambda progress: score.section(turns),
+        "corruption": lambda progress: corruption.section(),
+        "collate": lambda progress: collate.section(),
+        "start": lambda progress: start.section(),
         "loader": lambda progress: loader.section(20, options.step_seconds),
         "scaling": lambda progress: scaling.section(turns, options.plot, progress),
     }
@@ -69,19 +83,13 @@ def decoding() -> Section:
     return rows, found
 
 
-def results_file(machine: dict[str, Any]) -> Path:
-    """Where the figures of a machine are kept."""
-    name = f"{machine['processor']} {machine['threads']} threads"
-    return ROOT / "benchmarks" / "results" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
-
-
 def main() -> None:
     parser = harness.arguments(__doc__)
     parser.add_argument(
         "--only",
         nargs="+",
         metavar="SECTION",
-        help="some of: mlm, whole, mlm-bf16, diffusion, blocks, documents, documents-bf16, memory, decode, score, loader, scaling",
+        help="some of: mlm, whole, mlm-bf16, diffusion, blocks, documents, documents-bf16, memory, decode, decode-parts, score, corruption, collate, start, loader, scaling",
     )
     parser.add_argument(
         "--turns", type=int, default=3, help="how often each contestant is timed (bf16: twice as often)"
@@ -100,7 +108,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(measured)}")
     machine = describe_machine()
-    path = options.json or results_file(machine)
+    path = options.json or harness.results_file(machine)
     rows: list[Row] = []
     report: dict[str, Any] = {"turns": options.turns, "size": train_step.SIZE.as_dict(), "sections": {}}
     print(f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}")

@@ -2,8 +2,9 @@
 
     python examples/reproduce/mutation_effects.py --alignment homologs.a3m --mutants mutants.csv
 
-The alignment is an A3M file whose first record is the wild type, the mutants a table with ProteinGym's columns ``mutant`` and ``DMS_score``. For TEM-1 beta-lactamase (989
-mutants of Jacquier et al. 2013) the frequencies reach a Spearman correlation of 0.630. Without files a family and its mutants are made up.
+The alignment is an A3M file whose first record is the wild type. The mutants are a table with ProteinGym's columns ``mutant``, ``mutated_sequence`` and ``DMS_score``.
+For TEM-1 beta-lactamase (989 mutants of Jacquier et al. 2013) the frequencies reach a Spearman correlation of 0.630. Without files a family and its mutants are made
+up.
 """
 
 import random
@@ -26,12 +27,17 @@ def made_up(folder: Path) -> tuple[Path, Path]:
         )
         for _ in range(300)
     ]
-    mutants = [f"{wild[n]}{n + 1}{draw.choice(LETTERS.replace(wild[n], ''))},{free[n]:.3f}" for n in range(len(wild))]
+    mutants = []
+    for n, letter in enumerate(wild):
+        other = draw.choice(LETTERS.replace(letter, ""))
+        mutants.append(f"{letter}{n + 1}{other},{wild[:n]}{other}{wild[n + 1 :]},{free[n]:.3f}")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "family.a3m").write_text(
         f">wild\n{wild}\n" + "".join(f">homolog{n}\n{row}\n" for n, row in enumerate(homologs)), encoding="utf-8"
     )
-    (folder / "mutants.csv").write_text("mutant,DMS_score\n" + "\n".join(mutants) + "\n", encoding="utf-8")
+    (folder / "mutants.csv").write_text(
+        "mutant,mutated_sequence,DMS_score\n" + "\n".join(mutants) + "\n", encoding="utf-8"
+    )
     return folder / "family.a3m", folder / "mutants.csv"
 
 

@@ -11,7 +11,7 @@ fixed counts and weighted samples use 32 bits a position, and Bernoulli draws re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property, lru_cache
 
@@ -357,7 +357,9 @@ def _largest(halves: NDArray[np.uint32], k: NDArray[np.int64], among: NDArray[np
     if not halves.size:
         return None
     halves = halves * among
-    smallest: NDArray[np.uint32] = np.sort(halves, axis=-1).take(arrays.row_starts(rows, length) + (length - k), mode="clip")
+    smallest: NDArray[np.uint32] = np.sort(halves, axis=-1).take(
+        arrays.row_starts(rows, length) + (length - k), mode="clip"
+    )
     chosen: NDArray[np.bool_] = halves >= smallest[:, None]
     chosen &= among
     if np.count_nonzero(k) < rows:

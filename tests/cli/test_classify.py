@@ -200,5 +200,6 @@ def test_folders_and_files_that_do_not_fit_are_refused(unmask, trained, made, fi
 def test_other_commands_describe_or_refuse_a_classifier(unmask, made):
     described = unmask("info", made)
     assert described.code == 0 and "UnmaskForSequenceClassification" in described.out, described.err
+    assert "labels of texts" in described.out and "cat, other" in described.out
     refused = unmask("fill", "the [MASK]", "--model", made)
     assert refused.code == 1 and "no vocabulary head" in refused.err

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from unmask.build.network import build_model, prepare_execution
-from unmask.build.objective import build_collator, build_corruption, build_loss, check_attention
+from unmask.build.objective import build_collator, build_corruption, build_loss, check_attention, special_ids
 from unmask.build.packages import require_training_packages
 from unmask.build.parts import check_parts, part_records
 from unmask.build.start import origin, with_start
@@ -143,6 +143,7 @@ def _train(
     from unmask.training.data import TokenStoreData
     from unmask.training.module import MaskedLMModule
     from unmask.training.optim import freeze_parameters, trained_parameters
+    from unmask.training.plateau import PlateauGuard, measures_tokens, unigram_entropy
     from unmask.training.trainer import fit, make_trainer
 
     run, given = Path(config.run), config.data.model_fields_set if config.data.store is not None else None
@@ -228,6 +229,11 @@ def _train(
         watchers.append(SampleLog(run / "samples.txt", lambda trained: sampler(trained, tokenizer)))
     if config.model.init_attention == "annealed":
         watchers.append(AttentionAnnealing(config.train.steps))
+    if loss is None and config.data.kind != "supervised" and measures_tokens(config.objective):
+        special = special_ids(config.objective, tokenizer)
+        entropy = unigram_entropy(TokenStore.open(prepared.train), special.all)
+        warmup = round(config.optim.warmup * config.train.steps)
+        watchers.append(PlateauGuard(entropy, config.train.steps, warmup, console or Console()))
     watchers.append(stop)  # after the callbacks that read max_steps
     extra = {**tokenizer.files(), "run.yaml": config_yaml(config)}
     described = describe_network(network) if model is None else describe_part(network)

@@ -80,7 +80,7 @@ def train(
         rows, held = hold_out(rows, valid_fraction, seed)
     else:
         held = _rows(valid, text, label, tokens)
-    encoder = load(model, which, device, "float32", trust_remote_code)
+    encoder = load(model, which, "cpu", "float32", trust_remote_code)  # the trainer moves the network
     unit = "word" if tokens else "text"
     done = train_classifier(
         encoder,

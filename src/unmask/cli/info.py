@@ -208,6 +208,10 @@ def _model(path: str) -> dict[str, Any]:
         facts["tokenizer"] = _tokenizer(Tokenizer.load(path))
     except ValueError:
         facts["tokenizer"] = None
+    if folder is not None and (folder / "unmask_classifier.json").is_file():
+        trained = read_json(folder / "unmask_classifier.json")
+        facts |= {"kind": "classifier", "task": "labels of words" if trained["tokens"] else "labels of texts"}
+        facts |= {"labels": ", ".join(config.id2label.values()), "made_from": trained.get("encoder")}
     if folder is not None and (folder / "unmask_export.json").is_file():
         export = read_json(folder / "unmask_export.json")
         facts |= {"step": export.get("step"), "made_from": export.get("source")}

@@ -68,9 +68,7 @@ def _clip(run: str, widths: list[float], rows: int, which: str, device: str, dty
         [f"{each['rate_min']:g} to {each['rate_max']:g}", f"{each['variance']:.4f}", f"{each['loss']:.3f}"]
         for each in sorted(report["ranges"], key=lambda each: float(each["variance"]))
     ]
-    table(
-        "Loss of a block by range of mask rates, least variance first", ["rates", "variance", "nats per token"], lines
-    )
+    table("Loss by range of mask rates, least variance first", ["rates", "variance", "nats per token"], lines)
     show(f"Train on the range of least variance: unmask train … {' '.join(report['overrides'])}")
 
 

@@ -33,7 +33,6 @@ from unmask.ops.scheme import Corruption
 from unmask.ops.selection import sample_weighted
 from unmask.randomness import Noise
 
-
 # Corruptions are constants: a call costs a look-up in place of five objects and their checks.
 _uniform, _bert = lru_cache(maxsize=16)(uniform_corruption), lru_cache(maxsize=16)(bert_corruption)
 
@@ -200,7 +199,9 @@ def _stating_rate(weighted: WeightedCount) -> PositionSampler:
 
     def stated(mask_rate: Tensor, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         log_w, k = weighted.weights(mask_rate, eligible, single=True)
-        return sample_weighted(log_w, k, eligible, noise), as_tensor(spread(to_float32(as_array(mask_rate)), eligible.shape[1]))
+        return sample_weighted(log_w, k, eligible, noise), as_tensor(
+            spread(to_float32(as_array(mask_rate)), eligible.shape[1])
+        )
 
     return stated
 

@@ -27,9 +27,9 @@ from torch import Tensor
 from unmask.arrays import (
     Array,
     all_true,
-    columns,
     as_array,
     as_tensor,
+    columns,
     count_rows,
     extent,
     maximum,
@@ -101,7 +101,10 @@ def inclusion(log_w: Probabilities, k: Int[Tensor, " batch"]) -> Probabilities:
 
 def _inclusion(log_w: NDArray[np.float64], k: NDArray[np.int64]) -> NDArray[np.float64]:
     """Solve for ``x = log tau`` by Newton's method, or bisection where a step leaves the bracket; rows stop one by one."""
-    low, high = np.full(len(k), -40.0), np.maximum(-np.where(log_w > -np.inf, log_w, 0.0).min(-1, initial=0.0), 0.0) + 5.0
+    low, high = (
+        np.full(len(k), -40.0),
+        np.maximum(-np.where(log_w > -np.inf, log_w, 0.0).min(-1, initial=0.0), 0.0) + 5.0,
+    )
     x = np.clip(np.log(k) - np.log(np.exp(log_w).sum(-1)), low, high)  # exact for small k
     moving, left = np.arange(len(k)), log_w
     for _ in range(60):

@@ -159,7 +159,9 @@ class Corruption:
             counters.gather(-1, source).view(rows * blocks, self.block_size),
         )
         selected, p = self.selection(
-            self._block_rates(folded, noise.row_uniforms, blocks), (eligible.gather(-1, source) & inside).view(rows * blocks, self.block_size), folded
+            self._block_rates(folded, noise.row_uniforms, blocks),
+            (eligible.gather(-1, source) & inside).view(rows * blocks, self.block_size),
+            folded,
         )
         return selected.view(rows, -1).gather(-1, inner) & eligible, p.reshape(rows, -1).gather(-1, inner)
 

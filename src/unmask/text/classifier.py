@@ -221,7 +221,7 @@ def with_new_head(
         model, report = (kind[0] if isinstance(kind, tuple) else kind).from_pretrained(
             None,
             config=config,
-            state_dict={name: weight.clone() for name, weight in weights.items()},
+            state_dict={name: weight.detach().cpu().clone() for name, weight in weights.items()},
             output_loading_info=True,
             dtype=torch.float32,
         )

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from unmask.build.fit import fit
 from unmask.contracts import IGNORED_TARGET
 from unmask.data.labelled_rows import EncodedRow, LabelledRow, label_ids, label_names
+from unmask.devices import choose_device
 from unmask.evaluate.classification import ClassScores, class_scores
 from unmask.text.classifier import Classifier, padded, with_new_head
 from unmask.text.model import TrainedModel
@@ -124,7 +125,7 @@ def train_classifier(
         device=device,
         callbacks=callbacks(steps, options.batch_size * counts.sum() / len(rows)),
     )
-    classifier.model.eval()
+    classifier.model.to(choose_device(device)).eval()
     facts = {
         "encoder": str(encoder.folder),
         "encoder_step": encoder.step,
