@@ -10,6 +10,7 @@ from tests.cli.test_batch import call, inputs, rows_of  # noqa: F401 (a fixture)
 from tests.data.conftest import make_documents
 from tests.data.test_preparation import contents, write_jsonl
 from unmask.data.corpus import corpus_parts
+from unmask.data.preparation import prepare
 
 pytestmark = [
     pytest.mark.slow,
@@ -54,8 +55,8 @@ def test_batch_commands_write_the_same_bytes(cluster, unmask, trained, inputs, t
     assert contents(tmp_path / "ray") == contents(tmp_path / "here")
 
 
-def test_an_error_of_a_task_is_that_of_the_local_engine(cluster, unmask, tmp_path, monkeypatch):
+def test_an_error_of_a_task_is_that_of_the_local_engine(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(corpus_parts, "PART_BYTES", 100)
     (tmp_path / "a.jsonl").write_text('{"text": "some text of a row"}\n' * 20 + "{broken\n")
-    done = unmask("prepare", tmp_path / "a.jsonl", "--out", tmp_path / "out", "--engine", "ray")
-    assert done.code == 1 and "is not valid JSON" in done.err and "RayTaskError" not in done.err
+    with pytest.raises(ValueError, match="is not valid JSON"):
+        prepare(tmp_path / "a.jsonl", tmp_path / "out", engine="ray")

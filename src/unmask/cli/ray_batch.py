@@ -69,10 +69,10 @@ def write_parts_on_ray(work: BatchWork, options: BatchOptions, parts: RowParts, 
     free = ray.cluster_resources()
     gpus, cores = int(free.get("GPU", 0)), int(free.get("CPU", 1))
     copies = min(len(numbers), options.workers or gpus or max(1, cores // CORES))
-    needs = {"num_gpus": 1} if gpus else {"num_cpus": max(1, min(CORES, cores // copies))}
+    needs: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": max(1, min(CORES, cores // copies))}
     data.DataContext.get_current().enable_progress_bars = False
     written = data.from_items([{"part": number} for number in numbers], override_num_blocks=len(numbers)).map_batches(
-        PartWriter,  # type: ignore[arg-type]  # a callable class
+        PartWriter,
         fn_constructor_args=(work, parts, options.part_rows),
         batch_size=1,
         compute=data.ActorPoolStrategy(size=copies),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unmask.data.corpus.sources import Source
+from unmask.data.corpus.sources import Source, documents_of, inputs_of
 from unmask.data.corpus.text_stream import Input
 from unmask.data.document import Document
 
@@ -52,7 +52,7 @@ class CorpusPart:
 
     def documents(self) -> Iterator[Document]:
         """Yield the documents of this part; a part of several may have none."""
-        found = self.source.documents() if self.inputs is None else self.source.documents(inputs=self.inputs)
+        found = self.source.documents() if self.inputs is None else documents_of(self.source, self.inputs)
         if self.dropped is None:
             yield from found
             return
@@ -73,7 +73,7 @@ class Corpus:
         size = PART_BYTES if size is None else size
         groups: list[list[Input]] = []
         held = size
-        for each in source.inputs(size):
+        for each in inputs_of(source, size):
             if held >= size or each.extent is not None:
                 groups.append([])
                 held = 0

@@ -160,16 +160,19 @@ class Source:
                 )
         return cls(kind, path, field, unit, split, subset, inserts, supervised, written)
 
-    def documents(self, row: RowText | None = None, inputs: Sequence[Input] | None = None) -> Iterator[Document]:
+    def documents(self, row: RowText | None = None) -> Iterator[Document]:
         """Yield every document that holds more than white space, in a fixed order.
 
         Args:
             row: text of a whole row, for sources of rows; None = the field, or with ``supervised`` the row with its answer.
-            inputs: some of the inputs of :meth:`inputs`, which may be empty; None = all of them.
 
         Raises:
             ValueError: there is no such document, or a file cannot be read as this kind.
         """
+        return self._documents(row, None)
+
+    def _documents(self, row: RowText | None, inputs: Sequence[Input] | None) -> Iterator[Document]:
+        """Yield the documents of some inputs, which may be empty; None = of all of them, which may not."""
         empty = inputs is None
         for document in self._read(row_as_text if row is None and self.supervised else row, inputs):
             if "\r\n" in document.text:
@@ -187,11 +190,7 @@ class Source:
             f"{f' and the field ({self.field!r})' if self.kind not in ('text', 'builtin') else ''}."
         )
 
-    def inputs(self, size: int) -> list[Input]:
-        """Return the files of this source, in order, those of divisible formats in parts of about ``size`` bytes.
-
-        A source that is not of files has none.
-        """
+    def _inputs(self, size: int) -> list[Input]:
         format = None if self.kind not in FORMATS or self._is_built_in_traces else FORMATS[self.kind]
         whole = [] if format is None else [Input.of(path, name) for name, path in self._files()]
         if not isinstance(format, DivisibleFormat):
@@ -286,6 +285,16 @@ class Source:
             status = path.stat()
             facts.append(f"{name} {status.st_size} {status.st_mtime_ns}")
         return sha256("\n".join(facts).encode()).hexdigest()
+
+
+def inputs_of(source: Source, size: int) -> list[Input]:
+    """Return the files of a source, in order, divisible ones in parts of about ``size`` bytes; none for a source without files."""
+    return source._inputs(size)
+
+
+def documents_of(source: Source, inputs: Sequence[Input]) -> Iterator[Document]:
+    """Yield the documents of some inputs of a source, which may have none; errors are those of ``Source.documents``."""
+    return source._documents(None, inputs)
 
 
 def _guess(written: str) -> Kind:
