@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +14,13 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from unmask.allocator import tune_malloc
+from unmask.allocator import limit_product_caches, tune_malloc
 from unmask.cli.screen import table
 from unmask.measure.machine import describe_machine
 from unmask.measure.report_table import COLUMNS, Row
 from unmask.storage import write_json
 
+RESULTS = Path(__file__).parent / "results"
 P, T = ParamSpec("P"), TypeVar("T")
 
 
@@ -56,6 +58,7 @@ def _apart(begin: Callable[[int], None], function: Callable[..., T], *arguments:
 
 def _begin(threads: int) -> None:
     tune_malloc()
+    limit_product_caches()
     torch.set_num_threads(threads)
 
 
@@ -80,6 +83,12 @@ def show(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> 
 def show_rows(title: str, rows: Sequence[Row]) -> None:
     """Figures beside their targets on standard output."""
     show(title, COLUMNS, [row.cells() for row in rows])
+
+
+def results_file(machine: dict[str, Any], benchmark: str = "") -> Path:
+    """Where the figures of a machine are kept, and those of a benchmark of its own."""
+    name = f"{benchmark} {machine['processor']} {machine['threads']} threads"
+    return RESULTS / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
 
 
 def write(path: Path | None, benchmark: str, report: dict[str, Any]) -> None:

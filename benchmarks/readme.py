@@ -14,7 +14,16 @@ HEADLINES = (
     ("generation of 128 tokens, exact", "a full-logits loop"),
     ("token store → batch of 32 × 1,024, one core", ""),
 )
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+SERVICE = "service"
+"""Name of the block of the load figures (``benchmarks.serve``)."""
+
+
+def markers(block: str) -> tuple[str, str]:
+    """Return the lines around a block of figures."""
+    return f"<!-- {block}:begin -->", f"<!-- {block}:end -->"
+
+
+BEGIN, END = markers("bench")
 
 
 def headlines(rows: Sequence[Row]) -> list[Row]:
@@ -23,26 +32,27 @@ def headlines(rows: Sequence[Row]) -> list[Row]:
     return [by_name[name] for name in HEADLINES if name in by_name]
 
 
-def with_figures(text: str, table: str) -> str:
-    """Return ``text`` with the part between the markers replaced by ``table``; idempotent.
+def with_figures(text: str, table: str, block: str = "bench") -> str:
+    """Return ``text`` with the part between the markers of a block replaced by ``table``; idempotent.
 
     Raises:
         ValueError: the markers do not occur once each, in order, or the table contains one.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"The text must contain {BEGIN} and, after it, {END}, once each: the figures go between them.")
-    if BEGIN in table or END in table:
-        raise ValueError(f"The table contains a marker ({BEGIN} or {END}). Remove it from the table.")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{table.strip()}\n{END}{after}"
+    begin, end = markers(block)
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"The text must contain {begin} and, after it, {end}, once each: the figures go between them.")
+    if begin in table or end in table:
+        raise ValueError(f"The table contains a marker ({begin} or {end}). Remove it from the table.")
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    return f"{before}{begin}\n{table.strip()}\n{end}{after}"
 
 
-def refresh(path: Path, table: str) -> None:
-    """Put the figures into a file.
+def refresh(path: Path, table: str, block: str = "bench") -> None:
+    """Put the figures of a block into a file.
 
     Raises:
         ValueError: it has no place for them; the file is as it was.
     """
     text = path.read_text(encoding="utf-8")
-    path.write_text(with_figures(text, table), encoding="utf-8")
+    path.write_text(with_figures(text, table, block), encoding="utf-8")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +36,6 @@ from unmask.cli.screen import counting
 from unmask.measure.machine import describe_machine
 from unmask.measure.report_table import Row, markdown
 
-ROOT = Path(__file__).parent.parent
 Section = tuple[list[Row], dict[str, Any]]
 
 
@@ -85,12 +83,6 @@ def decoding() -> Section:
     return rows, found
 
 
-def results_file(machine: dict[str, Any]) -> Path:
-    """Where the figures of a machine are kept."""
-    name = f"{machine['processor']} {machine['threads']} threads"
-    return ROOT / "benchmarks" / "results" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
-
-
 def main() -> None:
     parser = harness.arguments(__doc__)
     parser.add_argument(
@@ -116,7 +108,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(measured)}")
     machine = describe_machine()
-    path = options.json or results_file(machine)
+    path = options.json or harness.results_file(machine)
     rows: list[Row] = []
     report: dict[str, Any] = {"turns": options.turns, "size": train_step.SIZE.as_dict(), "sections": {}}
     print(f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}")

@@ -5,19 +5,18 @@
     dropping     all clients; nothing joins a batch, but its finished rows leave and are answered at once
     continuous   all clients, continuous batching
 
-python -m benchmarks.serve --model runs/demo --clients 64 --seconds 60 [--rounds 2] [--requests 10000] [--json FILE]
+python -m benchmarks.serve --model runs/demo --clients 64 --seconds 60 [--rounds 2] [--requests 10000] [--json FILE] [--readme README.md] [--page docs/performance.md]
 
 Each mode has a server process of its own on 127.0.0.1; they are measured in turn, in several rounds, so that other load of the machine meets all.
 A fixed batch begins when it is full, or when no request came for 50 ms. The clients draw the same requests: mixed lengths, steps, orders and
-seeds. A round ends when all of its requests are answered. ``--requests`` then sends that many more small ones to the continuous server, and reports its
-resident memory.
+seeds. A round ends when all of its requests are answered. ``--requests`` then sends that many more, of 16 new tokens at most, to the continuous server, and
+reports its resident memory after every tenth of them. Figures are written to benchmarks/results/, and with ``--readme`` and ``--page`` into these files.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import re
@@ -29,6 +28,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks import harness
+from benchmarks.readme import SERVICE, refresh
+from unmask.measure.machine import describe_machine
+from unmask.measure.report_table import Row, markdown
+
+SHOWN = {"single": "one request at a time", "dropping": "static, finished rows dropped"}
 MODES = {mode: "continuous" if mode == "single" else mode for mode in ("single", "static", "dropping", "continuous")}
 
 
@@ -121,7 +126,7 @@ def resident(pid: int) -> int:
 
 def run(model: str, clients: int, seconds: float, rounds: int, requests: int, most: int) -> dict[str, Any]:
     """Measure all modes, in turn."""
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = {"seconds": seconds, "rounds": rounds}
     limits = ("--max-rows", str(clients), "--max-queue", str(4 * clients))
     with ExitStack() as stack:
         servers = {
@@ -138,31 +143,62 @@ def run(model: str, clients: int, seconds: float, rounds: int, requests: int, mo
                 asyncio.run(load(servers[mode][0], draws[mode], seconds / rounds, None, seen[mode]))
         figures |= {mode: seen[mode].figures(count[mode]) for mode in MODES}
         if requests:
-            figures["memory"] = memory(*servers["continuous"], clients, requests)
+            figures["memory"] = memory(*servers["continuous"], clients, requests, min(most, 16))
     base = figures["continuous"]["tokens_per_second"]
     for mode in ("single", "static", "dropping"):
         figures[f"continuous_over_{mode}"] = round(base / max(figures[mode]["tokens_per_second"], 1e-9), 2)
     return figures
 
 
-def memory(url: str, pid: int, clients: int, requests: int) -> dict[str, Any]:
-    """Send small requests, and return the resident memory of the server before, and after every tenth of them, in MiB."""
-    small, seen = [bodies(number, 4) for number in range(clients)], Seen()
-    asyncio.run(load(url, small, 0, max(requests // 10, 2 * clients), Seen()))  # allocators fill
-    sizes = [round(resident(pid) / 2**20, 1)]
+def memory(url: str, pid: int, clients: int, requests: int, most: int) -> dict[str, Any]:
+    """Send requests of at most ``most`` new tokens; return the resident memory of the server before and after every tenth, in MiB."""
+    draws, seen, sizes = [bodies(number, most) for number in range(clients)], Seen(), [resident(pid)]
     for _ in range(10):
-        asyncio.run(load(url, small, 0, requests // 10, seen))
-        sizes.append(round(resident(pid) / 2**20, 1))
-    return {"requests": len(seen.times), "errors": seen.errors, "seconds": round(seen.seconds), "resident_mib": sizes}
+        asyncio.run(load(url, draws, 0, requests // 10, seen))
+        sizes.append(resident(pid))
+    return {
+        "requests": len(seen.times),
+        "errors": seen.errors,
+        "seconds": round(seen.seconds),
+        "resident_mib": [round(size / 2**20, 1) for size in sizes],
+    }
+
+
+def rows_of(figures: dict[str, Any]) -> list[Row]:
+    """Return the figures with a target: throughput beside two modes, and growth of memory."""
+    clients = f"service, {figures['continuous']['clients']} clients: tokens/s"
+    rows = [
+        Row.single(clients, "one request at a time", figures["continuous_over_single"], 3),
+        Row.single(clients, "static batches", figures["continuous_over_static"], 1.5),
+    ]
+    if found := figures.get("memory"):
+        sizes = found["resident_mib"]
+        name = f"service: memory after {found['requests']:,} requests"
+        rows.append(Row.single(name, "after a tenth of them", sizes[10] / max(sizes[1], 1e-9), 1.05, at_most=True))
+    return rows
+
+
+def sentence(figures: dict[str, Any]) -> str:
+    """Return the figures as the README has them."""
+    f, found = figures["continuous"], figures.get("memory")
+    text = (
+        f"Service, {f['clients']} clients for {figures['seconds']:g} s: {f['tokens_per_second']:,.0f} tokens/s, "
+        f"{figures['continuous_over_single']:.1f}× one request at a time (target: 3×), {figures['continuous_over_static']:.1f}× static batches "
+        f"(1.5×); p50 {f['p50_seconds']:.1f} s, p99 {f['p99_seconds']:.1f} s, {f['errors']} errors"
+    )
+    if found:
+        sizes = found["resident_mib"]
+        text += f"; memory {sizes[1]:.0f} MiB after {found['requests'] // 10:,} requests, {sizes[10]:.0f} after {found['requests']:,}"
+    return f"{text} (`python -m benchmarks.serve`, [details](docs/performance.md#the-service))."
 
 
 def table(figures: dict[str, Any]) -> str:
     """Return the figures as a Markdown table."""
-    lines = ["| mode | clients | requests/s | tokens/s | p50 s | p99 s | errors |", "|---|---|---|---|---|---|---|"]
+    lines = ["| batching | clients | requests/s | tokens/s | p50 s | p99 s | errors |", "|---|---|---|---|---|---|---|"]
     for mode in MODES:
         f = figures[mode]
         cells = (
-            mode,
+            SHOWN.get(mode, mode),
             f["clients"],
             f["requests_per_second"],
             f["tokens_per_second"],
@@ -171,6 +207,14 @@ def table(figures: dict[str, Any]) -> str:
             f["errors"],
         )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+    if found := figures.get("memory"):
+        tenth, half, end = (f"{found['resident_mib'][n]:.0f}" for n in (1, 5, 10))
+        lines += [
+            "",
+            "| requests | MiB after a tenth | after half | after all | errors |",
+            "|---|---|---|---|---|",
+            f"| {found['requests']:,} | {tenth} | {half} | {end} | {found['errors']} |",
+        ]
     return "\n".join(lines)
 
 
@@ -183,13 +227,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="parts of the time; every mode has its turn in each")
     parser.add_argument("--requests", type=int, default=0, help="further requests over which memory is watched")
     parser.add_argument("--most", type=int, default=48, help="largest number of new tokens")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="write all figures here; by default under benchmarks/results/")
+    parser.add_argument(
+        "--readme", type=Path, help="put the figures into this file, as one sentence between its markers"
+    )
+    parser.add_argument("--page", type=Path, help="put the tables into this file likewise")
     given = parser.parse_args()
     figures = run(given.model, given.clients, given.seconds, given.rounds, given.requests, given.most)
-    if given.json is not None:
-        given.json.write_text(json.dumps(figures, indent=1) + "\n")
+    rows = rows_of(figures)
+    path = given.json or harness.results_file(describe_machine(), "serve")
+    harness.write(path, "serve", figures | {"rows": [row.as_dict() for row in rows]})
     print(table(figures))
-    print(json.dumps({name: value for name, value in figures.items() if name not in MODES}))
+    harness.show_rows("beside targets", rows)
+    print(f"figures in {path}")
+    if given.page is not None:
+        refresh(given.page, f"{table(figures)}\n\n{markdown(rows)}", SERVICE)
+    if given.readme is not None:
+        refresh(given.readme, sentence(figures), SERVICE)
 
 
 if __name__ == "__main__":

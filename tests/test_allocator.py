@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from unmask import allocator
-from unmask.allocator import MemoryTrimmer
+from unmask.allocator import MemoryTrimmer, resident_bytes
 
 PROGRAM = """
 import resource, sys, torch
@@ -111,3 +111,37 @@ def test_decoding_training_and_evaluation_look(monkeypatch):
     windows = Windows.of_rows([[5, 6, 7]] * 4, 8)
     parts = list(hide_in_batches(windows, SPECIAL, ConstantMaskRate(0.5), samples=1, seed=0, batch_tokens=6))
     assert len(looked) == 4 + len(parts) > 5
+
+
+PRODUCTS = """
+import sys, torch
+from unmask.allocator import limit_product_caches, malloc_trim, resident_bytes
+from unmask.ops.matmul import HAS_ONEDNN, matmul
+if sys.argv[1] == "limited":
+    limit_product_caches(8)
+torch.set_num_threads(1)
+x, weight = torch.ones(600, 32), torch.ones(64, 32)
+with torch.inference_mode():
+    matmul(x, weight)
+    malloc_trim()
+    before = resident_bytes()
+    for rows in range(20, 320):
+        matmul(x[:rows], weight)
+malloc_trim()
+print(HAS_ONEDNN, (resident_bytes() - before) // 2**20)
+"""
+
+
+def test_programs_for_products_of_many_sizes_are_few():
+    own = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024", "LRU_CACHE_CAPACITY": "1024"}
+    others = {name: value for name, value in os.environ.items() if name not in own}  # the command line sets them
+
+    def grown(mode, **environment):
+        program = [sys.executable, "-c", PRODUCTS, mode]
+        done = subprocess.run(program, capture_output=True, text=True, check=True, env={**others, **environment})
+        return done.stdout.split()
+
+    (has, limited), (_, free) = grown("limited"), grown("limited", **own)
+    if has == "False" or resident_bytes() == 0:
+        pytest.skip("no oneDNN, or no /proc")
+    assert int(limited) <= 8 < 16 <= int(free)

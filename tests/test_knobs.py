@@ -5,7 +5,9 @@ little by itself, but an option without any mention is certainly untested.
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -22,10 +24,19 @@ def written(folder: Path) -> str:
     return "\n".join(p.read_text(encoding="utf-8") for p in folder.rglob("*.py") if p.name != HERE)
 
 
+def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command with its name, those of groups within groups too: ``classify train``."""
+    for name, command in group.commands.items():
+        inner = hasattr(command, "commands")
+        yield from commands(command, f"{before}{name} ") if inner else [(before + name, command)]
+
+
 def test_every_option_of_every_command_is_used_by_a_test_of_the_command_line():
     text = written(TESTS / "cli")
     silent, seen = [], 0
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+    found = list(commands(typer.main.get_command(app)))
+    assert {"train", "classify train", "classify predict"} <= {name for name, _ in found}
+    for name, command in found:
         for parameter in command.params:
             flags = [flag for flag in (*parameter.opts, *parameter.secondary_opts) if flag.startswith("-")]
             seen += len(flags)

@@ -9,6 +9,9 @@ Allocations of varying shapes (decoding, packed documents) fragment the heap, wi
 grows severalfold. Repeated work therefore checks the process size from time to time and trims the heap after growth by
 half. One further trim follows the first piece of work, after which long-lived memory (an optimiser's state) lies among
 freed blocks.
+
+oneDNN generates code for every number of rows of a product and keeps the last thousand programs, as PyTorch's own cache
+before it does: up to 450 MB. :func:`limit_product_caches` sets a smaller number.
 """
 
 from __future__ import annotations
@@ -41,6 +44,23 @@ def tune_malloc() -> bool:
     # Older versions of glibc allow 32 MiB at most.
     accepted = any(mallopt(_M_MMAP_THRESHOLD, threshold) for threshold in (2**30, 2**25))
     return bool(accepted and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+_PRODUCT_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+
+
+def limit_product_caches(entries: int = 256) -> None:
+    """Limit the programs for products that oneDNN and PyTorch keep, by their environment variables.
+
+    A program has 100 to 200 KB, and there is one for each number of rows, of inputs and of outputs. A training step uses
+    fewer than a hundred. The setting is process-wide and takes effect before the first product, so only programs call
+    this. It does not override variables in the environment.
+
+    Args:
+        entries: programs of each cache.
+    """
+    for name in _PRODUCT_CACHES:
+        os.environ.setdefault(name, str(entries))
 
 
 @dataclass

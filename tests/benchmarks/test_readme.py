@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from benchmarks.readme import BEGIN, END, HEADLINES, headlines, refresh, with_figures
+from benchmarks.readme import BEGIN, END, HEADLINES, SERVICE, headlines, refresh, with_figures
 
 from unmask.measure.report_table import Row
 
@@ -38,6 +38,14 @@ def test_a_table_with_a_marker_is_refused():
 def test_the_page_has_a_place_for_figures(page):
     text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
     assert with_figures(text, "x") != text
+    assert with_figures(text, "x", SERVICE) != text
+
+
+def test_blocks_are_independent():
+    both = f"{TEXT}{with_figures('<!-- service:begin --><!-- service:end -->', 'load', SERVICE)}\n"
+    assert with_figures(both, "a") == both.replace("old", "a") and with_figures(both, "b", SERVICE) == both.replace(
+        "load", "b"
+    )
 
 
 def test_headlines_are_in_the_order_of_the_readme_and_rows_not_measured_are_left_out():
