@@ -24,6 +24,7 @@ from benchmarks import (
     corruption,
     decode,
     decode_parts,
+    growth,
     harness,
     loader,
     scaling,
@@ -59,6 +60,7 @@ def sections(options: argparse.Namespace) -> dict[str, Callable[[Any], Section]]
         "start": lambda progress: start.section(),
         "loader": lambda progress: loader.section(20, options.step_seconds),
         "scaling": lambda progress: scaling.section(turns, options.plot, progress),
+        "growth": lambda progress: growth.section(2 * turns, options.plot and options.plot.with_name("growth.png")),
     }
     if not describe_machine()["bf16_products"]:
         print("This processor does not multiply bf16 natively, so those sections are left out.")
@@ -89,7 +91,7 @@ def main() -> None:
         "--only",
         nargs="+",
         metavar="SECTION",
-        help="some of: mlm, whole, mlm-bf16, diffusion, blocks, documents, documents-bf16, memory, decode, decode-parts, score, corruption, collate, start, loader, scaling",
+        help="some of: mlm, whole, mlm-bf16, diffusion, blocks, documents, documents-bf16, memory, decode, decode-parts, score, corruption, collate, start, loader, scaling, growth",
     )
     parser.add_argument(
         "--turns", type=int, default=3, help="how often each contestant is timed (bf16: twice as often)"

@@ -283,7 +283,7 @@ class Noise:
         length = among.shape[1]
         halves = self.halves(stream, length)
         if not isinstance(halves, Tensor):
-            if (chosen := _largest(halves, k.numpy(), among.numpy())) is not None:
+            if (chosen := arrays.k_largest(halves, k.numpy(), among.numpy())) is not None:
                 return torch.from_numpy(chosen)
             halves = torch.from_numpy(halves.astype(np.int64))
         # Break ties between halves by words of their own. The order is stable, so that exactly k positions are selected.
@@ -347,21 +347,3 @@ def _steps(length: int) -> NDArray[np.int64]:
     """Return ``0..length-1`` times the golden ratio; read-only by convention."""
     steps: NDArray[np.int64] = np.arange(length) * _STEP
     return steps
-
-
-def _largest(halves: NDArray[np.uint32], k: NDArray[np.int64], among: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    """Compute :meth:`Noise.largest` by a 32-bit sort, ten times faster than one of 64 bits; None if ties change
-    ``k``.
-    """
-    rows, length = halves.shape
-    if not halves.size:
-        return None
-    halves = halves * among
-    smallest: NDArray[np.uint32] = np.sort(halves, axis=-1).take(
-        arrays.row_starts(rows, length) + (length - k), mode="clip"
-    )
-    chosen: NDArray[np.bool_] = halves >= smallest[:, None]
-    chosen &= among
-    if np.count_nonzero(k) < rows:
-        chosen &= (k > 0)[:, None]
-    return chosen if np.count_nonzero(chosen) == np.add.reduce(k) else None
