@@ -13,6 +13,7 @@ from torch import nn
 from tests.training.conftest import config_of
 from unmask.build.run import train
 from unmask.config.objective_config import SCHEMES, ObjectiveConfig
+from unmask.data.store.store_mix import StoreMix
 from unmask.data.store.token_store import TokenStore
 from unmask.training import plateau
 
@@ -109,6 +110,12 @@ def test_the_entropy_is_that_of_the_counts(tiny, tmp_path, monkeypatch):
     p = counts[counts > 0] / counts.sum()
     expected = -sum(x * math.log(x) for x in p)
     assert plateau.unigram_entropy(store, (0, 1, 2)) == pytest.approx(expected)
+    other = TokenStore.open(tmp_path / "run" / "data" / "valid")
+    mix = StoreMix((store, other), (3, 1))
+    q = other.unigram_counts.astype(float)
+    q[:3] = 0
+    both = 0.75 * counts / counts.sum() + 0.25 * q / q.sum()
+    assert plateau.unigram_entropy(mix, (0, 1, 2)) == pytest.approx(-sum(x * math.log(x) for x in both if x))
     monkeypatch.setattr(plateau, "COUNTED", 4096)
     monkeypatch.setattr(plateau, "PIECE", 64)
     assert store.n_tokens > 4096 and plateau.unigram_entropy(store, (0, 1, 2)) == pytest.approx(expected, rel=0.02)

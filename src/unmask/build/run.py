@@ -231,7 +231,7 @@ def _train(
         watchers.append(AttentionAnnealing(config.train.steps))
     if loss is None and config.data.kind != "supervised" and measures_tokens(config.objective):
         special = special_ids(config.objective, tokenizer)
-        entropy = unigram_entropy(TokenStore.open(prepared.train), special.all)
+        entropy = unigram_entropy(training_store(prepared), special.all)
         warmup = round(config.optim.warmup * config.train.steps)
         watchers.append(PlateauGuard(entropy, config.train.steps, warmup, console or Console()))
     watchers.append(stop)  # after the callbacks that read max_steps

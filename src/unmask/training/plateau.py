@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
 from rich.console import Console
 
 from unmask.config.objective_config import ObjectiveConfig
+from unmask.data.store.store_mix import StoreMix
 from unmask.data.store.token_store import TokenStore
 
 COUNTED = 2**26  # tokens to count at most, from all parts of a store
@@ -34,13 +36,21 @@ def measures_tokens(config: ObjectiveConfig) -> bool:
     return plain and (mean or every or bound)
 
 
-def unigram_entropy(store: TokenStore, excluded: Collection[int] = ()) -> float:
-    """Return the unigram entropy of a store, in nats per token.
+def unigram_entropy(store: TokenStore | StoreMix, excluded: Collection[int] = ()) -> float:
+    """Return the unigram entropy of the tokens of a run, in nats per token.
 
     Args:
-        store: the tokens; of a large one, pieces from all its parts are counted.
+        store: the tokens; of a large store, pieces from all its parts are counted. Several stores have the ratio of their rows.
         excluded: ids that are never scored.
     """
+    stores, weights = (store.stores, store.weights) if isinstance(store, StoreMix) else ((store,), (1,))
+    p = np.average([_frequencies(each, excluded) for each in stores], axis=0, weights=weights)
+    p = p[p > 0]
+    return float(-(p * np.log(p)).sum())
+
+
+def _frequencies(store: TokenStore, excluded: Collection[int]) -> NDArray[np.float64]:
+    """Return the frequency of each id among the ids that are scored, float64 ``[V]``."""
     if store.n_tokens <= COUNTED:
         counts = store.unigram_counts.astype(np.float64)
     else:
@@ -48,8 +58,7 @@ def unigram_entropy(store: TokenStore, excluded: Collection[int] = ()) -> float:
         for start in np.linspace(0, store.n_tokens - PIECE, COUNTED // PIECE).astype(np.int64):
             counts += np.bincount(store.read(int(start), int(start) + PIECE), minlength=store.vocab_size)
     counts[[each for each in excluded if each < len(counts)]] = 0.0
-    p = counts[counts > 0] / max(1.0, counts.sum())
-    return float(-(p * np.log(p)).sum())
+    return counts / max(1.0, float(counts.sum()))
 
 
 class PlateauGuard(Callback):
