@@ -217,11 +217,8 @@ class Noise:
 
     def _words(self, stream: Stream) -> NDArray[np.int64]:
         """Return ``fold(keys, stream)`` in NumPy, for keys on a CPU."""
-        words: NDArray[np.int64] = self._stream_words
-        if stream >= len(words):
-            return _scramble(self._key_words + _STREAM_STEPS[stream])
-        words = words[stream]
-        return words
+        usual: list[NDArray[np.int64]] = list(self._stream_words)
+        return usual[stream] if stream < len(usual) else _scramble(self._key_words + _STREAM_STEPS[stream])
 
     @cached_property
     def _key_words(self) -> NDArray[np.int64]:
