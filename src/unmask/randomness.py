@@ -205,8 +205,9 @@ class Noise:
             words = _scramble(self._words(Stream.BLOCK) + _STEP)
             keys = torch.from_numpy(_scramble(words[:, None] + _steps(count)).reshape(-1))
         else:
-            number = torch.arange(count, device=self.keys.device)
-            keys = fold(self._stream_keys[Stream.BLOCK][:, None], number).flatten()
+            keys = fold(
+                self._stream_keys[Stream.BLOCK][:, None], torch.arange(count, device=self.keys.device)
+            ).flatten()
         return Noise(keys, blocks=(count, size))
 
     @cached_property
@@ -216,9 +217,8 @@ class Noise:
 
     def _words(self, stream: Stream) -> NDArray[np.int64]:
         """Return ``fold(keys, stream)`` in NumPy, for keys on a CPU."""
-        if stream < len(self._stream_words):
-            return self._stream_words[stream]
-        return _scramble(self._key_words + _STREAM_STEPS[stream])
+        usual: list[NDArray[np.int64]] = list(self._stream_words)
+        return usual[stream] if stream < len(usual) else _scramble(self._key_words + _STREAM_STEPS[stream])
 
     @cached_property
     def _key_words(self) -> NDArray[np.int64]:

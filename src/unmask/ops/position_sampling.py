@@ -123,7 +123,8 @@ def _inclusion(log_w: NDArray[np.float64], k: NDArray[np.int64]) -> NDArray[np.f
             moving, left = moving[on], left[on]
         if not len(moving):
             break
-    return -np.expm1(-np.exp(log_w + x[:, None]))
+    p: NDArray[np.float64] = -np.expm1(-np.exp(log_w + x[:, None]))
+    return p
 
 
 def systematic(log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Tensor, " batch"], noise: Noise) -> Mask:
