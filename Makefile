@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export VENV PYTHON
 
-.PHONY: help setup demo test test-accelerator test-slow test-faults bench lint docs clean
+.PHONY: help setup demo test test-accelerator test-slow test-faults bench reproduce reproduce-quick lint docs clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -30,6 +30,13 @@ test-faults: setup  ## kill runs at 60 random moments, and compare them with uni
 
 bench: setup  ## speed and memory beside other libraries, in up to 15 minutes; refreshes the figures of README and docs
 	@$(BIN)/python -m benchmarks.run --readme README.md --page docs/performance.md --plot docs/scaling.png $(ARGS)
+
+reproduce-quick: setup  ## reduced versions of three published results, with pass marks, in under 15 minutes; fails where a mark is missed
+	@missed=0; for each in entropy_rate sudoku_orders star_graphs; do \
+	  $(BIN)/python examples/reproduce/$$each.py --quick $(ARGS) || missed=1; done; exit $$missed
+
+reproduce: setup  ## all published results in hours, and docs/results.md; files by TEXT=, WIKITEXT=, PAIRS=, ALIGNMENT=, MUTANTS= and PUZZLES=
+	@PYTHON=$(BIN)/python examples/reproduce/all.sh
 
 lint: setup  ## style and types
 	@$(BIN)/ruff check src tests benchmarks scripts examples && $(BIN)/ruff format --check -q src tests benchmarks scripts examples && scripts/check_types.sh

@@ -9,8 +9,6 @@ which all contestants take turns, so that a busy machine slows all of them alike
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,11 +16,13 @@ import numpy as np
 import tokenizers
 import torch
 
+import unmask
 from benchmarks import harness
 from unmask.collate.labels import MaskedLMCollator
 from unmask.collate.packed import PackedMLMCollator
 from unmask.collate.padded import DefaultMLMCollator
 from unmask.contracts import SpecialIds
+from unmask.measure.report_table import Row
 from unmask.ops.corrupt import corrupt_bert, corrupt_uniform
 from unmask.ops.corruption import bert_corruption, uniform_corruption
 
@@ -30,7 +30,6 @@ VOCAB = 30_000
 PAD, MASK, BOS, EOS, UNK = range(5)
 SPECIAL = SpecialIds(mask=MASK, vocab_size=VOCAB, pad=PAD, bos=BOS, eos=EOS, others=(UNK,))
 SHAPES = ((32, 512), (32, 1024))
-TURN = 5  # measured calls of a contestant before the next one's turn
 PEER = "transformers, from lists"
 
 
@@ -75,18 +74,61 @@ def contestants(rows: int, length: int) -> dict[str, Callable[[], Any]]:
     }
 
 
+def every_collator(rows: int, length: int) -> dict[str, Callable[[], Any]]:
+    """Name of a public collator -> a call that makes a batch of ``rows`` × ``length`` tokens from int64 columns."""
+    ids = torch.randint(UNK + 1, VOCAB, (rows, length), generator=torch.Generator().manual_seed(0)).numpy()
+    prompts = np.where(np.random.default_rng(0).random(ids.shape) < 0.5, MASK, ids)
+    columns = {"input_ids": ids, "example_id": np.arange(rows)}
+    infilling = columns | {"prompt_ids": prompts}
+    half = length // 2
+    pairs = {"prompt_ids": ids[:, :half], "target_ids": ids[:, half:], "example_id": np.arange(rows)}
+    answers = columns | {"loss_mask": (np.arange(length) >= half) * np.ones((rows, 1), dtype=np.int64)}
+    tokens = {"tokens": ids, "mask": np.ones_like(ids), "example_id": np.arange(rows)}
+    bare: dict[str, Any] = {"add_bos": False, "add_eos": False}
+    calls: dict[str, tuple[Any, Any]] = {
+        "DefaultMLMCollator": (unmask.DefaultMLMCollator(SPECIAL, length, **bare), columns),
+        "DefaultInfillMLMCollator": (unmask.DefaultInfillMLMCollator(SPECIAL, length, **bare), infilling),
+        "MLMInfillWithExactTargetPredCollator": (
+            unmask.MLMInfillWithExactTargetPredCollator(SPECIAL, length, **bare), infilling,
+        ),
+        "MLMSeq2SeqCollator": (unmask.MLMSeq2SeqCollator(SPECIAL, None, half, half, **bare), pairs),
+        "MLMSeq2SeqTrainCollator": (unmask.MLMSeq2SeqTrainCollator(SPECIAL, None, half, half, **bare), pairs),
+        "MLMSeq2SeqPredCollator": (unmask.MLMSeq2SeqPredCollator(SPECIAL, None, half, half, **bare), pairs),
+        "MaskedLMCollator": (MaskedLMCollator(MASK, VOCAB, tokenizer=SPECIAL), tokens),
+        "PackedMLMCollator": (PackedMLMCollator(SPECIAL, length), columns),
+        "SupervisedMLMCollator": (unmask.SupervisedMLMCollator(SPECIAL, length), answers),
+    }  # fmt: skip
+    return {name: lambda collate=collate, given=given: collate(given) for name, (collate, given) in calls.items()}  # type: ignore[misc]
+
+
+def measure_all(rounds: int, rows: int = 32, length: int = 512) -> dict[str, dict[str, float]]:
+    """Tokens per second of every public collator, how many times the peer's, and bytes of its batches per second."""
+    torch.set_num_threads(1)
+    calls = every_collator(rows, length)
+    lists = contestants(rows, length)[PEER]
+    found = {}
+    for name, call in calls.items():
+        size = sum(value.nbytes for value in call().values())
+        seconds = harness.short_turns({"ours": call, "peer": lists}, rounds, each=2)
+        found[name] = {
+            "ratio": seconds["peer"] / seconds["ours"],
+            "million_tokens_per_second": rows * length / seconds["ours"] / 1e6,
+            "gigabytes_per_second": size / seconds["ours"] / 1e9,
+        }
+    return found
+
+
+def section(rounds: int = 6) -> tuple[list[Row], dict[str, Any]]:
+    """A row for each public collator, from a process of its own."""
+    found = harness.in_fresh_process(measure_all, rounds)
+    beside = "transformers' collator, tokens/s"
+    return [Row.single(name, beside, of["ratio"], 2.5) for name, of in found.items()], {"collators": found}
+
+
 def measure(rows: int, length: int, rounds: int) -> dict[str, float]:
     """Tokens per second of every contestant."""
-    calls = contestants(rows, length)
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            call()  # not measured: the one before it left its own data in the caches
-            for _ in range(TURN):
-                start = time.perf_counter()
-                call()
-                times[name].append(time.perf_counter() - start)
-    return {name: rows * length / statistics.median(values) for name, values in times.items()}
+    seconds = harness.short_turns(contestants(rows, length), rounds)
+    return {name: rows * length / median for name, median in seconds.items()}
 
 
 def main() -> None:

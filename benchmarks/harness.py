@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -58,6 +60,19 @@ def _begin(threads: int) -> None:
     tune_malloc()
     limit_product_caches()
     torch.set_num_threads(threads)
+
+
+def short_turns(calls: Mapping[str, Callable[[], object]], rounds: int, each: int = 5) -> dict[str, float]:
+    """Median seconds of calls of less than a few milliseconds, which take turns of ``each`` calls."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            call()  # not measured: the one before it left its own data in the caches
+            for _ in range(each):
+                started = time.perf_counter()
+                call()
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def show(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:

@@ -33,19 +33,26 @@ SHAPES = ((8, 512), (32, 1024))
 TARGET = 50.0  # million tokens per second and core
 
 
-def synthetic_store(folder: Path, tokens: int, seed: int = 0) -> TokenStore:
+def synthetic_store(folder: Path, tokens: int, seed: int = 0, shards: int = 1) -> TokenStore:
     """A store of random ids; what a token is does not change what it costs to move."""
     rng = np.random.default_rng(seed)
     lengths = np.clip(rng.lognormal(6.0, 1.0, 2 * tokens // 400), 2, 100_000).astype(np.int64)
     lengths = lengths[: int(np.searchsorted(np.cumsum(lengths), tokens)) + 1]
     ids = rng.integers(FIRST_ORDINARY, VOCABULARY, lengths.sum(), dtype=np.uint16)
     ids[np.cumsum(lengths) - 1] = EOS
-    ids.astype("<u2").tofile(folder / "tokens-00000.bin")
-    np.save(folder / "docs-00000.npy", np.stack([lengths, 4 * lengths, lengths], axis=1))
-    files = {part: folder / name for part, name in (("tokens", "tokens-00000.bin"), ("docs", "docs-00000.npy"))}
-    shard = {
-        part: {"name": file.name, "bytes": file.stat().st_size, "sha256": digest(file)} for part, file in files.items()
-    }
+    described = []
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    for number, part in enumerate(np.array_split(np.arange(len(lengths)), shards)):
+        files = {"tokens": folder / f"tokens-{number:05}.bin", "docs": folder / f"docs-{number:05}.npy"}
+        ids[ends[part[0]] : ends[part[-1] + 1]].astype("<u2").tofile(files["tokens"])
+        of_part = lengths[part]
+        np.save(files["docs"], np.stack([of_part, 4 * of_part, of_part], axis=1))
+        described.append(
+            {
+                name: {"name": file.name, "bytes": file.stat().st_size, "sha256": digest(file)}
+                for name, file in files.items()
+            }
+        )
     manifest = {
         "format": FORMAT,
         "version": VERSION,
@@ -55,7 +62,7 @@ def synthetic_store(folder: Path, tokens: int, seed: int = 0) -> TokenStore:
         "eos": EOS,
         "mask": MASK,
     }
-    write_json(folder / MANIFEST, {**manifest, "shards": [shard]})
+    write_json(folder / MANIFEST, {**manifest, "shards": described})
     return TokenStore.open(folder)
 
 

@@ -18,7 +18,20 @@ from typing import Any
 
 import torch
 
-from benchmarks import block_diffusion, decode, harness, loader, scaling, score, train_step
+from benchmarks import (
+    block_diffusion,
+    collate,
+    corruption,
+    decode,
+    decode_parts,
+    growth,
+    harness,
+    loader,
+    scaling,
+    score,
+    start,
+    train_step,
+)
 from benchmarks.readme import headlines, refresh
 from unmask.cli.screen import counting
 from unmask.measure.machine import describe_machine
@@ -40,9 +53,14 @@ def sections(options: argparse.Namespace) -> dict[str, Callable[[Any], Section]]
         "documents-bf16": lambda progress: train_step.documents(turns, "bf16", progress),
         "memory": lambda progress: train_step.memory(),
         "decode": lambda progress: decoding(),
+        "decode-parts": lambda progress: decode_parts.section(),
         "score": lambda progress: score.section(turns),
+        "corruption": lambda progress: corruption.section(),
+        "collate": lambda progress: collate.section(),
+        "start": lambda progress: start.section(),
         "loader": lambda progress: loader.section(20, options.step_seconds),
         "scaling": lambda progress: scaling.section(turns, options.plot, progress),
+        "growth": lambda progress: growth.section(2 * turns, options.plot and options.plot.with_name("growth.png")),
     }
     if not describe_machine()["bf16_products"]:
         print("This processor does not multiply bf16 natively, so those sections are left out.")
@@ -73,7 +91,7 @@ def main() -> None:
         "--only",
         nargs="+",
         metavar="SECTION",
-        help="some of: mlm, whole, mlm-bf16, diffusion, blocks, documents, documents-bf16, memory, decode, score, loader, scaling",
+        help="some of: mlm, whole, mlm-bf16, diffusion, blocks, documents, documents-bf16, memory, decode, decode-parts, score, corruption, collate, start, loader, scaling, growth",
     )
     parser.add_argument(
         "--turns", type=int, default=3, help="how often each contestant is timed (bf16: twice as often)"

@@ -81,21 +81,18 @@ def rows_of(found: dict[str, Any]) -> list[Row]:
     ]
 
 
-def plot(found: dict[str, Any], picture: Path) -> None:
-    """A panel per axis: measured points, and the counted FLOPs at the speed of the largest point."""
+def plot(found: dict[str, Any], picture: Path, of_what: str = "seconds of a training step") -> None:
+    """A panel per axis: measured points, and the counted FLOPs, if any, at the speed of the largest point."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 3.4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (axis, of) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
-        rate = of["flops"][-1] / of["seconds"][-1]
-        axes.plot(
-            of["values"],
-            [f / rate for f in of["flops"]],
-            color="0.6",
-            label=f"counted FLOPs, power {of['flops_exponent']:.2f}",
-        )
+        if "flops" in of:
+            rate = of["flops"][-1] / of["seconds"][-1]
+            counted = f"counted FLOPs, power {of['flops_exponent']:.2f}"
+            axes.plot(of["values"], [f / rate for f in of["flops"]], color="0.6", label=counted)
         axes.plot(of["values"], of["seconds"], "o-", color="tab:blue", label=f"measured, power {of['exponent']:.2f}")
         axes.set(xscale="log", yscale="log", xlabel=axis)
         axes.set_xticks(of["values"], [f"{value // 1000}k" if value >= 4000 else str(value) for value in of["values"]])
@@ -103,7 +100,7 @@ def plot(found: dict[str, Any], picture: Path) -> None:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
-    figure.axes[0].set_ylabel("seconds of a training step")
+    figure.axes[0].set_ylabel(of_what)
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, format="png")
 

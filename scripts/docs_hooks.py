@@ -69,9 +69,13 @@ def config_keys() -> str:
 
 
 def commands() -> str:
-    """Tabulate every command's arguments and options."""
+    """Tabulate every command's arguments and options; commands of a group follow each other."""
     lines: list[str] = []
+    found: list[tuple[str, Any]] = []
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        group = getattr(command, "commands", None)
+        found += [(name, command)] if group is None else [(f"{name} {each}", inner) for each, inner in group.items()]
+    for name, command in found:
         lines += [
             f"## unmask {name}",
             "",

@@ -17,6 +17,7 @@ SHORTER = [
     (r"^make (test-slow|lint|docs|setup|bench).*", "true"),
     (r"^pip install .*", "true"),
     (r"^(unmask demo \w+)$", r"\1 --quick"),
+    (r"^(torchrun .*-m unmask train (?=.*--preset).*?)(\s*#.*)?$", r"\1" + FEW),
     (r"^(unmask train (?!.*--print-config)(?=.*(?:--preset|my\.yaml)).*?)(\s*#.*)?$", r"\1" + FEW),
 ]
 
@@ -47,7 +48,8 @@ class Place:
         self.tools = folder / "venv" / "bin"
         self.tools.mkdir(parents=True)
         (self.tools / "activate").write_text("")
-        for name, command in (("unmask", f'"{sys.executable}" -m unmask "$@"'), ("python", f'"{sys.executable}" "$@"')):
+        for name, arguments in (("unmask", "-m unmask "), ("python", ""), ("torchrun", "-m torch.distributed.run ")):
+            command = f'"{sys.executable}" {arguments}"$@"'
             (self.tools / name).write_text(f"#!/bin/sh\nexec {command}\n")
             (self.tools / name).chmod(0o755)
         self.environment = {

@@ -25,6 +25,7 @@ FLOORS = [
         "suggestions",
         "config",
         "allocator",
+        "launch",
         "devices",
         "registry",
         "special_ids",

@@ -89,6 +89,7 @@ MADE = {
 }
 ELSEWHERE = {
     "FitResult",
+    "CausalJudge",  # around a network of transformers
     "HuggingFaceMLM",
     "MaskedLMModule",
     "TokenStore",

@@ -5,6 +5,8 @@ import builtins
 import collections.abc
 import importlib
 import inspect
+import subprocess
+import sys
 import tomllib
 import types
 import typing
@@ -118,3 +120,18 @@ def test_every_class_in_a_public_signature_is_public():
                     if cls.__module__.startswith("unmask.") and cls.__name__ not in unmask.__all__:
                         unnamed.setdefault(f"{cls.__module__}.{cls.__name__}", set()).add(f"{name}.{function.__name__}")
     assert not unnamed.keys() - INTERNAL, {k: v for k, v in unnamed.items() if k not in INTERNAL}
+
+
+def test_public_names_import_without_compilers_trainers_and_model_hubs():
+    """Only the Lightning modules need Lightning. Everything else costs little more than torch itself."""
+    script = """
+import sys, unmask
+for name, home in unmask._HOME_OF.items():
+    if home not in ("training.module", "training.trace_module"):
+        getattr(unmask, name)
+heavy = {"torch._dynamo", "torch._inductor", "sympy", "transformers", "lightning", "torchmetrics", "matplotlib", "scipy",
+         "datasets", "pandas", "fastapi", "rich", "typer"} & set(sys.modules)
+assert not heavy, sorted(heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

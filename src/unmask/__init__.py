@@ -75,6 +75,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares the block wi
     from unmask.decode.remasking import Remasking as Remasking
     from unmask.decode.rules import Rules as Rules
     from unmask.decode.view import StepView as StepView
+    from unmask.evaluate.causal_judge import CausalJudge as CausalJudge
     from unmask.evaluate.estimate import Estimate as Estimate
     from unmask.evaluate.likelihood import Nelbo as Nelbo
     from unmask.evaluate.likelihood import nelbo as nelbo
@@ -121,8 +122,10 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares the block wi
     from unmask.randomness import Noise as Noise
     from unmask.report import EvaluationReport as EvaluationReport
     from unmask.special_ids import SpecialIds as SpecialIds
+    from unmask.studies.clip_tuning import tune_clip as tune_clip
     from unmask.studies.comparison import compare_runs as compare_runs
     from unmask.studies.order_study import study_orders as study_orders
+    from unmask.studies.sample_quality import measure_samples as measure_samples
     from unmask.studies.tuning import tune_run as tune_run
     from unmask.text.decoding_options import DecodingOptions as DecodingOptions
     from unmask.text.embedding import EmbeddingKeywords as EmbeddingKeywords
@@ -228,6 +231,7 @@ _HOMES = {
     "decode.remasking": ("Remasking",),
     "decode.rules": ("Rules",),
     "decode.view": ("StepView",),
+    "evaluate.causal_judge": ("CausalJudge",),
     "evaluate.estimate": ("Estimate",),
     "evaluate.likelihood": (
         "Nelbo",
@@ -290,8 +294,10 @@ _HOMES = {
     "randomness": ("Noise",),
     "report": ("EvaluationReport",),
     "special_ids": ("SpecialIds",),
+    "studies.clip_tuning": ("tune_clip",),
     "studies.comparison": ("compare_runs",),
     "studies.order_study": ("study_orders",),
+    "studies.sample_quality": ("measure_samples",),
     "studies.tuning": ("tune_run",),
     "text.decoding_options": ("DecodingOptions",),
     "text.embedding": ("EmbeddingKeywords",),

@@ -7,11 +7,15 @@ slices, masks, arithmetic and ``take`` at flat indices; this module has the othe
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from unmask.devices import wide_dtype
 
 Array = Any  # a NumPy array, or a tensor on an accelerator
 
@@ -42,6 +46,11 @@ def flat_nonzero(mask: Array) -> Array:
     return index[0] if isinstance(mask, np.ndarray) else index[:, 0]
 
 
+def running_maximum(x: Array) -> Array:
+    """Return the largest number of each row up to each column."""
+    return np.maximum.accumulate(x, axis=-1) if isinstance(x, np.ndarray) else x.cummax(-1).values
+
+
 def to_int64(x: Array) -> Array:
     """Truncate numbers to int64."""
     return x.astype(np.int64) if isinstance(x, np.ndarray) else x.long()
@@ -57,6 +66,11 @@ def rounded_up(x: Array) -> Array:
     return np.ceil(x).astype(np.int64) if isinstance(x, np.ndarray) else x.ceil().long()
 
 
+def rounded(x: Array) -> Array:
+    """Round numbers to the nearest integer, halves to even, to int64."""
+    return np.rint(x).astype(np.int64) if isinstance(x, np.ndarray) else x.round().long()
+
+
 def maximum(x: Array, low: int) -> Array:
     """Return the elementwise maximum of numbers and ``low``."""
     return np.maximum(x, low) if isinstance(x, np.ndarray) else x.clamp(min=low)
@@ -67,8 +81,73 @@ def minimum(x: Array, high: Array) -> Array:
     return np.minimum(x, high) if isinstance(x, np.ndarray) else x.minimum(high)
 
 
+def filled(x: Array, mask: Array, value: int) -> Array:
+    """Return a copy of int64 numbers with ``value`` where ``mask`` is True.
+
+    The NumPy form is arithmetic: choosing by a random mask takes a branch for each number, of which a third are
+    mispredicted, and three times as long.
+    """
+    if not isinstance(x, np.ndarray):
+        return x.masked_fill(mask, value)
+    out = value - x
+    out *= mask.astype(np.int64)
+    out += x
+    return out
+
+
+def extent(mask: Array) -> tuple[Array, Array]:
+    """Return the first and the last column at which each row is True, int64; rows without one have any."""
+    if isinstance(mask, np.ndarray):
+        return mask.argmax(axis=-1), mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=-1)
+    index = torch.arange(mask.shape[1], device=mask.device)
+    return torch.where(mask, index, mask.shape[1]).amin(-1), torch.where(mask, index, -1).amax(-1)
+
+
+def all_true(mask: Array) -> bool:
+    """Return whether a mask on a CPU is True everywhere; False on an accelerator, which is not waited for."""
+    return isinstance(mask, np.ndarray) and np.count_nonzero(mask) == mask.size
+
+
+@lru_cache(maxsize=16)
+def row_starts(rows: int, length: int) -> NDArray[np.int64]:
+    """Return the start of each row in a flattened batch; read-only by convention."""
+    starts: NDArray[np.int64] = np.arange(rows) * length
+    return starts
+
+
+def columns(rows: int, length: int, start: int, device: torch.device, single: bool) -> Array:
+    """Return ``start, start + 1, ..`` in each row, float32 (``single``) or the widest float; read-only by convention."""
+    return as_array(_columns(rows, length, start, device, torch.float32 if single else wide_dtype(device)))
+
+
+@lru_cache(maxsize=16)
+def _columns(rows: int, length: int, start: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.arange(start, start + length, device=device, dtype=dtype).repeat(rows, 1)
+
+
+def spread(x: Array, length: int) -> Array:
+    """Return a number for each row ``[B]`` as ``[B, length]``."""
+    return np.repeat(x, length).reshape(-1, length) if isinstance(x, np.ndarray) else x[:, None].expand(-1, length)
+
+
 def count_rows(mask: Array) -> Array:
     """Return the number of True values in each row, int64."""
     if isinstance(mask, np.ndarray):
         return np.add.reduce(mask.view(np.uint8), axis=-1, dtype=np.uint32).astype(np.int64)
     return mask.sum(-1)
+
+
+def k_largest(halves: NDArray[np.uint32], k: NDArray[np.int64], among: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """Compute ``Noise.largest`` by a 32-bit sort, ten times faster than one of 64 bits; None if ties change
+    ``k``.
+    """
+    rows, length = halves.shape
+    if not halves.size:
+        return None
+    halves = halves * among
+    smallest: NDArray[np.uint32] = np.sort(halves, axis=-1).take(row_starts(rows, length) + (length - k), mode="clip")
+    chosen: NDArray[np.bool_] = halves >= smallest[:, None]
+    chosen &= among
+    if np.count_nonzero(k) < rows:
+        chosen &= (k > 0)[:, None]
+    return chosen if np.count_nonzero(chosen) == np.add.reduce(k) else None

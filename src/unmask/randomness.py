@@ -5,13 +5,13 @@ counter its position, and a stream the use of the number. One integer hash maps 
 row therefore does not depend on its batch, padding, worker or rank, nor on resuming.
 
 The hash is the SplitMix64 finaliser (Steele, Lea and Flood 2014), vectorised over int64 tensors. Uniforms are float64
-with 52 random bits, strictly inside (0, 1), so their logarithms are finite and tails are not truncated. Bernoulli draws
-and fixed counts use 32 bits a position, and Bernoulli draws return the exact probability of these bits.
+with 52 random bits, strictly inside (0, 1), so their logarithms are finite and tails are not truncated. Bernoulli draws,
+fixed counts and weighted samples use 32 bits a position, and Bernoulli draws return the exact probability of these bits.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property, lru_cache
 
@@ -55,6 +55,8 @@ class Stream(IntEnum):
 
 _STREAMS = torch.arange(len(Stream) + 1)[:, None]
 _STREAM_STEPS = _STREAMS.numpy() * _STEP
+_USUAL_STREAM_STEPS = _STREAM_STEPS[: Stream.SELECTION + 1]
+_FEW_KEYS = 64  # up to this number, all streams in one call cost as much as one stream
 
 
 def _wrap(value: int) -> int:
@@ -171,6 +173,8 @@ class Noise:
         row_uniforms: float64 ``[B]`` in (0, 1): replace the rows' own uniforms for the mask rate (time sampling); or
             None.
         places: int64 ``[B, L]``, the number of each position within its document, in packed rows; None = ``counters``.
+        blocks: ``(count, size)``: rows are the blocks of longer rows, ``count`` of ``size`` positions each, and positions
+            have their numbers there; None = rows are rows. Without ``counters`` only.
 
     Examples:
         >>> import torch
@@ -184,6 +188,7 @@ class Noise:
     counters: Int[Tensor, "batch seq"] | None = None
     row_uniforms: Float[Tensor, " batch"] | None = None
     places: Int[Tensor, "batch seq"] | None = None
+    blocks: tuple[int, int] | None = None
 
     @classmethod
     def from_generator(
@@ -194,27 +199,51 @@ class Noise:
         keys = torch.randint(-_LARGEST, _LARGEST, (rows,), generator=generator, device=source)
         return cls(keys.to(device))
 
+    def of_blocks(self, count: int, size: int) -> Noise:
+        """Return the noise of ``count`` blocks of ``size`` positions in each row, as rows of their own."""
+        if arrays.on_host(self.keys):
+            words = _scramble(self._words(Stream.BLOCK) + _STEP)
+            keys = torch.from_numpy(_scramble(words[:, None] + _steps(count)).reshape(-1))
+        else:
+            number = torch.arange(count, device=self.keys.device)
+            keys = fold(self._stream_keys[Stream.BLOCK][:, None], number).flatten()
+        return Noise(keys, blocks=(count, size))
+
     @cached_property
     def _stream_keys(self) -> Int[Tensor, "streams batch"]:
         """Return ``fold(keys, stream)`` for all streams at once."""
         return fold(self.keys, _STREAMS.to(self.keys.device))
 
+    def _words(self, stream: Stream) -> NDArray[np.int64]:
+        """Return ``fold(keys, stream)`` in NumPy, for keys on a CPU."""
+        if stream < len(self._stream_words):
+            return self._stream_words[stream]
+        return _scramble(self._key_words + _STREAM_STEPS[stream])
+
+    @cached_property
+    def _key_words(self) -> NDArray[np.int64]:
+        return _scramble(self.keys.numpy() + _STEP)
+
     @cached_property
     def _stream_words(self) -> NDArray[np.int64]:
-        """Return the same in NumPy, for keys on a CPU."""
-        return _scramble(_scramble(self.keys.numpy() + _STEP) + _STREAM_STEPS)
+        """Return the words of all streams, or of the usual ones for many keys."""
+        return _scramble(self._key_words + (_STREAM_STEPS if len(self.keys) <= _FEW_KEYS else _USUAL_STREAM_STEPS))
 
     def per_row(self, stream: Stream) -> Float[Tensor, " batch"]:
         """Return one uniform per row, ``[B]``."""
         if stream is Stream.MASK_RATE and self.row_uniforms is not None:
             return self.row_uniforms
         if arrays.on_host(self.keys):
-            return torch.from_numpy(_unit_words(self._stream_words[stream]))
+            return torch.from_numpy(_unit_words(self._words(stream)))
         return _unit(self._stream_keys[stream])
 
     def per_token(self, stream: Stream, length: int) -> Float[Tensor, "batch seq"]:
         """Return one uniform per position, ``[B, L]``."""
         return _unit(self._bits(stream, length))
+
+    def per_token_at(self, stream: Stream, where: Array, length: int) -> Float[Tensor, " places"]:
+        """Return the uniforms of :meth:`per_token` at flat indices ``where`` of the batch."""
+        return _unit(arrays.as_tensor(self.words_at(stream, where, length)))
 
     def words_at(self, stream: Stream, where: Array, length: int) -> Array:
         """Return 64 random bits, as signed integers, at flat indices ``where`` of the batch (an array of
@@ -223,7 +252,9 @@ class Noise:
         if arrays.on_host(self.keys):
             row = where // max(1, length)
             counters = where - row * length if self.counters is None else self.counters.numpy().take(where)
-            return _scramble(self._stream_words[stream].take(row) + counters * _STEP)
+            if self.counters is None and self.blocks is not None:
+                counters += row % self.blocks[0] * self.blocks[1]
+            return _scramble(self._words(stream).take(row) + counters * _STEP)
         return mix(self._seeds(stream, length).take(where))
 
     def bernoulli(
@@ -234,7 +265,7 @@ class Noise:
         That probability is ``rate`` rounded up to a multiple of 2^-32: exact at rates 0 and 1, and never 0 for another
         rate.
         """
-        halves = self._halves(stream, among.shape[1])  # compared as integers, without a conversion to float64
+        halves = self.halves(stream, among.shape[1])  # compared as integers, without a conversion to float64
         if isinstance(halves, Tensor):
             limit = (wide(rate) * 2.0**32).ceil()
             return among & (halves < limit.long()[:, None]), (limit * 2.0**-32).float()
@@ -250,9 +281,9 @@ class Noise:
     ) -> Bool[Tensor, "batch seq"]:
         """Select ``k[b]`` positions of ``among``, evenly: those with the largest 32-bit halves; at most all of them."""
         length = among.shape[1]
-        halves = self._halves(stream, length)
+        halves = self.halves(stream, length)
         if not isinstance(halves, Tensor):
-            if (chosen := _largest(halves, k.numpy(), among.numpy())) is not None:
+            if (chosen := arrays.k_largest(halves, k.numpy(), among.numpy())) is not None:
                 return torch.from_numpy(chosen)
             halves = torch.from_numpy(halves.astype(np.int64))
         # Break ties between halves by words of their own. The order is stable, so that exactly k positions are selected.
@@ -266,25 +297,49 @@ class Noise:
         seeds = self._seeds(stream, length)
         return mix(seeds) if isinstance(seeds, Tensor) else torch.from_numpy(_scramble(seeds))
 
-    def _halves(self, stream: Stream, length: int) -> Array:
+    def halves(self, stream: Stream, length: int) -> Array:
         """Return 32 random bits per position, from half a word each: uint32 ``[B, L]`` in NumPy on a CPU, else
         int64.
         """
-        if self.counters is None and arrays.on_host(self.keys):
-            return _scramble(self._seeds(stream, (length + 1) // 2)).view(np.uint32)[:, :length]
-        counters = torch.arange(length, device=self.keys.device) if self.counters is None else self.counters
-        words = replace(self, counters=(counters >> 1).expand(len(self.keys), length))._bits(stream, length)
+        count, size = self.blocks or (1, 0)
+        if self.counters is None and arrays.on_host(self.keys) and size % 2 == 0:
+            return _scramble(self._row_seeds(stream, count, size // 2, (length + 1) // 2)).view(np.uint32)[:, :length]
+        counters = self._counters(length)
+        words = Noise(self.keys, (counters >> 1).expand(len(self.keys), length))._bits(stream, length)
         halves = words >> 32 * (counters & 1) & 0xFFFFFFFF
         return halves.numpy().astype(np.uint32) if arrays.on_host(halves) else halves
 
     def _seeds(self, stream: Stream, length: int) -> Array:
         """Return the hash inputs of each position, int64 ``[B, L]``."""
-        if arrays.on_host(self.keys):
-            return self._stream_words[stream][:, None] + (
-                _steps(length) if self.counters is None else self.counters.numpy() * _STEP
-            )
-        counters = torch.arange(length, device=self.keys.device) if self.counters is None else self.counters
-        return self._stream_keys[stream][:, None] + counters * GOLDEN
+        if not arrays.on_host(self.keys):
+            return self._stream_keys[stream][:, None] + self._counters(length) * GOLDEN
+        if self.counters is not None:
+            return self._words(stream)[:, None] + self.counters.numpy() * _STEP
+        return self._row_seeds(stream, *(self.blocks or (1, 0)), length)
+
+    def _row_seeds(self, stream: Stream, count: int, size: int, length: int) -> NDArray[np.int64]:
+        """Return the hash inputs of ``length`` consecutive numbers, in rows that are blocks, for keys on a CPU."""
+        words = self._words(stream)
+        if size:
+            words = words + _block_steps(len(words), count, size)
+        return words[:, None] + _steps(length)
+
+    def _counters(self, length: int) -> Int[Tensor, "rows seq"]:
+        """Return the number of each position, int64 ``[B, L]`` or ``[1, L]``."""
+        if self.counters is not None:
+            return self.counters
+        index = torch.arange(length, device=self.keys.device)[None]
+        if self.blocks is None:
+            return index
+        count, size = self.blocks
+        return torch.arange(len(self.keys), device=self.keys.device)[:, None] % count * size + index
+
+
+@lru_cache(maxsize=16)
+def _block_steps(rows: int, count: int, size: int) -> NDArray[np.int64]:
+    """Return the first position of each block times the golden ratio, row after row; read-only by convention."""
+    steps: NDArray[np.int64] = np.arange(rows) % count * size * _STEP
+    return steps
 
 
 @lru_cache(maxsize=16)
@@ -292,26 +347,3 @@ def _steps(length: int) -> NDArray[np.int64]:
     """Return ``0..length-1`` times the golden ratio; read-only by convention."""
     steps: NDArray[np.int64] = np.arange(length) * _STEP
     return steps
-
-
-def _largest(halves: NDArray[np.uint32], k: NDArray[np.int64], among: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    """Compute :meth:`Noise.largest` by a 32-bit sort, ten times faster than one of 64 bits; None if ties change
-    ``k``.
-    """
-    rows, length = halves.shape
-    if not halves.size:
-        return None
-    halves = halves * among
-    smallest: NDArray[np.uint32] = np.sort(halves, axis=-1).take(_row_ends(rows, length) - k, mode="clip")
-    chosen: NDArray[np.bool_] = halves >= smallest[:, None]
-    chosen &= among
-    if np.count_nonzero(k) < rows:
-        chosen &= (k > 0)[:, None]
-    return chosen if np.count_nonzero(chosen) == np.add.reduce(k) else None
-
-
-@lru_cache(maxsize=16)
-def _row_ends(rows: int, length: int) -> NDArray[np.int64]:
-    """Return the end of each row in a flattened batch; read-only by convention."""
-    ends: NDArray[np.int64] = np.arange(1, rows + 1) * length
-    return ends

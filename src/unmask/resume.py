@@ -85,10 +85,14 @@ def _over(before: dict[str, Any], path: str | Path | None, overrides: Sequence[s
 
 
 def _given_keys(path: str | Path | None, overrides: Sequence[str], known: dict[str, Any]) -> set[str]:
-    """Return the keys set by a file and overrides; a section set as a whole counts as all of its keys."""
+    """Return the keys set by a file and overrides; a section counts as all of its keys, a part of a mapping as its key."""
     keys = set() if path is None else set(flat_keys(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}))
     keys |= {override.partition("=")[0].strip() for override in overrides}
-    return {key for key in known if key in keys or any(key.startswith(f"{section}.") for section in keys)}
+    return {
+        key
+        for key in known
+        if key in keys or any(key.startswith(f"{each}.") or each.startswith(f"{key}.") for each in keys)
+    }
 
 
 def _tree(flat: dict[str, Any]) -> dict[str, Any]:

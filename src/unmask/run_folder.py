@@ -15,16 +15,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from unmask.launch import is_first_process
 from unmask.models.files import INDEX
 from unmask.storage import read_json, sweep_temporaries
 
 GRACE = 10.0  # seconds that loader processes of a killed run may hold its lock
-
-
-def is_first_process() -> bool:
-    """Tell whether this process has rank 0 among those started by Lightning, torchrun or SLURM."""
-    rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
-    return rank == "0"
 
 
 @contextmanager

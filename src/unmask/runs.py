@@ -14,9 +14,10 @@ from unmask.config.override import flat_keys
 from unmask.config.tree import Config, load_config
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.devices import choose_device, choose_dtype
+from unmask.launch import is_first_process
 from unmask.models.files import INDEX, read_model, resolve_checkpoint, usable_checkpoint, verify_manifest
 from unmask.models.networks import Network
-from unmask.run_folder import is_first_process, sweep_run
+from unmask.run_folder import sweep_run
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ RESUMABLE_KEYS = frozenset(
         "run",
         "data.workers",
         "data.store",
+        "data.wait_minutes",
         "train.steps",
         "train.accumulate",
         "train.checkpoint_activations",
@@ -86,6 +88,7 @@ RESUMABLE_KEYS = frozenset(
         "train.device",
         "train.devices",
         "train.nodes",
+        "train.strategy",
         "train.evaluate_every",
         "train.checkpoint_every",
         "train.keep",

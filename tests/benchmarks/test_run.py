@@ -26,6 +26,8 @@ def small(monkeypatch):
     found = {"seconds": 2.0, "beside_full_logits": 3.0, "beside_dual_cache": 1.25}
     names = ("full-logits loop, our network", "exact, surest first", "blocks, dual cache")
     monkeypatch.setattr(decode, "measure", lambda *_: dict.fromkeys(names, found))
+    for part in (run.decode_parts, run.start, run.corruption, run.collate, run.growth):  # with tests of their own
+        monkeypatch.setattr(part, "section", lambda: ([], {}))
     for process in ("in_fresh_process", "in_default_process"):
         monkeypatch.setattr(harness, process, lambda function, *arguments: function(*arguments))
 

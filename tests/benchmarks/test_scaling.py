@@ -3,7 +3,9 @@
 import pytest
 from benchmarks.scaling import exponent, measure, plot, point, rows_of
 
+from benchmarks import growth, loader
 from unmask.measure.flops import Size
+from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 
 SIZE = Size(layers=1, width=16, heads=2, feedforward=32, vocabulary=60)
 
@@ -29,3 +31,22 @@ def test_every_axis_is_measured_and_drawn(tmp_path):
     assert [row.work for row in rows_of(found)] == [f"cost grows with {axis}, power" for axis in axes]
     plot(found, tmp_path / "scaling.png")
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
+
+
+def test_documents_shards_and_blanks_are_measured_and_drawn(tmp_path, monkeypatch):
+    small = RotaryTransformerMLMModel(growth.decode.VOCAB, 8, 1, 1, padding_idx=0, mask_idx=1)
+    monkeypatch.setattr(growth.decode, "network", lambda: small)
+    axes = {"documents": (8, 16), "shards": (1, 3), "blanks": (2, 4)}
+    monkeypatch.setattr(growth, "DOCUMENTS", 12)
+    found = growth.measure(1, axes)
+    assert set(growth.AXES) == set(found) and [row.met is not None for row in rows_of(found)] == [True] * 3
+    plot(found, tmp_path / "growth.png", "seconds")
+    assert (tmp_path / "growth.png").stat().st_size > 10_000
+
+
+def test_shards_hold_the_documents_of_one_store(tmp_path):
+    for shards in (1, 3):
+        (tmp_path / str(shards)).mkdir()
+    one, three = (loader.synthetic_store(tmp_path / str(n), 30_000, shards=n) for n in (1, 3))
+    assert one.document_tokens.tolist() == three.document_tokens.tolist()
+    assert all((one.document(i) == three.document(i)).all() for i in range(len(one.document_tokens)))

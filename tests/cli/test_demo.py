@@ -19,6 +19,8 @@ PROMISED = (
     "unmasking.html",
     "fill.html",
     "checkpoints/index.json",
+    "sudoku/evaluation.json",
+    "sudoku/solving.html",
 )
 
 
@@ -35,7 +37,7 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 240) -> None
 
 
 @pytest.mark.slow
-def test_the_text_demo_resumes_after_three_kills_and_writes_all_its_files(tmp_path):
+def test_the_text_demo_resumes_after_four_kills_and_writes_all_its_files(tmp_path):
     run = tmp_path / "run"
     moments = (
         (signal.SIGKILL, lambda: (run / "data" / "tokenizer.json").exists()),  # while tokenising
@@ -46,6 +48,10 @@ def test_the_text_demo_resumes_after_three_kills_and_writes_all_its_files(tmp_pa
         (
             signal.SIGKILL,
             lambda: (run / "metrics.csv").exists() and "90,train/loss" in (run / "metrics.csv").read_text(),
+        ),
+        (
+            signal.SIGKILL,  # while training on sudoku
+            lambda: (run / "sudoku" / "checkpoints" / "index.json").exists(),
         ),
     )
     for kind, moment in moments:
@@ -68,11 +74,29 @@ def test_the_text_demo_resumes_after_three_kills_and_writes_all_its_files(tmp_pa
     page = (run / "unmasking.html").read_text()
     assert "http://" not in page and "https://" not in page, "the page is self-contained"
     assert "unmask fill" in output and "Try next" in output
+    assert "puzzles in the order it chose itself" in output
 
     began = (run / "evaluation.json").stat().st_mtime_ns
     again = start(run)
     assert again.wait() == 0
     assert (run / "evaluation.json").stat().st_mtime_ns == began, "what is done is not done again"
+
+
+@pytest.mark.slow
+def test_the_sudoku_demo_solves_more_in_its_own_order(tmp_path):
+    run = tmp_path / "run"
+    output, _ = start(run, "sudoku").communicate()
+    report = json.loads((run / "evaluation.json").read_text())
+    own, random = (report["orders"][name]["solved"] for name in ("its own order", "random order"))
+    assert f"solved {own} of 40 puzzles in the order it chose itself, {random} in random order" in output
+    assert own > random and "unmask task sudoku4 --score" in output
+    rows = [json.loads(line) for line in (run / "rows" / "train.jsonl").read_text().splitlines()]
+    assert {row["puzzle"] for row in rows} == {"0" * 16}, "trained on no puzzle"
+    page, decodes = (run / "solving.html").read_text(), json.loads((run / "decodes.json").read_text())
+    assert "http://" not in page and "https://" not in page and '"columns":4' in page
+    assert [each["label"] for each in decodes["runs"]] == ["its own order", "random order"]
+    blanks = decodes["puzzle"].count("0")
+    assert all(len(each["steps"]) == blanks and len(each["tokens"]) == 16 for each in decodes["runs"])
 
 
 @pytest.mark.slow

@@ -76,10 +76,7 @@ def test_single_tokens_layers_and_lengths(unmask, trained, rows, tmp_path):
 
 
 def test_an_interrupted_command_continues_without_redoing_or_losing_a_row(unmask, trained, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        embedding_job.embed_to_file, "__kwdefaults__", embedding_job.embed_to_file.__kwdefaults__ | {"part_rows": 2}
-    )
-    embed(unmask, trained, rows, tmp_path / "whole.jsonl", "--field", "body")
+    embed(unmask, trained, rows, tmp_path / "whole.jsonl", "--field", "body", "--part-rows", "2")
     run, seen = embedding_job.embed_rows, []
 
     def stops(model, ids, *rest):
@@ -101,6 +98,8 @@ def test_an_interrupted_command_continues_without_redoing_or_losing_a_row(unmask
         "body",
         "--device",
         "cpu",
+        "--part-rows",
+        "2",
     )
     assert unmask(*again).code == 1 and not (tmp_path / "v.jsonl").exists()
     other = unmask(*again, "--normalise")

@@ -59,3 +59,14 @@ def test_a_service_uses_them_too(run):
     assert own.max_steps == 5 and own.selector != tuned.selector
     (run / "generation.json").unlink()
     assert rules().max_steps == 8
+
+
+def test_the_range_of_mask_rates_with_the_least_variance(unmask, run):
+    options = ["--clip", "--rows", 4, "--clip-width", 0.5, "--device", "cpu"]
+    found = unmask("tune", run, *options, "--json")
+    report = json.loads(found.out)
+    assert len(report["ranges"]) == 12, found.err  # 0 to 0.5, in steps of 0.05, and the full range
+    assert report["chosen"]["variance"] == min(each["variance"] for each in report["ranges"])
+    assert report["overrides"][1] == f"objective.rate_max={report['chosen']['rate_max']:g}"
+    assert report["overrides"][0] in unmask("tune", run, *options).out and not (run / "generation.json").exists()
+    assert "add --clip" in unmask("tune", run, "--clip-width", 0.5).err

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from unmask.data import preparation as prepare_module
+from unmask.data import preparation_steps as prepare_module
 from unmask.data.corpus.held_out import HeldOut
 from unmask.data.corpus.sources import Source
 from unmask.data.preparation import Prepared, prepare

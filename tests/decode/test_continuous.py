@@ -13,6 +13,9 @@ from unmask.decode.forwards.cached import CachedForward
 from unmask.decode.logits.sampler import Tokens
 from unmask.decode.loop import decode_steps
 from unmask.decode.observers.trace import Trace
+from unmask.decode.reach import reached
+from unmask.decode.shared_logits import shared_logits
+from unmask.nn.linear import prepack_weights
 
 VOCAB = 60
 SPECIAL = SpecialIds(mask=0, pad=1, eos=2, bos=3, vocab_size=VOCAB)
@@ -248,6 +251,22 @@ def test_a_text_without_blanks_needs_no_forward_pass():
     with ContinuousBatch(float32_network(), vocab_size=VOCAB) as batch:
         member = batch.join(decode_steps(canvas, make_rules(2), SPECIAL, 0))
         assert batch.advance() == [member] and member.result.ids.tolist() == [[5, 6]] and not batch.passes
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_one_token_has_the_bits_it_has_in_company(dense):
+    """A product of one row takes another kernel: such a row runs repeated (``FEWEST_TOKENS``, ``FEWEST_READS``)."""
+    network = Dense(float32_network()) if dense else float32_network()
+    requests = []
+    for length in (1, 1, 2, 3, 20):
+        ids = torch.full((1, length), 7)
+        ids[:, 0] = SPECIAL.mask
+        canvas = Canvas.infill(ids, SPECIAL, torch.ones_like(ids, dtype=torch.bool))
+        requests.append(next(decode_steps(canvas, make_rules(1, special=SPECIAL), SPECIAL, seed=0)))
+    with torch.inference_mode(), prepack_weights(network):
+        reach = reached(network, torch.device("cpu"))
+        for request, together in zip(requests, shared_logits(reach, requests), strict=True):
+            assert torch.equal(shared_logits(reach, [request])[0], together)
 
 
 def test_the_measurement_tells_networks_apart_whose_rows_see_each_other():

@@ -25,7 +25,7 @@ from unmask.ops.corruption import (
     uniform_corruption,
     whole_words,
 )
-from unmask.ops.mask_rates import ConstantMaskRate, ScheduleMaskRate, UniformMaskRate
+from unmask.ops.mask_rates import ConstantMaskRate, MaskRateWarmup, ScheduleMaskRate, UniformMaskRate
 from unmask.ops.position_sampling import bernoulli, exact_ceil, fixed_count, successive, systematic
 from unmask.ops.replacement import Replacement, ordinary_ids
 from unmask.ops.schedule import SCHEDULES
@@ -467,3 +467,27 @@ def test_blocks_of_packed_rows_count_from_the_first_token_of_each_document():
     plain = block_diffusion_corruption(MASK, 3)(clean(1, 14), eligible, alone)
     assert torch.equal(plain[2][0, :3], p[0, :3]) and not torch.equal(plain[2], p)
     assert masked.any() and not masked.all()
+
+
+@every_scheme
+@pytest.mark.parametrize("width", [11, 12])
+@pytest.mark.parametrize("spread", [False, True])
+def test_blocks_at_multiples_of_their_length_are_blocks_anywhere(corruption, width, spread):
+    """Views of rows give what indices of positions give, bit for bit; so do blocks of odd and even length."""
+    if corruption.block_size is None or corruption.granularity is not None:
+        corruption = replace(corruption, block_size=4, granularity=None)
+    ids, eligible = clean(30, width), torch.rand(30, width) < 0.8
+    if spread:
+        eligible[:] = True
+    noise = keyed(30, stratified=spread)
+    by_view = corruption(ids, eligible, noise)
+    by_index = corruption(ids, eligible, replace(noise, counters=torch.arange(width).expand(30, width)))
+    for one, other in zip(by_view, by_index, strict=True):
+        assert torch.equal(torch.where(eligible, one, 0), torch.where(eligible, other, 0))
+
+
+def test_rates_of_blocks_follow_the_progress_of_their_row():
+    warmup = MaskRateWarmup(ConstantMaskRate(0.0), ConstantMaskRate(1.0)).at(torch.tensor([0.0, 0.25, 1.0]))
+    corruption = replace(block_diffusion_corruption(MASK, 2), mask_rate=warmup)
+    _, _, p = corruption(clean(3, 5), torch.ones(3, 5, dtype=torch.bool), keyed(3))
+    assert p.tolist() == [[0.0] * 5, [0.25] * 5, [1.0] * 5]

@@ -91,13 +91,13 @@ def test_bernoulli_masking_has_exactly_its_stated_probability(counters, monkeypa
     halves = np.array(
         [[0, 1, limit - 1, limit, 2**32 - 1, *[0] * 4] for limit in limits[:2]] + [[2**32 - 1] * 9], dtype=np.uint32
     )
-    monkeypatch.setattr(Noise, "_halves", lambda *_: halves)
+    monkeypatch.setattr(Noise, "halves", lambda *_: halves)
     everywhere = torch.ones(3, 9, dtype=torch.bool)
     for _ in ("here", "on an accelerator"):
         bernoulli, p = Noise(torch.arange(3), counters).bernoulli(rates, everywhere, Stream.SELECTION)
         assert bernoulli.tolist() == [(halves[row].astype(np.int64) < limits[row]).tolist() for row in range(3)]
         assert p.tolist() == [float(np.float32(limit * 2.0**-32)) for limit in limits]
-        monkeypatch.setattr(Noise, "_halves", lambda *_: torch.from_numpy(halves.astype(np.int64)))
+        monkeypatch.setattr(Noise, "halves", lambda *_: torch.from_numpy(halves.astype(np.int64)))
 
 
 @pytest.mark.parametrize("length", [1, 6, 7])
@@ -106,13 +106,13 @@ def test_two_positions_use_the_halves_of_one_word(length):
     noise = Noise(row_keys(0, 0, torch.arange(4)))
     words = noise._bits(Stream.SELECTION, 4).numpy().view(np.uint64)
     expected = np.stack([words & np.uint64(0xFFFFFFFF), words >> np.uint64(32)], axis=-1).reshape(4, 8)[:, :length]
-    assert np.array_equal(noise._halves(Stream.SELECTION, length), expected)
+    assert np.array_equal(noise.halves(Stream.SELECTION, length), expected)
     shifted = Noise(noise.keys, (torch.arange(length + 3) - 3).expand(4, -1))
-    assert np.array_equal(shifted._halves(Stream.SELECTION, length + 3)[:, 3:], expected)
+    assert np.array_equal(shifted.halves(Stream.SELECTION, length + 3)[:, 3:], expected)
 
 
 def test_halves_are_uniform_and_neighbours_are_independent():
-    halves = Noise(row_keys(0, 0, torch.arange(300)))._halves(Stream.SELECTION, 401).astype(np.float64) / 2**32
+    halves = Noise(row_keys(0, 0, torch.arange(300))).halves(Stream.SELECTION, 401).astype(np.float64) / 2**32
     assert kstest(halves.ravel(), "uniform").pvalue > 1e-3
     for one, other in ((halves[:, :-1:2], halves[:, 1::2]), (halves[:, :-1], halves[:, 1:]), (halves[:-1], halves[1:])):
         cells = np.bincount(((one * 12).astype(int) * 12 + (other * 12).astype(int)).ravel(), minlength=144)
@@ -127,7 +127,7 @@ def test_the_largest_are_those_with_the_largest_halves(key, length, data):
         data.draw(st.lists(st.lists(st.booleans(), min_size=length, max_size=length), min_size=3, max_size=3))
     )
     k = torch.tensor(data.draw(st.lists(st.integers(0, length), min_size=3, max_size=3)))
-    halves = torch.from_numpy(noise._halves(Stream.SELECTION, length).astype(np.float64))
+    halves = torch.from_numpy(noise.halves(Stream.SELECTION, length).astype(np.float64))
     assert torch.equal(noise.largest(k, among, Stream.SELECTION), select_top(halves, among, k))
 
 
@@ -135,7 +135,7 @@ def test_the_largest_are_those_with_the_largest_halves(key, length, data):
 def test_ties_of_halves_are_broken_and_exactly_k_are_selected(seed, monkeypatch):
     draw = torch.Generator().manual_seed(seed)
     halves, words = torch.randint(0, 3, (6, 9), generator=draw), torch.rand(6, 9, generator=draw).argsort(-1)
-    monkeypatch.setattr(Noise, "_halves", lambda *_: halves.numpy().astype(np.uint32))
+    monkeypatch.setattr(Noise, "halves", lambda *_: halves.numpy().astype(np.uint32))
     monkeypatch.setattr(Noise, "_bits", lambda *_: words << 33)
     among, k = torch.rand(6, 9, generator=draw) < 0.8, torch.randint(0, 10, (6,), generator=draw)
     chosen = Noise(torch.arange(6)).largest(k, among, Stream.SELECTION)
@@ -156,3 +156,23 @@ def test_the_hash_is_splitmix64_with_unsigned_shifts():
     assert mix(torch.tensor(values)).tolist() == [reference(v) for v in values]
     assert _mix_signed(torch.tensor(values)).tolist() == [reference(v) for v in values]  # what accelerators run
     assert mix(torch.tensor(5)).shape == () and mix(torch.zeros(2, 0, dtype=torch.long)).shape == (2, 0)
+
+
+def test_inclusion_probabilities_are_those_of_bisection_whatever_the_batch():
+    g = torch.Generator().manual_seed(0)
+    for spread in (0.0, 3.0, 60.0):
+        log_w = -spread * torch.rand(60, 16, generator=g, dtype=torch.float64)
+        log_w -= log_w.amax(-1, keepdim=True)
+        k = torch.randint(0, 17, (60,), generator=g)
+        low, high = torch.full((60,), -50.0, dtype=torch.float64), torch.full((60,), 90.0, dtype=torch.float64)
+        for _ in range(100):
+            middle = (low + high) / 2
+            below = (1 - torch.exp(-torch.exp(log_w + middle[:, None]))).sum(-1) < k
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        expected = 1 - torch.exp(-torch.exp(log_w + low[:, None]))
+        p = inclusion(log_w, k)
+        inner = (k > 0) & (k < 16)
+        assert torch.allclose(p[inner], expected[inner], atol=1e-10)
+        assert torch.equal(p[~inner], (k[~inner] > 0).double()[:, None].expand(-1, 16))
+        for row in range(0, 60, 7):
+            assert torch.equal(inclusion(log_w[row : row + 1], k[row : row + 1])[0], p[row])

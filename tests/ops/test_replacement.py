@@ -66,3 +66,17 @@ def test_span_corruption_takes_spanberts_replacement():
 def test_impossible_replacement_fractions_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         Replacement(MASK, **arguments)
+
+
+def test_masks_are_written_as_a_choice_would_write_them():
+    """By arithmetic, which wraps around at the ends of int64."""
+    ids = torch.tensor([[5, -(2**63), 2**63 - 1, 0, -7]])
+    for chosen in (torch.tensor([[True, True, True, False, False]]), torch.tensor([[False, False, False, True, True]])):
+        for mask in (MASK, -1, 2**40):
+            made = Replacement(mask)(ids, chosen, Noise(torch.tensor([0])))
+            assert torch.equal(made, torch.where(chosen, mask, ids))
+
+
+def test_ordinary_ids_are_one_tensor_for_equal_arguments():
+    assert ordinary_ids(VOCAB, (2, 1, 0, 99)) is ordinary_ids(VOCAB, SPECIAL)
+    assert ordinary_ids(VOCAB, (1,)).tolist() == [0, *range(2, VOCAB)]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from unmask.ops.selection import _batched_gumbel_topk, gumbel, gumbel_topk, select_top
+from unmask.ops.selection import _batched_gumbel_topk, gumbel, gumbel_topk, sample_weighted, select_top
 from unmask.randomness import Noise, Stream
 
 
@@ -67,3 +67,38 @@ def test_the_tail_of_gumbel_noise_is_not_cut():
     assert chisquare(wins.numpy()).pvalue > 1e-3
     exact = gumbel(torch.tensor([1 - 2.0**-53, 2.0**-53], dtype=torch.float64))
     assert torch.isfinite(exact).all() and exact[0] > 36 and exact[1] < -3.5
+
+
+def sampled(log_w, k, candidates, noise):
+    """The definition of a weighted sample: the largest log-weights plus Gumbel noise, in float64."""
+    halves = torch.from_numpy(noise.halves(Stream.SELECTION, log_w.shape[1]).astype("int64"))
+    return naive_top(log_w.double() + gumbel((halves.double() + 0.5) * 2.0**-32), candidates, k)
+
+
+@pytest.mark.parametrize("spread", [0.0, 3.0, 200.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_sample_by_float32_quotients_is_that_of_float64_scores(spread, dtype):
+    g = torch.Generator().manual_seed(int(spread))
+    log_w = -spread * torch.rand(400, 23, generator=g, dtype=torch.float64).to(dtype)
+    for candidates in (torch.rand(400, 23, generator=g) < 0.7, torch.ones(400, 23, dtype=torch.bool)):
+        k = (torch.rand(400, generator=g) * (candidates.sum(-1) + 1)).long()
+        weights, noise = log_w.masked_fill(~candidates, -torch.inf), Noise(torch.arange(400))
+        assert torch.equal(sample_weighted(weights, k, candidates, noise), sampled(weights, k, candidates, noise))
+
+
+def test_rows_that_float32_cannot_tell_apart_are_drawn_in_float64(monkeypatch):
+    """Halves one apart are equal in float32 near 1; the smaller quotient is that of the larger half."""
+    halves = (2**32 - 1 - torch.tensor([[3, 1, 2, 0, 4, 5]] * 5)).numpy().astype("uint32")
+    monkeypatch.setattr(Noise, "halves", lambda *_: halves)
+    noise, every = Noise(torch.arange(5)), torch.ones(5, 6, dtype=torch.bool)
+    chosen = sample_weighted(torch.zeros(5, 6), torch.arange(1, 6), every, noise)
+    order = [3, 1, 2, 0, 4]
+    assert [set(row.nonzero()[:, 0].tolist()) for row in chosen] == [set(order[:n]) for n in range(1, 6)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_select_top_tells_scores_apart_that_are_equal_in_float32(dtype):
+    g = torch.Generator().manual_seed(0)
+    scores = (1 + torch.randint(0, 9, (40, 30), generator=g) * 1e-12 + torch.rand(40, 1, generator=g)).to(dtype)
+    candidates, budget = torch.rand(40, 30, generator=g) < 0.8, torch.randint(-1, 32, (40,), generator=g)
+    assert torch.equal(select_top(scores, candidates, budget), naive_top(scores, candidates, budget.clamp(min=0)))

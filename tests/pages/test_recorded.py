@@ -7,7 +7,7 @@ import torch
 
 from unmask import Canvas, RotaryTransformerMLMModel, SpecialIds, fill_canvas, make_rules
 from unmask.decode.observers.trace import Trace
-from unmask.decode.render.page import save_trace_html
+from unmask.decode.render.page import recorded_html, save_trace_html, trace_data
 
 pytestmark = pytest.mark.slow
 BLANKS, STEPS = 8, 4
@@ -124,3 +124,22 @@ def test_it_is_accessible_and_fits_the_screen(opened, accessible, scheme, width)
     opened.locator(".placed").first.hover()
     accessible(opened)
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_cells_stand_in_a_square_and_wrong_ones_are_marked(page, recorded, tmp_path):
+    _, trace = recorded
+    data = trace_data(trace, Words(), ["first", "second"])
+    for run in data["runs"]:
+        run["tokens"] = run["tokens"][:9]
+        for step in run["steps"]:
+            step["unmasked"] = [token for token in step["unmasked"] if token["position"] < 9]
+    solution = [token["text"] for token in data["runs"][0]["tokens"]]
+    data |= {"beside": True, "cells": {"columns": 3, "box": [3, 1], "solution": [*solution[:8], "another"]}}
+    path = tmp_path / "cells.html"
+    path.write_text(recorded_html(data, "Cells"))
+    page.goto(path.as_uri() + "#step=9")
+    cells = page.locator(".pane").first.locator(".token")
+    boxes = [cells.nth(n).bounding_box() for n in range(9)]
+    assert len({round(box["x"]) for box in boxes}) == len({round(box["y"]) for box in boxes}) == 3
+    assert [cells.nth(n).get_attribute("data-edge") for n in (0, 3, 4)] == ["top left", "left", "left"]
+    assert page.locator(".pane").first.locator(".wrong").count() == 1 and page.locator(".pane").count() == 2

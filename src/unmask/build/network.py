@@ -59,7 +59,7 @@ LONG_RUN = 3e16  # multiply-adds above which compilation pays off: five minutes 
 def build_runner(config: TrainConfig, parameters: int, tokens_per_step: int) -> BlockRunner:
     """Return the execution of the transformer blocks: eager or compiled, with or without activation checkpointing.
 
-    ``auto`` compiles on an accelerator if the run is long: ``6 * parameters * tokens`` multiply-adds (Kaplan et al. 2020)
+    ``auto`` compiles on an accelerator, except under ``train.strategy=fsdp``, if the run is long: ``6 * parameters * tokens`` multiply-adds (Kaplan et al. 2020)
     exceed ``LONG_RUN``. On a CPU, compiled blocks are no faster than eager ones (docs/performance.md).
 
     Args:
@@ -69,7 +69,8 @@ def build_runner(config: TrainConfig, parameters: int, tokens_per_step: int) -> 
     """
     device = choose_device(config.device).type
     is_long = 6.0 * parameters * tokens_per_step * config.steps >= LONG_RUN
-    compiled = config.compile is True or (config.compile == "auto" and device != "cpu" and is_long)
+    whole = config.strategy != "fsdp"  # one program cannot include the hooks that gather parts of weights
+    compiled = config.compile is True or (config.compile == "auto" and device != "cpu" and is_long and whole)
     if compiled and not can_compile(device):
         warnings.warn(
             "train.compile needs a C++ compiler, and none was found: the blocks run uncompiled. Install g++ (or set CXX to "

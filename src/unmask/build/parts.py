@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unmask.run_folder import is_first_process
+from unmask.launch import is_first_process
 from unmask.storage import read_json, write_json
 
 RECORD = "parts.json"

@@ -6,6 +6,7 @@ With ``unmask.build.objective`` and ``unmask.build.network`` this is the only pl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from unmask.build.network import build_model, prepare_execution
-from unmask.build.objective import build_collator, build_corruption, build_loss, check_attention
+from unmask.build.objective import build_collator, build_corruption, build_loss, check_attention, special_ids
 from unmask.build.packages import require_training_packages
 from unmask.build.parts import check_parts, part_records
 from unmask.build.start import origin, with_start
@@ -21,9 +22,11 @@ from unmask.build.stores import document_weights, prepare_data, row_augmentation
 from unmask.config.config_file import config_yaml
 from unmask.config.tree import Config, explicit_values, load_config
 from unmask.contracts import MLMModel, Objective
+from unmask.data.mixing import training_store
 from unmask.data.preparation import Progress
 from unmask.data.store.token_store import TokenStore
 from unmask.data.tokenizing.tokenizers import Tokenizer
+from unmask.launch import first_then_others
 from unmask.models.files import read_model, resolve_checkpoint, verify_manifest
 from unmask.models.networks import describe_network
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
@@ -95,6 +98,10 @@ def train(
     """
     config = _as_config(config, overrides)
     require_training_packages(*missing_packages(config.train.logger), *(["peft"] if config.train.lora_rank else []))
+    from unmask.training.strategies import check_split, connect
+
+    check_split(config)
+    connect(config)
     with hold_run(Path(config.run)):
         return _train(
             config,
@@ -136,6 +143,7 @@ def _train(
     from unmask.training.data import TokenStoreData
     from unmask.training.module import MaskedLMModule
     from unmask.training.optim import freeze_parameters, trained_parameters
+    from unmask.training.plateau import PlateauGuard, measures_tokens, unigram_entropy
     from unmask.training.trainer import fit, make_trainer
 
     run, given = Path(config.run), config.data.model_fields_set if config.data.store is not None else None
@@ -143,7 +151,8 @@ def _train(
     if config.model.init is not None:
         config, start = with_start(config, run, trust_remote_code)
     parts = part_records({"corruption": corruption, "schedule": schedule, "model": model, "loss": loss})
-    resume = open_run(config, run)
+    wait = timedelta(minutes=config.data.wait_minutes)
+    resume = first_then_others(lambda: open_run(config, run), f"open the run folder {run}", wait)
     check_parts(run, parts, resumed=resume is not None)
     course = None if schedule is None else as_schedule(schedule)
     if resume is not None and verify_manifest(resume)["step"] >= config.train.steps:
@@ -152,7 +161,9 @@ def _train(
     chosen = None if start is None else start.choose_tokenizer(None if of_store else config.data.tokenizer)
     if config.model.init is not None and resume is not None:
         chosen = Tokenizer.load(resume / "tokenizer.json")
-    prepared = prepare_data(config, run, workers, progress, given, chosen)
+    prepared = first_then_others(
+        lambda: prepare_data(config, run, workers, progress, given, chosen), "prepare the data", wait
+    )
     tokenizer = Tokenizer.load(prepared.tokenizer)
     if start is not None:
         start.require_extension(tokenizer, f"The tokenizer of the store {prepared.folder}", "data.store")
@@ -187,7 +198,7 @@ def _train(
     module = MaskedLMModule(network, objective, config.optim, config.train.steps, config.seed, config.train.non_finite)
     noise = build_corruption(config.objective, tokenizer, course) if corruption is None else corruption
     data = TokenStoreData(
-        TokenStore.open(prepared.train),
+        training_store(prepared),
         TokenStore.open(prepared.valid),
         block_size=config.data.block_size,
         batch_size=config.train.batch_size,
@@ -218,6 +229,11 @@ def _train(
         watchers.append(SampleLog(run / "samples.txt", lambda trained: sampler(trained, tokenizer)))
     if config.model.init_attention == "annealed":
         watchers.append(AttentionAnnealing(config.train.steps))
+    if loss is None and config.data.kind != "supervised" and measures_tokens(config.objective):
+        special = special_ids(config.objective, tokenizer)
+        entropy = unigram_entropy(TokenStore.open(prepared.train), special.all)
+        warmup = round(config.optim.warmup * config.train.steps)
+        watchers.append(PlateauGuard(entropy, config.train.steps, warmup, console or Console()))
     watchers.append(stop)  # after the callbacks that read max_steps
     extra = {**tokenizer.files(), "run.yaml": config_yaml(config)}
     described = describe_network(network) if model is None else describe_part(network)

@@ -26,7 +26,7 @@ from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.export.hub_weights import to_network
 from unmask.export.registration import MODEL_TYPE, register
 from unmask.models.causal_lm import CausalLMAsMLM
-from unmask.models.files import INDEX, WEIGHTS, read_model, resolve_checkpoint, verify_manifest
+from unmask.models.files import INDEX, read_model, resolve_checkpoint, verify_manifest
 from unmask.models.hf import HuggingFaceMLM
 from unmask.models.hf_files import (
     dropout_of,
@@ -45,6 +45,7 @@ from unmask.models.own_code import own_code
 from unmask.models.published_call import PublishedCall
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.models.vocabulary_growth import grow_transformers, rebuilt
+from unmask.models.weight_files import recorded_digest
 from unmask.storage import digest, read_json
 
 UNLIMITED = 2**20  # model.max_length of a network without a longest row
@@ -114,7 +115,7 @@ class Start:
         folder = resolve_checkpoint(Path(name).expanduser())
         manifest = verify_manifest(folder)
         network, tokenizer = read_model(folder, trust_remote_code), Tokenizer.load(folder / "tokenizer.json")
-        facts = int(manifest["step"]), manifest["files"][WEIGHTS]["sha256"]
+        facts = int(manifest["step"]), recorded_digest(manifest, folder)
         network.float()
         if isinstance(network, RotaryTransformerMLMModel):
             return cls(name, network, "ours", tokenizer, tokenizer, *facts)

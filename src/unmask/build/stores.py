@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmask.config.data_config import DataConfig
+from unmask.config.mixture import Mixture
 from unmask.config.tree import Config
 from unmask.contracts import SpecialIds
 from unmask.data.corpus.sources import Source
 from unmask.data.identity import GAP, identity_weights
+from unmask.data.mixing import prepare_mixture, recorded_mixture
 from unmask.data.preparation import Prepared, Progress, prepare
 from unmask.data.recipe import UNNAMED, Recipe, differences
 from unmask.data.store.token_store import TokenStore
+from unmask.data.tokenizing.kinds import TOKENIZER_KINDS
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.tasks.sudoku_solver import DIGITS
 from unmask.tasks.sudoku_symmetries import SudokuAugmentation
@@ -43,7 +46,10 @@ def with_store(config: Config) -> Config:
     """
     recipe = None if config.data.store is None else Recipe.read(Path(config.data.store))
     if recipe is None:
-        return config
+        mixed = None if config.data.store is None else recorded_mixture(Path(config.data.store))
+        if mixed is None or "source" in config.data.model_fields_set:
+            return config
+        return config.model_copy(update={"data": config.data.model_copy(update={"source": mixed})})
     settings = {
         name: value
         for name, value in asdict(recipe).items()
@@ -77,6 +83,9 @@ def prepare_data(
     """
     data = config.data
     folder = Path(data.store) if data.store is not None else run / "data"
+    mixture = Mixture.parse(data.source)
+    if mixture is not None:
+        return _prepare_mixture(mixture, folder, config, workers, progress, tokenizer)
     if Recipe.read(folder) is not None:
         names = set(Recipe.names() if given is None else given)
         different = differences(
@@ -92,8 +101,20 @@ def prepare_data(
                 "(A source differs when its files were changed.)"
             )
         return Prepared.open(folder)
+    return _prepare(data.source, folder, config, workers, progress, tokenizer)
+
+
+def _prepare(
+    source: str,
+    folder: Path,
+    config: Config,
+    workers: int | None,
+    progress: Progress | None,
+    tokenizer: Tokenizer | None,
+) -> Prepared:
+    data = config.data
     return prepare(
-        build_source(data.source, config),
+        build_source(source, config),
         folder,
         tokenizer=data.tokenizer if tokenizer is None else tokenizer,
         vocab_size=data.vocab_size,
@@ -103,7 +124,32 @@ def prepare_data(
         seed=data.seed,
         progress=progress,
         special_ids=data.special_ids,
+        drop_duplicates=data.drop_duplicates,
     )
+
+
+def _prepare_mixture(
+    mixture: Mixture,
+    folder: Path,
+    config: Config,
+    workers: int | None,
+    progress: Progress | None,
+    tokenizer: Tokenizer | None,
+) -> Prepared:
+    """Prepare the members of a mixture with the options of the ``data`` section, and return the folder of the mixture."""
+    data = config.data
+    if data.valid_source is not None:
+        raise ValueError(
+            "data.valid_source replaces the validation split of one source, and data.source is a mixture, whose validation split is that of "
+            "all its sources. Leave data.valid_source out."
+        )
+    if tokenizer is None and data.tokenizer is not None and data.tokenizer not in TOKENIZER_KINDS:
+        tokenizer = Tokenizer.load(data.tokenizer)
+
+    def member(source: str, out: Path, given: Tokenizer | None) -> Prepared:
+        return _prepare(source, out, config, workers, progress, given)
+
+    return prepare_mixture(mixture, folder, member, tokenizer)
 
 
 def document_weights(config: DataConfig, prepared: Prepared, tokenizer: Tokenizer) -> NDArray[np.float64] | None:
@@ -118,6 +164,10 @@ def document_weights(config: DataConfig, prepared: Prepared, tokenizer: Tokenize
         raise ValueError(
             f"data.identity_weights={config.identity_weights} draws whole sequences, and data.rows={config.rows} does not put one into each "
             "row: set data.rows=document."
+        )
+    if Mixture.parse(config.source) is not None:
+        raise ValueError(
+            "data.identity_weights weighs the sequences of one source, and data.source is a mixture. Leave one of the two out."
         )
     store, gap = TokenStore.open(prepared.train), tokenizer.encode(GAP)
     return identity_weights(store, config.identity_weights, gap[0] if len(gap) == 1 else None)

@@ -7,16 +7,21 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from unmask.cli.batch_options import DEFAULT_BATCH, BatchOptions, batch_options
 from unmask.cli.model_options import DEFAULT_MODEL, ModelChoice, model_options
 from unmask.cli.options import Json, Unit
 
 
 @model_options
+@batch_options
 def embed(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="File to write: .parquet, .jsonl, or .npy (other columns: NAME.rows.jsonl)."
+            "--output",
+            "--out",
+            "-o",
+            help="File to write: .parquet, .jsonl, or .npy (other columns: NAME.rows.jsonl); without a suffix, a folder of Parquet parts.",
         ),
     ],
     source: Annotated[
@@ -52,6 +57,7 @@ def embed(
     ] = None,
     unit: Unit = "line",
     batch_size: Annotated[int, typer.Option("--batch-size", help="Texts per forward pass.")] = 64,
+    batch: BatchOptions = DEFAULT_BATCH,
     as_json: Json = False,
 ) -> None:
     """Embed texts: one vector per text, or per token. A repeated command continues an interrupted one."""
@@ -61,6 +67,15 @@ def embed(
     from unmask.text.embedding_job import embed_to_file
 
     options = EmbeddingOptions(pooling, layer, normalise, special_tokens, truncate)
+    if not output.suffix:
+        from unmask.cli.batch import require_only_input, run_batch
+        from unmask.cli.batch_work import EmbedWork
+
+        work = EmbedWork(
+            chosen, require_only_input(output, source, {}), options, field, keep or [], unit or "line", batch_size
+        )
+        run_batch(work, output, batch, as_json)
+        return
     if source is None:
         records, described = standard_input_records()
     else:
@@ -68,7 +83,14 @@ def embed(
     loaded = chosen.load()
     with counting("embedding") as progress:
         rows, found = embed_to_file(
-            loaded, records, output, options, source=described, batch_size=batch_size, progress=progress
+            loaded,
+            records,
+            output,
+            options,
+            source=described,
+            batch_size=batch_size,
+            part_rows=batch.part_rows,
+            progress=progress,
         )
     facts: dict[str, Any] = {"output": str(output), "rows": rows, "rows_found_finished": found}
     if as_json:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unmask.cli.batch_options import DEFAULT_BATCH, BatchOptions, batch_options
 from unmask.cli.decoding import Decoding, decoding_options
 from unmask.cli.model_options import DEFAULT_MODEL, ModelChoice, model_options
-from unmask.cli.options import BatchSize, Json, JsonLines, TracePage, Watch
+from unmask.cli.options import BatchSize, Json, JsonLines, OutFolder, TracePage, Watch
 from unmask.cli.texts import read_hole_rows, read_standard_input, read_texts, shows_one_batch
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 @decoding_options(order="top_prob", temperature=0.0)
 @model_options
+@batch_options
 def fill(
     decoding: Decoding,
     text: Annotated[
@@ -73,6 +75,8 @@ def fill(
         ),
     ] = None,
     batch_size: BatchSize = 64,
+    out: OutFolder = None,
+    batch: BatchOptions = DEFAULT_BATCH,
     watch: Watch = False,
     trace: TracePage = None,
     as_json: Json = False,
@@ -94,6 +98,22 @@ def fill(
         raise ValueError(
             "--binary FILE and --function NAME belong together, and replace the texts and --input: unmask fill --binary a.out --function main."
         )
+    if out is not None:
+        from unmask.cli.batch import require_only_input, run_batch
+        from unmask.cli.batch_work import FillWork
+
+        others = {
+            "TEXT": text,
+            "--watch": watch,
+            "--trace": trace,
+            "--seconds": seconds,
+            "--grammar": grammar,
+            "--jsonl": as_lines,
+            "--binary": binary,
+        }
+        source = require_only_input(out, source, others)
+        run_batch(FillWork(chosen, source, decoding, top, longest, batch_size), out, batch, as_json)
+        return
     rows = None if source is None else read_hole_rows(source)
     if rows is not None:
         texts = text or []

@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 
+from unmask.cli.batch_options import DEFAULT_BATCH, BatchOptions, batch_options
 from unmask.cli.decoding import Decoding, decoding_options
 from unmask.cli.model_options import DEFAULT_MODEL, ModelChoice, model_options
-from unmask.cli.options import BatchSize, Json, JsonLines, TextFile, TracePage, Watch
+from unmask.cli.options import BatchSize, Json, JsonLines, OutFolder, TextFile, TracePage, Watch
 from unmask.cli.texts import read_prompts, shows_one_batch
 
 
 @decoding_options(temperature=0.8)
 @model_options
+@batch_options
 def generate(
     decoding: Decoding,
     prompt: Annotated[
@@ -29,6 +31,8 @@ def generate(
     new_tokens: Annotated[int, typer.Option(help="Number of tokens to append.")] = 64,
     samples: Annotated[int, typer.Option(help="Number of samples per prompt.")] = 1,
     batch_size: BatchSize = 64,
+    out: OutFolder = None,
+    batch: BatchOptions = DEFAULT_BATCH,
     watch: Watch = False,
     trace: TracePage = None,
     as_json: Json = False,
@@ -42,6 +46,14 @@ def generate(
 
     if samples < 1 or new_tokens < 1:
         raise ValueError(f"--samples {samples} and --new-tokens {new_tokens} must both be 1 or more.")
+    if out is not None:
+        from unmask.cli.batch import require_only_input, run_batch
+        from unmask.cli.batch_work import GenerateWork
+
+        others = {"--prompt": prompt, "--watch": watch, "--trace": trace, "--jsonl": as_lines}
+        source = require_only_input(out, source, others)
+        run_batch(GenerateWork(chosen, source, decoding, new_tokens, samples, batch_size), out, batch, as_json)
+        return
     given = [*(prompt or ()), *(read_prompts(source) if source is not None else ())] or [""]
     each = [text for text in given for _ in range(samples)]
     if batch_size < 1:

@@ -64,7 +64,8 @@ def _checkpoint(path: Path, which: str) -> dict[str, Any]:
     """Describe a run by one of its checkpoints, without loading the network."""
     from unmask.config.tree import load_config
     from unmask.data.tokenizing.tokenizers import Tokenizer
-    from unmask.models.files import WEIGHTS, resolve_checkpoint, verify_manifest
+    from unmask.models.files import resolve_checkpoint, verify_manifest
+    from unmask.models.weight_files import count_parameters, recorded_digest
     from unmask.storage import read_json
 
     folder = resolve_checkpoint(path, which)
@@ -74,7 +75,7 @@ def _checkpoint(path: Path, which: str) -> dict[str, Any]:
         "checkpoint": str(folder),
         "step": manifest["step"],
         "network": network["architecture"],
-        "parameters": _parameters(folder / WEIGHTS),
+        "parameters": count_parameters(folder),
     }
     if "model_class" in network:
         facts["model_class"] = network["model_class"]
@@ -94,7 +95,7 @@ def _checkpoint(path: Path, which: str) -> dict[str, Any]:
         "seed": config.seed,
         "init": manifest.get("init"),
         "generation": _generation(folder),
-        "sha256": manifest["files"][WEIGHTS]["sha256"],
+        "sha256": recorded_digest(manifest, folder),
     }
 
 
@@ -136,16 +137,6 @@ def _tokenizer(tokenizer: Any) -> dict[str, Any]:
     if not is_number_tokenizer(tokenizer):
         special = dict(tokenizer.special_tokens)
     return {"ids": len(tokenizer), "special": special, "sha256": tokenizer.fingerprint}
-
-
-def _parameters(weights: Path) -> int:
-    """Count the numbers in a safetensors file from its header; tied weights count once."""
-    from math import prod
-
-    from safetensors import safe_open
-
-    with safe_open(weights, "pt") as file:
-        return sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (no mapping)
 
 
 def _prepared(folder: Path) -> dict[str, Any]:
@@ -190,6 +181,7 @@ def _model(path: str) -> dict[str, Any]:
     from unmask.data.tokenizing.tokenizers import Tokenizer
     from unmask.export.registration import MODEL_TYPE, register
     from unmask.models.hf_files import local_folder, task_of, weights_digest
+    from unmask.models.weight_files import count_parameters
     from unmask.storage import read_json
 
     register()
@@ -212,11 +204,15 @@ def _model(path: str) -> dict[str, Any]:
         "max_length": getattr(text, "max_position_embeddings", None),
     }
     if folder is not None and (folder / "model.safetensors").is_file():
-        facts["parameters"] = _parameters(folder / "model.safetensors")
+        facts["parameters"] = count_parameters(folder)
     try:
         facts["tokenizer"] = _tokenizer(Tokenizer.load(path))
     except ValueError:
         facts["tokenizer"] = None
+    if folder is not None and (folder / "unmask_classifier.json").is_file():
+        trained = read_json(folder / "unmask_classifier.json")
+        facts |= {"kind": "classifier", "task": "labels of words" if trained["tokens"] else "labels of texts"}
+        facts |= {"labels": ", ".join(config.id2label.values()), "made_from": trained.get("encoder")}
     if folder is not None and (folder / "unmask_export.json").is_file():
         export = read_json(folder / "unmask_export.json")
         facts |= {"step": export.get("step"), "made_from": export.get("source")}

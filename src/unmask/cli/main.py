@@ -15,6 +15,7 @@ import typer
 
 from unmask.allocator import limit_product_caches, tune_malloc
 from unmask.cli.bench import bench
+from unmask.cli.classify import classify
 from unmask.cli.compare import compare
 from unmask.cli.demo import demo
 from unmask.cli.disassemble import disassemble
@@ -27,6 +28,7 @@ from unmask.cli.info import info
 from unmask.cli.lm_eval import lm_eval
 from unmask.cli.orders import orders
 from unmask.cli.prepare import prepare
+from unmask.cli.samples import samples
 from unmask.cli.score import score
 from unmask.cli.serve import serve
 from unmask.cli.task import task
@@ -43,10 +45,11 @@ app: typer.Typer = typer.Typer(
     rich_markup_mode="rich",
 )
 COMMANDS = (
-    demo, prepare, disassemble, train, evaluate, compare, orders, tune, generate, fill, score, task, embed, serve, info, export, bench,
+    demo, prepare, disassemble, train, evaluate, compare, orders, tune, generate, fill, score, samples, task, embed, serve, info, export, bench,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(classify, name="classify")
 # All further arguments, --help too, are those of the harness.
 _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 app.command("lm-eval", context_settings=_PASSED_ON)(lm_eval)

@@ -64,19 +64,30 @@ DEFAULT_MODEL = ModelChoice()
 
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of ``ModelChoice`` to a command, in place of its parameter ``chosen``."""
-    hints = get_type_hints(ModelChoice, include_extras=True)
-    defaults = {each.name: each.default for each in fields(ModelChoice)}
+    return options_of(ModelChoice, "chosen", command)
+
+
+def options_of(choice: type[Any], name_of_choice: str, command: Callable[..., None]) -> Callable[..., None]:
+    """Add the fields of a dataclass as options of a command, in place of one of its parameters.
+
+    Args:
+        choice: a dataclass with a default for every field.
+        name_of_choice: the parameter that receives it.
+        command: the command.
+    """
+    hints = get_type_hints(choice, include_extras=True)
+    defaults = {each.name: each.default for each in fields(choice)}
 
     @functools.wraps(command)
     def run(*positional: Any, **arguments: Any) -> None:
-        chosen = ModelChoice(**{name: arguments.pop(name, default) for name, default in defaults.items()})
-        command(*positional, chosen=chosen, **arguments)
+        made = choice(**{name: arguments.pop(name, default) for name, default in defaults.items()})
+        command(*positional, **{name_of_choice: made}, **arguments)
 
-    own = get_type_hints(command, {**command.__globals__, "ModelChoice": ModelChoice}, include_extras=True)
+    own = get_type_hints(command, {**command.__globals__, choice.__name__: choice}, include_extras=True)
     before = inspect.signature(command).parameters.values()
     parameters: list[inspect.Parameter] = []
     for parameter in before:
-        if parameter.name != "chosen":
+        if parameter.name != name_of_choice:
             parameters.append(parameter.replace(annotation=own.get(parameter.name, parameter.annotation)))
             continue
         parameters += [

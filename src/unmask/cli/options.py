@@ -41,6 +41,13 @@ TextFile = Annotated[
         "--input", help="File with one text per line, or with rows: JSON lines (.jsonl) or Parquet; also compressed."
     ),
 ]
+OutFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Folder to write the results of the rows of --input to, part by part; the same command continues an interrupted one.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Texts decoded together.")]
 Device = Annotated[str, typer.Option("--device", help="Device: auto (the fastest one present), cpu, cuda or mps.")]
 Dtype = Annotated[

@@ -53,31 +53,64 @@ def prepare(
         int | None, typer.Option(help="Number of processes; by default one per core. The result does not depend on it.")
     ] = None,
     seed: Seed = 0,
+    drop_duplicates: Annotated[
+        Literal["exact", "near"] | None,
+        typer.Option(
+            help="Leave out documents that repeat earlier ones: exact = equal texts, near = nearly equal texts (MinHash); the first one is kept."
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Do one share of the work, such as 3/16 in a task of an array job; the last task merges, and so does this command without --shard."
+        ),
+    ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="processes of this machine, or ray: tasks of a Ray cluster, with all paths on shared storage."
+        ),
+    ] = "processes",
     as_json: Json = False,
 ) -> None:
     """Tokenise text into memory-mapped stores. The same command resumes an interrupted preparation."""
     from dataclasses import asdict
 
-    from unmask.cli.screen import preparing, print_json, table
+    from unmask.cli.screen import preparing, print_json, show, table
     from unmask.data.corpus.sources import Source
     from unmask.data.preparation import prepare as prepare_corpus
+    from unmask.data.preparation import prepare_shard
 
     def parse(text: str) -> Source:
         return Source.parse(text, field=field, unit=unit, split=split, inserts=inserts, supervised=kind == "supervised")
 
+    share = None if shard is None else _shard(shard)
     with preparing() as progress:
-        done = prepare_corpus(
-            parse(source),
-            out,
-            tokenizer=tokenizer,
-            vocab_size=vocab_size,
-            valid_fraction=valid_fraction,
-            valid_source=None if valid_source is None else parse(valid_source),
-            workers=workers,
-            seed=seed,
-            progress=progress,
-            special_ids=None if special_ids is None else _ids_by_role(special_ids),
-        )
+        options: dict[str, Any] = {
+            "tokenizer": tokenizer,
+            "vocab_size": vocab_size,
+            "valid_fraction": valid_fraction,
+            "valid_source": None if valid_source is None else parse(valid_source),
+            "workers": workers,
+            "seed": seed,
+            "progress": progress,
+            "special_ids": None if special_ids is None else _ids_by_role(special_ids),
+            "drop_duplicates": drop_duplicates,
+            "engine": engine,
+        }
+        made = None if share is None else prepare_shard(parse(source), out, share, **options)
+        done = prepare_corpus(parse(source), out, **options) if made is None else made.prepared
+    if done is None:
+        assert made is not None
+        facts = {"out": str(out), "shard": shard, "stores_written": made.parts, "stores_missing": made.missing}
+        if as_json:
+            print_json(facts)
+        else:
+            show(
+                f"Shard {shard} of {out}: its {made.parts} stores of parts are written, {made.missing} of other shards are missing. The last "
+                "shard merges them."
+            )
+        return
     if as_json:
         print_json({k: str(v) if isinstance(v, Path) else v for k, v in asdict(done).items()})
         return
@@ -85,6 +118,8 @@ def prepare(
         ["training", f"{done.train_documents:,}", f"{done.train_tokens:,}", f"{done.train_bytes:,}"],
         ["validation", f"{done.valid_documents:,}", f"{done.valid_tokens:,}", f"{done.valid_bytes:,}"],
     ]
+    if drop_duplicates is not None:
+        rows.append([f"{drop_duplicates} duplicates", f"{done.dropped_documents:,}", "", f"{done.dropped_bytes:,}"])
     table(f"{out} · vocabulary {done.vocab_size:,}", ["", "documents", "tokens", "bytes"], rows)
     used: dict[str, tuple[Any, Any]] = {
         "data.kind": (kind, "text"),
@@ -97,12 +132,27 @@ def prepare(
         "data.vocab_size": (vocab_size, 8192),
         "data.valid_fraction": (valid_fraction, 0.05),
         "data.seed": (seed, 0),
+        "data.drop_duplicates": (drop_duplicates, None),
         "data.special_ids": (special_ids and f"{{{special_ids.strip('{} ')}}}", None),
     }
     other = [f"{key}={value}" for key, (value, default) in used.items() if value != default]
     print(
         f"Train on it: {shlex.join(['unmask', 'train', f'data.source={source}', f'data.store={out}', *other, 'run=runs/NAME'])}"
     )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Parse the value of ``--shard``.
+
+    Raises:
+        ValueError: it is no number and count.
+    """
+    number, _, count = text.partition("/")
+    if not (number.strip().isdigit() and count.strip().isdigit()):
+        raise ValueError(
+            f"--shard {text!r} is no share of the work. Write its number, from 1, and their count: --shard 3/16."
+        )
+    return int(number), int(count)
 
 
 def _ids_by_role(text: str) -> dict[str, int]:

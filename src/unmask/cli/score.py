@@ -7,12 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from unmask.cli import score_options as options
+from unmask.cli.batch_options import DEFAULT_BATCH, BatchOptions, batch_options
 from unmask.cli.model_options import DEFAULT_MODEL, ModelChoice, model_options
 from unmask.cli.mutants import HeatMap, Mutants, WildType, score_mutants
 from unmask.cli.options import Field, Json, Seed
 
 
 @model_options
+@batch_options
 def score(
     text: Annotated[
         list[str] | None, typer.Argument(help="Texts to score; - or no text reads lines from standard input.")
@@ -29,6 +31,7 @@ def score(
     exact: options.Exact = False,
     per: options.Per = "sentence",
     out: options.Out = None,
+    batch: BatchOptions = DEFAULT_BATCH,
     field: Field = "text",
     mutants: Mutants = None,
     wild_type: WildType = None,
@@ -56,13 +59,22 @@ def score(
             "--wild-type and --heat-map are for --mutants, a table of protein mutants. Give it, or leave them out."
         )
     PSEUDO_FORMS.choose(form)
-    if out is not None:
+    folder = out is not None and not out.suffix
+    if out is not None and not folder:
         check_suffix(out)
     if pairs is not None and (text or source or before or after or spans or per != "sentence"):
         raise ValueError(
             "--pairs brings its own sentences: leave texts, --input, --before, --after, --spans and --per out."
         )
     scoring: ScoringOptions = {"form": form, "samples": samples if bound else None, "exact": exact, "seed": seed}
+    if out is not None and folder:
+        from unmask.cli.batch import require_only_input, run_batch
+        from unmask.cli.batch_work import ScoreWork
+
+        source = require_only_input(out, source, {"TEXT": text, "--pairs": pairs, "--jsonl": as_lines})
+        work = ScoreWork(chosen, source, field, before, after, spans, per, scoring)
+        run_batch(work, out, batch, as_json)
+        return
     kind = "log-likelihood bound" if bound else "log-likelihood" if exact else "pseudo-log-likelihood"
     kind += f" ({form})" if form != "original" else ""
     printed: dict[str, Any] = {"out": out, "as_json": as_json, "as_lines": as_lines}

@@ -13,6 +13,7 @@ from unmask.cli.texts import read_documents, read_standard_input
 from unmask.contracts import SpecialIds
 from unmask.data.corpus.pair_rows import pair_as_text
 from unmask.data.corpus.sources import Source
+from unmask.data.document import Document
 from unmask.data.row_encoding import RowEncoder, last_answer
 from unmask.data.store.token_store import MANIFEST, TokenStore
 from unmask.evaluate.minimal_pairs import MinimalPair
@@ -56,7 +57,7 @@ def read_score_rows(
             raise ValueError(
                 f"{source} is a token store, whose rows are scored as they are: leave texts, --before and --after out."
             )
-        return _stored(trained, source)
+        return stored_rows(trained, source)
     given = [*(text or ())]
     if source is None and (not given or given == ["-"]):
         named = [(f"standard input:{n}", line) for n, line in enumerate(read_standard_input(), 1)]
@@ -90,8 +91,15 @@ def read_pairs(path: Path) -> list[MinimalPair]:
 
 
 def _spans(trained: TrainedModel, path: Path) -> list[TextRow]:
-    source = Source.parse(str(path), supervised=True)
-    documents = list(source.documents())
+    return spans_of(trained, list(Source.parse(str(path), supervised=True).documents()))
+
+
+def spans_of(trained: TrainedModel, documents: Sequence[Document]) -> list[TextRow]:
+    """Return rows with answers as rows to score: the answer, or the middle, given the rest.
+
+    Raises:
+        ValueError: messages for a model of plain text.
+    """
     if trained.config is not None and trained.config.data.kind == "supervised":
         return _supervised(trained, [(each.name, each.text) for each in documents])
     texts = []
@@ -127,14 +135,20 @@ def _supervised(trained: TrainedModel, documents: Sequence[tuple[str, str]]) -> 
     return rows
 
 
-def _stored(trained: TrainedModel, path: Path) -> list[TextRow]:
-    """Return the documents of a token store; one longer than the network takes is cut, and its later parts are named ``store:3+512``."""
+def stored_rows(trained: TrainedModel, path: Path, numbers: Sequence[int] | None = None) -> list[TextRow]:
+    """Return documents of a token store; one longer than the network takes is cut, and its later parts are named ``store:3+512``.
+
+    Args:
+        trained: the model.
+        path: the store.
+        numbers: numbers of the documents; None = all.
+    """
     store, tokenizer = TokenStore.open(path), trained.tokenizer
     store.check_tokenizer(tokenizer)
     special = SpecialIds.of(tokenizer)
     limit = getattr(trained.model, "max_length", None)
     rows = []
-    for number in range(store.n_documents):
+    for number in range(store.n_documents) if numbers is None else numbers:
         document = store.document(number).astype(np.int64)
         exact = store.document_exact is not None and bool(store.document_exact[number])
         for start in range(0, len(document), limit or len(document)):

@@ -50,6 +50,10 @@ Per = Annotated[
     Literal["sentence", "word", "token"], typer.Option("--per", help="One row per sentence, word or token.")
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", help="Write the rows to this file: .jsonl, .csv or .parquet, by its suffix.")
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Write the rows to this file: .jsonl, .csv or .parquet, by its suffix; without a suffix, to a folder, part by part.",
+    ),
 ]
 Lines = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per row.")]

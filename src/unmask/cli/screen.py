@@ -21,9 +21,12 @@ NOTES = Console(stderr=True)  # progress and remarks
 RESULTS = Console()
 
 STAGES = {
+    "duplicates": "looking for duplicates",
+    "split": "choosing the validation split",
     "tokenizer": "training the tokenizer",
     "train": "tokenising training text",
     "valid": "tokenising validation text",
+    "merge": "merging the parts",
 }
 
 

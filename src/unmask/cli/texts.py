@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,15 @@ def read_documents(path: Path, field: str) -> list[Document]:
         ValueError: no text, or an unreadable line.
     """
     if not path.is_file() and (path.is_dir() or format_of(path) is None):
-        return list(Source.parse(str(path), field=field, unit="line").documents())
+        return list(stream_source(path, field))
     return _documents(path, field)
+
+
+def stream_source(path: Path, field: str) -> Iterator[Document]:
+    """Yield what :func:`read_documents` reads, one document at a time; errors as there, but for a file without text."""
+    if not path.is_file() and (path.is_dir() or format_of(path) is None):
+        return Source.parse(str(path), field=field, unit="line").documents()
+    return stream_documents(path, field)
 
 
 def read_texts(path: Path, field: str) -> list[str]:
@@ -45,14 +53,23 @@ def read_texts(path: Path, field: str) -> list[str]:
     return [document.text for document in _documents(path, field)]
 
 
-def _documents(path: Path, field: str) -> list[Document]:
+def stream_documents(path: Path, field: str) -> Iterator[Document]:
+    """Yield the texts of a file as :func:`read_texts` reads them, one at a time.
+
+    Raises:
+        ValueError: an unreadable line.
+    """
     reason = not_prose(path)
     if reason is not None:
         raise ValueError(f"--input {path} is {reason}. If it is plain text, rename it, for example to {path}.txt.")
     kind = (format_of_file(path) if path.is_file() else format_of(path)) or "text"
     advice = f'Each row must have the field {{"{field}": "..."}}.'
     documents = FORMATS[kind].documents(Input.of(path), ReadOptions(field, "line", advice=advice))
-    kept = [document for document in documents if kind != "text" or document.text.strip()]
+    yield from (document for document in documents if kind != "text" or document.text.strip())
+
+
+def _documents(path: Path, field: str) -> list[Document]:
+    kept = list(stream_documents(path, field))
     if not kept:
         raise ValueError(
             f"{path} holds no text: write one text per line, or JSON lines with the field {field!r} in a file named *.jsonl."
@@ -68,14 +85,27 @@ def read_prompts(path: Path) -> list[str | list[dict[str, str]]]:
     Raises:
         ValueError: no prompt in the file, or an unreadable line.
     """
-    kind = format_of(path)
-    if kind not in ROW_KINDS:
+    if format_of(path) not in ROW_KINDS:
         return [*read_texts(path, "prompt")]
-    options = ReadOptions("prompt", row=prompt_as_text)
-    rows = [json.loads(document.text) for document in FORMATS[kind].documents(Input.of(path), options)]
+    rows = [prompt for _, prompt in stream_prompts(path)]
     if not rows:
         raise ValueError(f"{path} holds no prompt. {WHAT_A_PROMPT_HOLDS}")
-    return [row["messages"] if "messages" in row else row["prompt"] for row in rows]
+    return rows
+
+
+def stream_prompts(path: Path) -> Iterator[tuple[str, str | list[dict[str, str]]]]:
+    """Yield the place of every prompt of a file, and what :func:`read_prompts` reads, one at a time.
+
+    Raises:
+        ValueError: an unreadable line.
+    """
+    kind = format_of(path)
+    if kind not in ROW_KINDS:
+        yield from ((document.name, document.text) for document in stream_documents(path, "prompt"))
+        return
+    for document in FORMATS[kind].documents(Input.of(path), ReadOptions("prompt", row=prompt_as_text)):
+        row = json.loads(document.text)
+        yield document.name, row["messages"] if "messages" in row else row["prompt"]
 
 
 def read_hole_rows(path: Path) -> list[tuple[str, dict[str, Any]]] | None:

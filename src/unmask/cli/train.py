@@ -37,6 +37,7 @@ def train(
     """Train a masked language model, or resume a run: `unmask train run=FOLDER` resumes from its last checkpoint."""
     from unmask.config.config_file import config_yaml
     from unmask.config.tree import load_config
+    from unmask.launch import is_first_process
 
     given = list(arguments or [])
     file = given.pop(0) if given and "=" not in given[0] else None
@@ -57,7 +58,8 @@ def train(
         given.append(f"data.store={config.run}/data")
     for number in numbers:
         _train(file, [*given, f"seed={number}", f"run={config.run}/run-{number}"], workers, trust_remote_code)
-        _list_run(Path(config.run), number)
+        if is_first_process():
+            _list_run(Path(config.run), number)
 
 
 def _list_run(parent: Path, seed: int) -> None:
@@ -86,8 +88,10 @@ def _numbers(seeds: str) -> list[int]:
 def _train(file: str | None, given: list[str], workers: int | None, trust_remote_code: bool) -> None:
     """Train one run, and print where it is."""
     from unmask.cli.screen import NOTES, preparing
+    from unmask.launch import is_first_process
 
-    if not NOTES.is_terminal:
+    first = is_first_process()  # the others of a launch print nothing but errors
+    if first and not NOTES.is_terminal:
         NOTES.print("loading the training packages …")  # several seconds on a cold start
 
     from unmask.build.run import train as run_training
@@ -96,7 +100,7 @@ def _train(file: str | None, given: list[str], workers: int | None, trust_remote
     from unmask.training.plots import plot_loss
 
     config, changed = config_to_resume(file, given)
-    if changed:
+    if changed and first:
         differences = ", ".join(f"{key}={now} (was {before})" for key, (before, now) in changed.items())
         NOTES.print(f"Resuming {config.run} with {differences}.", highlight=False, markup=False, soft_wrap=True)
     with preparing() as progress:
@@ -108,6 +112,8 @@ def _train(file: str | None, given: list[str], workers: int | None, trust_remote
             progress=progress,
             trust_remote_code=trust_remote_code,
         )
+    if not first:
+        return
     run = Path(config.run)
     plot_loss(run / "metrics.csv", run / "loss.png", str(run))
     print(

@@ -1,4 +1,4 @@
-"""``unmask tune``: generation defaults of a run, with the fewest forward passes for a share of full-step quality."""
+"""``unmask tune``: generation defaults of a run, or the range of mask rates to train on, by measurement on held-out rows."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ def tune(
         bool,
         typer.Option("--write/--no-write", help="Write the options to generation.json of the run, or only show them."),
     ] = True,
+    clip: Annotated[
+        bool,
+        typer.Option("--clip", help="Instead find the range of mask rates whose training loss varies least (BD3-LM)."),
+    ] = False,
+    clip_width: Annotated[
+        list[float] | None,
+        typer.Option(help="Width of the ranges of --clip, tried at every 0.05; repeat for several; by default 0.5."),
+    ] = None,
     which: Which = "last",
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -26,6 +34,11 @@ def tune(
     from unmask.cli.screen import counting, note, print_json, table
     from unmask.studies.tuning import tune_run
 
+    if clip:
+        _clip(run, clip_width or [0.5], rows, which, device, dtype, as_json)
+        return
+    if clip_width:
+        raise ValueError("--clip-width is the width of the ranges of --clip: add --clip, or leave the width out.")
     with counting("decoding") as told:
         report = tune_run(run, quality, rows=rows, device=device, dtype=dtype, checkpoint=which, write=write, told=told)
     if report["file"] is not None:
@@ -39,6 +52,24 @@ def tune(
         ["", "order", "threshold", "steps", "passes", what, "passes, check", f"{what}, check"],
         [_cells(name, report[name]) for name in ("full", "chosen")],
     )
+
+
+def _clip(run: str, widths: list[float], rows: int, which: str, device: str, dtype: str, as_json: bool) -> None:
+    """Print the variance of the loss for every range of mask rates, and the config keys of the least."""
+    from unmask.cli.screen import counting, print_json, show, table
+    from unmask.studies.clip_tuning import tune_clip
+
+    with counting("measuring ranges") as told:
+        report = tune_clip(run, widths=widths, rows=rows, device=device, dtype=dtype, checkpoint=which, told=told)
+    if as_json:
+        print_json(report)
+        return
+    lines = [
+        [f"{each['rate_min']:g} to {each['rate_max']:g}", f"{each['variance']:.4f}", f"{each['loss']:.3f}"]
+        for each in sorted(report["ranges"], key=lambda each: float(each["variance"]))
+    ]
+    table("Loss by range of mask rates, least variance first", ["rates", "variance", "nats per token"], lines)
+    show(f"Train on the range of least variance: unmask train … {' '.join(report['overrides'])}")
 
 
 def _cells(name: str, found: dict[str, Any]) -> list[str]:

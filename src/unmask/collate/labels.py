@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unmask.arrays import filled
 from unmask.collate.collator import Assembled, CorruptedBatch, CorruptingCollator
 from unmask.collate.given import maskable
 from unmask.collate.layout import pad
@@ -112,5 +113,5 @@ class MaskedLMCollator(CorruptingCollator):
         return {
             "tokens": corrupted.noisy,
             "mask": torch.from_numpy(clean.attention_mask.numpy().astype(np.int64)),
-            "labels": torch.from_numpy(np.where(corrupted.scored.numpy(), clean.ids.numpy(), IGNORED_TARGET)),
+            "labels": torch.from_numpy(filled(clean.ids.numpy(), ~corrupted.scored.numpy(), IGNORED_TARGET)),
         }

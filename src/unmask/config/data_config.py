@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from unmask.config.section import Section
+from unmask.config.mixture import Mixture
+from unmask.config.section import Positive, Section
 
 
 class DataConfig(Section):
@@ -15,7 +16,7 @@ class DataConfig(Section):
     source: str = Field(
         "python-docs",
         min_length=1,
-        description="Training text: a built-in corpus (python-docs, python-code), a file, a folder, or a hub dataset.",
+        description="Training text: a built-in corpus (python-docs, python-code), a file, a folder, or a hub dataset; or several with weights, {books: 0.7, web.jsonl: 0.3}, each a source or a prepared folder.",
     )
     valid_source: str | None = Field(
         None, description="Separate validation text; null = hold out valid_fraction of the source."
@@ -57,6 +58,10 @@ class DataConfig(Section):
     seed: int = Field(
         0, description="Random seed of the validation split; runs that differ only in the other seed share a store."
     )
+    drop_duplicates: Literal["exact", "near"] | None = Field(
+        None,
+        description="Leave out documents of the source that repeat earlier ones: exact = equal texts, near = nearly equal texts; null = keep all.",
+    )
     block_size: PositiveInt = Field(512, description="Length of a training row, in tokens.")
     rows: Literal["packed", "document", "stream"] | None = Field(
         None,
@@ -73,7 +78,17 @@ class DataConfig(Section):
         description="Aligned sequences (A3M): draw each with weight 1 / number of training sequences that share at least this fraction of its residues; 0.8 is usual, null = all alike.",
     )
     workers: int = Field(0, ge=0, description="Number of data-loader processes; 0 = collate in the training process.")
+    wait_minutes: Positive = Field(
+        240.0, description="Minutes that the other processes of a launch wait for the first one to prepare the data."
+    )
     store: str | None = Field(None, description="Folder of prepared token stores; null = inside the run folder.")
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _mixture_as_text(cls, value: Any) -> Any:
+        """Write a mixture of sources in one way, whether it comes as a mapping or as text."""
+        mixture = Mixture.parse(value)
+        return value if mixture is None else str(mixture)
 
     @model_validator(mode="before")
     @classmethod

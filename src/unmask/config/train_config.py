@@ -31,9 +31,16 @@ class TrainConfig(Section):
         "auto", description="Kind of device to train on; auto = the fastest one present."
     )
     devices: Literal["auto"] | PositiveInt = Field(
-        "auto", description="Number of devices per machine; auto = all GPUs, or one CPU process."
+        "auto",
+        description="Number of devices per machine; auto = the processes of the launcher, else all GPUs or one CPU process.",
     )
-    nodes: PositiveInt = Field(1, description="Number of machines.")
+    nodes: Literal["auto"] | PositiveInt = Field(
+        "auto", description="Number of machines; auto = that of the launcher (torchrun, srun), else one."
+    )
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto",
+        description="Several processes: ddp = each holds all weights, fsdp = each holds a part; auto = ddp if there are several.",
+    )
     evaluate_every: PositiveInt = Field(200, description="Optimiser steps between validations.")
     evaluate_rows: PositiveInt = Field(
         256, description="Rows of the validation split per validation; rows and masks are the same every time."

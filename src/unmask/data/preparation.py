@@ -3,6 +3,7 @@
     out/arguments.json   the arguments, written first; a request with other arguments is refused
     out/split.json       the validation split, unless a separate corpus is given
     out/tokenizer.json   given, or trained on the training documents only
+    out/parts/           stores of the parts of a large corpus, until they are merged (see ``preparation_steps``)
     out/train/           token store of the training documents
     out/valid/           token store of the held-out documents
     out/prepared.json    written last: the folder is complete
@@ -11,39 +12,37 @@ The validation split is a fraction of the bytes. It depends neither on the order
 workers, and equal texts are always on the same side (see ``held_out``). The corpus is streamed, never in memory as a
 whole.
 
+A large corpus is divided into parts by file and by range (``corpus_parts``), which any number of processes and machines
+tokenise. The stores have the same bytes for any number of workers, shards and restarts.
+
 A complete folder can be reopened without its source (see ``recipe``).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
-from unmask.contracts import SpecialIds
 from unmask.data.cores import available_cores
 from unmask.data.corpus.held_out import HeldOut
-from unmask.data.corpus.row_shapes import row_fields
 from unmask.data.corpus.sources import Source
-from unmask.data.document import Document
-from unmask.data.recipe import Recipe, claim
+from unmask.data.duplicates import Duplicates
+from unmask.data.engines import ENGINES
+from unmask.data.preparation_request import PreparationRequest
+from unmask.data.preparation_steps import Progress as Progress
+from unmask.data.preparation_steps import Steps
+from unmask.data.recipe import claim
 from unmask.data.store.token_store import TokenStore
-from unmask.data.store.writer import write_store
-from unmask.data.tokenizing.kinds import ONLY_IDS, TOKENIZER_KINDS, train_tokenizer
-from unmask.data.tokenizing.number_tokens import check_special_ids, without_ends
 from unmask.data.tokenizing.tokenizers import Tokenizer
-from unmask.data.traces.trace_tokenizer import trace_tokenizer
-from unmask.storage import read_json, sweep_temporaries, write_json
+from unmask.storage import read_json, write_json
 
-TOKENIZER_TRAINING_CHARACTERS = 2**28  # the tokenizer is trained on this many characters from the start of the corpus
 DEFAULT_SHARD_TOKENS = 2**25
-
-Progress = Callable[[int, int | None, str], None]  # documents done, total documents or None, stage
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ class Prepared:
             are of UTF-8.
         valid_documents, valid_tokens, valid_bytes: size of the validation store.
         vocab_size: number of ids of the tokenizer.
+        dropped_documents, dropped_bytes: number and size of the duplicates left out of the source (``drop_duplicates``).
 
     Examples:
         >>> from pathlib import Path
@@ -72,6 +72,8 @@ class Prepared:
     valid_tokens: int
     valid_bytes: int
     vocab_size: int
+    dropped_documents: int = 0
+    dropped_bytes: int = 0
 
     @property
     def train(self) -> Path:
@@ -127,6 +129,8 @@ def prepare(
     seed: int = 0,
     progress: Progress | None = None,
     special_ids: Mapping[str, int] | None = None,
+    drop_duplicates: Duplicates | None = None,
+    engine: str = "processes",
 ) -> Prepared:
     """Tokenise a corpus into training and validation stores.
 
@@ -144,18 +148,22 @@ def prepare(
         valid_fraction: fraction of the bytes to hold out, in (0, 1). Ignored with ``valid_source`` and for a corpus with its
             own split (traces). If the corpus allows no split within a tenth of the fraction, a warning states the actual one.
         valid_source: a separate validation corpus.
-        workers: processes that tokenise (None = one per core); the result does not depend on it.
+        workers: processes that read and tokenise (None = one per core); the result does not depend on it.
         shard_tokens: tokens per shard of the stores.
         seed: seed of the validation split.
         progress: called with ``(documents done, total documents or None, stage)``; stages are ``"tokenizer"``,
-            ``"train"`` and ``"valid"``.
+            ``"train"`` and ``"valid"``, and for large corpora ``"duplicates"``, ``"split"`` and ``"merge"``.
         special_ids: ids of the special tokens of ready ids by role, such as ``{"mask": 0, "pad": 1, "eos": 2}``; the tokenizer is
             ``ids`` then, and ``vocab_size`` the number of all ids. None = the tokenizer chooses them.
+        drop_duplicates: leave out documents of the source that repeat earlier ones: ``exact`` = equal texts, ``near`` = nearly equal
+            texts (``unmask.data.duplicates``). The first one is kept. None = keep all.
+        engine: a name of ``unmask.data.engines.ENGINES``: ``processes`` of this machine, or ``ray``.
 
     Returns:
         The paths and sizes of the prepared folder.
 
     Raises:
+        ImportError: ``near`` without ``datasketch``, or ``ray`` without Ray.
         ValueError: the source is missing, empty, or a single document that cannot be split; the folder was prepared
             with other arguments; or the tokenizer has no mask, pad or EOS token.
 
@@ -170,177 +178,151 @@ def prepare(
         ...     prepared.vocab_size, prepared.train.name
         (300, 'train')
     """
-    if not 0 < valid_fraction < 1:
+    request = PreparationRequest.of(
+        source, out, tokenizer, vocab_size, valid_fraction, valid_source, shard_tokens, seed, special_ids, drop_duplicates
+    )  # fmt: skip
+    steps = _steps(request, workers, engine, progress)
+    with _hold(request.out):
+        begun = _begin(steps)
+        if isinstance(begun, Prepared):
+            return begun
+        if not steps.divided:
+            return _finish(steps, begun, steps.write_whole(begun.split, begun.tokenizer, begun.total))
+        steps.write(steps.jobs(begun.split))
+        return _finish(steps, begun, steps.merge(begun.tokenizer))
+
+
+@dataclass(frozen=True)
+class PreparedShard:
+    """The result of one shard of a preparation.
+
+    Attributes:
+        shard: its number, from 1, and the number of all shards.
+        parts: number of stores of parts that this shard is responsible for; all of them are written.
+        missing: number of stores of parts that other shards have not written yet.
+        prepared: the complete folder, if this shard was the last and merged it; else None.
+    """
+
+    shard: tuple[int, int]
+    parts: int
+    missing: int
+    prepared: Prepared | None
+
+
+def prepare_shard(
+    source: str | os.PathLike[str] | Source,
+    out: str | os.PathLike[str],
+    shard: tuple[int, int],
+    *,
+    tokenizer: str | os.PathLike[str] | Tokenizer | None = None,
+    vocab_size: int = 8192,
+    valid_fraction: float = 0.05,
+    valid_source: str | os.PathLike[str] | Source | None = None,
+    workers: int | None = None,
+    shard_tokens: int = DEFAULT_SHARD_TOKENS,
+    seed: int = 0,
+    progress: Progress | None = None,
+    special_ids: Mapping[str, int] | None = None,
+    drop_duplicates: Duplicates | None = None,
+    engine: str = "processes",
+) -> PreparedShard:
+    """Do one of ``n`` shares of :func:`prepare`, as a task of an array job on several machines that share the folder.
+
+    The first task makes the split and the tokenizer while the others wait. Each task then writes its own parts, and the one that
+    finds all parts written merges them. :func:`prepare` with the same arguments finishes whatever is missing.
+
+    Args:
+        source, out: as of :func:`prepare`; all machines see both under the same paths.
+        shard: number of this share, from 1, and the number of shares. The result does not depend on the number.
+
+    Other Parameters:
+        tokenizer, vocab_size, valid_fraction, valid_source, shard_tokens, seed, special_ids, drop_duplicates: as of :func:`prepare`,
+            the same for every share.
+        workers, progress, engine: as of :func:`prepare`.
+
+    Raises:
+        ValueError: a number of the shard outside of ``1..n``, or an error of :func:`prepare`.
+    """
+    number, count = shard
+    if not 1 <= number <= count:
         raise ValueError(
-            f"valid_fraction is {valid_fraction}; it is the fraction of the bytes to hold out, between 0 and 1, like "
-            "0.05."
+            f"The shard {number}/{count} does not exist: the first is 1/{count} and the last {count}/{count}. In a SLURM array "
+            f"job write #SBATCH --array=1-{max(1, count)} and --shard $SLURM_ARRAY_TASK_ID/{max(1, count)}."
         )
-    if shard_tokens < 1 or (workers is not None and workers < 1):
-        raise ValueError(f"shard_tokens ({shard_tokens}) and workers ({workers}) must be at least 1.")
-    if special_ids is not None:
-        tokenizer = "ids" if tokenizer is None else tokenizer
-        if tokenizer != "ids":
-            raise ValueError(f"special_ids are those of ready ids, and the tokenizer is {tokenizer!r}. {ONLY_IDS}")
-        check_special_ids(special_ids, vocab_size)
-    out = Path(out)
-    source = Source.parse(source)
-    separate = None if valid_source is None else Source.parse(valid_source)
-    kind = (
-        "bpe"
-        if tokenizer is None
-        else tokenizer
-        if isinstance(tokenizer, str) and tokenizer in TOKENIZER_KINDS
-        else None
-    )
-    given = None
-    if tokenizer is not None and kind is None:
-        given = tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.load(tokenizer)
-    if given is not None:
-        SpecialIds.of(given).require("pad", "eos")
-    fingerprint = source.fingerprint()
-    valid_fingerprint = fingerprint if separate is None else separate.fingerprint()
-    arguments: dict[str, Any] = {
-        "source": fingerprint,
-        "tokenizer": None if given is None else given.fingerprint,
-        "vocab_size": vocab_size if given is None else None,
-        "valid_source": None if separate is None else valid_fingerprint,
-        "valid_fraction": valid_fraction if separate is None else None,
-        "seed": seed if separate is None else None,
-        "shard_tokens": shard_tokens,
-    }
-    if separate is not None and separate.supervised != source.supervised:
-        raise ValueError("One of source and valid_source is supervised and the other is text. Both have one kind.")
-    if source.supervised and given is not None and given.settings.get("chat_template"):
-        arguments["chat_template"] = given.settings["chat_template"]
-    if kind not in (None, "bpe"):
-        arguments["tokenizer_kind"] = kind
-    if special_ids is not None:
-        arguments["special_ids"] = dict(special_ids)
-    recipe = Recipe.of(
-        source,
-        separate,
-        tokenizer,
-        vocab_size=vocab_size,
-        valid_fraction=valid_fraction,
-        seed=seed,
-        special_ids=special_ids,
-    )
+    request = PreparationRequest.of(
+        source, out, tokenizer, vocab_size, valid_fraction, valid_source, shard_tokens, seed, special_ids, drop_duplicates
+    )  # fmt: skip
+    steps = _steps(request, workers, engine, progress)
+    with _hold(request.out):
+        begun = _begin(steps)
+    if isinstance(begun, Prepared):
+        return PreparedShard(shard, 0, 0, begun)
+    own = steps.jobs(begun.split)[number - 1 :: count]
+    steps.write(own)
+    with _hold(request.out):
+        if (request.out / "prepared.json").exists():
+            return PreparedShard(shard, len(own), 0, Prepared.open(request.out))
+        missing = sum(not job.done for job in steps.jobs(begun.split))
+        prepared = None if missing else _finish(steps, begun, steps.merge(begun.tokenizer))
+    return PreparedShard(shard, len(own), missing, prepared)
+
+
+def _steps(request: PreparationRequest, workers: int | None, engine: str, progress: Progress | None) -> Steps:
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers ({workers}) must be at least 1.")
+    report = progress or (lambda done, total, stage: None)
+    return Steps(request, workers or available_cores(), ENGINES.choose(engine), report)
+
+
+@contextmanager
+def _hold(out: Path) -> Iterator[None]:
+    """Lock a folder; other processes that prepare it wait."""
     home = out.resolve()
     home.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(home.with_name(f".{home.name}.lock")):
-        for folder in (out, out / "train", out / "valid"):
-            sweep_temporaries(folder)  # of killed processes: this one alone writes here
-        claim(out, arguments, recipe)
-        if (out / "prepared.json").exists():
-            return Prepared.open(out)
-
-        report = progress or (lambda done, total, stage: None)
-        for each in (source, separate):
-            if each is not None:
-                each.warn_left_out()
-        if separate is None:
-            split = _load_or_find_split(out / "split.json", source, valid_fraction, seed)
-            training, validation = split.training, split.validation
-        else:
-            training, validation = source.documents, separate.documents
-        if special_ids is not None:
-            training, validation = (
-                partial(_without_ends, documents, vocab_size, special_ids) for documents in (training, validation)
-            )
-        used, count = _load_or_train_tokenizer(
-            out / "tokenizer.json",
-            given or ("traces" if source.kind == "traces" else str(kind)),
-            vocab_size,
-            training(),
-            report,
-            row_fields if source.supervised else lambda text: [text],
-            special_ids,
-        )
-
-        def write(stage: str, documents: Iterator[Document], fingerprint: str, total: int | None) -> TokenStore:
-            return write_store(
-                out / stage,
-                documents,
-                used,
-                source=fingerprint,
-                shard_tokens=shard_tokens,
-                workers=workers or available_cores(),
-                round_trip=stage == "valid",
-                supervised=source.supervised,
-                progress=lambda done: report(done, total, stage),
-            )
-
-        train = write("train", training(), fingerprint, count)
-        valid = write("valid", validation(), valid_fingerprint, None)
-        prepared = Prepared(
-            folder=out,
-            train_documents=train.n_documents,
-            train_tokens=train.n_tokens,
-            train_bytes=int(train.document_bytes.sum()),
-            valid_documents=valid.n_documents,
-            valid_tokens=valid.n_tokens,
-            valid_bytes=int(valid.document_bytes.sum()),
-            vocab_size=len(used),
-        )
-        write_json(out / "prepared.json", {key: value for key, value in asdict(prepared).items() if key != "folder"})
-        return prepared
+        yield
 
 
-def _without_ends(
-    documents: Callable[[], Iterator[Document]], vocab_size: int, special_ids: Mapping[str, int]
-) -> Iterator[Document]:
-    return without_ends(documents(), vocab_size, special_ids)
+@dataclass(frozen=True)
+class _Begun:
+    """What is known before documents are tokenised."""
+
+    split: HeldOut | None
+    tokenizer: Tokenizer
+    total: int | None
+    dropped: Mapping[str, int]
 
 
-def _load_or_find_split(path: Path, source: Source, fraction: float, seed: int) -> HeldOut:
-    """Load the split of an earlier attempt, or choose and save one."""
-    if path.exists():
-        split = HeldOut.from_dict(source, seed, read_json(path))
-    else:
-        split = HeldOut.find(source, fraction, seed)
-        write_json(path, split.as_dict())
-    split.warn_if_far()
-    return split
+def _begin(steps: Steps) -> Prepared | _Begun:
+    """Claim the folder, and do or repeat the steps that precede tokenisation; a complete folder is returned."""
+    request = steps.request
+    steps.sweep()
+    claim(request.out, dict(request.arguments), request.recipe)
+    if (request.out / "prepared.json").exists():
+        shutil.rmtree(steps.parts_folder, ignore_errors=True)  # an earlier call was killed after the merge
+        return Prepared.open(request.out)
+    for each in (request.source, request.valid_source):
+        if each is not None:
+            each.warn_left_out()
+    dropped = steps.drop_duplicates()
+    split = steps.find_split()
+    tokenizer, total = steps.make_tokenizer(split)
+    return _Begun(split, tokenizer, total, dropped)
 
 
-def _load_or_train_tokenizer(
-    path: Path,
-    wanted: Tokenizer | str,
-    vocab_size: int,
-    training: Iterator[Document],
-    report: Progress,
-    texts_of: Callable[[str], list[str]],
-    special_ids: Mapping[str, int] | None = None,
-) -> tuple[Tokenizer, int | None]:
-    """Load the tokenizer of an earlier attempt, save the given one, or train one of a kind (or of ``"traces"``).
-
-    Returns:
-        The tokenizer, and the number of training documents if training read all of them.
-    """
-    if path.exists():
-        return Tokenizer.load(path), None
-    if isinstance(wanted, Tokenizer):
-        wanted.save(path)
-        return Tokenizer.load(path), None
-    limit = None if wanted != "traces" and TOKENIZER_KINDS[wanted].reads_all else TOKENIZER_TRAINING_CHARACTERS
-    done = characters = 0
-    complete = True
-
-    def texts() -> Iterator[str]:
-        nonlocal done, characters, complete
-        for document in training:
-            if limit is not None and characters >= limit:
-                complete = False
-                return
-            done += 1
-            characters += len(document.text)
-            report(done, None, "tokenizer")
-            yield from texts_of(document.text)
-
-    trained = (
-        trace_tokenizer(texts(), vocab_size)
-        if wanted == "traces"
-        else train_tokenizer(wanted, texts(), vocab_size, special_ids)
+def _finish(steps: Steps, begun: _Begun, stores: list[TokenStore]) -> Prepared:
+    train, valid = stores
+    prepared = Prepared(
+        folder=steps.out,
+        train_documents=train.n_documents,
+        train_tokens=train.n_tokens,
+        train_bytes=int(train.document_bytes.sum()),
+        valid_documents=valid.n_documents,
+        valid_tokens=valid.n_tokens,
+        valid_bytes=int(valid.document_bytes.sum()),
+        vocab_size=len(begun.tokenizer),
+        **begun.dropped,
     )
-    trained.save(path)
-    return Tokenizer.load(path), done if complete else None
+    write_json(steps.out / "prepared.json", {key: value for key, value in asdict(prepared).items() if key != "folder"})
+    shutil.rmtree(steps.parts_folder, ignore_errors=True)
+    return prepared

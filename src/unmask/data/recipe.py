@@ -8,8 +8,9 @@ tokenizer's hub is unreachable.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +35,7 @@ class Recipe:
         tokenizer: path or name of the given tokenizer; None if one was trained, ``UNNAMED`` for a tokenizer object.
         vocab_size, valid_fraction, seed: None if nothing depends on them.
         special_ids: ids of the special tokens by role; None if the tokenizer chose them.
+        drop_duplicates: which duplicates were left out; None = none.
     """
 
     source: str
@@ -48,6 +50,7 @@ class Recipe:
     valid_fraction: float | None
     seed: int | None
     special_ids: dict[str, int] | None = None
+    drop_duplicates: str | None = None
 
     @classmethod
     def of(
@@ -60,6 +63,7 @@ class Recipe:
         valid_fraction: float,
         seed: int,
         special_ids: Mapping[str, int] | None = None,
+        drop_duplicates: str | None = None,
     ) -> Recipe:
         """Return the recipe of a request."""
         separate = valid_source is not None
@@ -82,6 +86,7 @@ class Recipe:
             valid_fraction=None if separate else valid_fraction,
             seed=None if separate else seed,
             special_ids=None if special_ids is None else dict(special_ids),
+            drop_duplicates=drop_duplicates,
         )
 
     @classmethod
@@ -90,7 +95,8 @@ class Recipe:
         if not (folder / "prepared.json").is_file() or not (folder / _FILE).is_file():
             return None
         saved = read_json(folder / _FILE).get("recipe")
-        return cls(**saved) if isinstance(saved, dict) and saved.keys() == {f.name for f in fields(cls)} else None
+        required = {f.name for f in fields(cls) if f.default is MISSING}
+        return cls(**saved) if isinstance(saved, dict) and required <= saved.keys() <= cls.names() else None
 
     @classmethod
     def names(cls) -> frozenset[str]:
@@ -159,17 +165,24 @@ def claim(out: Path, arguments: dict[str, Any], recipe: Recipe) -> None:
     path = out / _FILE
     begun = (out / "tokenizer.json").exists()
     if not begun:
-        (out / "split.json").unlink(missing_ok=True)
-        write_json(path, {**arguments, "recipe": asdict(recipe)})
+        wanted = {**arguments, "recipe": asdict(recipe)}
+        if not path.exists() or read_json(path) != wanted:
+            for left in ("split.json", "duplicates.json"):  # steps of another request
+                (out / left).unlink(missing_ok=True)
+            shutil.rmtree(out / "parts", ignore_errors=True)
+            write_json(path, wanted)
         return
     if not path.exists():
         raise ValueError(
             f"{out} holds a tokenizer.json that `unmask prepare` did not write. Choose a new or empty folder."
         )
     before = read_json(path)
-    different = [key for key, value in arguments.items() if before.get(key) != value]
+    keys = dict.fromkeys([*arguments, *(key for key in before if key != "recipe")])
+    different = [key for key in keys if before.get(key) != arguments.get(key)]
     if different:
-        changes = ", ".join(f"{key} (was {_short(before.get(key))}, now {_short(arguments[key])})" for key in different)
+        changes = ", ".join(
+            f"{key} (was {_short(before.get(key))}, now {_short(arguments.get(key))})" for key in different
+        )
         raise ValueError(
             f"{out} was prepared with other arguments; different: {changes}. Choose another folder, repeat the earlier "
             f"arguments, or delete {out} to prepare it again. (A source differs when its files were changed. To train "

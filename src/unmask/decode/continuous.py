@@ -292,7 +292,7 @@ def company_changes_nothing(model: MLMModel, vocab_size: int, mask: int, longest
     from unmask.devices import device_of
 
     special, generator = SpecialIds(mask=mask, vocab_size=vocab_size), torch.Generator().manual_seed(seed)
-    lengths = sorted({max(2, min(longest, length)) for length in (3, 17, 31, 48, 48, 70, 128, longest // 2)})
+    lengths = sorted({max(1, min(longest, length)) for length in (1, 3, 17, 31, 48, 48, 70, 128, longest // 2)})
     requests: list[ForwardRequest] = []
     with torch.inference_mode(), eval_mode(model), prepack_weights(model):
         for number, length in enumerate(lengths * 3):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from unmask.config.mixture import Mixture
 from unmask.config.tree import Config
 from unmask.models.rotary_mlm import RotaryTransformerMLMModel
 from unmask.runs import LoadedRun
@@ -143,7 +144,12 @@ def _data(config: Config) -> str:
         if config.data.valid_source is None
         else config.data.valid_source
     )
-    return f"`{Path(config.data.source).name or config.data.source}` (validation: {held_out})"
+    mixture = Mixture.parse(config.data.source)
+    names = {config.data.source: None} if mixture is None else mixture.weights
+    sources = (
+        f"`{Path(each).name or each}`" + (f" (weight {w})" if w is not None else "") for each, w in names.items()
+    )
+    return f"{', '.join(sources)} (validation: {held_out})"
 
 
 def _objective(config: Config) -> str:

@@ -170,12 +170,17 @@ def _write(folder: Path, network: RotaryTransformerMLMModel, tokenizer: Tokenize
     config.save_pretrained(folder)
     for name, text in tokenizer_files(tokenizer, network.max_length).items():
         (folder / name).write_text(text, encoding="utf-8")
-    for name in CODE:
-        shutil.copyfile(Path(hub_code.__file__).with_name(name), folder / name)
+    copy_code(folder)
     for name, content in _pooling(network).items():
         (folder / name).parent.mkdir(exist_ok=True)
         write_json(folder / name, content)
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def copy_code(folder: Path) -> None:
+    """Copy the Python files of the exported classes into a folder."""
+    for name in CODE:
+        shutil.copyfile(Path(hub_code.__file__).with_name(name), folder / name)
 
 
 def _diffusion(network: RotaryTransformerMLMModel, tokenizer: Tokenizer, special: SpecialIds) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Model folders: ``config.json`` and ``model.safetensors``, with a manifest that proves them complete.
 
     config.json         architecture, and the network's arguments
-    model.safetensors   its weights
+    model.safetensors   its weights, or ``sharded/`` with parts of them (unmask.models.weight_files)
     checkpoint.json     manifest: format, version, and the size and SHA-256 of every file in the folder
 
 A folder without a manifest, or with files that do not match it, is never loaded. A run keeps several such folders under
@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from unmask.models.networks import ARCHITECTURES, Network
 from unmask.models.own_code import refuse_untrusted
 from unmask.models.tied_weights import tied_names
+from unmask.models.weight_files import WEIGHTS, read_weights, weight_files
 from unmask.storage import digest, read_json, write_json
 
 FORMAT = "unmask checkpoint"
 VERSION = 1
 MANIFEST = "checkpoint.json"
 INDEX = "index.json"
-WEIGHTS = "model.safetensors"
 
 
 def write_model(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
@@ -36,10 +36,15 @@ def write_model(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]
 
     A tied weight is written once, under its first name.
     """
-    write_json(folder / "config.json", {"architecture": "RotaryTransformerMLMModel", **config})
+    write_config(folder, config)
     tied = tied_names(weights)
     unique = {name: tensor.detach().contiguous().cpu() for name, tensor in weights.items() if name not in tied}
     save_file(unique, folder / WEIGHTS)
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """Write the config of a network (``describe_network``)."""
+    write_json(folder / "config.json", {"architecture": "RotaryTransformerMLMModel", **config})
 
 
 def write_manifest(folder: Path, **facts: Any) -> None:
@@ -75,7 +80,8 @@ def verify_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} has checkpoint version {manifest.get('version')}, and this version of unmask reads {VERSION}. Use the "
             "version of unmask that wrote it."
         )
-    for name in ("config.json", WEIGHTS):
+    weights = [str(file.relative_to(folder)) for file in weight_files(folder)] or [WEIGHTS]
+    for name in ("config.json", *weights):
         if name not in manifest["files"]:
             raise ValueError(
                 f"The checkpoint {folder} is damaged: {MANIFEST} does not list {name}. Use another checkpoint of the run."
@@ -114,7 +120,7 @@ def read_model(folder: Path, trust_remote_code: bool = False) -> Network:
     if "code" in config:
         refuse_untrusted(folder, {file: file for file in config["code"]}, trust_remote_code)
     try:
-        model = ARCHITECTURES[architecture](config, load_file(folder / WEIGHTS))
+        model = ARCHITECTURES[architecture](config, read_weights(folder))
     except (TypeError, KeyError) as error:  # unknown or missing arguments
         raise ValueError(f"{folder / 'config.json'} was written by another version of unmask ({error}).") from error
     except (RuntimeError, SafetensorError) as error:  # wrong names or shapes, or not a safetensors file

@@ -20,7 +20,9 @@ Shapes: ids ``[B, L]`` in, logits ``[B, L, V]`` out.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, TypeVar, cast
 
 import torch
@@ -37,9 +39,15 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def _eager(method: _Method) -> _Method:
-    """Exclude a method from ``torch.compile`` (torch's own decorator has no types)."""
+    """Exclude a method from ``torch.compile``, without the import of the compiler, which takes as long as torch's."""
     disable: Callable[..., Any] = torch.compiler.disable
-    return cast(_Method, disable(method))
+
+    @wraps(method)
+    def call(*arguments: Any, **named: Any) -> Any:
+        return (disable(method) if "torch._dynamo" in sys.modules else method)(*arguments, **named)
+
+    call._torchdynamo_disable = True  # type: ignore[attr-defined]  # the mark that the compiler reads
+    return cast(_Method, call)
 
 
 class HuggingFaceMLM(nn.Module):

@@ -137,6 +137,23 @@ def _code_failing(name: str | Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def without_reports() -> Iterator[None]:
+    """Turn off the progress bars and load reports of ``transformers``, and restore them afterwards."""
+    from transformers.utils import logging as reports
+
+    logging: Any = reports  # has no types
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def set_dropout(config: Any, dropout: float) -> None:
     """Set every dropout probability of a config of ``transformers``."""
     for part in {id(c): c for c in (config, config.get_text_config())}.values():

@@ -10,8 +10,9 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from unmask.models.files import WEIGHTS, verify_manifest
+from unmask.models.files import verify_manifest
 from unmask.models.tied_weights import load_weights, tied_names
+from unmask.models.weight_files import WEIGHTS
 from unmask.nonautoregressive.wrapper import NonAutoregressiveWrapper
 from unmask.training.checkpoints import VerifiedCheckpointIO
 

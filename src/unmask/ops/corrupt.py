@@ -16,19 +16,25 @@ Shapes: ids, masks and probabilities ``[B, L]``.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unmask.arrays import as_array, as_tensor, spread, to_float32
 from unmask.contracts import Corrupted
 from unmask.ops.corruption import bert_corruption, blockwise_corruption, count_corruption, uniform_corruption
-from unmask.ops.mask_rates import ConstantMaskRate, UniformMaskRate
-from unmask.ops.position_sampling import FixedCount, PositionSampler, bernoulli, successive
+from unmask.ops.mask_rates import UniformMaskRate
+from unmask.ops.position_sampling import FixedCount, PositionSampler, WeightedCount, bernoulli
 from unmask.ops.replacement import Replacement, ordinary_ids
 from unmask.ops.schedule import Schedule, as_schedule
 from unmask.ops.scheme import Corruption
+from unmask.ops.selection import sample_weighted
 from unmask.randomness import Noise
+
+# Corruptions are constants: a call costs a look-up in place of five objects and their checks.
+_uniform, _bert = lru_cache(maxsize=16)(uniform_corruption), lru_cache(maxsize=16)(bert_corruption)
 
 
 def _apply(
@@ -38,15 +44,23 @@ def _apply(
     generator: torch.Generator | None,
     row_uniforms: Tensor | None = None,
 ) -> Corrupted:
+    ids, eligible = _checked(input_ids, loss_mask)
+    noise = Noise.from_generator(ids.shape[0], generator, ids.device)
+    if row_uniforms is not None:
+        noise = replace(noise, row_uniforms=row_uniforms)
+    noisy, selected, p = corruption(ids, eligible, noise)
+    return Corrupted(noisy, selected, p.contiguous())
+
+
+def _checked(input_ids: Tensor, loss_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the ids as int64 and the maskable positions as booleans, ``[B, L]`` both."""
     ids, eligible = _rows(input_ids), torch.as_tensor(loss_mask, device=input_ids.device).bool()
     if eligible.shape != ids.shape:
         raise ValueError(
             f"loss_mask marks the tokens that may be masked, and its shape {list(eligible.shape)} differs from that of the ids, "
             f"{list(ids.shape)}. Give 1 (or True) or 0 for each token."
         )
-    noise = Noise.from_generator(ids.shape[0], generator, ids.device)
-    noisy, selected, p = corruption(ids, eligible, replace(noise, row_uniforms=row_uniforms))
-    return Corrupted(noisy, selected, p.contiguous())
+    return ids, eligible
 
 
 def _rows(input_ids: Tensor) -> Int[Tensor, "batch seq"]:
@@ -91,7 +105,7 @@ def corrupt_uniform(
         >>> torch.equal(noisy, torch.where(noise_mask, 0, ids)), p_mask.shape
         (True, torch.Size([1, 8]))
     """
-    return _apply(uniform_corruption(mask_token_id, eps), input_ids, loss_mask, generator)
+    return _apply(_uniform(mask_token_id, eps), input_ids, loss_mask, generator)
 
 
 def corrupt_bert(
@@ -130,8 +144,8 @@ def corrupt_bert(
         >>> torch.equal(noisy[~noise_mask], ids[~noise_mask]), round(p_mask[0, 0].item(), 4)
         (True, 0.15)
     """
-    corruption = bert_corruption(
-        mask_token_id, vocab_size, special_ids, probability, mask_replace_prob, random_replace_prob
+    corruption = _bert(
+        mask_token_id, vocab_size, tuple(special_ids), probability, mask_replace_prob, random_replace_prob
     )
     return _apply(corruption, input_ids, loss_mask, generator)
 
@@ -171,15 +185,23 @@ def corrupt_blockwise(
         >>> noise_mask.view(2, 4).sum(-1).tolist() == (4 * m[0, ::4]).round().tolist()  # exact counts in each block
         True
     """
-    corruption = blockwise_corruption(mask_token_id, block_size, eps, half_life_ratio, successive, min_count=0)
-    return _apply(replace(corruption, selection=_stating_rate(corruption.selection)), input_ids, loss_mask, generator)
+    return _apply(_blockwise(mask_token_id, block_size, eps, half_life_ratio), input_ids, loss_mask, generator)
 
 
-def _stating_rate(selection: PositionSampler) -> PositionSampler:
-    """Return ``selection`` with mask rates in place of its probabilities."""
+@lru_cache(maxsize=16)
+def _blockwise(mask_token_id: int, block_size: int | None, eps: float, half_life_ratio: float) -> Corruption:
+    weighted = WeightedCount(half_life_ratio, min_count=0, length=block_size)
+    return replace(blockwise_corruption(mask_token_id, block_size, eps), selection=_stating_rate(weighted))
+
+
+def _stating_rate(weighted: WeightedCount) -> PositionSampler:
+    """Return Gumbel top-k by the weights of ``weighted``, with mask rates in place of probabilities."""
 
     def stated(mask_rate: Tensor, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        return selection(mask_rate, eligible, noise)[0], mask_rate[:, None].expand(eligible.shape)
+        log_w, k = weighted.weights(mask_rate, eligible, single=True)
+        return sample_weighted(log_w, k, eligible, noise), as_tensor(
+            spread(to_float32(as_array(mask_rate)), eligible.shape[1])
+        )
 
     return stated
 
@@ -273,4 +295,6 @@ def corrupt_all_masked(input_ids: Tensor, loss_mask: Tensor, mask_token_id: int)
         >>> corrupt_all_masked(torch.tensor([[5, 6, 7]]), torch.tensor([[0, 1, 1]]), mask_token_id=0).noisy_input_ids
         tensor([[5, 0, 0]])
     """
-    return _apply(Corruption(ConstantMaskRate(1.0), bernoulli, Replacement(mask_token_id)), input_ids, loss_mask, None)
+    ids, eligible = _checked(input_ids, loss_mask)
+    noisy = torch.where(eligible, mask_token_id, ids)
+    return Corrupted(noisy, eligible.clone(), torch.ones(ids.shape, device=ids.device))

@@ -46,6 +46,10 @@ class MaskRate:
         """Return the law at a training progress ``[N]`` in [0, 1]."""
         return self
 
+    def repeated(self, times: int) -> MaskRate:
+        """Return the law for ``times`` rows in place of each, one after the other, such as the blocks of a row."""
+        return self
+
 
 @dataclass(frozen=True)
 class ConstantMaskRate(MaskRate):
@@ -142,6 +146,10 @@ class MaskRateWarmup(MaskRate):
 
     def at(self, progress: Float[Tensor, " rows"]) -> MaskRate:
         return MaskRateWarmup(self.start, self.end, self.over, progress)
+
+    def repeated(self, times: int) -> MaskRate:
+        progress = None if self.progress is None else self.progress.repeat_interleave(times)
+        return MaskRateWarmup(self.start.repeated(times), self.end.repeated(times), self.over, progress)
 
     def __call__(self, u: Uniforms) -> Rates:
         if self.progress is None:

@@ -18,12 +18,28 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
-from unmask.arrays import Array, as_array, as_tensor, count_rows, maximum, minimum, rounded_up, to_float32
-from unmask.ops.selection import gumbel_topk_scores, select_top
+from unmask.arrays import (
+    Array,
+    all_true,
+    as_array,
+    as_tensor,
+    columns,
+    count_rows,
+    extent,
+    maximum,
+    minimum,
+    rounded,
+    rounded_up,
+    spread,
+    to_float32,
+)
+from unmask.ops.selection import sample_weighted
 from unmask.randomness import Noise, Stream
 
 Rates = Float[Tensor, " batch"]
@@ -73,18 +89,41 @@ def inclusion(log_w: Probabilities, k: Int[Tensor, " batch"]) -> Probabilities:
         log_w: float64 ``[B, L]``, the largest of each row near 0; ``-inf`` has probability 0.
         k: ``[B]``, at most the number of finite log-weights.
     """
-    possible = log_w > -torch.inf
-    n = possible.sum(-1)
-    spread = torch.where(possible, -log_w, 0.0).amax(-1)
-    low = torch.full_like(spread, -40.0)
-    high = spread + 5.0
-    for _ in range(60):  # bisection on log tau
-        middle = (low + high) / 2
-        below = (-torch.expm1(-torch.exp(log_w + middle[:, None]))).sum(-1) < k
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    p = -torch.expm1(-torch.exp(log_w + ((low + high) / 2)[:, None]))
-    p = torch.where((k == n)[:, None], possible.to(p.dtype), p)
-    return torch.where((k == 0)[:, None], 0.0, p)
+    log_weights, count = log_w.double().cpu().numpy(), k.cpu().numpy()
+    possible = log_weights > -np.inf
+    n = count_rows(possible)
+    p = possible.astype(np.float64)
+    p[count == 0] = 0.0
+    rows = np.flatnonzero((count > 0) & (count < n))
+    p[rows] = _inclusion(log_weights[rows], count[rows])
+    return torch.from_numpy(p).to(log_w)
+
+
+def _inclusion(log_w: NDArray[np.float64], k: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Solve for ``x = log tau`` by Newton's method, or bisection where a step leaves the bracket; rows stop one by one."""
+    low, high = (
+        np.full(len(k), -40.0),
+        np.maximum(-np.where(log_w > -np.inf, log_w, 0.0).min(-1, initial=0.0), 0.0) + 5.0,
+    )
+    x = np.clip(np.log(k) - np.log(np.exp(log_w).sum(-1)), low, high)  # exact for small k
+    moving, left = np.arange(len(k)), log_w
+    for _ in range(60):
+        e = np.exp(left + x[moving, None])
+        kept = np.exp(-e)
+        excess = left.shape[1] - kept.sum(-1) - k[moving]
+        here = x[moving]
+        low[moving], high[moving] = np.where(excess < 0, here, low[moving]), np.where(excess < 0, high[moving], here)
+        e *= kept
+        with np.errstate(divide="ignore", invalid="ignore"):
+            newton = here - excess / e.sum(-1)
+        inside = (newton > low[moving]) & (newton < high[moving])
+        on = (np.abs(newton - here) > 1e-13) & (np.abs(excess) > 2e-15 * left.shape[1])
+        x[moving] = np.where(on, np.where(inside, newton, (low[moving] + high[moving]) / 2), here)
+        if not on.all():
+            moving, left = moving[on], left[on]
+        if not len(moving):
+            break
+    return -np.expm1(-np.exp(log_w + x[:, None]))
 
 
 def systematic(log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Tensor, " batch"], noise: Noise) -> Mask:
@@ -93,7 +132,7 @@ def systematic(log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Te
     The probabilities lie end to end on a line, in a random order for each row. One uniform number ``u`` selects the
     positions whose intervals contain ``u, u + 1, .., u + k - 1`` (Madow 1949).
     """
-    order = noise.per_token(Stream.SELECTION, p.shape[1]).argsort(-1)
+    order = as_tensor(as_array(noise.per_token(Stream.SELECTION, p.shape[1])).argsort(-1))
     ends = p.gather(-1, order).cumsum(-1)
     ends = torch.where(ends >= k[:, None] - 1e-9, k[:, None].to(ends.dtype), ends)  # the last end is k, up to rounding
     u = noise.per_row(Stream.OFFSET)[:, None]
@@ -104,7 +143,7 @@ def systematic(log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Te
 
 def successive(log_w: Probabilities, p: Probabilities, eligible: Mask, k: Int[Tensor, " batch"], noise: Noise) -> Mask:
     """Select exactly ``k`` positions one after another by weight, without replacement (Gumbel top-k)."""
-    return select_top(gumbel_topk_scores(log_w, noise), eligible, k)
+    return sample_weighted(log_w, k, eligible, noise)
 
 
 @dataclass(frozen=True)
@@ -137,13 +176,25 @@ class WeightedCount:
             )
 
     def __call__(self, mask_rate: Rates, eligible: Mask, noise: Noise) -> tuple[Mask, Probabilities]:
-        index = torch.arange(eligible.shape[1], device=eligible.device)
-        free = eligible.sum(-1)
-        first = torch.where(eligible, index, eligible.shape[1]).amin(-1)
-        last = torch.where(eligible, index, -1).amax(-1)
-        length = (last - first + 1).clamp(min=1) if self.length is None else torch.full_like(first, self.length)
-        slope = math.log(2) / (self.half_life_ratio * length) * (1 - mask_rate)
-        log_w = (slope[:, None] * (index - last[:, None])).masked_fill(~eligible, -torch.inf)  # largest is 0
-        k = torch.minimum(torch.round(mask_rate * free).long().clamp(min=self.min_count), free)
+        log_w, k = self.weights(mask_rate, eligible)
         p = inclusion(log_w, k)
         return self.draw(log_w, p, eligible, k, noise), p
+
+    def weights(
+        self, mask_rate: Rates, eligible: Mask, single: bool = False
+    ) -> tuple[Probabilities, Int[Tensor, " batch"]]:
+        """Return the log-weights ``[B, L]``, at most 0, and the counts ``k [B]``; ``single`` = weights in float32."""
+        among, rate, (rows, width) = as_array(eligible), as_array(mask_rate), eligible.shape
+        from_end = columns(rows, width, 1 - width, eligible.device, single)
+        if every := all_true(among):  # the usual case, without counts of rows
+            free = extents = width
+        else:
+            free, (first, last) = count_rows(among), extent(among)
+            from_end = from_end + (width - 1 - last)[:, None]
+            extents = maximum(last - first + 1, 1)
+        k = rounded(rate * free)
+        if self.min_count:
+            k = minimum(maximum(k, self.min_count), free)
+        slope = (1 - rate) / (extents if self.length is None else self.length) * (math.log(2) / self.half_life_ratio)
+        log_w = as_tensor(spread(to_float32(slope) if single else slope, width) * from_end)  # the largest of a row is 0
+        return log_w if every else log_w.masked_fill_(~eligible, -torch.inf), as_tensor(k)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -62,22 +63,24 @@ class Replacement:
         noisy = copy(clean)
         where = flat_nonzero(as_array(selected))  # draw noise for these positions only
         kind = noise.words_at(Stream.KIND, as_array(_run_starts(selected)).take(where) if self.runs else where, length)
-        noisy[where] = self.mask_token_id
-        rest = flat_nonzero(kind >= _limit(self.mask_replace_prob))  # few
-        where, kind = where.take(rest), kind.take(rest)
-        noisy[where] = clean.take(where)
+        if self.mask_replace_prob > 0:
+            noisy[where] = self.mask_token_id
+            rest = flat_nonzero(kind >= _limit(self.mask_replace_prob))  # few
+            where, kind = where.take(rest), kind.take(rest)
+            noisy[where] = clean.take(where)
         if self.random_replace_prob > 0:
             assert self.ordinary_ids is not None
             ordinary = as_array(
                 self.ordinary_ids if arrays.on_host(input_ids) else self.ordinary_ids.to(input_ids.device)
             )
-            random = kind < _limit(self.mask_replace_prob + self.random_replace_prob)
-            where = where[random]
+            if self.mask_replace_prob + self.random_replace_prob < 1:
+                random = flat_nonzero(kind < _limit(self.mask_replace_prob + self.random_replace_prob))
+                where, kind = where.take(random), kind.take(random)
             # Within its interval of (0, 1) the number is uniform again and picks the token, unless a run shares it.
             if self.runs:
                 fraction = noise.words_at(Stream.TOKEN, where, length) * 2.0**-64 + 0.5
             else:
-                fraction = (kind[random] * 2.0**-64 + (0.5 - self.mask_replace_prob)) / self.random_replace_prob
+                fraction = (kind * 2.0**-64 + (0.5 - self.mask_replace_prob)) / self.random_replace_prob
             # The factor keeps the index below the number of ids where a fraction rounds to 1.
             drawn = to_int64(fraction * (len(ordinary) * (1 - 2.0**-50)))
             noisy[where] = ordinary.take(drawn)
@@ -92,9 +95,7 @@ def _limit(rate: float) -> int:
 def _masked(
     input_ids: Int[Tensor, "batch seq"], selected: Bool[Tensor, "batch seq"], mask: int
 ) -> Int[Tensor, "batch seq"]:
-    if arrays.on_host(input_ids):  # NumPy broadcasts a Python number; torch would first make a tensor of it
-        return torch.from_numpy(np.where(selected.numpy(), mask, input_ids.numpy()))
-    return torch.where(selected, mask, input_ids)
+    return as_tensor(arrays.filled(as_array(input_ids), as_array(selected), mask))
 
 
 def _run_starts(selected: Bool[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]:
@@ -106,7 +107,10 @@ def _run_starts(selected: Bool[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]
 
 
 def ordinary_ids(vocab_size: int, special_ids: tuple[int, ...]) -> Int[Tensor, " ordinary"]:
-    """Return the ids of a vocabulary that are not special, ascending."""
-    keep = torch.ones(vocab_size, dtype=torch.bool)
-    keep[[i for i in special_ids if i < vocab_size]] = False
-    return keep.nonzero()[:, 0]
+    """Return the ids of a vocabulary that are not special, ascending; one read-only tensor for all calls."""
+    return _ordinary_ids(vocab_size, tuple(sorted({int(i) for i in special_ids if i < vocab_size})))
+
+
+@lru_cache(maxsize=16)
+def _ordinary_ids(vocab_size: int, special_ids: tuple[int, ...]) -> Int[Tensor, " ordinary"]:
+    return torch.from_numpy(np.delete(np.arange(vocab_size), special_ids))

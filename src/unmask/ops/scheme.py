@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from unmask.contracts import Corrupted
 from unmask.ops.mask_rates import ConstantMaskRate, MaskRate, ScheduleMaskRate
@@ -135,6 +136,8 @@ class Corruption:
     def _in_blocks(self, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Select within each block as in a row: reshape blocks ``[B, K, W]`` to rows ``[B * K, W]`` and back."""
         assert self.block_size is not None
+        if noise.counters is None and noise.places is None and noise.blocks is None:
+            return self._in_even_blocks(eligible, noise)
         rows, width = eligible.shape
         index = torch.arange(width, device=eligible.device).expand(rows, width)
         counters = index if noise.counters is None else noise.counters
@@ -155,12 +158,32 @@ class Corruption:
             fold(fold(noise.keys, int(Stream.BLOCK))[:, None].expand(rows, blocks), number).flatten(),
             counters.gather(-1, source).view(rows * blocks, self.block_size),
         )
-        if noise.row_uniforms is None:
-            u = folded.per_row(Stream.MASK_RATE).view(rows, blocks)
-        else:  # spread the times of a row's blocks evenly, too, in steps of the golden ratio
-            u = (noise.row_uniforms[:, None] + number * GOLDEN_RATIO).frac().clamp(min=2.0**-53)
-        mask_rate = torch.stack([self.mask_rate(u[:, i]) for i in range(blocks)], dim=1).flatten()
         selected, p = self.selection(
-            mask_rate, (eligible.gather(-1, source) & inside).view(rows * blocks, self.block_size), folded
+            self._block_rates(folded, noise.row_uniforms, blocks),
+            (eligible.gather(-1, source) & inside).view(rows * blocks, self.block_size),
+            folded,
         )
         return selected.view(rows, -1).gather(-1, inner) & eligible, p.reshape(rows, -1).gather(-1, inner)
+
+    def _in_even_blocks(self, eligible: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Select as :meth:`_in_blocks` where blocks start at the multiples of their length: views in place of indices."""
+        assert self.block_size is not None
+        rows, width = eligible.shape
+        blocks = -(-width // self.block_size)
+        uneven = width % self.block_size > 0
+        if uneven:
+            eligible = pad(eligible, (0, blocks * self.block_size - width))
+        folded = noise.of_blocks(blocks, self.block_size)
+        rates = self._block_rates(folded, noise.row_uniforms, blocks)
+        selected, p = self.selection(rates, eligible.reshape(-1, self.block_size), folded)
+        selected, p = selected.view(rows, -1), p.reshape(rows, -1)
+        return (selected[:, :width].contiguous(), p[:, :width]) if uneven else (selected, p)
+
+    def _block_rates(self, folded: Noise, row_uniforms: Tensor | None, blocks: int) -> Float[Tensor, " rows_blocks"]:
+        """Return the mask rates of all blocks, row after row."""
+        if row_uniforms is None:
+            u = folded.per_row(Stream.MASK_RATE)
+        else:  # spread the times of a row's blocks evenly, too, in steps of the golden ratio
+            steps = torch.arange(blocks, device=row_uniforms.device) * GOLDEN_RATIO
+            u = (row_uniforms[:, None] + steps).frac().clamp(min=2.0**-53).flatten()
+        return self.mask_rate.repeated(blocks)(u)

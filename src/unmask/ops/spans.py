@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from unmask.arrays import as_array, as_tensor, flat_nonzero, running_maximum
 from unmask.randomness import Noise, Stream
 
 
@@ -49,32 +51,38 @@ class Spans:
         at_least = law.flip(0).cumsum(0).flip(0)  # [longest], P(length > d) for d = 0..longest-1
         rate = _start_rate(mask_rate, at_least)
         index = torch.arange(width, device=device).expand(eligible.shape)
-        before = torch.where(eligible, -1, index).cummax(-1).values  # the ineligible position before each
+        before = _running_maximum(torch.where(eligible, -1, index))  # the ineligible position before each
         run_start = eligible & (index == before + 1)
 
         starts = noise.bernoulli(rate, eligible, Stream.SELECTION)[0]
-        draw = noise.per_token(Stream.LENGTH, width)
-        length = 1 + torch.searchsorted(law.cumsum(0), draw).clamp(max=self.longest - 1)
+        ends = torch.where(eligible, index, 0)
+        flat = ends.view(-1)
+        where = flat_nonzero(as_array(starts))  # draw noise for these positions only
+        draw, where = noise.per_token_at(Stream.LENGTH, where, width), as_tensor(where)
+        flat[where] += 1 + torch.searchsorted(law.cumsum(0), draw).clamp(max=self.longest - 1)
         # Spans from before a run reach into it: P(reach at most d) = product over the starts that reach beyond d.
         missed = (1 - rate[:, None] * at_least).log().flip(-1).cumsum(-1).flip(-1).exp()  # [B, longest]
         at_most = torch.cat([missed[:, 1:], torch.ones_like(missed[:, :1])], dim=-1)  # reach 0, 1, .., longest - 1
-        reach = torch.searchsorted(at_most.contiguous(), noise.per_token(Stream.REACH, width))
-        ends = torch.where(starts, index + length, index)
-        ends = torch.where(run_start, torch.maximum(ends, index + reach), ends)
-        ends = torch.where(eligible, ends, 0)
+        where = flat_nonzero(as_array(run_start))
+        draw, where = noise.per_token_at(Stream.REACH, where, width), as_tensor(where)
+        reach = torch.searchsorted(at_most[where // max(1, width)], draw[:, None])[:, 0]
+        flat[where] = torch.maximum(flat[where], where % max(1, width) + reach)
         # A span ends with its run: add a large number per run, so that the ends of later runs are always larger.
-        run = before + 1
-        covered = (
-            (run * (width + self.longest + 1) + ends).cummax(-1).values - run * (width + self.longest + 1)
-        ) > index
+        offset = (before + 1) * (width + self.longest + 1)
+        covered = _running_maximum(offset + ends) - offset > index
         return covered & eligible, mask_rate[:, None].expand(eligible.shape)
+
+
+def _running_maximum(x: Tensor) -> Tensor:
+    return as_tensor(running_maximum(as_array(x)))
 
 
 def _start_rate(mask_rate: Float[Tensor, " batch"], at_least: Float[Tensor, " longest"]) -> Float[Tensor, " batch"]:
     """Return the start rate ``q`` at which a position is covered with probability ``mask_rate``, by bisection."""
-    low, high = torch.zeros_like(mask_rate), torch.ones_like(mask_rate)
+    rates, row = np.unique(mask_rate.double().cpu().numpy(), return_inverse=True)
+    law, low, high = at_least.double().cpu().numpy(), np.zeros_like(rates), np.ones_like(rates)
     for _ in range(60):
         middle = (low + high) / 2
-        below = 1 - (1 - middle[:, None] * at_least).prod(-1) < mask_rate
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return torch.where(mask_rate >= 1, 1.0, (low + high) / 2)
+        below = 1 - (1 - middle[:, None] * law).prod(-1) < rates
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return torch.from_numpy(np.where(rates >= 1, 1.0, (low + high) / 2)[row]).to(mask_rate)

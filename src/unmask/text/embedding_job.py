@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,8 @@ import numpy as np
 from unmask.models.hf_files import local_folder, weights_digest
 from unmask.text.embedding import EmbeddingOptions, embed_rows, longest_row
 from unmask.text.model import TrainedModel
-from unmask.text.vector_files import EmbeddedRow, PartsFolder, Record
-
-Progress = Callable[[int, int | None], None]
-PART_ROWS = 1024
+from unmask.text.row_parts import PART_ROWS, Progress, run_in_parts
+from unmask.text.vector_files import EmbeddedRow, Record, VectorParts, write_part
 
 
 def embed_to_file(
@@ -42,39 +39,49 @@ def embed_to_file(
         progress: callback ``(texts done, None)``.
 
     Returns:
-        Number of rows of the file, and of those found finished.
+        Number of rows of the output, and of those found finished.
 
     Raises:
         ValueError: no text, an output that exists, parts of another command, or a text longer than the network takes.
     """
+    settings = model_settings(model) | {"options": vars(options), "input": dict(source)}
+    parts = VectorParts(output)
+
+    def rows_of(some: Sequence[Record], first: int) -> list[EmbeddedRow]:
+        return list(embedded_rows(model, some, first, options, batch_size))
+
+    _, found = run_in_parts(
+        records,
+        parts.folder,
+        settings,
+        rows_of,
+        write=write_part,
+        suffix=".parquet",
+        part_rows=part_rows,
+        progress=progress,
+    )
+    return parts.finish(), found
+
+
+def model_settings(model: TrainedModel) -> dict[str, Any]:
+    """Return what identifies a model in the settings of a batch command, as a JSON object."""
     folder = local_folder(model.folder)
-    settings = {
+    return {
         "model": str(model.folder),
         "weights": None if folder is None else weights_digest(folder),
         "tokenizer": model.tokenizer.fingerprint,
         "dtype": model.dtype,
-        "options": vars(options),
-        "input": dict(source),
     }
-    parts = PartsFolder(output, settings)
-    done = found = parts.rows
-    rest = iter(records)
-    for _ in islice(rest, found):
-        pass
-    while batch := list(islice(rest, part_rows)):
-        parts.add(list(_embedded(model, batch, done, options, batch_size)))
-        done += len(batch)
-        if progress is not None:
-            progress(done, None)
-    if not done:
-        raise ValueError("There is no text to embed: the input is empty.")
-    return parts.finish(), found
 
 
-def _embedded(
-    model: TrainedModel, records: list[Record], first: int, options: EmbeddingOptions, batch_size: int
+def embedded_rows(
+    model: TrainedModel, records: Sequence[Record], first: int, options: EmbeddingOptions, batch_size: int
 ) -> Iterator[EmbeddedRow]:
-    """Yield the rows of one part; a text without tokens has no vector."""
+    """Yield the rows of some texts, the first of which is number ``first``; a text without tokens has no vector.
+
+    Raises:
+        ValueError: a text longer than the network takes.
+    """
     limit, tokenizer = longest_row(model.model), model.tokenizer
     rows = []
     for record in records:

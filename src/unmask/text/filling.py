@@ -46,6 +46,7 @@ def fill_texts(
     predict: Predict = plain_predict,
     count: Count | None = None,
     observers: Sequence[Any] = (),
+    first_row: int = 0,
 ) -> Iterator[Filling]:
     """Fill the blanks of texts, a batch at a time.
 
@@ -61,6 +62,7 @@ def fill_texts(
         predict: function that decodes a batch.
         count: callback for the tokens, forward passes and seconds of every batch.
         observers: called after every step.
+        first_row: number of the first text, which keys its samples; for texts that are filled in several calls.
 
     Raises:
         ValueError: no texts, a single text without a blank, or a row longer than the ``max_length`` of the model.
@@ -70,11 +72,12 @@ def fill_texts(
             f"There is no text to fill: give one with a {tokenizer.mask_token}, or lines on standard input."
         )
     typed = [TypedText.of(tokenizer, text) for text in texts]
-    _require_a_blank([each.prompt for each in typed], texts)
+    if first_row == 0:
+        _require_a_blank([each.prompt for each in typed], texts)
     rules = rules_for(max(1, *(each.longest for each in typed)))
     for numbers in in_batches(len(typed), batch_size, first):
         known = {i: typed[i].at(tuple(low for low, _ in typed[i].ranges)) for i in numbers if not typed[i].is_open}
-        filled = _fill_tokens(model, known, rules, seed, top, predict, count, observers)
+        filled = _fill_tokens(model, known, rules, seed, top, predict, count, observers, first_row)
         unknown = {i: typed[i].prompt for i in numbers if typed[i].is_open}
         ranges = {i: typed[i].ranges for i in unknown}
         filled |= _fill_lengths(model, unknown, rules_for, 1, seed, top, count, observers, ranges)
@@ -130,6 +133,7 @@ def fill_rows(
     count: Count | None = None,
     observers: Sequence[Any] = (),
     note: Callable[[str], None] = lambda message: None,
+    first_row: int = 0,
 ) -> Iterator[Filling]:
     """Fill rows with holes, a batch at a time, in order; rows of equal work are decoded together.
 
@@ -168,7 +172,7 @@ def fill_rows(
         filled = _fill_lengths(model, unknown, rules_for, longest or LONGEST, seed, top, count, observers)
         for blanks, prompts in known.items():
             rules = rules_for(max(1, blanks))
-            filled |= _fill_tokens(model, prompts, rules, seed, top, plain_predict, count, observers)
+            filled |= _fill_tokens(model, prompts, rules, seed, top, plain_predict, count, observers, first_row)
         for i in numbers:
             yield replace(filled[i], **holes[i].result(filled[i].text))
 
@@ -182,8 +186,9 @@ def _fill_tokens(
     predict: Predict,
     count: Count | None,
     observers: Sequence[Any],
+    first_row: int,
 ) -> dict[int, Filling]:
-    """Fill a batch with one token per blank; the number of a prompt keys its noise."""
+    """Fill a batch with one token per blank; the number of a prompt, counted from ``first_row``, keys its noise."""
     filled = {i: Filling(_text(prompt), _text(prompt), (), 0) for i, prompt in prompts.items()}
     open_rows = [i for i, prompt in prompts.items() if prompt.blanks]
     if not open_rows:
@@ -194,7 +199,7 @@ def _fill_tokens(
     trace = recorder(rows, sum(len(prompts[i].blanks) for i in open_rows), top)
     watching = [alternatives, *([trace] if trace else []), *observers]
     predictor = MLMPredictor(rules.max_steps, None, tokenizer, model, rules=rules, seed=seed, observers=watching)
-    batch = left_padded(rows, tokenizer.pad_token_id or 0, open_rows)
+    batch = left_padded(rows, tokenizer.pad_token_id or 0, [first_row + i for i in open_rows])
     decoded = predict(predictor, batch, [filled[i].prompt[:32] for i in open_rows])
     if count is not None:
         tokens = sum(len(prompts[i].blanks) for i in open_rows)

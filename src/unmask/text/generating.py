@@ -56,6 +56,7 @@ def generate_texts(
     labels: Sequence[str] | None = None,
     count: Count | None = None,
     with_probabilities: bool = True,
+    first_row: int = 0,
 ) -> Iterator[Generation]:
     """Continue prompts by ``new_tokens`` tokens each. Blanks inside a prompt are filled too.
 
@@ -70,6 +71,7 @@ def generate_texts(
         predict: function that decodes a batch.
         labels: short names of the rows.
         count: callback for the tokens, forward passes and seconds of every batch.
+        first_row: number of the first row, which keys its samples; for rows that are decoded in several calls.
         with_probabilities: also return the new tokens with their probabilities; costs a softmax if the rules need none.
 
     Raises:
@@ -90,7 +92,9 @@ def generate_texts(
         predictor.rules = fitted(
             rules, tokenizer, [texts[i] for i in numbers], [parsed[i].ids for i in numbers], new_tokens
         )
-        batch = left_padded([parsed[i].ids for i in numbers], tokenizer.pad_token_id or 0, numbers)
+        batch = left_padded(
+            [parsed[i].ids for i in numbers], tokenizer.pad_token_id or 0, [first_row + i for i in numbers]
+        )
         decoded = predict(predictor, batch, [texts[i][:32] if labels is None else labels[i] for i in numbers])
         if count is not None:
             count(len(numbers) * new_tokens, max(decoded["steps_taken"]), max(decoded["time_taken"]))

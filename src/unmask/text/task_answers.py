@@ -32,6 +32,7 @@ def decode_answers(
     seed: int = 0,
     batch_size: int = 256,
     progress: Progress | None = None,
+    observers: Sequence[Any] = (),
 ) -> tuple[list[str], float]:
     """Decode the answer of each row, given its prompt, its length and the EOS after it.
 
@@ -43,6 +44,7 @@ def decode_answers(
         seed: random seed of decoding.
         batch_size: rows decoded together.
         progress: callback ``(rows done, all rows)``.
+        observers: of each batch, such as a trace.
 
     Returns:
         The answers (of a puzzle: the whole solution), and the mean number of forward passes of a row.
@@ -60,7 +62,7 @@ def decode_answers(
         given, real, hidden = stack(
             [ids[i] for i in numbers], special, torch.device("cpu"), [blank[i] for i in numbers]
         )
-        predictor = MLMPredictor(rules.max_steps, None, tokenizer, model, rules=rules, seed=seed)
+        predictor = MLMPredictor(rules.max_steps, None, tokenizer, model, rules=rules, seed=seed, observers=observers)
         batch = {"input_ids": given.masked_fill(hidden, special.mask).to(device), "attention_mask": real.to(device)}
         decoded = predictor.predict({**batch, "example_id": torch.from_numpy(numbers).to(device)})
         passes += float(sum(decoded["steps_taken"]))

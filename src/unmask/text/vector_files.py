@@ -1,7 +1,7 @@
 """Files of vectors: Parquet, NPY or JSON lines, written from finished parts.
 
-A part is a Parquet file of many rows, written in one atomic step into ``NAME.parts`` beside the output. After an interruption the rows
-of finished parts are skipped; the last part makes the output, in one atomic step, and the folder is removed.
+Parts are Parquet files of many rows in ``NAME.parts`` beside the output (``unmask.text.row_parts``). The last part makes the output, in one
+atomic step, and the folder is removed. An output without a suffix is a folder of parts itself.
 
     .parquet   row, place, carried fields, vector (for single tokens: tokens, vectors)
     .jsonl     the same, one object a line
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmask.registry import Registry
-from unmask.storage import atomic_file, read_json, sweep_temporaries, write_json
-
-SETTINGS = "settings.json"
+from unmask.storage import atomic_file
 
 
 @dataclass(frozen=True)
@@ -67,64 +65,29 @@ class EmbeddedRow:
         return named if self.tokens is None else named | {"tokens": list(self.tokens)}
 
 
-class PartsFolder:
-    """The finished parts of an output file.
+class VectorParts:
+    """The finished parts of a file of vectors, in the folder ``NAME.parts`` beside it (``unmask.text.row_parts``).
 
     Args:
         output: the file to write in the end.
-        settings: everything that determines the vectors, as a JSON object.
 
     Raises:
-        ValueError: the output exists, its suffix is unknown, or its parts were begun with other settings.
+        ValueError: the output exists, or its suffix is unknown.
     """
 
-    def __init__(self, output: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, output: Path) -> None:
         self.output = output
         self.write = WRITERS.choose(output.suffix)
-        self.folder = output.with_name(output.name + ".parts")
+        self.folder: Path = output.with_name(output.name + ".parts")
         if output.exists():
             raise ValueError(
                 f"{output} exists already, and nothing is overwritten. Delete it, or give another name with --output."
             )
-        saved = self.folder / SETTINGS
-        wanted = json.loads(json.dumps(settings))
-        if not saved.is_file() or not self.parts:
-            write_json(saved, wanted)
-        elif (begun := read_json(saved)) != wanted:
-            changed = [key for key in {**begun, **wanted} if begun.get(key) != wanted.get(key)]
-            raise ValueError(
-                f"{self.folder} holds part of the output of another command; different: {', '.join(changed)}. Repeat that command to "
-                "finish it, give another --output, or delete the folder."
-            )
-        sweep_temporaries(self.folder)
 
     @property
     def parts(self) -> list[Path]:
         """The finished parts, in order."""
-        return sorted(self.folder.glob("*.parquet"))
-
-    @property
-    def rows(self) -> int:
-        """Number of rows in all finished parts."""
-        import pyarrow.parquet as pq
-
-        return sum(pq.read_metadata(part).num_rows for part in self.parts)
-
-    def add(self, rows: Sequence[EmbeddedRow]) -> None:
-        """Write one part."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        columns = {
-            "row": pa.array([row.row for row in rows], pa.int64()),
-            "place": pa.array([row.place for row in rows], pa.string()),
-            "fields": pa.array([json.dumps(dict(row.fields)) for row in rows], pa.string()),
-            "tokens": pa.array([row.tokens for row in rows], pa.list_(pa.string())),
-            "count": pa.array([len(row.vectors) for row in rows], pa.int64()),
-            "values": pa.array([row.vectors.ravel() for row in rows], pa.list_(pa.float32())),
-        }
-        with atomic_file(self.folder / f"{len(self.parts):08d}.parquet") as temporary:
-            pq.write_table(pa.table(columns), temporary)
+        return sorted(self.folder.glob("part-*.parquet"))
 
     def read(self) -> Iterator[list[EmbeddedRow]]:
         """Yield the rows of every part."""
@@ -149,7 +112,9 @@ class PartsFolder:
         Raises:
             ValueError: the number of written rows differs from that of the parts.
         """
-        expected = self.rows
+        import pyarrow.parquet as pq
+
+        expected = sum(pq.read_metadata(part).num_rows for part in self.parts)
         written = self.write(self, self.output)
         if written != expected:
             self.output.unlink()
@@ -158,12 +123,38 @@ class PartsFolder:
         return written
 
 
-def _types(parts: PartsFolder) -> dict[str, Any]:
+def write_part(path: Path, rows: Sequence[EmbeddedRow]) -> None:
+    """Write the rows of one part of a file, in a form that holds any fields and vectors."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "row": pa.array([row.row for row in rows], pa.int64()),
+        "place": pa.array([row.place for row in rows], pa.string()),
+        "fields": pa.array([json.dumps(dict(row.fields)) for row in rows], pa.string()),
+        "tokens": pa.array([row.tokens for row in rows], pa.list_(pa.string())),
+        "count": pa.array([len(row.vectors) for row in rows], pa.int64()),
+        "values": pa.array([row.vectors.ravel() for row in rows], pa.list_(pa.float32())),
+    }
+    pq.write_table(pa.table(columns), path)
+
+
+def write_rows(path: Path, rows: Sequence[EmbeddedRow]) -> None:
+    """Write rows as one Parquet file with the columns of an output, a part of a folder of them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = _types([rows])
+    single = any(row.tokens is not None for row in rows)
+    pq.write_table(pa.Table.from_pylist(_objects(rows, types, single), _schema(types, single)), path)
+
+
+def _types(parts: Iterable[Sequence[EmbeddedRow]]) -> dict[str, Any]:
     """Return the Arrow type of every carried field; fields of mixed or nested types become JSON text."""
     import pyarrow as pa
 
     seen: dict[str, set[type]] = {}
-    for rows in parts.read():
+    for rows in parts:
         for row in rows:
             for name, value in row.fields.items():
                 seen.setdefault(name, set()).update([type(value)] if value is not None else [])
@@ -171,35 +162,41 @@ def _types(parts: PartsFolder) -> dict[str, Any]:
     return {name: known.get(next(iter(kinds), str)) if len(kinds) < 2 else None for name, kinds in seen.items()}
 
 
-def write_parquet(parts: PartsFolder, output: Path) -> int:
+def _schema(types: Mapping[str, Any], single: bool) -> Any:
+    """Return the Arrow schema of an output with carried fields of some types."""
+    import pyarrow as pa
+
+    vector = pa.list_(pa.float32())
+    last = [("tokens", pa.list_(pa.string())), ("vectors", pa.list_(vector))] if single else [("vector", vector)]
+    carried = [(name, kind or pa.string()) for name, kind in types.items()]
+    return pa.schema([("row", pa.int64()), ("place", pa.string()), *carried, *last])
+
+
+def _objects(rows: Sequence[EmbeddedRow], types: Mapping[str, Any], single: bool) -> list[dict[str, Any]]:
+    return [
+        row.head
+        | {name: json.dumps(row.fields.get(name)) for name, kind in types.items() if kind is None}
+        | ({"vectors": list(row.vectors)} if single else {"vector": row.vectors[0] if len(row.vectors) else None})
+        for row in rows
+    ]
+
+
+def write_parquet(parts: VectorParts, output: Path) -> int:
     """Write all parts as one Parquet file, a row group each; return the number of rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types, single = _types(parts), _single(parts)
-    vector = pa.list_(pa.float32())
-    last = [("tokens", pa.list_(pa.string())), ("vectors", pa.list_(vector))] if single else [("vector", vector)]
-    carried = [(name, kind or pa.string()) for name, kind in types.items()]
-    schema = pa.schema([("row", pa.int64()), ("place", pa.string()), *carried, *last])
+    types, single = _types(parts.read()), _single(parts)
+    schema = _schema(types, single)
     written = 0
     with atomic_file(output) as temporary, pq.ParquetWriter(temporary, schema) as file:
         for rows in parts.read():
-            objects = [
-                row.head
-                | {name: json.dumps(row.fields.get(name)) for name, kind in types.items() if kind is None}
-                | (
-                    {"vectors": list(row.vectors)}
-                    if single
-                    else {"vector": row.vectors[0] if len(row.vectors) else None}
-                )
-                for row in rows
-            ]
-            file.write_table(pa.Table.from_pylist(objects, schema))
+            file.write_table(pa.Table.from_pylist(_objects(rows, types, single), schema))
             written += len(rows)
     return written
 
 
-def write_json_lines(parts: PartsFolder, output: Path) -> int:
+def write_json_lines(parts: VectorParts, output: Path) -> int:
     """Write all parts as JSON lines; return the number of rows."""
     single, written = _single(parts), 0
     with atomic_file(output) as temporary, open(temporary, "w", encoding="utf-8") as file:
@@ -212,7 +209,7 @@ def write_json_lines(parts: PartsFolder, output: Path) -> int:
     return written
 
 
-def write_npy(parts: PartsFolder, output: Path) -> int:
+def write_npy(parts: VectorParts, output: Path) -> int:
     """Write all vectors as one array, and the other columns beside it; return the number of rows."""
     single, width, total = _single(parts), 0, 0
     for rows in parts.read():
@@ -239,12 +236,12 @@ def write_npy(parts: PartsFolder, output: Path) -> int:
     return written
 
 
-def _single(parts: PartsFolder) -> bool:
+def _single(parts: VectorParts) -> bool:
     """Tell whether the vectors are those of single tokens."""
     return any(row.tokens is not None for row in next(parts.read(), []))
 
 
-WRITERS: Registry[Callable[[PartsFolder, Path], int]] = Registry(
+WRITERS: Registry[Callable[[VectorParts, Path], int]] = Registry(
     "suffix of a file of vectors",
     {
         ".parquet": (write_parquet, "columns with a list of numbers"),

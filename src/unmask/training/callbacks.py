@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -21,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from unmask import allocator
 from unmask.storage import write_text
 from unmask.training.loggers import log_sample
+from unmask.training.sharding import whole_weights
 
 HEADER = ("step", "name", "value")
 _SAMPLE_MARK = "── step "
@@ -115,12 +117,14 @@ class ProgressLine(Callback):
         console: a Rich console.
         every: steps between lines without a terminal.
         tokens_per_step: tokens of the global batch.
+        unit: what the loss is a mean over, in place of ``token``, such as ``text``; ``tokens_per_step`` counts it.
     """
 
-    def __init__(self, console: Console, every: int, tokens_per_step: int) -> None:
+    def __init__(self, console: Console, every: int, tokens_per_step: float, unit: str = "token") -> None:
         self.console = console
         self.every = every
         self.tokens_per_step = tokens_per_step
+        self.unit = unit
         self.bar: Progress | None = None
         self.smooth_loss: float = math.nan
         self.valid: str = ""
@@ -153,8 +157,8 @@ class ProgressLine(Callback):
         steps = trainer.global_step - self.first_step
         seconds = time.monotonic() - self.began - self.paused
         rate = steps * self.tokens_per_step / max(seconds, 1e-9)
-        words = f"loss {self.smooth_loss:.3f} nats/token"
-        speed = f"{rate:,.0f} tokens/s"
+        words = f"loss {self.smooth_loss:.3f} nats/{self.unit}"
+        speed = f"{rate:,.0f} {self.unit}s/s"
         if self.bar is not None:
             self.bar.update(self.task, completed=trainer.global_step, description=f"{words}{self.valid} · {speed}")
         elif steps == 1 or trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
@@ -168,10 +172,10 @@ class ProgressLine(Callback):
         self.paused += time.monotonic() - self.validation_began
         if "valid/loss" in trainer.callback_metrics:
             loss, accuracy = (float(trainer.callback_metrics[f"valid/{name}"]) for name in ("loss", "accuracy"))
-            words = f"validation loss {loss:.3f} nats/token"
+            words = f"validation loss {loss:.3f} nats/{self.unit}"
             self.valid = f" · {words} (step {trainer.global_step})"
             if self.bar is None and trainer.is_global_zero:
-                self.line(trainer, f"{words} · {accuracy:.1%} of scored tokens correct")
+                self.line(trainer, f"{words} · {accuracy:.1%} of scored {self.unit}s correct")
 
     def line(self, trainer: Trainer, words: str) -> None:
         """Print a line that begins with the step."""
@@ -213,15 +217,19 @@ class SampleLog(Callback):
             write_text(self.path, "".join(_SAMPLE_MARK + part for part in kept))
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        with whole_weights(pl_module):
+            text = self.sampler(pl_module.model) if trainer.is_global_zero else ""
         if trainer.is_global_zero:
-            text = self.sampler(pl_module.model)
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(f"{_SAMPLE_MARK}{trainer.global_step}\n{text}\n\n")
             log_sample(trainer.logger, text, trainer.global_step)
 
 
 class CleanStop(Callback):
-    """End training after the current step, with a checkpoint, on Ctrl-C, SIGTERM or SIGHUP; on a second signal end it at once.
+    """End training after the current step, with a checkpoint, on a signal; on a second signal end it at once.
+
+    The signals are Ctrl-C, SIGTERM, SIGHUP, and SIGUSR1, which SLURM sends before the time of a job ends. All processes of a run
+    end after the same step, whichever of them got the signal.
 
     Attributes:
         stopped: the signal that ended training early, or None.
@@ -238,7 +246,7 @@ class CleanStop(Callback):
             self.stopped = signal.Signals(number)
             print("\nStopping after this step, with a checkpoint. Press again to stop at once.", file=sys.stderr)
 
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # SIGHUP: the terminal was closed; Windows has none
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):  # SIGHUP: the terminal was closed; Windows has none
             number = getattr(signal, name, None)
             if number is None or signal.getsignal(number) is signal.SIG_IGN:  # such as under nohup
                 continue
@@ -251,7 +259,13 @@ class CleanStop(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # Trainer.should_stop would stop between two accumulation passes and run an extra validation.
-        if self.stopped is not None and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        if trainer.world_size > 1:
+            number = torch.tensor(int(self.stopped or 0), device=pl_module.device)
+            agreed = int(trainer.strategy.reduce(number, reduce_op="max"))
+            self.stopped = signal.Signals(agreed) if agreed else None
+        if self.stopped is not None:
             trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -6,26 +6,31 @@
 
 A folder is written under a temporary name, renamed, and only then entered in the index. A kill or a full disk at any moment
 therefore leaves the previous checkpoint valid. ``model.safetensors`` holds the weights for inference: the averaged weights if
-the run keeps an average.
+the run keeps an average. A run with ``train.strategy=fsdp`` has a folder ``sharded`` in its place
+(``unmask.training.sharded_checkpoints``).
 """
 
 from __future__ import annotations
 
+import io
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.plugins import CheckpointIO
 from safetensors.torch import load_file, save_file
 
-from unmask.models.files import INDEX, WEIGHTS, verify_manifest, write_manifest, write_model
+from unmask.models.files import INDEX, verify_manifest, write_manifest, write_model
 from unmask.models.tied_weights import restore_tied
+from unmask.models.weight_files import is_sharded, read_weights
 from unmask.run_folder import named_checkpoints
 from unmask.storage import atomic_folder, read_json, sweep_temporaries, write_json
+from unmask.training.sharded_checkpoints import WritesInBackground
 
 if TYPE_CHECKING:
     from unmask.training.lora import AdaptedLayers
@@ -70,16 +75,31 @@ class VerifiedCheckpointIO(CheckpointIO):
                 weights, parts = self.adapted.merge(weights)
                 save_file({name: part.detach().contiguous().cpu() for name, part in parts.items()}, folder / ADAPTERS)
             write_model(folder, self.model_config, weights)
+            self.writer_of_the_rest(state)(folder)
+
+    def writer_of_the_rest(self, state: dict[str, Any]) -> Callable[[Path], None]:
+        """Return a function that completes a folder with weights and ``config.json``; the state is copied now."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+
+        def complete(folder: Path) -> None:
             for name, text in self.extra_files.items():
                 (folder / name).write_text(text, encoding="utf-8")
-            torch.save(state, folder / STATE)
-            write_manifest(folder, step=checkpoint["global_step"], **self.facts)
+            (folder / STATE).write_bytes(buffer.getbuffer())
+            write_manifest(folder, step=state["global_step"], **self.facts)
+
+        return complete
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         path = Path(path)
         verify_manifest(path)
+        if is_sharded(path):
+            raise ValueError(
+                f"The checkpoint {path} holds parts of weights and of moments: continue the run with train.strategy=fsdp, on any number of "
+                "devices, or start another one from its weights with model.init=RUN and run=…."
+            )
         checkpoint: dict[str, Any] = torch.load(path / STATE, map_location=map_location or "cpu", weights_only=True)
-        weights = load_file(path / WEIGHTS)
+        weights = read_weights(path)
         if self.adapted is not None:
             weights = self.adapted.restore(weights, load_file(path / ADAPTERS))
         restore_tied(weights, self.tied)
@@ -88,24 +108,6 @@ class VerifiedCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         shutil.rmtree(path, ignore_errors=True)
-
-
-class AveragedWeights(EMAWeightAveraging):
-    """Exponential moving average (EMA) of the weights, which is validated and saved in place of the raw weights.
-
-    The training state keeps the raw weights, so a resumed run continues from them. The network also keeps them when training
-    ends, so that the last checkpoint has the same content as any other.
-
-    Args:
-        decay: decay of the average per optimiser step.
-    """
-
-    def __init__(self, decay: float) -> None:
-        # Buffers (tables of angles) are copied: their average differs from them by rounding, and tables are not in checkpoints.
-        super().__init__(decay=decay, use_buffers=False)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the raw weights in the network; the base class would replace them by the average."""
 
 
 class Checkpoints(Callback):
@@ -149,11 +151,16 @@ class Checkpoints(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step:
             self.save(trainer)
+        if isinstance(trainer.strategy, WritesInBackground):
+            trainer.strategy.saves.wait()
+        trainer.strategy.barrier()  # the others read the index that the first process has written
 
     def save(self, trainer: Trainer, best_loss: float | None = None) -> None:
         """Write the checkpoint of this step, update the index, and delete the checkpoints that it no longer names."""
-        name = f"step-{trainer.global_step:08d}"
-        if self.index.get("last") != name or not (self.folder / name).is_dir():
+        strategy, name = trainer.strategy, f"step-{trainer.global_step:08d}"
+        if isinstance(strategy, WritesInBackground):
+            strategy.saves.wait()
+        if not strategy.broadcast(self.index.get("last") == name and (self.folder / name).is_dir()):
             trainer.save_checkpoint(self.folder / name)
         earlier = self.index.pop("kept", [self.index["last"]] if "last" in self.index else [])
         if self.keep > 1:
@@ -162,8 +169,14 @@ class Checkpoints(Callback):
         self.index["last"] = name
         if best_loss is not None:
             self.index |= {"best": name, "best_loss": best_loss}
-        if trainer.is_global_zero:
-            write_json(self.folder / INDEX, self.index)
-            for folder in self.folder.glob("step-*"):
-                if folder.name not in named_checkpoints(self.index):
-                    shutil.rmtree(folder, ignore_errors=True)
+        commit = partial(self._commit, deepcopy(self.index))
+        if isinstance(strategy, WritesInBackground):
+            strategy.saves.then(commit)
+        elif trainer.is_global_zero:
+            commit()
+
+    def _commit(self, index: dict[str, Any]) -> None:
+        write_json(self.folder / INDEX, index)
+        for folder in self.folder.glob("step-*"):
+            if folder.name not in named_checkpoints(index):
+                shutil.rmtree(folder, ignore_errors=True)

@@ -4,6 +4,9 @@ Sample number ``g`` of a run is position ``g mod n`` of epoch ``g div n`` over `
 position to a window. Optimiser step ``s`` uses the samples from ``s * batch_size`` on, divided equally among accumulation
 steps and ranks. The rows of a step are therefore the same for any number of ranks, accumulation steps and loader workers, and
 a resumed run continues at any step without replaying earlier ones.
+
+In a mixture, sample ``g`` comes from the store that ``store_mix.draws`` names, as its draw number ``d``: position ``d mod n_s`` of
+pass ``d div n_s`` over the ``n_s`` rows of that store. Each store is thus passed through without skipping or repeating a row.
 """
 
 from __future__ import annotations
@@ -18,16 +21,18 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
+from unmask.data.store.store_mix import StoreMix, draws
 from unmask.data.store.token_array import TokenArray
 from unmask.data.store.token_store import TokenStore
 from unmask.permutation import permute
-from unmask.randomness import Stream, row_keys
+from unmask.randomness import Stream, fold, row_keys
 from unmask.training.document_rows import DocumentRows, Rows, usual_rows
+from unmask.training.mixed_rows import MixedRows, PlainRows
 from unmask.training.store_windows import WindowDataset, one_thread
 from unmask.training.supervised_rows import Augmentation, SupervisedRows
 
 Collate = Callable[[dict[str, np.ndarray]], Any]
-RowDataset = WindowDataset | DocumentRows | SupervisedRows
+RowDataset = WindowDataset | DocumentRows | SupervisedRows | MixedRows
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class InfiniteSampler(Sampler[np.ndarray]):
         seed: random seed of the order.
         start: number of passes already done.
         rank, ranks: number of this rank, and of all ranks.
+        mixed: the rows of a mixture; None = one store.
     """
 
     windows: int
@@ -48,21 +54,41 @@ class InfiniteSampler(Sampler[np.ndarray]):
     start: int = 0
     rank: int = 0
     ranks: int = 1
+    mixed: MixedRows | None = None
 
     def samples(self, number: np.ndarray) -> np.ndarray:
-        """Return (epoch, position in the epoch, window) of sample numbers: int64 ``[N]`` -> ``[N, 3]``."""
+        """Return (epoch, position in the epoch, window) of sample numbers, int64 ``[N]`` -> ``[N, 3]``.
+
+        In a mixture a fourth column is the pass over the store of the row.
+        """
         epoch, position = np.divmod(number, self.windows)
+        if self.mixed is None:
+            return np.stack([epoch, position, self._permuted(epoch, position, self.windows)], axis=1)
+        store, earlier = draws(number, self.mixed.weights)
+        row, own_epoch = np.empty_like(number), np.empty_like(number)
+        first = 0
+        for each, size in enumerate(self.mixed.sizes):
+            mine = store == each
+            own_epoch[mine], place = np.divmod(earlier[mine], size)
+            row[mine] = first + self._permuted(own_epoch[mine], place, size, each)
+            first += size
+        return np.stack([epoch, position, row, own_epoch], axis=1)
+
+    def _permuted(self, epoch: np.ndarray, position: np.ndarray, size: int, store: int = 0) -> np.ndarray:
+        """Return the rows at some positions of epochs of a store of ``size`` rows."""
         window = np.empty_like(position)
         for e in np.unique(epoch):
             key = row_keys(self.seed, int(Stream.ORDER), torch.tensor([e]))[0]
-            window[epoch == e] = permute(torch.from_numpy(position[epoch == e]), self.windows, key).numpy()
-        return np.stack([epoch, position, window], axis=1)
+            key = fold(key, store) if store else key
+            window[epoch == e] = permute(torch.from_numpy(position[epoch == e]), size, key).numpy()
+        return window
 
     def __iter__(self) -> Iterator[np.ndarray]:
         step = self.start
         while True:  # computing many passes at once costs little more than one
             first = ((step + np.arange(_PASSES)) * self.ranks + self.rank) * self.rows
-            yield from self.samples((first[:, None] + np.arange(self.rows)).ravel()).reshape(_PASSES, self.rows, 3)
+            samples = self.samples((first[:, None] + np.arange(self.rows)).ravel())
+            yield from samples.reshape(_PASSES, self.rows, -1)
             step += _PASSES
 
 
@@ -78,7 +104,8 @@ class TokenStoreData(LightningDataModule):
     """Training and validation batches from token stores.
 
     Args:
-        train, valid: stores (or arrays of tokens) of the training and the validation split.
+        train: the store (or array of tokens) of the training split, or several stores to mix.
+        valid: the store (or array of tokens) of the validation split.
         block_size: tokens per row.
         batch_size: rows per optimiser step, over all ranks and accumulation steps.
         accumulate: passes per optimiser step.
@@ -98,7 +125,7 @@ class TokenStoreData(LightningDataModule):
 
     def __init__(
         self,
-        train: TokenStore | TokenArray,
+        train: TokenStore | TokenArray | StoreMix,
         valid: TokenStore | TokenArray,
         *,
         block_size: int,
@@ -118,11 +145,12 @@ class TokenStoreData(LightningDataModule):
         super().__init__()
         self.train_rows: RowDataset = _dataset(train, block_size, rows, batch_size * steps, eos_tail, weights)
         if augment is not None:
-            if not isinstance(self.train_rows, SupervisedRows):
-                raise ValueError(
-                    "data.augment is for rows with answers. Set data.kind=supervised, or leave the key out."
-                )
-            self.train_rows.augment, self.train_rows.seed = augment, seed
+            for member in self.train_rows.members if isinstance(self.train_rows, MixedRows) else [self.train_rows]:
+                if not isinstance(member, SupervisedRows):
+                    raise ValueError(
+                        "data.augment is for rows with answers. Set data.kind=supervised, or leave the key out."
+                    )
+                member.augment, member.seed = augment, seed
         kind = rows if isinstance(self.train_rows, SupervisedRows) or rows is not None else self.train_rows.kind
         self.valid_rows: RowDataset = _dataset(valid, block_size, kind, eos_tail=eos_tail)
         self.batch_size = batch_size
@@ -144,9 +172,13 @@ class TokenStoreData(LightningDataModule):
 
     def examples_of(self, step: int) -> list[int]:
         """Return the numbers of the training rows of an optimiser step, over all ranks and passes."""
-        samples = InfiniteSampler(len(self.train_rows), self.batch_size, self.seed)
+        samples = InfiniteSampler(len(self.train_rows), self.batch_size, self.seed, mixed=self._mixed)
         found: list[int] = samples.samples(step * self.batch_size + np.arange(self.batch_size))[:, 2].tolist()
         return found
+
+    @property
+    def _mixed(self) -> MixedRows | None:
+        return self.train_rows if isinstance(self.train_rows, MixedRows) else None
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the loader of training batches, from the step of the trainer on."""
@@ -158,6 +190,7 @@ class TokenStoreData(LightningDataModule):
             start=self.trainer.global_step * self.accumulate,
             rank=self.trainer.global_rank,
             ranks=self.trainer.world_size,
+            mixed=self._mixed,
         )
         return self._loader(self.train_rows, samples, self.collate)
 
@@ -189,7 +222,7 @@ class TokenStoreData(LightningDataModule):
 
 
 def _dataset(
-    store: TokenStore | TokenArray,
+    store: TokenStore | TokenArray | StoreMix,
     block_size: int,
     rows: Rows | None,
     samples: int | None = None,
@@ -197,6 +230,11 @@ def _dataset(
     weights: np.ndarray | None = None,
 ) -> RowDataset:
     """Return the rows of a store; arrays of tokens have no documents and are cut as a stream."""
+    if isinstance(store, StoreMix):
+        if rows is None:  # all members have rows of one kind
+            rows = "packed" if all(usual_rows(each, block_size) == "packed" for each in store.stores) else "stream"
+        members = [_dataset(each, block_size, rows, None, eos_tail) for each in store.stores]
+        return MixedRows(cast(list[PlainRows], members), store.weights, samples)
     if not isinstance(store, TokenStore):
         return WindowDataset(store, block_size, samples)
     if store.supervised:

@@ -21,6 +21,7 @@ from unmask.randomness import fold
 from unmask.training.batches import as_mlm_batch
 from unmask.training.non_finite import check_policy, stop_or_skip
 from unmask.training.optim import build_optimizer, learning_rate_factor
+from unmask.training.sharding import local_part, shard_blocks, whole_tensor
 
 INDEX_MULTIPLE = 256  # length granularity of the scored index on an accelerator: few shapes, little padding
 
@@ -69,6 +70,11 @@ class MaskedLMModule(LightningModule):
         self._sums = torch.zeros(3)  # numerator, denominator and squared error of the numerator of the current step
         self._unit: int | None = None
         self._valid: list[Tensor] = []  # numerator, denominator, correct and scored tokens of each validation batch
+
+    def configure_model(self) -> None:
+        """Split the weights over the processes, under a strategy with a device mesh (``train.strategy=fsdp``)."""
+        if self._device_mesh is not None:
+            shard_blocks(self, self._device_mesh["data_parallel"], ("training_step", "validation_step"))
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser of ``optim`` with its learning-rate schedule.
@@ -165,7 +171,7 @@ class MaskedLMModule(LightningModule):
             * self.trainer.world_size
             / denominator.clamp(min=1)
         )
-        gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        gradients = [local_part(p.grad) for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
         if gradients:
             torch._foreach_mul_(gradients, scale)
         self.log("step", float(self.trainer.global_step + 1))  # the step of loggers, which would count from 0
@@ -186,14 +192,14 @@ class MaskedLMModule(LightningModule):
         """
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = whole_tensor(torch.nn.utils.get_total_norm(gradients))  # over the parts of all processes
         if scaler is None and not bool(norm.isfinite()):
             stop_or_skip(self.trainer, optimizer, "gradient", self.non_finite)
         if gradient_clip_val:
             if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
                 scaler.unscale_(optimizer)
             parameters = [p for g in optimizer.param_groups for p in g["params"]]
-            self.log("train/gradient_norm", torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val))
+            self.log("train/gradient_norm", whole_tensor(torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)))
 
     def on_validation_epoch_start(self) -> None:
         """Reset the sums of the validation."""

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
 from unmask.config.tree import Config
 from unmask.devices import choose_device
-from unmask.training.checkpoints import AveragedWeights, Checkpoints, VerifiedCheckpointIO
+from unmask.launch import find_launch
+from unmask.training.averaging import AveragedWeights
+from unmask.training.checkpoints import Checkpoints, VerifiedCheckpointIO
 from unmask.training.loggers import build_logger
 from unmask.training.precision import choose_precision
+from unmask.training.strategies import build_strategy
+
+_LOST = re.compile(
+    r"Connection (closed|reset)|Broken pipe|remote process exited|ncclRemoteError|NCCL communicator was aborted|Socket|Timed out|timeout",
+    re.I,
+)
 
 
 def make_trainer(
@@ -37,7 +48,7 @@ def make_trainer(
         **trainer_options(config, [*averaging, *callbacks, checkpoints]),
         logger=build_logger(config, run) if logger is None else logger,
         default_root_dir=run,
-        plugins=[checkpoint_io],
+        plugins=[checkpoint_io, *_cluster()],
     )
 
 
@@ -48,18 +59,25 @@ def trainer_options(config: Config, callbacks: list[Callback]) -> dict[str, Any]
         config: the config of the run.
         callbacks: all callbacks, in order.
     """
-    device = choose_device(config.train.device)
+    device, launch = choose_device(config.train.device), find_launch()
+    devices: Any = config.train.devices
+    if devices == "auto":
+        devices = launch.per_node if launch is not None else "auto" if device.type == "cuda" else 1
+    nodes = config.train.nodes if config.train.nodes != "auto" else launch.nodes if launch is not None else 1
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # The module overrides on_before_batch_transfer to index the scored positions on the host.
     warnings.filterwarnings("ignore", message=".*overridden `on_before_batch_transfer`.*")
     warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
+    warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode at the start.*")  # a frozen encoder
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # the module sums over all processes itself
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     return {
         "accelerator": device.type,
-        "devices": config.train.devices if device.type == "cuda" or config.train.devices != "auto" else 1,
-        "num_nodes": config.train.nodes,
+        "devices": devices,
+        "num_nodes": nodes,
+        "strategy": build_strategy(config.train.strategy, device.type, _count(devices, nodes)),
         "precision": choose_precision(config.train.precision, device),
         "max_steps": config.train.steps,
         "max_epochs": -1,
@@ -77,14 +95,34 @@ def trainer_options(config: Config, callbacks: list[Callback]) -> dict[str, Any]
     }
 
 
+def _cluster() -> list[Any]:
+    """Return the plug-in of a cluster whose own requeueing is replaced by ``CleanStop`` and the script of the job."""
+    launch = find_launch()
+    return [SLURMEnvironment(auto_requeue=False)] if launch is not None and launch.launcher == "srun" else []
+
+
+def _count(devices: int | str, nodes: int) -> int:
+    """Return the number of processes."""
+    return nodes * (devices if isinstance(devices, int) else torch.cuda.device_count())
+
+
 def fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, resume: Path | None) -> None:
     """Train, from the checkpoint ``resume`` if there is one.
 
     An error in the data loader is raised as it is. Lightning's own clean-up would otherwise replace it by another error.
+
+    Raises:
+        ConnectionError: another process of the run has ended.
     """
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except RuntimeError as error:
         if "combined_loader" in str(error) and error.__context__ is not None:
             raise error.__context__ from None
+        if trainer.world_size > 1 and _LOST.search(str(error)):
+            raise ConnectionError(
+                f"Process {trainer.global_rank} of {trainer.world_size} lost another process of the run at step {trainer.global_step}: "
+                "it was killed (out of memory, or by hand) or failed, and its own message says why. All processes end. The last "
+                "checkpoint is intact: run the same command again to continue."
+            ) from error
         raise

@@ -1,4 +1,4 @@
-"""``unmask demo text``: masked diffusion on the documentation inside every Python installation, from text to samples."""
+"""``unmask demo text``: masked diffusion on the documentation inside every Python installation, from text to samples; then sudoku."""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ SENTENCES = (
     "Return a new [MASK] with the items in reverse [MASK].",
     "The default value of the [MASK] argument is [MASK].",
 )
-PROMPT = "The for statement is used to iterate over"
-NEW_TOKENS, CANDIDATES = 48, 4
-BOUND_SAMPLES = 32  # passes of the likelihood bound that ranks the continuations
+PROMPTS = (
+    "The for statement is used to iterate over",
+    "If the file does not exist,",
+    "Return a list of",
+)
+NEW_TOKENS = 20
+# Patterns of the filled and of the continued text: words, not the symbols of grammars and examples in the documentation.
+WORD = " [A-Za-z]+"
+WORDS = r"( [a-z]{2,}| a)+(,( [a-z]{2,}| a)+)*\."
 
 # Chosen by measurement on two cores (docs/log.md): short rows and many steps, Muon, local attention initialisation.
 FULL: dict[str, Any] = {
@@ -37,6 +43,7 @@ def demo(quick: bool, run: Path, watch: bool | None, device: str = "auto", dtype
     """Train, evaluate, fill, generate and plot; ``watch`` None draws the decoding on a terminal."""
     from unmask.build.run import train as run_training
     from unmask.cli.demos.placing import demo_config
+    from unmask.cli.demos.sudoku_demo import solve_sudoku
     from unmask.cli.evaluate import print_report
     from unmask.cli.sample_text import sample_text
     from unmask.cli.screen import NOTES, counting, heading, preparing, show
@@ -73,6 +80,7 @@ def demo(quick: bool, run: Path, watch: bool | None, device: str = "auto", dtype
         )
     samples = _fill(loaded, run) + _write(loaded, run, NOTES.is_terminal if watch is None else watch)
     (run / "samples.md").write_text(samples, encoding="utf-8")
+    solve_sudoku(quick, run / "sudoku", watch, device, dtype, first=5)
     _list_results(run)
 
 
@@ -83,7 +91,7 @@ def _fill(loaded: Any, run: Path) -> str:
     from unmask.cli.screen import show
     from unmask.text.filling import fill_texts
 
-    greedy = Decoding(order="top_prob", temperature=0.0)
+    greedy = Decoding(order="top_prob", temperature=0.0, regex=WORD)
     drawn = partial(watched_predict, watch=False, page=run / "fill.html", title="unmask fill")
     rules_for = partial(greedy.rules, loaded.model, loaded.tokenizer)
     lines = ["# Blanks filled", ""]
@@ -98,34 +106,31 @@ def _fill(loaded: Any, run: Path) -> str:
 
 
 def _write(loaded: Any, run: Path, watch: bool) -> str:
-    """Generate continuations of the prompt and return the best one by the model's likelihood bound, as Markdown."""
+    """Continue the prompts by the likeliest tokens, the most probable first; return the texts as Markdown."""
     from unmask.cli.decoding import Decoding
     from unmask.cli.sample_text import watched_predict
     from unmask.cli.screen import heading, show
-    from unmask.evaluate.scoring import score_texts
     from unmask.text.generating import generate_texts
 
     heading("4 · generate")
-    decoding = Decoding(order="top_prob", temperature=0.7, top_p=0.9, block=8, repetition_penalty=1.1)
-    labels = [f"continuation {n + 1}" for n in range(CANDIDATES)]
+    decoding = Decoding(order="top_prob", temperature=0.0, repetition_penalty=1.3, regex=WORDS)
     drawn = partial(watched_predict, watch=watch, page=run / "unmasking.html", title="A masked diffusion model writes")
     samples = generate_texts(
         loaded.model,
         loaded.tokenizer,
-        [PROMPT] * CANDIDATES,
+        list(PROMPTS),
         partial(decoding.rules, loaded.model, loaded.tokenizer),
         new_tokens=NEW_TOKENS,
         predict=drawn,
-        labels=labels,
+        labels=[prompt.rsplit(" ", 1)[0] + " …" for prompt in PROMPTS],
         with_probabilities=False,
     )
-    texts = [sample.text for sample in samples]
-    scores = score_texts(loaded.model, loaded.tokenizer, texts, samples=BOUND_SAMPLES)
-    best = max(range(CANDIDATES), key=lambda n: scores[n].nats / max(1, scores[n].scored))
-    choice = f"the best of {CANDIDATES} continuations, by the model's own likelihood bound per token"
-    show(choice, style="bold")
-    show(texts[best])
-    return "\n".join(["", "# Generated", "", f"## {choice}", "", "```", texts[best], "```", "", ""])
+    show("the likeliest token at the position of highest probability, words only:", style="dim")
+    lines = ["", "# Generated", ""]
+    for sample in samples:
+        show(f"  {sample.text}", style="bold")
+        lines.append(f"- {sample.text}")
+    return "\n".join([*lines, ""])
 
 
 def _list_results(run: Path) -> None:
@@ -137,6 +142,7 @@ def _list_results(run: Path) -> None:
         (
             ("unmasking.html", "the decoding, step by step: open it in a browser"),
             ("fill.html", "the blanks being filled"),
+            ("sudoku/solving.html", "a sudoku in two orders; sudoku/ is a run of its own"),
             ("loss.png", "loss curve beside the baselines"),
             ("evaluation.json", "the figures above"),
             ("samples.md", "filled and generated texts; samples.txt holds samples from training"),
@@ -146,7 +152,7 @@ def _list_results(run: Path) -> None:
         ),
         (
             ("unmask", "fill", SENTENCES[0], *model),
-            ("unmask", "generate", "--prompt", PROMPT, "--steps", "16", "--watch", *model),
+            ("unmask", "generate", "--prompt", PROMPTS[0], "--steps", "16", "--watch", *model),
             ("unmask", "train", "--preset", "small", "data.source=YOUR_TEXT.txt", "run=runs/mine"),
         ),
     )

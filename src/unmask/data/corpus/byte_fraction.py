@@ -7,7 +7,7 @@ the size. Beyond ``MOST`` sums, neighbouring positions are merged, so memory doe
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -72,9 +72,36 @@ class ByteSketch:
         key = (position >> self._shift) << _SIZE_BITS | size.bit_length()
         self._sums[key] = self._sums.get(key, 0) + size
         while len(self._sums) > MOST:
-            self._merge()
+            self._coarsen()
 
-    def _merge(self) -> None:
+    def include(self, other: ByteSketch) -> None:
+        """Add the documents of another sketch; the result is that of one sketch of all documents, in any order."""
+        self.documents += other.documents
+        self.total += other.total
+        self.largest = max(self.largest, other.largest)
+        self._below += other._below
+        self._above += other._above
+        while self._shift < other._shift:
+            self._coarsen()
+        step, sizes = self._shift - other._shift, (1 << _SIZE_BITS) - 1
+        for key, size in other._sums.items():
+            coarser = key >> (_SIZE_BITS + step) << _SIZE_BITS | key & sizes
+            self._sums[coarser] = self._sums.get(coarser, 0) + size
+        while len(self._sums) > MOST:
+            self._coarsen()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the sketch as a JSON object."""
+        return {**vars(self), "_sums": {str(key): size for key, size in self._sums.items()}}
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> ByteSketch:
+        """Restore a sketch of :meth:`as_dict`."""
+        sketch = cls(saved["fraction"])
+        vars(sketch).update(saved, _sums={int(key): size for key, size in saved["_sums"].items()})
+        return sketch
+
+    def _coarsen(self) -> None:
         """Round positions more coarsely: the first time enough for some to coincide, then by one bit."""
         step = max(1, 64 - MOST.bit_length() - 2 - self._shift)
         merged: dict[int, int] = {}

@@ -11,16 +11,15 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from unmask.data.corpus.read_options import Inserts as Inserts
 from unmask.data.corpus.read_options import ReadOptions as ReadOptions
 from unmask.data.corpus.readers import as_text, unknown_field
 from unmask.data.corpus.ready_ids import NumpyIds
-from unmask.data.corpus.row_shapes import row_documents
 from unmask.data.corpus.sections import pieces
 from unmask.data.corpus.sequences import Fasta
-from unmask.data.corpus.tables import Arrow, SeparatedValues
+from unmask.data.corpus.tables import Arrow, Parquet, SeparatedValues
 from unmask.data.corpus.text_stream import COMPRESSED, Input, open_text
 from unmask.data.document import Document
 from unmask.data.traces.table import is_traces
@@ -58,6 +57,21 @@ class Format(Protocol):
         ...
 
 
+@runtime_checkable
+class DivisibleFormat(Format, Protocol):
+    """A format whose large files are read in parts, by several processes at once.
+
+    Examples:
+        >>> from unmask.data.corpus.formats import FORMATS, DivisibleFormat
+        >>> [name for name, format in FORMATS.items() if isinstance(format, DivisibleFormat)]
+        ['text', 'jsonl', 'parquet']
+    """
+
+    def divide(self, source: Input, options: ReadOptions, size: int) -> list[Input]:
+        """Return inputs whose documents are together those of the file, in order, each of about ``size`` bytes or more."""
+        ...
+
+
 class Text:
     """Plain text. A document is the file, a paragraph, a line, or a section.
 
@@ -76,6 +90,9 @@ class Text:
         with open_text(source) as file:
             for line, piece in pieces(file, options.unit):
                 yield Document(source.name if options.unit == "file" else f"{source.name}:{line}", piece.strip("\n"))
+
+    def divide(self, source: Input, options: ReadOptions, size: int) -> list[Input]:
+        return source.by_lines(size) if options.unit == "line" else [source]
 
 
 class JsonLines:
@@ -100,6 +117,9 @@ class JsonLines:
             if row[options.field] is not None:
                 text = as_text(row[options.field], options.field, f"{source.place}, line {number}", options.advice)
                 yield Document(f"{source.name}:{number}", text)
+
+    def divide(self, source: Input, options: ReadOptions, size: int) -> list[Input]:
+        return source.by_lines(size)
 
     def rows(self, source: Input, field: str, example: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the number of each line, from 1, and its object.
@@ -148,47 +168,6 @@ def _object(line: str, where: str, example: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f"{where} holds a {type(row).__name__}; each line must be an object like {example}.")
     return row
-
-
-class Parquet:
-    """One document per row, the text in a column; one batch of rows is in memory at a time. Null yields no document."""
-
-    description = "one row, the text in a column"
-    suffixes: tuple[str, ...] = (".parquet", ".pq")
-    compressed = False
-
-    def recognises(self, path: Path) -> bool:
-        with open(path, "rb") as file:
-            return file.read(4) == b"PAR1"
-
-    def documents(self, source: Input, options: ReadOptions) -> Iterator[Document]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            file = pq.ParquetFile(source.path)
-        except pa.ArrowInvalid as error:
-            raise ValueError(
-                f"{source.place} is not a Parquet file, or it is damaged ({error}). Download or write it again."
-            ) from error
-        with file:
-            columns = file.schema_arrow.names
-            if options.row is not None:
-                used = None if options.row_fields is None else [each for each in columns if each in options.row_fields]
-                rows = (row for batch in file.iter_batches(batch_size=1024, columns=used) for row in batch.to_pylist())
-                yield from row_documents(source, rows, options.row)
-                return
-            if options.field not in columns:
-                raise ValueError(unknown_field(source.place, options.field, columns, options.advice))
-            number = 0
-            for batch in file.iter_batches(batch_size=1024, columns=[options.field]):
-                for value in batch.column(0).to_pylist():
-                    if value is not None:
-                        yield Document(
-                            f"{source.name}:{number}",
-                            as_text(value, options.field, f"{source.place}, row {number}", options.advice),
-                        )
-                    number += 1
 
 
 class Traces:

@@ -9,18 +9,43 @@ of workers. A corpus with its own split, such as traces, keeps it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol
 
 from unmask.data.corpus.byte_fraction import ANY_SIZE, ByteSketch, Choice
 from unmask.data.corpus.sections import cut
-from unmask.data.corpus.sources import Source
 from unmask.data.document import Document
 
 SHORTEST_PIECE = 1024  # characters; a shorter document is never cut
 PIECES = 16  # least number of pieces on the smaller side, if documents are cut
+
+
+class TextSource(Protocol):
+    """Documents to divide: a source, a corpus in parts, or one part.
+
+    Examples:
+        >>> from unmask.data.corpus.sources import Source
+        >>> source: TextSource = Source.parse("python-docs")
+        >>> source.supervised
+        False
+    """
+
+    @property
+    def path(self) -> str:
+        """Path or name, for messages."""
+        ...
+
+    @property
+    def supervised(self) -> bool:
+        """Whether a document is a whole row with an answer, which is never cut."""
+        ...
+
+    def documents(self) -> Iterator[Document]:
+        """Yield the documents, always in the same order."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,15 +60,23 @@ class HeldOut:
         piece: maximum length in characters; longer documents are cut into pieces. None cuts no document.
     """
 
-    source: Source
+    source: TextSource
     seed: int
     fraction: float
     choice: Choice
     piece: int | None = None
 
     @classmethod
-    def find(cls, source: Source, fraction: float, seed: int) -> HeldOut:
+    def find(
+        cls, source: TextSource, fraction: float, seed: int, measure: Callable[[int | None], ByteSketch] | None = None
+    ) -> HeldOut:
         """Choose the held-out documents, reading the corpus once, or twice if its documents are too large.
+
+        Args:
+            source: the corpus.
+            fraction: fraction of the bytes to hold out.
+            seed: seed of the hash.
+            measure: the function that reads the corpus: largest length of a piece -> sketch; None = :func:`measured`.
 
         Raises:
             ValueError: the source is a single document too short to be cut, so nothing can be held out.
@@ -51,12 +84,14 @@ class HeldOut:
         divided = _division(source)
         if divided is not None:
             return cls(source, seed, fraction, divided)
-        whole, sketch = _measure(source, fraction, seed, None)
+        read = measure or partial(measured, source, fraction, seed)
+        sketch = read(None)
+        whole = sketch.choose()
         if whole is not None and whole.is_near(fraction):
             return cls(source, seed, fraction, whole)
         piece = max(SHORTEST_PIECE, int(min(fraction, 1 - fraction) * sketch.total / PIECES))
         if sketch.largest > piece and not source.supervised:  # a row is never cut
-            pieces, _ = _measure(source, fraction, seed, piece)
+            pieces = read(piece).choose()
             if pieces is not None and (
                 whole is None or pieces.is_near(fraction) or pieces.error(fraction) < whole.error(fraction) / 2
             ):
@@ -74,7 +109,7 @@ class HeldOut:
         return {"fraction": self.fraction, "choice": list(self.choice), "piece": self.piece}
 
     @classmethod
-    def from_dict(cls, source: Source, seed: int, saved: dict[str, Any]) -> HeldOut:
+    def from_dict(cls, source: TextSource, seed: int, saved: dict[str, Any]) -> HeldOut:
         """Restore a split saved by ``as_dict``."""
         return cls(source, seed, saved["fraction"], Choice(*saved["choice"]), saved["piece"])
 
@@ -111,7 +146,7 @@ def _is_divided(choice: Choice) -> bool:
     return choice == _DIVIDED
 
 
-def _division(source: Source) -> Choice | None:
+def _division(source: TextSource) -> Choice | None:
     """Return ``_DIVIDED`` for a corpus with its own split, None for a corpus without.
 
     Raises:
@@ -132,15 +167,16 @@ def _division(source: Source) -> Choice | None:
     )
 
 
-def _measure(source: Source, fraction: float, seed: int, piece: int | None) -> tuple[Choice | None, ByteSketch]:
+def measured(source: TextSource, fraction: float, seed: int, piece: int | None) -> ByteSketch:
+    """Return the bytes of a corpus by position of its documents, those longer than ``piece`` characters cut into pieces."""
     sketch = ByteSketch(fraction)
     for document in _documents(source, piece):
         data = document.text.encode()
         sketch.add(_position(seed, data), len(data))
-    return sketch.choose(), sketch
+    return sketch
 
 
-def _documents(source: Source, piece: int | None) -> Iterator[Document]:
+def _documents(source: TextSource, piece: int | None) -> Iterator[Document]:
     for document in source.documents():
         if piece is None or len(document.text) <= piece or document.held_out is not None:
             yield document

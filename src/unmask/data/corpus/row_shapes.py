@@ -155,9 +155,11 @@ def prompt_as_text(row: Mapping[str, Any], where: str) -> str | None:
     return json.dumps(used, ensure_ascii=False, sort_keys=True)
 
 
-def row_documents(source: Input, rows: Iterable[Mapping[str, Any]], text_of: RowText) -> Iterator[Document]:
-    """Yield the rows of a table as documents, numbered from 0."""
-    for number, row in enumerate(rows):
+def row_documents(
+    source: Input, rows: Iterable[Mapping[str, Any]], text_of: RowText, first: int = 0
+) -> Iterator[Document]:
+    """Yield the rows of a table as documents, numbered from ``first``."""
+    for number, row in enumerate(rows, start=first):
         text = text_of(row, f"{source.place}, row {number}")
         if text is not None:
             yield Document(f"{source.name}:{number}", text)

@@ -13,7 +13,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +24,7 @@ from unmask.data.corpus.folder import FolderFile, counted, each_once, list_folde
 from unmask.data.corpus.formats import (
     FORMATS,
     NOT_PROSE,
+    DivisibleFormat,
     Inserts,
     ReadOptions,
     format_of,
@@ -168,20 +169,40 @@ class Source:
         Raises:
             ValueError: there is no such document, or a file cannot be read as this kind.
         """
-        empty = True
-        for document in self._read(row_as_text if row is None and self.supervised else row):
+        return self._documents(row, None)
+
+    def _documents(self, row: RowText | None, inputs: Sequence[Input] | None) -> Iterator[Document]:
+        """Yield the documents of some inputs, which may be empty; None = of all of them, which may not."""
+        empty = inputs is None
+        for document in self._read(row_as_text if row is None and self.supervised else row, inputs):
             if "\r\n" in document.text:
                 document = replace(document, text=document.text.replace("\r\n", "\n"))
             if document.text.strip():
                 empty = False
                 yield document
         if empty:
-            raise ValueError(
-                f"The corpus '{self.path}' is empty: none of its documents holds text. Check the path"
-                f"{f' and the field ({self.field!r})' if self.kind not in ('text', 'builtin') else ''}."
-            )
+            raise self.is_empty()
 
-    def _read(self, row: RowText | None) -> Iterator[Document]:
+    def is_empty(self) -> ValueError:
+        """Return the error of a source without text."""
+        return ValueError(
+            f"The corpus '{self.path}' is empty: none of its documents holds text. Check the path"
+            f"{f' and the field ({self.field!r})' if self.kind not in ('text', 'builtin') else ''}."
+        )
+
+    def _inputs(self, size: int) -> list[Input]:
+        format = None if self.kind not in FORMATS or self._is_built_in_traces else FORMATS[self.kind]
+        whole = [] if format is None else [Input.of(path, name) for name, path in self._files()]
+        if not isinstance(format, DivisibleFormat):
+            return whole
+        options = self._options(None)
+        return [part for each in whole for part in format.divide(each, options, size)]
+
+    def _options(self, row: RowText | None) -> ReadOptions:
+        unit = self.unit or ("file" if Path(self.path).is_dir() else "section")
+        return ReadOptions(self.field, unit, self.inserts, row=row)
+
+    def _read(self, row: RowText | None, inputs: Sequence[Input] | None) -> Iterator[Document]:
         if self.kind == "builtin":
             yield from corpora.documents(self.path)
         elif self._is_built_in_traces:
@@ -194,10 +215,9 @@ class Source:
                 self.path, self.field, self.split, self.subset, saved=self.kind == "dataset"
             )
         else:
-            unit = self.unit or ("file" if Path(self.path).is_dir() else "section")
-            options = ReadOptions(self.field, unit, self.inserts, row=row)
-            for name, path in self._files():
-                yield from FORMATS[self.kind].documents(Input.of(path, name), options)
+            options = self._options(row)
+            for each in inputs if inputs is not None else [Input.of(path, name) for name, path in self._files()]:
+                yield from FORMATS[self.kind].documents(each, options)
 
     @property
     def _is_built_in_traces(self) -> bool:
@@ -265,6 +285,16 @@ class Source:
             status = path.stat()
             facts.append(f"{name} {status.st_size} {status.st_mtime_ns}")
         return sha256("\n".join(facts).encode()).hexdigest()
+
+
+def inputs_of(source: Source, size: int) -> list[Input]:
+    """Return the files of a source, in order, divisible ones in parts of about ``size`` bytes; none for a source without files."""
+    return source._inputs(size)
+
+
+def documents_of(source: Source, inputs: Sequence[Input]) -> Iterator[Document]:
+    """Yield the documents of some inputs of a source, which may have none; errors are those of ``Source.documents``."""
+    return source._documents(None, inputs)
 
 
 def _guess(written: str) -> Kind:

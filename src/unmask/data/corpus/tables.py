@@ -1,10 +1,12 @@
-"""Tables with a text column: CSV, TSV, Arrow. One row is one document; an empty cell is none."""
+"""Tables with a text column: CSV, TSV, Arrow, Parquet. One row is one document; an empty cell is none."""
 
 from __future__ import annotations
 
 import csv
+import itertools
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +125,66 @@ class Arrow:
                         where = f"{source.place}, row {number}"
                         yield Document(f"{source.name}:{number}", as_text(value, options.field, where, options.advice))
                     number += 1
+
+
+class Parquet:
+    """One document per row, the text in a column; one batch of rows is in memory at a time. Null yields no document."""
+
+    description = "one row, the text in a column"
+    suffixes: tuple[str, ...] = (".parquet", ".pq")
+    compressed = False
+
+    def recognises(self, path: Path) -> bool:
+        with open(path, "rb") as file:
+            return file.read(4) == b"PAR1"
+
+    def documents(self, source: Input, options: ReadOptions) -> Iterator[Document]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            file = pq.ParquetFile(source.path)
+        except pa.ArrowInvalid as error:
+            raise ValueError(
+                f"{source.place} is not a Parquet file, or it is damaged ({error}). Download or write it again."
+            ) from error
+        with file:
+            columns = file.schema_arrow.names
+            groups = range(*(source.extent or (0, file.num_row_groups)))
+            number = sum(file.metadata.row_group(group).num_rows for group in range(groups.start))
+            if options.row is not None:
+                used = None if options.row_fields is None else [each for each in columns if each in options.row_fields]
+                batches = file.iter_batches(batch_size=1024, row_groups=groups, columns=used)
+                rows = (row for batch in batches for row in batch.to_pylist())
+                yield from row_documents(source, rows, options.row, number)
+                return
+            if options.field not in columns:
+                raise ValueError(unknown_field(source.place, options.field, columns, options.advice))
+            for batch in file.iter_batches(batch_size=1024, row_groups=groups, columns=[options.field]):
+                for value in batch.column(0).to_pylist():
+                    if value is not None:
+                        yield Document(
+                            f"{source.name}:{number}",
+                            as_text(value, options.field, f"{source.place}, row {number}", options.advice),
+                        )
+                    number += 1
+
+    def divide(self, source: Input, options: ReadOptions, size: int) -> list[Input]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            metadata = pq.read_metadata(source.path)
+        except pa.ArrowInvalid:
+            return [source]  # reading explains what is wrong
+        bounds, held = [0], 0
+        for group in range(metadata.num_row_groups):
+            held += metadata.row_group(group).total_byte_size
+            if held >= size:
+                bounds.append(group + 1)
+                held = 0
+        if bounds[-1] < metadata.num_row_groups:
+            bounds.append(metadata.num_row_groups)
+        if len(bounds) <= 2:
+            return [source]
+        return [replace(source, extent=extent) for extent in itertools.pairwise(bounds)]

@@ -13,6 +13,7 @@ import bz2
 import codecs
 import gzip
 import io
+import itertools
 import lzma
 import shlex
 import zlib
@@ -56,12 +57,16 @@ class Input:
     Attributes:
         place: the name in error messages: the path as it was written, or ``standard input``.
         name: the name in document names.
-        stream: the open stream; None opens ``place``.
+        stream: the open stream; None opens ``path``.
+        file: the file, where ``place`` says more than its path.
+        extent: the part of the file to read: bytes for formats of lines, row groups for Parquet; None = all of it.
     """
 
     place: str
     name: str
     stream: BinaryIO | None = None
+    file: Path | None = None
+    extent: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, path: Path, name: str | None = None) -> Input:
@@ -71,7 +76,16 @@ class Input:
     @property
     def path(self) -> Path:
         """The path of the file."""
-        return Path(self.place)
+        return Path(self.place) if self.file is None else self.file
+
+    def by_lines(self, size: int) -> list[Input]:
+        r"""Divide an uncompressed UTF-8 file into parts of about ``size`` bytes that end with ``\n``; any other file is one part."""
+        bounds = _line_bounds(self.path, size)
+        return [self] if len(bounds) <= 2 else [self._bytes(*extent) for extent in itertools.pairwise(bounds)]
+
+    def _bytes(self, start: int, stop: int) -> Input:
+        place, name = f"{self.place} (from byte {start})", f"{self.name}@{start}"
+        return Input(place, name, file=self.path, extent=(start, stop))
 
     @contextmanager
     def binary(self) -> Iterator[Any]:
@@ -79,9 +93,51 @@ class Input:
         if self.stream is not None:
             yield self.stream
             return
+        if self.extent is not None:
+            with io.BufferedReader(_FileRange(self.path, *self.extent), CHUNK) as part:
+                yield part
+            return
         opener: Any = _OPENERS.get(self.path.suffix.lower())
         with open(self.path, "rb") if opener is None else opener(self.path) as file:
             yield file
+
+
+class _FileRange(io.RawIOBase):
+    """Bytes ``start..stop-1`` of a file."""
+
+    def __init__(self, path: Path, start: int, stop: int) -> None:
+        self.file = open(path, "rb", buffering=0)  # noqa: SIM115 (closed by ``close``)
+        self.file.seek(start)
+        self.left = stop - start
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        read = self.file.readinto(memoryview(buffer)[: self.left])
+        self.left -= read
+        return read
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
+def _line_bounds(path: Path, size: int) -> list[int]:
+    """Return offsets that divide a file after line ends, about ``size`` bytes apart: 0, …, the size of the file."""
+    total = path.stat().st_size
+    bounds = [0]
+    if path.suffix.lower() in COMPRESSED:
+        return [0, total]
+    with open(path, "rb") as file:
+        if file.read(4).startswith(tuple(mark for mark, name in _MARKS if name != "utf-8-sig")):
+            return [0, total]  # a line end has several bytes
+        while bounds[-1] + size < total:
+            file.seek(bounds[-1] + size - 1)
+            while (data := file.readline(CHUNK)) and not data.endswith(b"\n"):
+                pass
+            bounds.append(file.tell())
+    return bounds if bounds[-1] == total else [*bounds, total]
 
 
 class _Counted(io.BufferedIOBase):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,45 +57,159 @@ def write_store(
         ValueError: the folder holds another store, the tokenizer lacks a mask, pad or EOS token, or a document contains
             one of them.
     """
+    options = WriteOptions(source, shard_tokens, round_trip, supervised)
+    _tokenise(folder, documents, tokenizer, options, workers, progress, part=False)
+    return TokenStore.open(folder)
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """What determines the bytes of a store beside documents and tokenizer; see :func:`write_store`."""
+
+    source: str
+    shard_tokens: int
+    round_trip: bool = False
+    supervised: bool = False
+
+
+def write_part(
+    folder: Path, documents: Iterable[Document], tokenizer: Tokenizer, options: WriteOptions, workers: int = 1
+) -> int:
+    """Tokenise the documents of one part of a corpus, which may be none, for :func:`merge_stores`; return their number.
+
+    Errors are those of :func:`write_store`.
+    """
+    written: int = _tokenise(folder, documents, tokenizer, options, workers, None, part=True)["documents"]
+    return written
+
+
+def _tokenise(
+    folder: Path,
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    options: WriteOptions,
+    workers: int,
+    progress: Callable[[int], None] | None,
+    part: bool,
+) -> dict[str, Any]:
     special = SpecialIds.of(tokenizer).require("pad", "eos")
+    identity = _identity(tokenizer, special, options)
+    bos = None if is_number_tokenizer(tokenizer) else special.bos  # ready ids may begin with BOS
+    ends_and_marks = [id for id in (special.mask, special.pad, bos, special.eos) if id is not None]
+    encoder = (RowTokenizer if options.supervised else DocumentTokenizer)(
+        tokenizer, identity["dtype"], int(special.eos or 0), ends_and_marks, options.round_trip
+    )
+
+    def pieces(done: int) -> Iterator[TokenizedDocuments]:
+        return encode_all(itertools.islice(documents, done, None), encoder, workers)
+
+    return _write(folder, pieces, identity, progress, part)
+
+
+def merge_stores(
+    folder: Path,
+    parts: Sequence[Path],
+    tokenizer: Tokenizer,
+    options: WriteOptions,
+    progress: Callable[[int], None] | None = None,
+) -> TokenStore:
+    """Write the store of all documents of some parts, or finish one that was interrupted.
+
+    The store has the bytes that :func:`write_store` would write for the same documents. Every file of a part is compared with
+    its digest, and the counts of the store with those of the parts.
+
+    Args:
+        folder: destination.
+        parts: folders that :func:`write_part` wrote, in the order of the corpus.
+        tokenizer, options: those of the whole store.
+        progress: called with the number of documents done.
+
+    Raises:
+        ValueError: a damaged part, or no document in any part.
+    """
+    special = SpecialIds.of(tokenizer).require("pad", "eos")
+    identity = _identity(tokenizer, special, options)
+    manifests = [read_json(part / MANIFEST) for part in parts]
+
+    def pieces(done: int) -> Iterator[TokenizedDocuments]:
+        for part, manifest in zip(parts, manifests, strict=True):
+            for shard in manifest["shards"]:
+                if done >= shard["documents"]:
+                    done -= shard["documents"]
+                    continue
+                yield _read_shard(part, shard, manifest["dtype"], done)
+                done = 0
+
+    merged = _write(folder, pieces, identity, progress)
+    for key in _TOTALS:
+        expected = sum(manifest[key] for manifest in manifests)
+        if merged[key] != expected:
+            raise ValueError(
+                f"The merged store {folder} has {merged[key]} for {key}, and its {len(parts)} parts have {expected}. Delete {folder} and "
+                "repeat the command."
+            )
+    return TokenStore.open(folder)
+
+
+_TOTALS = ("documents", "token_count", "bytes", "words")
+
+
+def _read_shard(part: Path, shard: dict[str, Any], dtype: str, first: int) -> TokenizedDocuments:
+    """Return the documents of a shard from number ``first`` on, after checking its files."""
+    for name in ("tokens", "docs", "learnt"):
+        if name in shard:
+            check_file(part, shard[name], verify=True)
+    table = np.load(part / shard["docs"]["name"], allow_pickle=False)
+    start = int(table[:first, 0].sum())
+    tokens = np.fromfile(part / shard["tokens"]["name"], np.dtype(dtype).newbyteorder("<"))
+    learnt = np.fromfile(part / shard["learnt"]["name"], np.uint8)[start:] if "learnt" in shard else None
+    return TokenizedDocuments(tokens[start:].astype(dtype, copy=False), table[first:], learnt)
+
+
+def _identity(tokenizer: Tokenizer, special: SpecialIds, options: WriteOptions) -> dict[str, Any]:
+    """Return the part of a manifest that is known before the first document."""
     dtype = "uint16" if special.vocab_size <= 2**16 else "uint32"
     identity = {
         "format": FORMAT,
         "version": VERSION,
         "tokenizer": tokenizer.fingerprint,
-        "source": source,
-        "shard_tokens": shard_tokens,
+        "source": options.source,
+        "shard_tokens": options.shard_tokens,
         "dtype": dtype,
         "vocab_size": special.vocab_size,
         "pad": special.pad,
         "eos": special.eos,
         "mask": special.mask,
     }
-    if supervised:
-        identity["supervised"] = True
+    return identity | {"supervised": True} if options.supervised else identity
+
+
+def _write(
+    folder: Path,
+    pieces: Callable[[int], Iterable[TokenizedDocuments]],
+    identity: dict[str, Any],
+    progress: Callable[[int], None] | None,
+    part: bool = False,
+) -> dict[str, Any]:
+    """Write what remains of a store; ``pieces(n)`` are its documents from number ``n`` on."""
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / MANIFEST).exists():
         _sweep_entries(folder)  # an earlier call was killed after the manifest
-        store = TokenStore.open(folder)
-        _require_same(folder, identity, store.manifest)
-        return store
+        manifest: dict[str, Any] = read_json(folder / MANIFEST)
+        _require_same(folder, identity, manifest)
+        return manifest
     sweep_temporaries(folder)
     shards = _finished_shards(folder, identity)
     done = sum(shard["documents"] for shard in shards)
-    bos = None if is_number_tokenizer(tokenizer) else special.bos  # ready ids may begin with BOS
-    ends_and_marks = [id for id in (special.mask, special.pad, bos, special.eos) if id is not None]
-    encoder = (RowTokenizer if supervised else DocumentTokenizer)(
-        tokenizer, dtype, int(special.eos or 0), ends_and_marks, round_trip
-    )
-    pieces = encode_all(itertools.islice(documents, done, None), encoder, workers)
-    for encoded in _in_shards(_counted(pieces, done, progress), shard_tokens):
+    for encoded in _in_shards(_counted(pieces(done), done, progress), identity["shard_tokens"]):
         shards.append(_write_shard(folder, len(shards), encoded, identity))
-    if not shards:
+    if not shards and not part:
         raise ValueError(f"The corpus is empty, so no token store was written to {folder}. Check the source.")
-    totals = {key: sum(shard[key] for shard in shards) for key in ("documents", "token_count", "bytes", "words")}
-    write_json(folder / MANIFEST, identity | totals | {"shards": shards})
+    totals = {key: sum(shard[key] for shard in shards) for key in _TOTALS}
+    manifest = identity | totals | {"shards": shards}
+    write_json(folder / MANIFEST, manifest)
     _sweep_entries(folder)
-    return TokenStore.open(folder)
+    return manifest
 
 
 def _sweep_entries(folder: Path) -> None:

@@ -7,6 +7,9 @@ The page plays recorded decodes (``trace_html``) or asks a service for them (``l
                 tokens  [{id, text, given, after}]                     the final row; ``after`` = after its end-of-text token
                 steps   [{unmasked: [{position, id, text, probability}], remasked: [position],
                           alternatives: [{position, top: [{id, text, probability}]}]}]
+    beside      true = the first two samples are shown at once
+    cells       {columns, box: [height, width], solution}: tokens are cells of a square, such as a sudoku; others than those
+                of the text ``solution``, if any, are marked; absent for text
 
 Data are embedded as JSON with ``<`` escaped and shown through ``textContent`` only, so that no token can become markup.
 """

@@ -1,7 +1,7 @@
 "use strict";
 // The player: decodes as text that fills in over time. It is used by pages with a recorded decode and by the page of the service.
 //
-// data = {mask_token, runs: [{label, text, tokens: [{id, text, given, after}], steps: [step]}]}
+// data = {mask_token, runs: [{label, text, tokens: [{id, text, given, after}], steps: [step]}], beside, cells}; cells = {columns, box: [height, width], solution}
 // step = {unmasked: [{position, id, text, probability}], remasked: [position], alternatives: [{position, top: [{id, text, probability}]}]}
 // Texts reach the page through textContent only: no token becomes markup.
 const createPlayer = (root, {stops, onUse = null}) => {
@@ -33,6 +33,10 @@ const createPlayer = (root, {stops, onUse = null}) => {
       span.append(part);
     }
   };
+
+  // Return the edges of a box, of a square of cells, that a position touches.
+  const edgeOf = (position, {columns, box: [height, width]}) =>
+    (Math.floor(position / columns) % height ? "" : "top ") + ((position % columns) % width ? "" : "left");
 
   // Return what each position holds after `until` steps: {text, probability, id, step} or null where masked.
   const stateAfter = (run, until) => {
@@ -112,7 +116,8 @@ const createPlayer = (root, {stops, onUse = null}) => {
         }
         const fresh = state[i] && state[i].step === step - 1 ? " fresh" : "";
         const picked = chosen && chosen.run === view.run && chosen.position === i ? " chosen" : "";
-        span.className = "token " + (state[i] ? "placed" : "blank") + fresh + picked + (state[i] && token.after ? " after" : "");
+        const wrong = state[i] && data.cells?.solution && state[i].text !== data.cells.solution[i] ? " wrong" : "";
+        span.className = "token " + (state[i] ? "placed" : "blank") + fresh + picked + wrong + (state[i] && token.after ? " after" : "");
         span.setAttribute("aria-label", state[i] ? `${quoted(state[i].text)}, probability ${percent(state[i].probability)}` : `masked token at position ${i}`);
         if (state[i]) span.style.setProperty("--rgb", rgb(state[i].probability));
       });
@@ -151,8 +156,13 @@ const createPlayer = (root, {stops, onUse = null}) => {
       sheet.tabIndex = 0;
       sheet.setAttribute("role", "region");
       sheet.setAttribute("aria-label", `Text, ${run.label || "as it is unmasked"}`);
+      if (data.cells) {
+        sheet.classList.add("cells");
+        sheet.style.setProperty("--columns", data.cells.columns);
+      }
       const spans = run.tokens.map((token, position) => {
         const span = element("span", `token given${token.pinned ? " pinned" : ""}`, token.given ? token.text : "");
+        if (data.cells) span.dataset.edge = edgeOf(position, data.cells);
         if (!token.given) {
           span.setAttribute("role", "button");
           span.tabIndex = 0;
