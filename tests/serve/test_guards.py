@@ -145,7 +145,9 @@ def test_a_slow_client_is_disconnected_and_others_are_served(served, sent):
 
 
 def test_a_client_that_stops_reading_is_disconnected_and_others_are_served(served):
-    body = b'{"text": "the [MASK:40]", "order": "top_prob", "remask": "cap", "steps": 1000, "top_k": 50, "stream": true}'
+    body = (
+        b'{"text": "the [MASK:40]", "order": "top_prob", "remask": "cap", "steps": 1000, "top_k": 50, "stream": true}'
+    )
     before = metric(served, "requests_cancelled_total")
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
