@@ -46,4 +46,4 @@ def test_products_have_few_sizes_however_many_requests_there_are(monkeypatch):
             batch.advance()
             tokens |= {part.tokens for part in batch.passes}
     assert {size_of(count, FEWEST_READS) for count in seen} == seen
-    assert len(tokens) > len(seen)
+    assert len(tokens) > 12  # or requests would not differ

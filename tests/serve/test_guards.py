@@ -144,6 +144,22 @@ def test_a_slow_client_is_disconnected_and_others_are_served(served, sent):
         assert connection.recv(1 << 12) == b"" or True
 
 
+def test_a_client_that_stops_reading_is_disconnected_and_others_are_served(served):
+    body = (
+        b'{"text": "the [MASK:40]", "order": "top_prob", "remask": "cap", "steps": 1000, "top_k": 50, "stream": true}'
+    )
+    before = metric(served, "requests_cancelled_total")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", int(served.rsplit(":", 1)[1])))
+        head = f"POST /v1/fill HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        until(lambda: metric(served, "requests_running") == 1)
+        assert httpx.post(f"{served}/v1/fill", json={"text": "[MASK]"}).status_code == 200
+        until(lambda: metric(served, "requests_cancelled_total") == before + 1, 60)
+        until(lambda: metric(served, "requests_running") == 0)
+
+
 def test_a_connection_serves_several_requests_and_each_has_its_own_time(served):
     with httpx.Client(base_url=served) as client:
         for _ in range(2):

@@ -18,7 +18,7 @@ The company of a decode changes nothing, to the last bit. Three rules see to tha
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Container, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -160,14 +160,18 @@ class ContinuousBatch:
         member.work.close()
         self.members.remove(member)
 
-    def advance(self) -> list[Member]:
+    def advance(self, paused: Container[Member] = ()) -> list[Member]:
         """Run one forward pass of every decode, and return those that have ended, which leave.
 
         The forward passes of the tick stand in ``passes``.
+
+        Args:
+            paused: decodes that take no part in this tick.
         """
         self.passes = []
-        merged = self._merge()
-        self._run_all([member for member in self.members if isinstance(member.current, ForwardRequest)] + list(merged))
+        taking = [member for member in self.members if member not in paused]
+        merged = self._merge(taking)
+        self._run_all([member for member in taking if isinstance(member.current, ForwardRequest)] + list(merged))
         for step, members in merged.items():
             if step.error is not None:  # one decode may have failed all: each takes the step by itself
                 self._take_alone(members)
@@ -181,10 +185,10 @@ class ContinuousBatch:
         self.members = [member for member in self.members if member.request is not None]
         return ended
 
-    def _merge(self) -> dict[Member, list[Member]]:
+    def _merge(self, taking: Sequence[Member]) -> dict[Member, list[Member]]:
         """Merge the steps of decodes that share them: a decode of one step for each group, within the budgets."""
         alike: dict[Any, list[Member]] = {}
-        for member in self.members:
+        for member in taking:
             if isinstance(request := member.current, StepRequest):
                 width = -(-request.view.ids.shape[1] // WIDTH) * WIDTH
                 alike.setdefault((width, request.key), []).append(member)

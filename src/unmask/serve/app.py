@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -19,7 +19,7 @@ from unmask import __version__
 from unmask.evaluate.scoring import score_texts
 from unmask.serve.completions import add_completions
 from unmask.serve.engine import Busy, Job, TooLate
-from unmask.serve.events import EVENTS, server_sent
+from unmask.serve.events import EventStream, server_sent
 from unmask.serve.failures import Refused, refusal
 from unmask.serve.guards import Keys, PatientSend, WholeBody
 from unmask.serve.meters import Metered
@@ -41,6 +41,8 @@ from unmask.serve.settings import ServeSettings
 from unmask.text.model import TrainedModel
 
 log: logging.Logger = logging.getLogger("unmask.serve")
+EMBEDDED = 8
+"""Texts of one forward pass of an embedding; its time is checked before each."""
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorReply, "description": text}
     for status, text in (
@@ -164,9 +166,7 @@ def _add_decodes(app: FastAPI, service: Service) -> None:
         job.work = service.decodes.work(task, rules, body.seed, job, body.top_k if body.stream else None)
         service.engine.submit(job)
         if body.stream:
-            return StreamingResponse(
-                server_sent(service, job, id, body.seed), media_type="text/event-stream", headers=EVENTS
-            )
+            return EventStream(server_sent(service, job, id, body.seed))
         answer = await while_connected(request, job.result(), job)
         service.meters.placed.inc(len(answer.given) - sum(answer.given))
         return {"id": id, "model": service.name, **service.decodes.reply(answer, job, body.seed)}
@@ -218,7 +218,13 @@ def _add_measures(app: FastAPI, service: Service) -> None:
     async def embed(request: Request, body: EmbedBody) -> EmbedReply:
         """Embed texts as the mean hidden state of their tokens."""
         texts = texts_of(body.text)
-        vectors = await while_connected(
-            request, service.engine.measure(lambda check: trained.embed(texts, batch_size=8).tolist())
-        )
+
+        def run(check: Callable[..., None]) -> list[list[float]]:
+            vectors = list[list[float]]()
+            for start in range(0, len(texts), EMBEDDED):
+                check()
+                vectors += trained.embed(texts[start : start + EMBEDDED], batch_size=EMBEDDED).tolist()
+            return vectors
+
+        vectors = await while_connected(request, service.engine.measure(run))
         return EmbedReply(model=service.name, embeddings=vectors)

@@ -10,16 +10,15 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import StreamingResponse
 
 from unmask.data.prompts import added_text
 from unmask.serve.engine import Job
-from unmask.serve.events import EVENTS
+from unmask.serve.events import EventStream
 from unmask.serve.failures import Refused, refusal
 from unmask.serve.schemas import CompletionBody, CompletionReply
 from unmask.serve.service import Service, while_connected
@@ -103,11 +102,7 @@ def add_completions(app: FastAPI, service: Service) -> None:
             "model": service.name,
         }
         if body.stream:
-            return StreamingResponse(
-                _chunks(service, jobs, choices, stops, body.echo, body.remask is None, head),
-                media_type="text/event-stream",
-                headers=EVENTS,
-            )
+            return EventStream(_chunks(service, jobs, choices, stops, body.echo, body.remask is None, head))
         answers = await while_connected(request, asyncio.gather(*(job.result() for job in jobs)), *jobs)
         given = sum(len(choice.task.prompt.ids) - len(choice.task.ranges) for choice in choices)
         placed = sum(choice.task.masked for choice in choices)
@@ -135,7 +130,7 @@ async def _chunks(
     echo: bool,
     final: bool,
     head: dict[str, Any],
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Yield the chunks of all choices as they grow."""
     pieces: asyncio.Queue[tuple[int, str, str | None] | BaseException] = asyncio.Queue()
 

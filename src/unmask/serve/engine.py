@@ -1,7 +1,7 @@
 """The thread that decodes: requests join the batch between steps and leave the moment they are done.
 
     submit   a bounded queue; a full one refuses (``Busy``)
-    tick     end what was cancelled or is late, admit what waits, one forward pass of every request
+    tick     end what was cancelled or is late, admit what waits, one forward pass of every request whose client keeps up
     deliver  events and results, to the event loop of the request
 
 Scores and embeddings run in a second thread, one request at a time: they are no decodes.
@@ -26,6 +26,9 @@ from unmask.serve.settings import ServeSettings
 from unmask.text.model import TrainedModel
 
 log: logging.Logger = logging.getLogger("unmask.serve")
+MOST_EVENTS = 64
+"""Events that wait for a client; a decode with as many pauses until some are sent, so that a slow client costs no memory."""
+_PAUSE = 0.02  # seconds between two looks at decodes that all pause
 _GATHER = 0.05  # seconds without a new request, after which a fixed batch begins though it is not full
 
 
@@ -71,6 +74,11 @@ class Job:
                 self.loop.call_soon_threadsafe(self.events.put_nowait, (name, data))
             except RuntimeError:  # the loop of the request is closed
                 self.cancelled = True
+
+    @property
+    def clogged(self) -> bool:
+        """True while the client takes events more slowly than the decode makes them."""
+        return self.events.qsize() >= MOST_EVENTS
 
     def cancel(self) -> None:
         """End the decode before its next step; from any thread."""
@@ -224,7 +232,11 @@ class Engine:
                 batch.leave(member)
                 del self._running[member]
                 self._drop(job)
-        ended = batch.advance()
+        paused = {member for member, job in self._running.items() if job.clogged}
+        if paused and len(paused) == len(self._running):
+            with self._wake:
+                self._wake.wait(_PAUSE)
+        ended = batch.advance(paused)
         self.meters.running.set(len(self._running))
         for part in batch.passes:
             self.meters.passes.inc()

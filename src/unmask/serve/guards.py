@@ -3,7 +3,7 @@
 Keys          ``Authorization: Bearer KEY``, compared in constant time
 WholeBody     a body is read up to its limit, in limited time, before anything parses it
 PatientSend   a client that stops reading an answer is disconnected
-HeaderTimer   Uvicorn's protocol, which ends a connection whose headers take too long
+HeaderTimer   Uvicorn's protocol, which ends a connection whose headers take too long, or whose answer is not read
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class PatientSend:
 
 
 class HeaderTimer(H11Protocol):
-    """Uvicorn's HTTP/1.1 protocol, with a limit on the time in which the headers of a request arrive.
+    """Uvicorn's HTTP/1.1 protocol, with a limit on the time in which the headers of a request arrive, or a full write buffer shrinks.
 
     Attributes:
         seconds: the limit; a server sets it on a subclass.
@@ -170,6 +170,7 @@ class HeaderTimer(H11Protocol):
 
     seconds: float = 20.0
     _timer: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Start the timer: a client that sends nothing is a slow one."""
@@ -185,9 +186,25 @@ class HeaderTimer(H11Protocol):
             self._stop_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer."""
+        """Stop the timers."""
         self._stop_timer()
+        self._stop_unread()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Start a timer: closing such a connection would wait for its client, so it is aborted."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop the timer."""
+        self._stop_unread()
+        super().resume_writing()
+
+    def _stop_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
