@@ -28,9 +28,10 @@ CHAPTERS = {
     "Networks": ("models.", "nn."),
     "Decoding": ("decode.",),
     "Evaluation": ("evaluate.", "report"),
+    "Studies": ("studies.",),
     "MaskGIT": ("nonautoregressive.",),
     "Tasks": ("tasks.",),
-    "Batches and contracts": ("contracts", "network_protocols"),
+    "Batches and contracts": ("contracts", "network_protocols", "randomness", "special_ids"),
 }
 
 

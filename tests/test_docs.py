@@ -3,6 +3,7 @@
 import doctest
 import inspect
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,11 @@ def test_the_site_builds_without_a_warning(tmp_path):
     reference = (tmp_path / "site" / "reference" / "python" / "index.html").read_text(encoding="utf-8")
     missing = [name for name in unmask.__all__ if f".{name}" not in reference]
     assert not missing, f"the reference has no chapter for {missing}"
+
+
+def test_every_public_name_has_a_chapter_of_the_reference():
+    chapters = runpy.run_path(str(ROOT / "scripts/docs_hooks.py"))["public_names"]()
+    assert not [name for name in unmask.__all__ if not re.search(rf"^::: .*\.{name}$", chapters, re.MULTILINE)]
 
 
 PUBLIC = [name for name in unmask.__all__ if callable(getattr(unmask, name))]
