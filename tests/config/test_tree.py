@@ -187,6 +187,10 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("key", ["run", "data.field", "data.source", "data.store"])
 def test_text_values_stay_text(tmp_path, key, text):
+    if key == "data.source" and text.startswith("{"):
+        with pytest.raises(ValueError, match=r"0\.3\}'\. `unmask train"):  # the beginning of a mixture
+            load_config(overrides=[f"{key}={text}"])
+        return
     config = load_config(overrides=[f"{key}={text}"])
     *section, leaf = key.split(".")
     assert getattr(config.data if section else config, leaf) == text

@@ -236,7 +236,7 @@ def _explain(error: ValidationError, origin: str) -> str:
             )
             lines.append(f"There is no config key {key!r}.{nearest(key, known, '.')}")
         elif problem["type"] == "value_error":
-            lines.append(str(problem["ctx"]["error"]) + ".")
+            lines.append(str(problem["ctx"]["error"]).removesuffix(".") + ".")
         elif problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float):
             kind = type(problem["input"]).__name__
             lines.append(

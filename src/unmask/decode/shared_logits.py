@@ -67,7 +67,7 @@ def shared_logits(model: MLMModel, requests: Sequence[ForwardRequest]) -> list[F
         kept += [torch.ones_like(flat, dtype=torch.bool), torch.zeros_like(padding, dtype=torch.bool)]
         counts.append(len(flat))
         first += len(where)
-    if drops_padding(model):
+    if drops_padding(model) or real.sum() < FEWEST_TOKENS:  # a wrapped network may drop padding too
         ids, real, positions = _filled_up(ids, real, positions)
     index.append(_more_reads(torch.cat(index), real))
     kept.append(torch.zeros_like(index[-1], dtype=torch.bool))
