@@ -118,7 +118,7 @@ def open_run(config: Config, run: Path) -> Path | None:
         raise ValueError(f"The run folder {run} is a file. Choose another folder with run=….")
     if not is_first_process():  # rank 0 writes the folder
         return resolve_checkpoint(run) if index.is_file() else None
-    if saved.is_file() and not config.train.resume:
+    if (saved.is_file() or index.is_file()) and not config.train.resume:
         if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1:
             raise ValueError(
                 f"train.resume=false would move the run folder {run} aside while other processes of this launch may already "
@@ -129,8 +129,9 @@ def open_run(config: Config, run: Path) -> Path | None:
         home.rename(next(p for n in itertools.count(1) if not (p := home.with_name(f"{home.name}.{n}")).exists()))
     sweep_run(run)
     # Without a checkpoint the folder holds no result yet, and another config may replace the saved one.
-    if saved.is_file() and index.is_file():
-        before, now = (flat_keys(c.model_dump()) for c in (load_config(saved), config))
+    if index.is_file():
+        begun_with = saved if saved.is_file() else usable_checkpoint(index.parent) / "run.yaml"
+        before, now = (flat_keys(c.model_dump()) for c in (load_config(begun_with), config))
         different = [k for k in now if k not in RESUMABLE_KEYS and before.get(k) != now[k]]
         if different:
             changes = ", ".join(f"{k} (saved: {before.get(k)!r}, now: {now[k]!r})" for k in different[:6])

@@ -27,7 +27,7 @@ def small(monkeypatch):
     names = ("full-logits loop, our network", "exact, surest first", "blocks, dual cache")
     monkeypatch.setattr(decode, "measure", lambda *_: dict.fromkeys(names, found))
     for part in (run.decode_parts, run.start, run.corruption, run.collate, run.growth):  # with tests of their own
-        monkeypatch.setattr(part, "section", lambda: ([], {}))
+        monkeypatch.setattr(part, "section", lambda *_: ([], {}))
     for process in ("in_fresh_process", "in_default_process"):
         monkeypatch.setattr(harness, process, lambda function, *arguments: function(*arguments))
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from tests.training.conftest import config_of
 from unmask.build.run import train
+from unmask.config.tree import load_config
 from unmask.data.tokenizing.tokenizers import Tokenizer
 from unmask.models.files import resolve_checkpoint, write_manifest
 from unmask.runs import load_run, open_run
@@ -176,6 +177,21 @@ def test_without_an_intact_checkpoint_the_damage_is_named(tiny):
         file.write_bytes(b"half")
     with pytest.raises(ValueError, match=r"damaged: model\.safetensors"):
         train(config)
+
+
+def test_a_folder_that_lost_its_config_is_compared_with_that_of_its_checkpoint(tiny):
+    """As after a deletion under a run, whose last act is to save a checkpoint."""
+    config = config_of(tiny, "train.steps=2")
+    saved = Path(config.run) / "config.yaml"
+    train(config)
+    saved.unlink()
+    with pytest.raises(ValueError, match=r"optim\.lr \(saved: .*, now: 0\.5\)"):
+        train(config_of(tiny, "train.steps=2", "optim.lr=0.5"))
+    train(config_of(tiny, "train.steps=2"))
+    assert load_config(saved) == config
+    saved.unlink()
+    open_run(config_of(tiny, "train.resume=false"), saved.parent)
+    assert saved.parent.with_name(f"{saved.parent.name}.1").is_dir()
 
 
 def test_under_an_external_launcher_only_the_first_rank_writes_and_none_moves_the_run(tiny, monkeypatch):
