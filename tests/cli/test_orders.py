@@ -9,6 +9,7 @@ from unmask.build.run import train
 from unmask.config.tree import load_config
 from unmask.decode.families import ORDERS
 from unmask.studies.decoded_rows import rows_of_run
+from unmask.studies.order_plot import plot_orders
 from unmask.studies.order_study import families
 
 FEW = ["--rows", 4, "--steps", "1,3", "--bounds", 1, "--device", "cpu", "--dtype", "auto", "--checkpoint", "last"]
@@ -28,6 +29,8 @@ def test_every_order_is_measured_and_drawn(unmask, trained, tmp_path):
     margin = next(curve for curve in report["curves"] if curve["name"] == "margin")
     assert [point["forward_passes"] for point in margin["points"]] == [1, 3]
     assert "margin" in unmask("orders", trained, *FEW).out
+    margin["points"][0]["tokens"] |= {"low": None, "high": None}  # too few rows for an interval
+    plot_orders(report, files[0])
 
 
 def test_answers_are_masked_whole(unmask, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +90,7 @@ def _panel(axes: Any, curves: list[dict[str, Any]], cost: str, quality: str) -> 
             colour, marker = _BLOCKS[block % len(_BLOCKS)]
             block += 1
         x, y = [p[cost] for p in points], [100 * p[quality]["value"] for p in points]
-        bars = [
-            [100 * (p[quality]["value"] - p[quality]["low"]) for p in points],
-            [100 * (p[quality]["high"] - p[quality]["value"]) for p in points],
-        ]
+        bars = [[_bar(p[quality], end) for p in points] for end in ("low", "high")]
         lone = len(points) == 1
         dashes = "--" if curve["knob"] != "max_steps" else "-"  # the rule says how many, not the budget
         axes.errorbar(
@@ -127,3 +124,9 @@ def _panel(axes: Any, curves: list[dict[str, Any]], cost: str, quality: str) -> 
             name, (x, y), xytext=(high * (high / low) ** 0.05, height), textcoords="data", color=colour, fontsize=9, va="center",
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "shrinkB": 3},
         )  # fmt: skip
+
+
+def _bar(estimate: Mapping[str, float | None], end: str) -> float:
+    """Return the length of an error bar in percent; 0 where too few rows give no interval."""
+    value, limit = estimate["value"], estimate[end]
+    return 0.0 if value is None or limit is None else 100 * abs(limit - value)
