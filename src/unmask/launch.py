@@ -154,7 +154,7 @@ def first_then_others(work: Callable[[], Result], what: str, timeout: timedelta)
 
 
 def end_with_parent(environment: Mapping[str, str] | None = None, every: float = 2.0) -> None:
-    """End this process soon after the one that started it, if Lightning started it: nobody else would end it.
+    """End this process soon after the one that started it, if Lightning started it. Otherwise it would wait without end.
 
     Args:
         environment: environment variables; None = those of this process.
