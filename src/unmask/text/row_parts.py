@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -108,6 +109,35 @@ def run_in_parts(
     """
     if part_rows < 1:
         raise ValueError(f"A part has {part_rows} rows; it needs 1 or more.")
+    with _alone(out):
+        parts = RowParts(out, {**settings, "part_rows": part_rows}, suffix)
+        if (out / FINISHED).is_file():
+            rows: int = read_json(out / FINISHED)["rows"]
+            return rows, rows
+        done = found = 0
+        missing: list[int] = []
+        for number, some in enumerate(chunks(records, part_rows)):
+            if parts.path(number).is_file():
+                found += len(some)
+            elif elsewhere is not None:
+                missing.append(number)
+            else:
+                made = rows_of(some, number * part_rows)
+                parts.add(number, lambda path, made=made: write(path, made))  # type: ignore[misc]  # bound per part
+            done += len(some)
+            if progress is not None:
+                progress(done, None)
+        if not done:
+            raise ValueError("The input is empty: there is no row to work on.")
+        if elsewhere is not None and missing:
+            elsewhere(parts, missing)
+        write_json(out / FINISHED, {"rows": done})
+        return done, found
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the lock of a folder, or refuse at once."""
     home = out.resolve()
     home.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(home.with_name(f".{home.name}.lock"))
@@ -118,43 +148,7 @@ def run_in_parts(
             f"Another process is writing to {out}. Wait until it has finished, or give another output."
         ) from None
     with lock:
-        return _run(records, out, settings, rows_of, write, suffix, part_rows, progress, elsewhere)
-
-
-def _run(
-    records: Iterable[Record],
-    out: Path,
-    settings: Mapping[str, Any],
-    rows_of: Callable[[Sequence[Record], int], list[Row]],
-    write: Callable[[Path, list[Row]], None],
-    suffix: str,
-    part_rows: int,
-    progress: Progress | None,
-    elsewhere: Elsewhere | None,
-) -> tuple[int, int]:
-    parts = RowParts(out, {**settings, "part_rows": part_rows}, suffix)
-    if (out / FINISHED).is_file():
-        rows: int = read_json(out / FINISHED)["rows"]
-        return rows, rows
-    done = found = 0
-    missing: list[int] = []
-    for number, some in enumerate(chunks(records, part_rows)):
-        if parts.path(number).is_file():
-            found += len(some)
-        elif elsewhere is not None:
-            missing.append(number)
-        else:
-            made = rows_of(some, number * part_rows)
-            parts.add(number, lambda path, made=made: write(path, made))  # type: ignore[misc]  # bound per part
-        done += len(some)
-        if progress is not None:
-            progress(done, None)
-    if not done:
-        raise ValueError("The input is empty: there is no row to work on.")
-    if elsewhere is not None and missing:
-        elsewhere(parts, missing)
-    write_json(out / FINISHED, {"rows": done})
-    return done, found
+        yield
 
 
 def chunks(records: Iterable[Record], size: int) -> Iterator[tuple[Record, ...]]:

@@ -20,8 +20,24 @@ from unmask.data.document import Document
 PART_BYTES = 2**26
 
 
+class _OfSource:
+    """What a corpus and its parts have from their source."""
+
+    source: Source
+
+    @property
+    def path(self) -> str:
+        """Path or name of the source."""
+        return self.source.path
+
+    @property
+    def supervised(self) -> bool:
+        """Whether a document is a whole row with an answer."""
+        return self.source.supervised
+
+
 @dataclass(frozen=True)
-class CorpusPart:
+class CorpusPart(_OfSource):
     """A part of a source.
 
     Attributes:
@@ -33,16 +49,6 @@ class CorpusPart:
     source: Source
     inputs: tuple[Input, ...] | None = None
     dropped: Path | None = None
-
-    @property
-    def path(self) -> str:
-        """Path or name of the source."""
-        return self.source.path
-
-    @property
-    def supervised(self) -> bool:
-        """Whether a document is a whole row with an answer."""
-        return self.source.supervised
 
     @property
     def fingerprint(self) -> str:
@@ -61,7 +67,7 @@ class CorpusPart:
 
 
 @dataclass(frozen=True)
-class Corpus:
+class Corpus(_OfSource):
     """A source and its parts, read like one source."""
 
     source: Source
@@ -82,16 +88,6 @@ class Corpus:
         if len(groups) < 2:
             return cls(source, (CorpusPart(source),))
         return cls(source, tuple(CorpusPart(source, tuple(group)) for group in groups))
-
-    @property
-    def path(self) -> str:
-        """Path or name of the source."""
-        return self.source.path
-
-    @property
-    def supervised(self) -> bool:
-        """Whether a document is a whole row with an answer."""
-        return self.source.supervised
 
     def without(self, dropped: Sequence[Path]) -> Corpus:
         """Return the corpus without some documents: a file of their numbers for each part."""
